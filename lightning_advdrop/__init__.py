@@ -1,0 +1,26 @@
+"""Adversarial dropout for recurrent networks (Park et al., AAAI 2019) as PyTorch Lightning callbacks.
+
+Example:
+    >>> from lightning_advdrop import AdversarialDropoutCallback
+    >>> callback = AdversarialDropoutCallback(sites="recurrent", rate=0.03)
+"""
+
+from lightning_advdrop import functional, masking, nn, regularizers
+from lightning_advdrop.__about__ import __version__
+from lightning_advdrop.callbacks import AdversarialDropoutCallback, RegularizerCallback, regularized_loss
+from lightning_advdrop.datamodules import DigitsDataModule, MNISTDataModule
+from lightning_advdrop.tasks import SequentialMNISTTask
+
+__all__ = [
+    "AdversarialDropoutCallback",
+    "DigitsDataModule",
+    "MNISTDataModule",
+    "RegularizerCallback",
+    "SequentialMNISTTask",
+    "__version__",
+    "functional",
+    "masking",
+    "nn",
+    "regularized_loss",
+    "regularizers",
+]

@@ -1,0 +1,184 @@
+"""The Lightning side of a regularizer: sites, weight, schedule, logging, state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+
+from lightning_advdrop.callbacks.denormals import flush_denormals
+from lightning_advdrop.callbacks.predictions import Output, Target, select_prediction
+from lightning_advdrop.callbacks.recording import RecordedCall
+from lightning_advdrop.callbacks.training_step import unwrap_training_step, wrap_training_step
+from lightning_advdrop.functional import sigmoid_rampup
+from lightning_advdrop.masking import MaskSite, check_site_kinds, find_sites
+from lightning_advdrop.regularizers import Passes, Penalty, Regularizer
+
+
+class RegularizerCallback(Callback):
+    """Adds a regularizer's penalty to the loss of any LightningModule under automatic optimization.
+
+    A module with a true attribute ``delegates_regularization`` asks for its penalty itself (see
+    `lightning_advdrop.callbacks.regularized_loss`). Of any other, ``training_step`` is wrapped while it is fitted, and
+    nothing of that is left afterwards.
+
+    The random numbers come from a generator of the callback's own, and the passes that it makes leave the global
+    generators, buffers and attributes alone. With a weight of 0 no pass is made and training is the plain one.
+
+    Args:
+        regularizer: what computes the penalty.
+        sites: where masks may act, see `lightning_advdrop.masking.find_sites`.
+        weight: what the penalty is multiplied by, at least 0.
+        rampup_epochs: epochs over which the weight grows to its value, see
+            `lightning_advdrop.functional.sigmoid_rampup`; 0 for none.
+        module: path of the submodule whose output is compared; None finds the outermost one that contains the sites and
+            is called, the LightningModule itself being ``""``.
+        output: which part of its output is the prediction: an index, a key or a callable; by default a tensor itself,
+            the part named ``logits`` or ``prediction``, or the first of a tuple.
+        target: where the labels are in a batch (an index, a key or a callable); only looked at by regularizers that
+            need labels.
+        log_every_n_steps: how often the metrics of single steps go to the loggers, at least 1. Their means over each
+            epoch are logged too.
+
+    Raises:
+        ValueError: if the weight or ``rampup_epochs`` is negative, ``log_every_n_steps`` is below 1, or a kind of site
+            is unknown.
+    """
+
+    #: Before the slash in the names of the metrics.
+    log_prefix = "advdrop"
+
+    def __init__(
+        self,
+        regularizer: Regularizer,
+        sites: str | Sequence[str] = "recurrent",
+        *,
+        weight: float = 1.0,
+        rampup_epochs: int = 0,
+        module: str | None = None,
+        output: Output = None,
+        target: Target = 1,
+        log_every_n_steps: int = 50,
+    ) -> None:
+        check_site_kinds(sites)
+        if weight < 0:
+            raise ValueError(f"weight must be at least 0, got {weight}.")
+        if rampup_epochs < 0:
+            raise ValueError(f"rampup_epochs must be at least 0, got {rampup_epochs}.")
+        if log_every_n_steps < 1:
+            raise ValueError(f"log_every_n_steps must be at least 1, got {log_every_n_steps}.")
+        self.regularizer = regularizer
+        self.site_names = sites
+        self.weight = weight
+        self.rampup_epochs = rampup_epochs
+        self.module = module
+        self.output = output
+        self.target = target
+        self.log_every_n_steps = log_every_n_steps
+        self.sites: list[MaskSite] = []
+        self._generator = torch.Generator()
+
+    # What a training step asks for.
+
+    def current_weight(self, trainer: Trainer) -> float:
+        """The weight in the trainer's current epoch; 0 if the regularizer can't find anything."""
+        if not self.regularizer.active:
+            return 0.0
+        return self.weight * sigmoid_rampup(trainer.current_epoch, self.rampup_epochs)
+
+    def penalty(self, calls: Sequence[RecordedCall], target: Tensor | None, weight: Tensor | None = None) -> Penalty:
+        """The mean penalty over the forward passes of one training step, before its weight.
+
+        Args:
+            calls: the passes, at least one.
+            target: the labels, for regularizers that need them.
+            weight: weights of examples and time steps, see `lightning_advdrop.regularizers.Passes`.
+        """
+        penalties = [self.regularizer.penalty(self._passes(call, target, weight)) for call in calls]
+        value = torch.stack([penalty.value for penalty in penalties]).mean()
+        names = penalties[0].metrics
+        metrics = {n: torch.stack([torch.as_tensor(p.metrics[n]) for p in penalties]).mean() for n in names}
+        return Penalty(value, metrics)
+
+    def _passes(self, call: RecordedCall, target: Tensor | None, weight: Tensor | None) -> Passes:
+        call.recorded.draw_noise(int(torch.randint(2**31, (), generator=self._generator)))
+        return Passes(
+            call.recorded,
+            lambda: select_prediction(call.forward(), self.output),
+            select_prediction(call.output, self.output),
+            target,
+            weight,
+            self._generator,
+        )
+
+    def log_penalty(self, pl_module: LightningModule, weight: float, penalty: Penalty | None, batch_size: int) -> None:
+        """Logs the weight, the divergence and the regularizer's own metrics: means over the epoch, and some steps.
+
+        Args:
+            pl_module: the module that is trained.
+            weight: the weight of this step.
+            penalty: what was found, None if nothing was looked for.
+            batch_size: the number of examples.
+        """
+        values: dict[str, Tensor | float] = {"weight": weight}
+        if penalty is not None:
+            values |= {"divergence": penalty.value.detach(), **penalty.metrics}
+        named = {f"{self.log_prefix}/{name}": value for name, value in values.items()}
+        pl_module.log_dict(named, on_step=False, on_epoch=True, batch_size=batch_size)
+        step = pl_module.trainer.fit_loop.epoch_loop._batches_that_stepped  # the step axis of all of Lightning's logs
+        if step % self.log_every_n_steps == 0:
+            numbers = {name: float(value) for name, value in named.items()}
+            for logger in pl_module.trainer.loggers:
+                logger.log_metrics(numbers, step=step)
+
+    # Lightning's hooks.
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuses what can't work, and seeds the generator from torch's seed, differently for each process."""
+        if stage != "fit":
+            return
+        if not pl_module.automatic_optimization:
+            raise MisconfigurationException(
+                f"{type(self).__name__} adds to the loss that training_step returns, which is not used under manual "
+                f"optimization; {type(pl_module).__name__} has automatic_optimization=False, and needs True."
+            )
+        self._generator.manual_seed(torch.initial_seed() % 2**63 + trainer.global_rank)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Finds the sites."""
+        self.sites = find_sites(pl_module, self.site_names)
+        flush_denormals(trainer.strategy.root_device)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Wraps ``training_step``, unless the module delegates."""
+        if not getattr(pl_module, "delegates_regularization", False):
+            wrap_training_step(pl_module, self)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leaves the module as it was."""
+        unwrap_training_step(pl_module, self)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leaves the module as it was."""
+        unwrap_training_step(pl_module, self)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of the random generator; the schedule follows the trainer's epoch."""
+        return {"generator": self._generator.get_state()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on from a checkpoint."""
+        self._generator.set_state(state_dict["generator"])
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: Mapping[str, Any]) -> None:
+        """Warns when a checkpoint was written without this callback."""
+        if self.state_key not in checkpoint.get("callbacks", {}):
+            rank_zero_warn(
+                f"The checkpoint holds no state of {self.state_key}; its random generator starts afresh, so the run "
+                "will not be the same as one that was never interrupted."
+            )

@@ -1,0 +1,122 @@
+"""Finding the prediction in what a forward returns, and the loss in what a training step returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+Target = int | str | Callable[[Any], Tensor]
+Output = Target | None
+
+# Where a prediction is looked for in outputs with named parts, in this order.
+_NAMES = ("logits", "prediction")
+
+
+def select_prediction(output: Any, which: Output = None) -> Tensor:
+    """The prediction in a forward's output.
+
+    Args:
+        output: a tensor, or a tuple, mapping, named tuple or dataclass that holds one.
+        which: an index, a key or attribute name, or a callable that gets the output. None takes a tensor as it is, else
+            the part named ``logits`` or ``prediction``, else the first of a tuple.
+
+    Raises:
+        ValueError: if there is no such part, or what is found is not a tensor of floating-point numbers.
+
+    Example:
+        >>> import torch
+        >>> select_prediction({"loss": torch.zeros(()), "logits": torch.zeros(2, 3)}).shape
+        torch.Size([2, 3])
+    """
+    found = _default(output) if which is None else _part(output, which)
+    if not isinstance(found, Tensor) or not found.is_floating_point() or found.dim() == 0:
+        kind = (
+            f"a tensor of {found.dtype} and shape {tuple(found.shape)}" if isinstance(found, Tensor) else _name(found)
+        )
+        raise ValueError(
+            f"output={which!r} must lead to the prediction, a floating-point tensor (batch, ...), got {kind} in "
+            f"{_name(output)}{_parts(output)}; name an index, a key or a callable that picks it."
+        )
+    return found
+
+
+def _name(value: Any) -> str:
+    return f"a {type(value).__name__}"
+
+
+def _parts(output: Any) -> str:
+    return f" with the keys {', '.join(map(str, output))}" if isinstance(output, Mapping) else ""
+
+
+def _default(output: Any) -> Any:
+    if isinstance(output, Tensor):
+        return output
+    for name in _NAMES:
+        if isinstance(output, Mapping):
+            if name in output:
+                return output[name]
+        elif hasattr(output, name):
+            return getattr(output, name)
+    return output[0] if isinstance(output, (tuple, list)) and output else None
+
+
+def _part(output: Any, which: Target) -> Any:
+    if callable(which):
+        return which(output)
+    try:
+        if isinstance(which, str) and not isinstance(output, Mapping):
+            return getattr(output, which)
+        return output[which]
+    except (AttributeError, IndexError, KeyError, TypeError):
+        return None
+
+
+def select_target(batch: Any, which: Target = 1) -> Tensor:
+    """The labels in a batch, for divergences that need them.
+
+    Args:
+        batch: what the data loader yields.
+        which: an index, a key or attribute name, or a callable that gets the batch.
+
+    Raises:
+        ValueError: if there is no tensor there.
+
+    Example:
+        >>> import torch
+        >>> select_target((torch.zeros(2, 5), torch.tensor([0, 1])))
+        tensor([0, 1])
+    """
+    found = _part(batch, which)
+    if not isinstance(found, Tensor):
+        raise ValueError(  # noqa: TRY004 - what is wrong is the argument ``which``
+            f"target={which!r} must lead to the labels, a tensor (batch, ...), got {_name(found)} in {_name(batch)}"
+            f"{_parts(batch)}; name an index, a key or a callable that picks them."
+        )
+    return found
+
+
+def add_to_loss(result: Any, penalty: Tensor) -> Any:
+    """What a training step returned, with a penalty added to the loss.
+
+    Args:
+        result: a scalar tensor, or a mapping with one under ``loss``; not changed.
+        penalty: a scalar tensor.
+
+    Raises:
+        ValueError: if there is no loss.
+
+    Example:
+        >>> import torch
+        >>> add_to_loss({"loss": torch.tensor(1.0)}, torch.tensor(0.5))
+        {'loss': tensor(1.5000)}
+    """
+    if isinstance(result, Tensor):
+        return result + penalty
+    if isinstance(result, Mapping) and isinstance(result.get("loss"), Tensor):
+        return {**result, "loss": result["loss"] + penalty}
+    raise ValueError(
+        f"training_step must return a loss tensor, a mapping with the key 'loss', or None, got {_name(result)}"
+        f"{_parts(result)}."
+    )

@@ -1,0 +1,178 @@
+"""Getting penalties into a training step: by wrapping it, or because it asks for them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from lightning_advdrop.callbacks.predictions import add_to_loss, select_prediction, select_target
+from lightning_advdrop.callbacks.recording import ForwardRecorder, RecordedCall
+from lightning_advdrop.masking import RecordedForward
+
+if TYPE_CHECKING:
+    from lightning_advdrop.callbacks.base import RegularizerCallback
+
+# The attribute of a wrapped training step that holds the callbacks it serves.
+_SERVED = "_regularizer_callbacks"
+
+
+class RegularizedLoss(NamedTuple):
+    """What `regularized_loss` returns.
+
+    Attributes:
+        total: the supervised loss plus the weighted penalties, a scalar to be minimised.
+        supervised: the supervised loss alone.
+        prediction: the prediction of the base pass.
+    """
+
+    total: Tensor
+    supervised: Tensor
+    prediction: Tensor
+
+
+def regularized_loss(
+    pl_module: LightningModule,
+    forward: Callable[[], Tensor],
+    loss: Callable[[Tensor], Tensor],
+    *,
+    target: Tensor | None = None,
+    weight: Tensor | None = None,
+) -> RegularizedLoss:
+    """A training step's loss with the penalties of all regularizers that the trainer has as callbacks.
+
+    For modules with ``delegates_regularization = True``, to be called once in ``training_step``. Without such a
+    callback it is ``loss(forward())``.
+
+    Args:
+        pl_module: the module, attached to a trainer.
+        forward: computes the prediction ``(B, ..., classes)``. It will be called again under masks, so it should do
+            nothing else.
+        loss: computes the supervised loss, a scalar, from the prediction.
+        target: the labels, for regularizers that need them.
+        weight: weights of the examples and time steps, broadcastable to ``(B, ...)``; 0 for padding.
+
+    Returns:
+        The total and the supervised loss, and the prediction of the base pass.
+
+    Example:
+        >>> import torch
+        >>> class Task(LightningModule):
+        ...     delegates_regularization = True
+        ...
+        ...     def training_step(self, batch, batch_idx):
+        ...         x, y = batch
+        ...         mse = torch.nn.functional.mse_loss
+        ...         return regularized_loss(self, lambda: self(x), lambda p: mse(p, y), target=y).total
+    """
+    callbacks = attached_regularizers(pl_module)
+    active = [callback for callback in callbacks if callback.current_weight(pl_module.trainer) > 0]
+    recorded = [RecordedForward(pl_module, c.sites, share_noise=c.regularizer.share_masks) for c in active]
+    with ExitStack() as stack:
+        for each in recorded:
+            stack.enter_context(each.first_run())
+        prediction = forward()
+    calls = {c: [RecordedCall(each, forward, prediction)] for c, each in zip(active, recorded, strict=True)}
+    penalty = _total_penalty(pl_module, callbacks, calls, target, weight)
+    supervised = loss(prediction)
+    return RegularizedLoss(supervised if penalty is None else supervised + penalty, supervised, prediction)
+
+
+def attached_regularizers(pl_module: LightningModule) -> list[RegularizerCallback]:
+    """The regularizer callbacks of the trainer that a module is attached to.
+
+    Args:
+        pl_module: a module; without a trainer there are none.
+    """
+    from lightning_advdrop.callbacks.base import RegularizerCallback
+
+    trainer = pl_module._trainer
+    callbacks: Sequence[Any] = [] if trainer is None else trainer.callbacks  # type: ignore[attr-defined]
+    return [callback for callback in callbacks if isinstance(callback, RegularizerCallback)]
+
+
+def wrap_training_step(pl_module: LightningModule, callback: RegularizerCallback) -> None:
+    """Makes ``training_step`` add a callback's penalty to its loss, until `unwrap_training_step`.
+
+    Args:
+        pl_module: the module; several callbacks share one wrapper.
+        callback: whose penalty is added.
+    """
+    served = getattr(pl_module.training_step, _SERVED, None)
+    if served is not None:
+        served.append(callback)
+        return
+    step = pl_module.training_step
+    callbacks = [callback]
+
+    @functools.wraps(step)
+    def regularized_step(*args: Any, **kwargs: Any) -> Any:
+        return _regularized_step(pl_module, callbacks, step, *args, **kwargs)
+
+    setattr(regularized_step, _SERVED, callbacks)
+    vars(pl_module)["training_step"] = regularized_step
+
+
+def unwrap_training_step(pl_module: LightningModule, callback: RegularizerCallback) -> None:
+    """Takes back what `wrap_training_step` did for this callback, if it did."""
+    step = vars(pl_module).get("training_step")
+    served = getattr(step, _SERVED, [])
+    if callback in served:
+        served.remove(callback)
+        if not served:
+            original = step.__wrapped__  # type: ignore[union-attr]
+            del vars(pl_module)["training_step"]
+            if pl_module.training_step != original:  # the module had a step of its own in its attributes
+                vars(pl_module)["training_step"] = original
+
+
+def _regularized_step(
+    pl_module: LightningModule,
+    callbacks: Sequence[RegularizerCallback],
+    step: Callable[..., Any],
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    recorders = {
+        c: ForwardRecorder(pl_module, c.sites, share_noise=c.regularizer.share_masks, module=c.module)
+        for c in callbacks
+        if c.current_weight(pl_module.trainer) > 0
+    }
+    with ExitStack() as stack:
+        for recorder in recorders.values():
+            stack.enter_context(recorder.recording())
+        result = step(*args, **kwargs)
+    if result is None:  # Lightning skips the step
+        return None
+    calls = {callback: recorder.calls for callback, recorder in recorders.items()}
+    batch = kwargs["batch"] if "batch" in kwargs else args[0]
+    needing = [callback for callback in calls if callback.regularizer.needs_target]
+    target = select_target(batch, needing[0].target) if needing else None
+    penalty = _total_penalty(pl_module, callbacks, calls, target, None)
+    return result if penalty is None else add_to_loss(result, penalty)
+
+
+def _total_penalty(
+    pl_module: LightningModule,
+    callbacks: Sequence[RegularizerCallback],
+    calls: dict[RegularizerCallback, list[RecordedCall]],
+    target: Tensor | None,
+    weight: Tensor | None,
+) -> Tensor | None:
+    """The weighted sum of the penalties, logged; None if there is none."""
+    total: Tensor | None = None
+    for callback in callbacks:
+        factor = callback.current_weight(pl_module.trainer)
+        if callback not in calls:
+            callback.log_penalty(pl_module, factor, None, 1)
+            continue
+        found = callback.penalty(calls[callback], target, weight)
+        batch_size = len(select_prediction(calls[callback][0].output, callback.output))
+        callback.log_penalty(pl_module, factor, found, batch_size)
+        total = factor * found.value if total is None else total + factor * found.value
+        pl_module.log("train/penalty", total.detach(), on_step=False, on_epoch=True, batch_size=batch_size)
+    return total

@@ -1,0 +1,187 @@
+"""The commands ``lightning`` and ``advdrop``.
+
+Both run the experiments: ``fit``, ``validate``, ``test`` and ``predict``, each with ``--config FILE``.
+``advdrop report`` makes tables and plots of finished runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import WandbLogger
+
+from lightning_advdrop import report
+from lightning_advdrop.__about__ import __version__
+from lightning_advdrop.callbacks import RegularizerCallback
+
+EXPERIMENT_COMMANDS = ("fit", "validate", "test", "predict")
+_USAGE = f"""usage: {{program}} {{{{{",".join(EXPERIMENT_COMMANDS)}}}}} --config FILE [--option VALUE ...]
+       {{program}} report RUNS [RUNS ...]
+       {{program}} --version
+
+Run the experiments of lightning-advdrop {__version__}, and make tables and plots of finished runs.
+Put --help behind a command to see its options."""
+
+
+class RunConfig(SaveConfigCallback):
+    """Writes the whole configuration of a run into its folder, and hands it to Weights & Biases.
+
+    A folder that has a ``config.yaml`` already keeps it: the next one is called ``config-1.yaml``.
+    """
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Chooses a name that is free, then writes."""
+        if trainer.is_global_zero and trainer.log_dir is not None:
+            self.config_filename = _free_name(Path(trainer.log_dir))
+        super().setup(trainer, pl_module, stage)
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002
+        """Hands the configuration to Weights & Biases."""
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_hyperparams(self.config.as_dict())
+
+
+def _free_name(folder: Path) -> str:
+    name, number = "config.yaml", 0
+    while (folder / name).exists():
+        number += 1
+        name = f"config-{number}.yaml"
+    return name
+
+
+class ExperimentCLI(LightningCLI):
+    """LightningCLI with a place for regularizers, and a test after the fit.
+
+    ``regularizer`` stands beside ``model`` and ``data``: a `RegularizerCallback`, a list of them, or ``null`` for plain
+    training. ``test_after_fit`` says which weights are tested when the fit is over: ``best``, ``last``, or ``null`` for
+    none.
+    """
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds the two options."""
+        parser.add_argument(
+            "--regularizer",
+            type=RegularizerCallback | list[RegularizerCallback] | None,
+            default=None,
+            help="Regularizer callback, a list of them, or null.",
+        )
+        parser.add_argument(
+            "--test_after_fit",
+            type=Literal["best", "last"] | None,
+            default=None,
+            help="Which weights to test after the fit; null for none.",
+        )
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Gives the trainer the regularizers as callbacks."""
+        regularizers = self._get(self.config_init, "regularizer") or []
+        if not isinstance(regularizers, list):
+            regularizers = [regularizers]
+        self.trainer_defaults = {**self.trainer_defaults, "callbacks": regularizers}
+        return super().instantiate_trainer(**kwargs)
+
+    def after_fit(self) -> None:
+        """Tests the weights that ``test_after_fit`` names."""
+        which = self._get(self.config, "test_after_fit")
+        if which is not None and not self._get(self.config, "trainer.fast_dev_run"):
+            self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=which)
+
+
+def run_experiment(arguments: Sequence[str]) -> ExperimentCLI:
+    """Runs ``fit``, ``validate``, ``test`` or ``predict``.
+
+    Args:
+        arguments: the command and its options, as on the command line.
+
+    Returns:
+        The finished command, with its ``model``, ``datamodule`` and ``trainer``.
+
+    Raises:
+        ValueError: if Weights & Biases is to be online and has no key.
+    """
+    _keep_wandb_quiet()
+    return ExperimentCLI(
+        LightningModule,
+        LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        save_config_callback=RunConfig,
+        # LightningCLI reads sys.argv by itself, and warns where it is given the same once more.
+        args=None if list(arguments) == sys.argv[1:] else list(arguments),
+    )
+
+
+def _keep_wandb_quiet() -> None:
+    """Offline unless ``WANDB_MODE`` says otherwise, and never a login prompt."""
+    if os.environ.setdefault("WANDB_MODE", "offline") != "online":
+        return
+    import wandb
+
+    if not wandb.login(prompt=False):
+        raise ValueError(
+            "WANDB_MODE is 'online' but Weights & Biases has no key: run `wandb login` once, set WANDB_API_KEY, or "
+            "leave WANDB_MODE unset to log offline (`wandb sync` uploads such runs later)."
+        )
+
+
+def main(arguments: Sequence[str] | None = None, program: str = "advdrop") -> int:
+    """The commands.
+
+    Args:
+        arguments: what stands behind the program's name; None takes ``sys.argv``.
+        program: ``lightning`` or ``advdrop``. As ``lightning``, other commands are handed to ``lightning_sdk``.
+
+    Returns:
+        The exit code.
+
+    Example:
+        >>> main(["--version"])
+        lightning-advdrop 0.1.0
+        0
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    command = arguments[0] if arguments else "--help"
+    if command in EXPERIMENT_COMMANDS:
+        run_experiment(arguments)
+        return 0
+    if command == "report":
+        parser = argparse.ArgumentParser(f"{program} report", description=report.__doc__)
+        report.add_arguments(parser)
+        return report.run(parser.parse_args(arguments[1:]))
+    if command == "--version":
+        print(f"lightning-advdrop {__version__}")  # noqa: T201 - the answer of a command
+        return 0
+    if command in {"-h", "--help"}:
+        print(_USAGE.format(program=program))  # noqa: T201 - the answer of a command
+        return 0
+    return _hand_on(arguments, program)
+
+
+def _hand_on(arguments: list[str], program: str) -> int:
+    """Runs the ``lightning`` command of ``lightning_sdk``, whose name this package's command takes."""
+    if program == "lightning":
+        for entry_point in importlib.metadata.entry_points(group="console_scripts", name="lightning"):
+            if entry_point.dist is not None and entry_point.dist.name.replace("-", "_") == "lightning_sdk":
+                sys.argv = [program, *arguments]
+                return int(entry_point.load()() or 0)
+    elsewhere = " and lightning_sdk, which has other commands, is not installed" if program == "lightning" else ""
+    message = (
+        f"{program}: unknown command {arguments[0]!r}{elsewhere}; allowed are {', '.join(EXPERIMENT_COMMANDS)}, report."
+    )
+    print(message, file=sys.stderr)  # noqa: T201 - the answer of a command
+    return 2
+
+
+def entry_point() -> None:
+    """What the console scripts call."""
+    program = Path(sys.argv[0]).stem
+    sys.exit(main(program="lightning" if program == "lightning" else "advdrop"))

@@ -1,0 +1,89 @@
+"""The digits that ship with scikit-learn: a data set that is always there."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lightning_advdrop.datamodules.sequences import SequenceImageDataModule
+
+_SIDE = 8
+_MAX_VALUE = 16.0
+_N_TRAIN, _N_VALIDATION = 1_297, 200
+# Not the user's seed: results of different seeds are to be measured on the same images.
+_SPLIT_SEED = 0
+
+
+class DigitsDataModule(SequenceImageDataModule):
+    """Handwritten digits of 8x8 pixels, as sequences; needs no download.
+
+    The 1,797 images of :func:`sklearn.datasets.load_digits` (Alpaydin & Kaynak 1998, UCI repository, "Optical
+    recognition of handwritten digits"), split in 1,297 for training, 200 for validation and 300 for test by one fixed
+    shuffle. They are read like sequential MNIST (Le, Jaitly & Hinton 2015, arXiv 1504.00941). Batches are sequences
+    ``(B, num_steps, input_size)`` of dtype ``float32`` in [0, 1] and labels ``(B,)`` of dtype ``int64`` from 0 to 9.
+
+    Args:
+        by: ``"pixel"``: 64 steps of 1 feature; ``"row"``: 8 steps of 8 features.
+        permuted: Whether the pixels come in one fixed random order, the same for all images; needs ``by="pixel"``.
+        train_size: Train on this many images, chosen by ``seed``: from 1 to 1,297; ``None`` for all.
+        batch_size: Images in a training batch, at least 1.
+        eval_batch_size: Images in a batch of validation, test and prediction, at least 1.
+        num_workers: Worker processes of a loader, at least 0. The data are in memory: 0 is the fastest.
+        seed: Of the order of the training examples and of their choice, from 0 to ``2**32 - 1``.
+
+    Raises:
+        TypeError: If a number is no integer.
+        ValueError: If an argument is out of its range, or ``permuted`` is asked for with ``by="row"``.
+
+    Example:
+        >>> digits = DigitsDataModule(by="row")
+        >>> digits.setup("fit")
+        >>> sequences, labels = next(iter(digits.train_dataloader()))
+        >>> sequences.shape, labels.shape
+        (torch.Size([50, 8, 8]), torch.Size([50]))
+    """
+
+    def __init__(
+        self,
+        by: Literal["pixel", "row"] = "pixel",
+        permuted: bool = False,
+        train_size: int | None = None,
+        batch_size: int = 50,
+        eval_batch_size: int = 500,
+        *,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            side=_SIDE,
+            n_train=_N_TRAIN,
+            by=by,
+            permuted=permuted,
+            train_size=train_size,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            num_workers=num_workers,
+            seed=seed,
+        )
+
+    def load_training(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Load training images ``(1297, 8, 8)`` and labels ``(1297,)``, then 200 of each for validation."""
+        images, labels = _load_shuffled()
+        train, val = slice(_N_TRAIN), slice(_N_TRAIN, _N_TRAIN + _N_VALIDATION)
+        return images[train], labels[train], images[val], labels[val]
+
+    def load_test(self) -> tuple[Tensor, Tensor]:
+        """Load test images ``(300, 8, 8)`` and labels ``(300,)``."""
+        images, labels = _load_shuffled()
+        return images[_N_TRAIN + _N_VALIDATION :], labels[_N_TRAIN + _N_VALIDATION :]
+
+
+def _load_shuffled() -> tuple[Tensor, Tensor]:
+    # Imported here: scikit-learn takes a second, which users of other data sets need not wait for.
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    order = np.random.RandomState(_SPLIT_SEED).permutation(len(digits.target))
+    images = torch.from_numpy(digits.images[order]).float() / _MAX_VALUE  # (N, 8, 8)
+    return images, torch.from_numpy(digits.target[order]).long()

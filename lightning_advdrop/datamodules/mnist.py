@@ -1,0 +1,181 @@
+"""Sequential and permuted sequential MNIST."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from lightning_advdrop.datamodules.downloads import check_mirrors, download
+from lightning_advdrop.datamodules.idx import IDXFormatError, find_idx, read_idx
+from lightning_advdrop.datamodules.roots import DATA_ROOT_VARIABLE, data_root
+from lightning_advdrop.datamodules.sequences import SequenceImageDataModule
+
+MNIST_MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
+"""Base addresses of the four published files, in the order in which they are tried."""
+
+_SIDE = 28
+_MAX_VALUE = 255.0
+_SIZES = tuple(size for size in range(1, _SIDE + 1) if _SIDE % size == 0)
+
+
+class MNISTDataModule(SequenceImageDataModule):
+    """MNIST as sequences: 784 steps of one pixel, or 28 steps of one row.
+
+    The data are those of LeCun, Bottou, Bengio & Haffner (1998, "Gradient-based learning applied to document
+    recognition"), the task that of Le, Jaitly & Hinton (2015, arXiv 1504.00941). Of the 60,000 training images the
+    first 55,000 are for training and the last 5,000 for validation; there are 10,000 test images. Batches are sequences
+    ``(B, num_steps, input_size)`` of dtype ``float32`` in [0, 1] and labels ``(B,)`` of dtype ``int64`` from 0 to 9.
+
+    The files are ``<root>/mnist/train-images-idx3-ubyte`` and its three siblings; each may have ``.gz`` at its end, and
+    the plain one is taken where both are there.
+
+    Args:
+        root: Folder that holds ``mnist``; ``None`` for the environment variable ``LIGHTNING_ADVDROP_DATA``, else
+            ``data``.
+        by: ``"pixel"``: ``image_size ** 2`` steps of 1 feature; ``"row"``: ``image_size`` steps of ``image_size``
+            features.
+        permuted: Whether the pixels come in one fixed random order, the same for all images; needs ``by="pixel"``.
+        image_size: Height and width to which images are averaged: 1, 2, 4, 7, 14 or 28, the divisors of 28.
+        train_size: Train on this many images, chosen by ``seed``: from 1 to 55,000; ``None`` for all.
+        batch_size: Images in a training batch, at least 1.
+        eval_batch_size: Images in a batch of validation, test and prediction, at least 1.
+        num_workers: Worker processes of a loader, at least 0. The data are in memory: 0 is the fastest.
+        download: Whether to fetch the files that are missing.
+        seed: Of the order of the training examples and of their choice, from 0 to ``2**32 - 1``.
+        mirrors: Base addresses to fetch from, tried in this order.
+
+    Raises:
+        TypeError: If a number is no integer.
+        ValueError: If an argument is out of its range, or ``permuted`` is asked for with ``by="row"``.
+
+    Example:
+        >>> mnist = MNISTDataModule(by="pixel", permuted=True, image_size=14)
+        >>> mnist.num_steps, mnist.input_size, mnist.num_classes
+        (196, 1, 10)
+    """
+
+    n_train: ClassVar[int] = 55_000
+    """Images for training: the first ones of the training files."""
+    n_validation: ClassVar[int] = 5_000
+    """Images for validation: the last ones of the training files."""
+    n_test: ClassVar[int] = 10_000
+    """Images for test."""
+    checksums: ClassVar[Mapping[str, str]] = {
+        "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+        "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
+        "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
+        "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
+    }
+    """Published md5 of each file, checked when it is downloaded: a local file may have been compressed anew."""
+
+    def __init__(
+        self,
+        root: str | Path | None = None,
+        by: Literal["pixel", "row"] = "pixel",
+        permuted: bool = False,
+        image_size: int = _SIDE,
+        train_size: int | None = None,
+        *,
+        batch_size: int = 100,
+        eval_batch_size: int = 1000,
+        num_workers: int = 0,
+        download: bool = False,
+        seed: int = 0,
+        mirrors: Sequence[str] = MNIST_MIRRORS,
+    ) -> None:
+        if type(image_size) is not int or image_size not in _SIZES:
+            raise ValueError(f"image_size must be a divisor of {_SIDE}, one of {_SIZES}, got {image_size!r}")
+        super().__init__(
+            side=image_size,
+            n_train=self.n_train,
+            by=by,
+            permuted=permuted,
+            train_size=train_size,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            num_workers=num_workers,
+            seed=seed,
+        )
+        self.root = data_root(root)
+        self.download = download
+        self.mirrors = check_mirrors(mirrors)
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the four files."""
+        return self.root / "mnist"
+
+    def prepare_data(self) -> None:
+        """Fetch the files that are missing, if ``download`` allows it.
+
+        Raises:
+            FileNotFoundError: If files are missing and ``download`` is false.
+            DownloadError: If no mirror delivers one of them.
+        """
+        if self.download:
+            for name in self._missing():
+                download(self.folder / name, self.mirrors, self.checksums[name])
+        self._require_files()
+
+    def load_training(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Load training images and labels, then validation images and labels.
+
+        Returns:
+            Images ``(55000, image_size, image_size)``, labels ``(55000,)``, and 5,000 of each.
+
+        Raises:
+            FileNotFoundError: If files are missing.
+            IDXFormatError: If a file does not hold what it should.
+        """
+        images, labels = self._load("train", self.n_train + self.n_validation)
+        return images[: self.n_train], labels[: self.n_train], images[self.n_train :], labels[self.n_train :]
+
+    def load_test(self) -> tuple[Tensor, Tensor]:
+        """Load test images ``(10000, image_size, image_size)`` and labels ``(10000,)``.
+
+        Raises:
+            FileNotFoundError: If files are missing.
+            IDXFormatError: If a file does not hold what it should.
+        """
+        return self._load("t10k", self.n_test)
+
+    def _load(self, part: Literal["train", "t10k"], count: int) -> tuple[Tensor, Tensor]:
+        self._require_files()
+        images = self._read(f"{part}-images-idx3-ubyte", (count, _SIDE, _SIDE))
+        labels = self._read(f"{part}-labels-idx1-ubyte", (count,))
+        largest = int(labels.max())
+        if largest >= self.num_classes:
+            path = find_idx(self.folder, f"{part}-labels-idx1-ubyte")
+            raise IDXFormatError(
+                f"{path} has a wrong label: found {largest}, expected 0 to 9; delete the file and download it again"
+            )
+        scaled = images.float().div_(_MAX_VALUE)  # (N, 28, 28)
+        if self.side != _SIDE:
+            scaled = F.adaptive_avg_pool2d(scaled, self.side)  # (N, side, side)
+        return scaled, labels.long()
+
+    def _read(self, name: str, sizes: tuple[int, ...]) -> Tensor:
+        path = find_idx(self.folder, name) or self.folder / name
+        content = read_idx(path, dimensions=len(sizes))
+        if tuple(content.shape) != sizes:
+            raise IDXFormatError(
+                f"{path} has wrong sizes: found {tuple(content.shape)}, expected {sizes}; put the published file in its"
+                " place"
+            )
+        return content
+
+    def _missing(self) -> list[str]:
+        return [name for name in self.checksums if find_idx(self.folder, name.removesuffix(".gz")) is None]
+
+    def _require_files(self) -> None:
+        if missing := self._missing():
+            looked_at = ", ".join(str(self.folder / name) for name in missing)
+            raise FileNotFoundError(
+                f"MNIST files are missing: looked for {looked_at} (with or without .gz); put them there, name another"
+                f" folder with root or the environment variable {DATA_ROOT_VARIABLE}, or set download=True"
+            )

@@ -1,0 +1,285 @@
+"""What the image data modules share: images read as sequences, in an order that can be resumed."""
+
+from abc import ABC, abstractmethod
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+Batch = tuple[Tensor, Tensor]
+"""Sequences ``(B, steps, features)`` of dtype ``float32`` in [0, 1] and labels ``(B,)`` of dtype ``int64``."""
+
+_PERMUTATION_SEED = 10
+_MAX_SEED = 2**32 - 1
+
+
+def check_integer(name: str, value: object, low: int, high: int | None = None) -> None:
+    """Raise if an argument is no integer in a range.
+
+    Args:
+        name: Name of the argument, for the message.
+        value: What the user gave.
+        low: Smallest value allowed.
+        high: Largest value allowed; ``None`` for no bound.
+
+    Raises:
+        TypeError: If ``value`` is no ``int`` (or is a ``bool``).
+        ValueError: If ``value`` is out of range.
+
+    Example:
+        >>> check_integer("batch_size", 0, low=1)
+        Traceback (most recent call last):
+        ...
+        ValueError: batch_size must be an integer of at least 1, got 0
+    """
+    allowed = f"an integer of at least {low}" if high is None else f"an integer from {low} to {high}"
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be {allowed}, got {value!r}")
+    if value < low or (high is not None and value > high):
+        raise ValueError(f"{name} must be {allowed}, got {value!r}")
+
+
+def step_permutation(n_pixels: int) -> Tensor:
+    """Return the fixed order of pixels of the permuted task (Le, Jaitly & Hinton 2015, arXiv 1504.00941).
+
+    NumPy's legacy generator with seed 10 makes it, as in the published experiments; its streams never change.
+
+    Args:
+        n_pixels: Number of pixels, at least 1.
+
+    Returns:
+        Permutation ``(n_pixels,)`` of dtype ``int64``.
+
+    Example:
+        >>> step_permutation(784)[:4].tolist()
+        [237, 489, 68, 737]
+    """
+    return torch.from_numpy(np.random.RandomState(_PERMUTATION_SEED).permutation(n_pixels))
+
+
+class SequenceDataset(Dataset[Batch]):
+    """Sequences and labels in memory, from which a whole batch is taken with one index operation.
+
+    Args:
+        sequences: ``(N, steps, features)``.
+        labels: ``(N,)``.
+
+    Example:
+        >>> dataset = SequenceDataset(torch.zeros(5, 4, 1), torch.arange(5))
+        >>> [part.shape for part in dataset.__getitems__([3, 1])]
+        [torch.Size([2, 4, 1]), torch.Size([2])]
+    """
+
+    def __init__(self, sequences: Tensor, labels: Tensor) -> None:
+        self.sequences = sequences
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.sequences[index], self.labels[index]
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        # NumPy gathers with one thread. Torch wakes all of its threads for these few kilobytes, which costs little on
+        # an idle machine but a hundred times the gathering where other processes compete for the cores.
+        sequences, labels = self.sequences.numpy(), self.labels.numpy()
+        return torch.from_numpy(sequences[indices]), torch.from_numpy(labels[indices])
+
+
+def keep_batch(batch: Any) -> Any:
+    """Return a batch as it is: ``SequenceDataset`` has put it together already.
+
+    A function of this module rather than a lambda, so that it can be sent to worker processes.
+
+    Args:
+        batch: Sequences ``(B, steps, features)`` and labels ``(B,)``.
+
+    Returns:
+        The same.
+
+    Example:
+        >>> [part.shape for part in keep_batch((torch.zeros(2, 4, 1), torch.zeros(2)))]
+        [torch.Size([2, 4, 1]), torch.Size([2])]
+    """
+    return batch
+
+
+class SequenceImageDataModule(LightningDataModule, ABC):
+    """Square grey images read pixel by pixel or row by row (Le, Jaitly & Hinton 2015, arXiv 1504.00941).
+
+    A subclass implements :meth:`load_training` and :meth:`load_test`. Batches are sequences ``(B, steps, features)`` of
+    dtype ``float32`` in [0, 1] and labels ``(B,)`` of dtype ``int64``. The order of the training examples is a function
+    of ``seed`` and the epoch alone, so that a run that was stopped after an epoch and resumed sees the batches of an
+    uninterrupted one.
+
+    Args:
+        side: Height and width of an image.
+        n_train: Number of training images before ``train_size`` limits them.
+        by: ``"pixel"``: ``side * side`` steps of 1 feature; ``"row"``: ``side`` steps of ``side`` features.
+        permuted: Whether the pixels come in one fixed random order, the same for all images; needs ``by="pixel"``.
+        train_size: Train on this many images, chosen by ``seed``: from 1 to ``n_train``; ``None`` for all. A smaller
+            choice is part of a larger one.
+        batch_size: Images in a training batch, at least 1.
+        eval_batch_size: Images in a batch of validation, test and prediction, at least 1.
+        num_workers: Worker processes of a loader, at least 0. The data are in memory: 0 is the fastest.
+        seed: Of the order of the training examples and of their choice, from 0 to ``2**32 - 1``.
+
+    Raises:
+        TypeError: If a number is no integer.
+        ValueError: If an argument is out of its range, or ``permuted`` is asked for with ``by="row"``.
+
+    Example:
+        >>> class Blank(SequenceImageDataModule):
+        ...     def load_training(self):
+        ...         images, labels = torch.zeros(6, 4, 4), torch.zeros(6, dtype=torch.long)
+        ...         return images[:4], labels[:4], images[4:], labels[4:]
+        ...
+        ...     def load_test(self):
+        ...         return torch.zeros(2, 4, 4), torch.zeros(2, dtype=torch.long)
+        >>> blank = Blank(side=4, n_train=4, by="row", batch_size=3)
+        >>> blank.setup("fit")
+        >>> [tuple(sequences.shape) for sequences, _ in blank.train_dataloader()]
+        [(3, 4, 4), (1, 4, 4)]
+    """
+
+    def __init__(
+        self,
+        *,
+        side: int,
+        n_train: int,
+        by: Literal["pixel", "row"] = "pixel",
+        permuted: bool = False,
+        train_size: int | None = None,
+        batch_size: int = 100,
+        eval_batch_size: int = 1000,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if by not in ("pixel", "row"):
+            raise ValueError(f"by must be 'pixel' or 'row', got {by!r}")
+        if permuted and by != "pixel":
+            raise ValueError(f"permuted=True needs by='pixel', got by={by!r}: the permutation is one of single pixels")
+        if train_size is not None:
+            check_integer("train_size", train_size, low=1, high=n_train)
+        check_integer("batch_size", batch_size, low=1)
+        check_integer("eval_batch_size", eval_batch_size, low=1)
+        check_integer("num_workers", num_workers, low=0)
+        check_integer("seed", seed, low=0, high=_MAX_SEED)
+        self.side = side
+        self.by = by
+        self.permuted = permuted
+        self.train_size = train_size
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+        self._datasets: dict[Literal["train", "val", "test"], SequenceDataset] = {}
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes: 10 digits."""
+        return 10
+
+    @property
+    def num_steps(self) -> int:
+        """Length of a sequence."""
+        return self.side**2 if self.by == "pixel" else self.side
+
+    @property
+    def input_size(self) -> int:
+        """Number of features of a step."""
+        return 1 if self.by == "pixel" else self.side
+
+    @abstractmethod
+    def load_training(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Load training images, training labels, validation images and validation labels.
+
+        Returns:
+            Images ``(N, side, side)`` of dtype ``float32`` in [0, 1] and labels ``(N,)`` of dtype ``int64``, twice.
+        """
+
+    @abstractmethod
+    def load_test(self) -> tuple[Tensor, Tensor]:
+        """Load test images and labels.
+
+        Returns:
+            Images ``(N, side, side)`` of dtype ``float32`` in [0, 1] and labels ``(N,)`` of dtype ``int64``.
+        """
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load what a stage needs, once.
+
+        Args:
+            stage: ``"fit"``, ``"validate"``, ``"test"``, ``"predict"``, or ``None`` for all of them.
+
+        Raises:
+            ValueError: If ``stage`` is another one.
+        """
+        if stage not in ("fit", "validate", "test", "predict", None):
+            raise ValueError(f"stage must be 'fit', 'validate', 'test', 'predict' or None, got {stage!r}")
+        if stage in ("fit", "validate", None) and "train" not in self._datasets:
+            train_images, train_labels, val_images, val_labels = self.load_training()
+            if self.train_size is not None:
+                order = np.random.RandomState(self.seed).permutation(len(train_labels))
+                chosen = torch.from_numpy(order[: self.train_size])
+                train_images, train_labels = train_images[chosen], train_labels[chosen]
+            self._datasets["train"] = SequenceDataset(self.to_sequences(train_images), train_labels)
+            self._datasets["val"] = SequenceDataset(self.to_sequences(val_images), val_labels)
+        if stage in ("test", "predict", None) and "test" not in self._datasets:
+            images, labels = self.load_test()
+            self._datasets["test"] = SequenceDataset(self.to_sequences(images), labels)
+
+    def to_sequences(self, images: Tensor) -> Tensor:
+        """Read images as sequences.
+
+        Args:
+            images: ``(N, side, side)``.
+
+        Returns:
+            ``(N, num_steps, input_size)``.
+        """
+        sequences = images.reshape(len(images), self.num_steps, self.input_size)
+        return sequences[:, step_permutation(self.num_steps)] if self.permuted else sequences
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Return the loader of training batches, shuffled by ``seed`` and epoch; each process gets its own share."""
+        dataset = self._dataset("train", "fit")
+        replicas = self.trainer.world_size if self.trainer else 1
+        rank = self.trainer.global_rank if self.trainer else 0
+        # Lightning tells this sampler the epoch and leaves it in place in distributed runs.
+        sampler: DistributedSampler[Batch] = DistributedSampler(dataset, replicas, rank, shuffle=True, seed=self.seed)
+        return self._loader(dataset, self.batch_size, sampler)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Return the loader of validation batches, in the order of the images."""
+        return self._loader(self._dataset("val", "validate"), self.eval_batch_size)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Return the loader of test batches, in the order of the images."""
+        return self._loader(self._dataset("test", "test"), self.eval_batch_size)
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """Return the loader of the test batches, labels included, for predictions."""
+        return self._loader(self._dataset("test", "predict"), self.eval_batch_size)
+
+    def _dataset(self, split: Literal["train", "val", "test"], stage: str) -> SequenceDataset:
+        if split not in self._datasets:
+            raise RuntimeError(f"The {split} data are not loaded: call setup({stage!r}) before asking for their loader")
+        return self._datasets[split]
+
+    def _loader(
+        self, dataset: SequenceDataset, batch_size: int, sampler: DistributedSampler[Batch] | None = None
+    ) -> DataLoader[Batch]:
+        return DataLoader(
+            dataset,
+            batch_size=batch_size,  # by name, else Lightning cannot rebuild the loader for prediction
+            sampler=sampler,
+            num_workers=self.num_workers,
+            collate_fn=keep_batch,
+            persistent_workers=self.num_workers > 0,
+        )

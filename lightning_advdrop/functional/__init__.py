@@ -1,0 +1,42 @@
+"""Pure functions on tensors: masks, divergences between predictions, schedules."""
+
+from lightning_advdrop.functional.divergences import (
+    Direction,
+    DivergenceName,
+    check_divergence,
+    cross_entropy_to_label,
+    divergence,
+    kl_divergence,
+    mse_logits,
+    mse_probs,
+    weighted_mean,
+)
+from lightning_advdrop.functional.masks import (
+    Flips,
+    adversarial_flips,
+    flip_budget,
+    rescale_mask,
+    sample_bernoulli,
+    sample_one_drop,
+)
+from lightning_advdrop.functional.schedules import gaussian_rampdown, sigmoid_rampup
+
+__all__ = [
+    "Direction",
+    "DivergenceName",
+    "Flips",
+    "adversarial_flips",
+    "check_divergence",
+    "cross_entropy_to_label",
+    "divergence",
+    "flip_budget",
+    "gaussian_rampdown",
+    "kl_divergence",
+    "mse_logits",
+    "mse_probs",
+    "rescale_mask",
+    "sample_bernoulli",
+    "sample_one_drop",
+    "sigmoid_rampup",
+    "weighted_mean",
+]

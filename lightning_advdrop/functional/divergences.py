@@ -1,0 +1,198 @@
+"""Divergences between two predictions of a network.
+
+Every function takes two outputs of the same shape and an optional ``weight`` over their leading dimensions (1 for a
+real example or time step, 0 for padding) and returns the weighted mean, a scalar. They compute in float32 or more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Direction = Literal["base_adv", "adv_base"]
+DivergenceName = Literal["kl", "mse_logits", "mse_probs", "ce"]
+Divergence = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
+
+
+def _float(tensor: Tensor) -> Tensor:
+    return tensor if tensor.dtype in {torch.float32, torch.float64} else tensor.float()
+
+
+def _check_same_shape(first: Tensor, second: Tensor) -> None:
+    if first.shape != second.shape:
+        raise ValueError(
+            f"Both outputs must have the same shape, got {tuple(first.shape)} and {tuple(second.shape)}; "
+            "the two passes must predict the same examples."
+        )
+
+
+def weighted_mean(values: Tensor, weight: Tensor | None = None) -> Tensor:
+    """The mean of ``values``, weighted; 0 if all weights are 0.
+
+    Args:
+        values: one number for each example (and time step).
+        weight: the same shape, or one that broadcasts to it; None weighs all alike.
+
+    Raises:
+        ValueError: if ``weight`` does not broadcast to the shape of ``values``.
+
+    Example:
+        >>> weighted_mean(torch.tensor([1.0, 3.0, 100.0]), torch.tensor([1.0, 1.0, 0.0])).item()
+        2.0
+    """
+    if weight is None:
+        return values.mean()
+    try:
+        weight = torch.broadcast_to(weight, values.shape).to(values.dtype)
+    except RuntimeError:
+        raise ValueError(
+            f"weight must broadcast to the examples' shape {tuple(values.shape)}, got {tuple(weight.shape)}."
+        ) from None
+    return (values * weight).sum() / weight.sum().clamp_min(torch.finfo(values.dtype).tiny)
+
+
+def kl_divergence(p_logits: Tensor, q_logits: Tensor, weight: Tensor | None = None) -> Tensor:
+    """``KL(p || q)`` of the distributions that two tensors of logits stand for; mean over examples.
+
+    Categorical over the last dimension, and Bernoulli where that has a single logit.
+
+    Args:
+        p_logits: ``(..., classes)`` or ``(..., 1)``.
+        q_logits: the same shape.
+        weight: ``(...)``, see the module.
+
+    Raises:
+        ValueError: if the shapes differ.
+
+    Example:
+        >>> kl_divergence(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 0.0]])).item()
+        0.0
+    """
+    _check_same_shape(p_logits, q_logits)
+    p, q = _float(p_logits), _float(q_logits)
+    if p.shape[-1] == 1:  # a Bernoulli distribution is the categorical one of the logits (z, 0)
+        p, q = (F.pad(logits, (0, 1)) for logits in (p, q))
+    log_p, log_q = p.log_softmax(-1), q.log_softmax(-1)
+    return weighted_mean((log_p.exp() * (log_p - log_q)).sum(-1), weight)
+
+
+def mse_logits(p_logits: Tensor, q_logits: Tensor, weight: Tensor | None = None) -> Tensor:
+    """The mean squared difference of two outputs; the divergence of the language models of Park et al. (2019).
+
+    Args:
+        p_logits: ``(..., features)``.
+        q_logits: the same shape.
+        weight: ``(...)``, see the module.
+
+    Raises:
+        ValueError: if the shapes differ.
+
+    Example:
+        >>> mse_logits(torch.zeros(1, 2), torch.tensor([[1.0, 3.0]])).item()
+        5.0
+    """
+    _check_same_shape(p_logits, q_logits)
+    return weighted_mean((_float(p_logits) - _float(q_logits)).square().mean(-1), weight)
+
+
+def mse_probs(p_logits: Tensor, q_logits: Tensor, weight: Tensor | None = None) -> Tensor:
+    """The mean squared difference of two outputs' probabilities (softmax, or sigmoid for a single logit).
+
+    Called "QE" in the published experiments.
+
+    Args:
+        p_logits: ``(..., classes)`` or ``(..., 1)``.
+        q_logits: the same shape.
+        weight: ``(...)``, see the module.
+
+    Raises:
+        ValueError: if the shapes differ.
+
+    Example:
+        >>> mse_probs(torch.zeros(1, 2), torch.zeros(1, 2)).item()
+        0.0
+    """
+    _check_same_shape(p_logits, q_logits)
+    single = p_logits.shape[-1] == 1
+    p, q = (_float(z).sigmoid() if single else _float(z).softmax(-1) for z in (p_logits, q_logits))
+    return weighted_mean((p - q).square().mean(-1), weight)
+
+
+def cross_entropy_to_label(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Cross-entropy of one output to the label: the objective of supervised adversarial dropout.
+
+    Args:
+        logits: ``(..., classes)``, or ``(..., 1)`` with a Bernoulli target.
+        target: ``(...)``, class indices, or probabilities in [0, 1] for a single logit.
+        weight: ``(...)``, see the module.
+
+    Raises:
+        ValueError: if ``target`` does not have the leading shape of ``logits``.
+
+    Example:
+        >>> cross_entropy_to_label(torch.tensor([[0.0, 100.0]]), torch.tensor([1])).item()
+        0.0
+    """
+    if target.shape != logits.shape[:-1]:
+        raise ValueError(f"target must have the shape {tuple(logits.shape[:-1])}, got {tuple(target.shape)}.")
+    z = _float(logits)
+    if z.shape[-1] == 1:
+        losses = F.binary_cross_entropy_with_logits(z.squeeze(-1), target.to(z.dtype), reduction="none")
+    else:
+        losses = F.cross_entropy(z.flatten(0, -2), target.flatten(), reduction="none").view(target.shape)
+    return weighted_mean(losses, weight)
+
+
+_SYMMETRIC_OR_NOT: dict[str, Divergence] = {"kl": kl_divergence, "mse_logits": mse_logits, "mse_probs": mse_probs}
+
+
+def divergence(
+    name: DivergenceName,
+    direction: Direction,
+    base: Tensor,
+    adversarial: Tensor,
+    *,
+    target: Tensor | None = None,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """The divergence ``name`` between a base and an adversarial output.
+
+    Args:
+        name: ``kl``, ``mse_logits``, ``mse_probs`` or ``ce``.
+        direction: ``base_adv`` for ``D(base, adversarial)``, ``adv_base`` for ``D(adversarial, base)``. Of the four,
+            only ``kl`` depends on it.
+        base: ``(..., classes)``; ``ce`` does not look at it.
+        adversarial: the same shape.
+        target: the labels ``(...)``, for ``ce`` only.
+        weight: ``(...)``, see the module.
+
+    Raises:
+        ValueError: if the name or the direction is unknown, shapes differ, or ``ce`` gets no target.
+
+    Example:
+        >>> divergence("mse_logits", "base_adv", torch.zeros(1, 2), torch.ones(1, 2)).item()
+        1.0
+    """
+    check_divergence(name, direction)
+    if name == "ce":
+        if target is None:
+            raise ValueError("target must be given for the divergence 'ce', got None.")
+        return cross_entropy_to_label(adversarial, target, weight)
+    first, second = (base, adversarial) if direction == "base_adv" else (adversarial, base)
+    return _SYMMETRIC_OR_NOT[name](first, second, weight)
+
+
+def check_divergence(name: str, direction: str) -> None:
+    """Raises the `ValueError` of `divergence` for an unknown name or direction.
+
+    Example:
+        >>> check_divergence("kl", "base_adv")
+    """
+    if name not in get_args(DivergenceName):
+        raise ValueError(f"divergence must be one of {', '.join(get_args(DivergenceName))}, got {name!r}.")
+    if direction not in get_args(Direction):
+        raise ValueError(f"direction must be one of {', '.join(get_args(Direction))}, got {direction!r}.")

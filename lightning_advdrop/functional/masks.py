@@ -1,0 +1,161 @@
+"""Sampling, rescaling and flipping binary dropout masks.
+
+A mask holds ones (kept) and zeros (dropped); its last dimension is a row, whose units share one budget of flips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+Flips = Literal["both", "drop"]
+
+
+def flip_budget(rate: float, units: int) -> int:
+    """The most flips of a row: ``max(1, floor(rate * units))``, and 0 for a rate of 0 (Park et al. 2019, the budget).
+
+    The rate is taken as the decimal number that it is written as, so that 0.29 of 100 units are 29, not 28.
+
+    Args:
+        rate: share of a row's units, in [0, 1].
+        units: number of units of a row, at least 1.
+
+    Raises:
+        ValueError: if the rate is outside [0, 1] or there is no unit.
+
+    Example:
+        >>> flip_budget(0.03, 100), flip_budget(0.001, 100), flip_budget(0.0, 100)
+        (3, 1, 0)
+    """
+    if not 0 <= rate <= 1:
+        raise ValueError(f"rate must be in [0, 1], got {rate}.")
+    if units < 1:
+        raise ValueError(f"units must be at least 1, got {units}.")
+    return max(1, int(Decimal(str(rate)) * units)) if rate > 0 else 0
+
+
+def sample_bernoulli(
+    shape: Sequence[int],
+    rate: float,
+    *,
+    generator: torch.Generator | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """A random mask in which each unit is dropped with probability ``rate``, not rescaled.
+
+    Args:
+        shape: the mask's shape.
+        rate: the probability of a zero, in [0, 1].
+        generator: a generator of the CPU. Masks are drawn there and moved, so that every device gets the same ones.
+        device: where the mask is put.
+        dtype: the mask's type.
+
+    Raises:
+        ValueError: if the rate is outside [0, 1].
+
+    Example:
+        >>> sample_bernoulli((2, 3), rate=0.0)
+        tensor([[1., 1., 1.],
+                [1., 1., 1.]])
+    """
+    if not 0 <= rate <= 1:
+        raise ValueError(f"rate must be in [0, 1], got {rate}.")
+    kept = torch.rand(tuple(shape), generator=generator) >= rate
+    return kept.to(device=device, dtype=dtype)
+
+
+def sample_one_drop(
+    shape: Sequence[int],
+    *,
+    generator: torch.Generator | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """A mask of ones with one zero at a uniformly random place of each row.
+
+    Args:
+        shape: the mask's shape; the last dimension is a row.
+        generator: a generator of the CPU.
+        device: where the mask is put.
+        dtype: the mask's type.
+
+    Example:
+        >>> sample_one_drop((4, 10)).sum(-1)
+        tensor([9., 9., 9., 9.])
+    """
+    *rows, units = shape
+    dropped = torch.randint(units, (*rows, 1), generator=generator)
+    return torch.ones(*shape, dtype=dtype).scatter_(-1, dropped, 0).to(device)
+
+
+def rescale_mask(mask: Tensor) -> Tensor:
+    """Multiplies each row by ``units / kept``, so that the expected input of the next layer is unchanged.
+
+    Differentiable: the gradient of a function of the rescaled mask reaches the binary one. A row without a kept unit
+    stays zero.
+
+    Args:
+        mask: binary, any shape; the last dimension is a row.
+
+    Returns:
+        A tensor like ``mask``.
+
+    Example:
+        >>> rescale_mask(torch.tensor([[1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]]))
+        tensor([[2., 2., 0., 0.],
+                [1., 1., 1., 1.]])
+    """
+    kept = mask.sum(-1, keepdim=True).clamp_min(1)
+    return mask * (mask.shape[-1] / kept)
+
+
+def adversarial_flips(mask: Tensor, grad: Tensor, budget: int, flips: Flips = "both") -> Tensor:
+    """Flips the units that raise a linearised objective most (Park et al. 2019, the linearised search).
+
+    Flipping unit ``i`` changes ``mask[i]`` by ``s[i] = 1 - 2 mask[i]``, and the objective by ``grad[i] * s[i]`` in
+    first order. In each row, the at most ``budget`` units with the largest strictly positive gains are flipped. That
+    is the exact maximiser of the linear objective over all masks within the Hamming distance ``budget``. Of units with
+    equal gains at the boundary any may be taken, never more than the budget.
+
+    Args:
+        mask: binary, any shape; the last dimension is a row.
+        grad: the objective's gradient with respect to ``mask``, of the same shape.
+        budget: the most flips of a row, at least 0. More than there are units means all of them.
+        flips: ``both``, or ``drop`` for changes from 1 to 0 only.
+
+    Returns:
+        A new mask like ``mask``, without a gradient.
+
+    Raises:
+        ValueError: if the shapes differ, the budget is negative, ``flips`` is unknown, or the gradient is not finite.
+
+    Example:
+        >>> mask = torch.tensor([[1.0, 1.0, 1.0, 0.0]])
+        >>> adversarial_flips(mask, torch.tensor([[-3.0, 2.0, -1.0, 2.0]]), budget=2)
+        tensor([[0., 1., 1., 1.]])
+        >>> adversarial_flips(mask, torch.tensor([[-3.0, 2.0, -1.0, 2.0]]), budget=2, flips="drop")
+        tensor([[0., 1., 0., 0.]])
+    """
+    if mask.shape != grad.shape:
+        raise ValueError(f"grad must have the shape of mask, {tuple(mask.shape)}, got {tuple(grad.shape)}.")
+    if budget < 0:
+        raise ValueError(f"budget must be at least 0, got {budget}.")
+    if flips not in get_args(Flips):
+        raise ValueError(f"flips must be one of {', '.join(get_args(Flips))}, got {flips!r}.")
+    mask, grad = mask.detach(), grad.detach()
+    if not torch.isfinite(grad).all():
+        raise ValueError(
+            "grad must be finite, got NaN or infinity: the model's output at the start mask is probably not finite "
+            "either; lower the learning rate, clip gradients, or look for the layer that overflows."
+        )
+    gain = grad * (1 - 2 * mask)
+    if flips == "drop":
+        gain = torch.where(mask > 0, gain, 0)
+    best = gain.topk(min(budget, mask.shape[-1]), dim=-1)
+    flipped = torch.zeros_like(mask).scatter(-1, best.indices, (best.values > 0).to(mask.dtype))
+    return mask + flipped * (1 - 2 * mask)

@@ -1,0 +1,145 @@
+"""Which runs are repetitions of one another, and what to call them."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from lightning_advdrop.report.runs import Run, natural_key
+
+PLAIN = "plain"
+"""The method of a run without a regularizer."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs of one experiment with one method, which differ in their seed.
+
+    Args:
+        experiment: Name of the experiment.
+        method: Name of the method.
+        runs: By seed; those without one come last.
+    """
+
+    experiment: str
+    method: str
+    runs: tuple[Run, ...]
+
+
+def group_runs(runs: Iterable[Run], baseline: str = PLAIN) -> tuple[list[Group], list[str]]:
+    """Put the runs together that are repetitions of one another.
+
+    Methods are named by their regularizers. Where runs of one experiment have the same regularizers with different
+    arguments, those that differ are part of the name. Of several runs with the same seed the newest one counts: the
+    one with the highest version in its folder, and between folders the one that logged last.
+
+    Args:
+        runs: Runs of any number of experiments.
+        baseline: The method that comes first.
+
+    Returns:
+        The groups, by experiment and method; and a note for each run that was left out, and for each experiment whose
+        runs differ in more than method and seed.
+
+    Example:
+        >>> group_runs([])
+        ([], [])
+    """
+    experiments: defaultdict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        experiments[run.experiment].append(run)
+    groups: list[Group] = []
+    notes: list[str] = []
+    for experiment, members in experiments.items():
+        for method, repetitions in _by_method(members).items():
+            counted, left_out = _one_per_seed(repetitions)
+            groups.append(Group(experiment, method, tuple(counted)))
+            notes += left_out
+        notes += _differences(experiment, members)
+    groups.sort(key=lambda group: (natural_key(group.experiment), method_key(group.method, baseline)))
+    return groups, notes
+
+
+def method_key(method: str, baseline: str) -> tuple[bool, list[str | float]]:
+    """Sort key of methods: the baseline first, the others by name.
+
+    Example:
+        >>> sorted(["fraternal dropout", "plain", "adversarial dropout"], key=lambda name: method_key(name, "plain"))
+        ['plain', 'adversarial dropout', 'fraternal dropout']
+    """
+    return method != baseline, natural_key(method)
+
+
+def _by_method(runs: Iterable[Run]) -> dict[str, list[Run]]:
+    """Put the runs of one experiment together by method."""
+    kinds: defaultdict[tuple[str, ...], list[Run]] = defaultdict(list)
+    for run in runs:
+        kinds[tuple(regularizer.name for regularizer in run.regularizers)].append(run)
+    methods: defaultdict[str, list[Run]] = defaultdict(list)
+    for names, members in kinds.items():
+        varied = [_varied([run.regularizers[index].arguments for run in members]) for index in range(len(names))]
+        for run in members:
+            methods[_name(run, varied)].append(run)
+    return methods
+
+
+def _name(run: Run, varied: Sequence[Iterable[str]]) -> str:
+    """Name the method of a run, given the arguments to mention for each of its regularizers."""
+    parts = []
+    for regularizer, arguments in zip(run.regularizers, varied, strict=True):
+        stated = ", ".join(f"{name}={_text(regularizer.arguments, name)}" for name in arguments)
+        parts.append(f"{regularizer.name} ({stated})" if stated else regularizer.name)
+    return " + ".join(parts) or PLAIN
+
+
+def _varied(settings: Sequence[Mapping[str, object]]) -> list[str]:
+    """Name what is not the same in all mappings, in their order; seeds do not count."""
+    names = dict.fromkeys(name for setting in settings for name in setting if not name.endswith("seed"))
+    return [name for name in names if len({_text(setting, name) for setting in settings}) > 1]
+
+
+def _text(setting: Mapping[str, object], name: str) -> str:
+    if name not in setting:
+        return "unset"
+    value = setting[name]
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _one_per_seed(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
+    counted: list[Run] = []
+    notes = []
+    seeds: defaultdict[int, list[Run]] = defaultdict(list)
+    unseeded = []
+    for run in runs:
+        if run.seed is None:
+            unseeded.append(run)
+        else:
+            seeds[run.seed].append(run)
+    for seed, repetitions in sorted(seeds.items()):
+        newest = _newest(repetitions)
+        counted.append(newest)
+        notes += [
+            f"{run.folder} is left out: {newest.folder} is a newer run with the same method and seed {seed}"
+            for run in repetitions
+            if run is not newest
+        ]
+    return counted + unseeded, notes
+
+
+def _newest(runs: Iterable[Run]) -> Run:
+    # Versions before times: they survive copying. Versions of different folders say nothing about one another.
+    folders: dict[object, Run] = {}
+    for run in runs:
+        parent = run.folder.resolve().parent
+        folders[parent] = max(folders.get(parent, run), run, key=lambda at: (at.version, at.modified))
+    return max(folders.values(), key=lambda run: run.modified)
+
+
+def _differences(experiment: str, runs: Sequence[Run]) -> list[str]:
+    """Say where runs differ in more than method and seed: it may be on purpose, but it must not go unnoticed."""
+    settings = [run.settings for run in runs]
+    found = [
+        f"{name} ({', '.join(sorted({_text(setting, name) for setting in settings}, key=natural_key))})"
+        for name in _varied(settings)
+    ]
+    return [f"runs of {experiment} differ in {', '.join(found)} and are compared all the same"] if found else []

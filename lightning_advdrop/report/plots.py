@@ -1,0 +1,182 @@
+"""The figure of a report: curves over the epochs."""
+
+import math
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lightning_advdrop.report.errors import ReportError
+from lightning_advdrop.report.groups import PLAIN, Group, method_key
+from lightning_advdrop.report.tables import is_percentage
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# The palette of Okabe & Ito ("Color universal design", 2008), less the yellow, which is too light for lines on white.
+_COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# Of another length than the colours have, so that each method has a style of its own; it is told apart in grey, too.
+_STYLES: tuple[str | tuple[int, tuple[int, ...]], ...] = ("-", (0, (5, 1)), (0, (1, 1)), (0, (4, 1, 1, 1)))
+_STAGES = {"train": "training", "val": "validation", "test": "test"}
+_MOST_COLUMNS = 3
+_PANEL_INCHES = (4.4, 3.3)
+_DOTS_PER_INCH = 200
+_STYLE = {
+    "font.size": 9.0,
+    "axes.titlesize": 9.0,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "legend.fontsize": 8.0,
+    "legend.frameon": True,
+    "legend.framealpha": 0.85,
+    "legend.edgecolor": "none",
+}
+
+
+def draw_curves(groups: Sequence[Group], metric: str, path: Path, baseline: str = PLAIN) -> None:
+    """Draw a metric over the epochs: a panel for each experiment, a line for each method.
+
+    The line is the mean over the runs, the band around it one sample standard deviation to either side; an epoch counts
+    the runs that reached it. There is no band where there is one run, and a gap where a value is not finite. A method
+    has the same colour in all panels. The file is put in its place when it is whole.
+
+    Args:
+        groups: Runs by experiment and method; each run must have logged the metric.
+        metric: Name of what is drawn, e.g. ``"val/accuracy"``.
+        path: The PNG file to write.
+        baseline: The method that is drawn in black.
+
+    Raises:
+        ReportError: If there are no groups.
+        RunError: If a run did not log the metric.
+        OSError: If the file cannot be written.
+
+    Example:
+        >>> draw_curves([], "val/accuracy", Path("curves.png"))
+        Traceback (most recent call last):
+        ...
+        lightning_advdrop.report.errors.ReportError: groups must hold at least one group to draw, got none
+    """
+    if not groups:
+        raise ReportError("groups must hold at least one group to draw, got none")
+    # Imported here: matplotlib takes a second, which the other commands need not wait for.
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    # Defaults first: a user's matplotlibrc must not change how reports look. The backend is not ours to choose.
+    style: dict[Any, Any] = {**matplotlib.rcParamsDefault, **_STYLE}
+    del style["backend"]
+    with matplotlib.rc_context(style):
+        figure = _figure(groups, metric, baseline)
+        canvas = FigureCanvasAgg(figure)
+        partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+        try:
+            with partial.open("xb") as file:
+                canvas.print_figure(file, format="png", dpi=_DOTS_PER_INCH)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def curve(group: Group, metric: str) -> tuple[list[int], list[float], list[float]]:
+    """Mean and sample standard deviation over the runs of a group, epoch by epoch.
+
+    Args:
+        group: The runs.
+        metric: Name of what they logged.
+
+    Returns:
+        Epochs, counted from 1: the value is that after so many epochs; means; deviations, ``nan`` where there is one
+        run. Where a value is not finite, both are ``nan``.
+
+    Raises:
+        RunError: If a run did not log the metric.
+
+    Example:
+        >>> curve(Group("digits", "plain", ()), "val/accuracy")
+        ([], [], [])
+    """
+    histories = [run.series(metric).by_epoch for run in group.runs]
+    epochs = sorted({epoch for history in histories for epoch in history})
+    means, deviations = [], []
+    for epoch in epochs:
+        values = np.array([history[epoch] for history in histories if epoch in history])
+        finite = bool(np.isfinite(values).all())
+        means.append(float(values.mean()) if finite else math.nan)
+        deviations.append(float(values.std(ddof=1)) if finite and len(values) > 1 else math.nan)
+    return [epoch + 1 for epoch in epochs], means, deviations
+
+
+def axis_label(metric: str) -> str:
+    """Name a metric in words, with its unit.
+
+    Example:
+        >>> axis_label("val/accuracy"), axis_label("train/loss"), axis_label("advdrop/flip_rate")
+        ('Validation accuracy (%)', 'Training loss', 'Advdrop flip rate')
+    """
+    stage, _, name = metric.rpartition("/")
+    words = f"{_STAGES.get(stage, stage)} {name}".replace("_", " ").replace("/", " ").strip()
+    return f"{words[:1].upper()}{words[1:]}{' (%)' if is_percentage(metric) else ''}"
+
+
+def _figure(groups: Sequence[Group], metric: str, baseline: str) -> "Figure":
+    from matplotlib.figure import Figure
+
+    panels: dict[str, list[Group]] = {}
+    for group in groups:
+        panels.setdefault(group.experiment, []).append(group)
+    looks = _looks(groups, baseline)
+    columns = min(len(panels), _MOST_COLUMNS)
+    rows = math.ceil(len(panels) / columns)
+    width, height = _PANEL_INCHES
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes, (experiment, members) in zip(grid.flat, panels.items(), strict=False):
+        for group in members:
+            _draw(axes, group, metric, *looks[group.method])
+        _furnish(axes, experiment, metric)
+    for axes in list(grid.flat)[len(panels) :]:
+        axes.remove()
+    return figure
+
+
+def _looks(groups: Sequence[Group], baseline: str) -> Mapping[str, tuple[str, Any]]:
+    """Give each method its colour and line style; black is the baseline's, whether it is there or not."""
+    others = sorted({group.method for group in groups} - {baseline}, key=lambda method: method_key(method, baseline))
+    return {
+        method: (_COLORS[index % len(_COLORS)], _STYLES[index % len(_STYLES)])
+        for index, method in enumerate([baseline, *others])
+    }
+
+
+def _draw(axes: "Axes", group: Group, metric: str, color: str, style: Any) -> None:
+    epochs, means, deviations = curve(group, metric)
+    scale = 100.0 if is_percentage(metric) else 1.0
+    middle, half = scale * np.array(means), scale * np.array(deviations)
+    count = len(group.runs)
+    label = f"{group.method}, {count} seed{'s' if count != 1 else ''}"
+    # A line through one point is invisible.
+    marker = "o" if len(epochs) == 1 else ""
+    axes.plot(epochs, middle, color=color, linestyle=style, linewidth=1.6, marker=marker, markersize=4, label=label)
+    axes.fill_between(epochs, middle - half, middle + half, color=color, alpha=0.18, linewidth=0)
+
+
+def _furnish(axes: "Axes", experiment: str, metric: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    # Names are no formulas: "$" would start one.
+    axes.set_title(experiment, parse_math=False)
+    axes.set_xlabel("Training time (epochs)")
+    axes.set_ylabel(axis_label(metric), parse_math=False)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for text in axes.legend(loc="best").get_texts():
+        text.set_parse_math(False)

@@ -1,0 +1,194 @@
+"""The table of a report."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lightning_advdrop.report.groups import PLAIN, Group
+
+_PERCENT_ENDINGS = ("accuracy", "error_rate", "f1")
+_NOTHING = "\N{EN DASH}"
+# Differences that vary by less than this part of the values differ by rounding only.
+_ROUNDING = 1e-12
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the report says about one method in one experiment; values are as logged, not in per cent.
+
+    Args:
+        experiment: Name of the experiment.
+        method: Name of the method.
+        seeds: Number of runs.
+        mean: Mean over the runs of the last value of the metric; ``nan`` if a run diverged.
+        deviation: Sample standard deviation over the runs; ``None`` with one run.
+        difference: ``mean`` minus that of the baseline; ``None`` for the baseline itself or without one.
+        p_value: Of a paired, two-sided t-test against the baseline over the seeds that both have; ``None`` with fewer
+            than two of them, or if the differences do not vary.
+        minutes: Mean duration of the runs whose duration is known; ``None`` if there is none.
+    """
+
+    experiment: str
+    method: str
+    seeds: int
+    mean: float
+    deviation: float | None
+    difference: float | None
+    p_value: float | None
+    minutes: float | None
+
+
+def is_percentage(metric: str) -> bool:
+    """Whether values of a metric are shown in per cent.
+
+    Example:
+        >>> is_percentage("test/accuracy"), is_percentage("test/loss")
+        (True, False)
+    """
+    return metric.endswith(_PERCENT_ENDINGS)
+
+
+def summarize(groups: Sequence[Group], metric: str, baseline: str = PLAIN) -> list[Row]:
+    """Compute the rows of the table.
+
+    Args:
+        groups: Runs by experiment and method.
+        metric: Name of what is compared, e.g. ``"test/accuracy"``.
+        baseline: Name of the method to compare with, in each experiment that has it.
+
+    Returns:
+        A row for each group, in their order.
+
+    Raises:
+        RunError: If a run did not log the metric.
+
+    Example:
+        >>> summarize([], "test/accuracy")
+        []
+    """
+    baselines = {group.experiment: group for group in groups if group.method == baseline}
+    return [_row(group, baselines.get(group.experiment), metric) for group in groups]
+
+
+def _row(group: Group, baseline: Group | None, metric: str) -> Row:
+    values = _last_values(group, metric)
+    mean = _mean(values)
+    compared = baseline is not None and baseline is not group
+    minutes = [run.minutes for run in group.runs if run.minutes is not None]
+    return Row(
+        experiment=group.experiment,
+        method=group.method,
+        seeds=len(values),
+        mean=mean,
+        deviation=_deviation(values) if len(values) > 1 else None,
+        difference=mean - _mean(_last_values(baseline, metric)) if baseline is not None and compared else None,
+        p_value=_p_value(group, baseline, metric) if baseline is not None and compared else None,
+        minutes=float(np.mean(minutes)) if minutes else None,
+    )
+
+
+def _last_values(group: Group, metric: str) -> list[float]:
+    return [run.series(metric).last for run in group.runs]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if np.isfinite(values).all() else math.nan
+
+
+def _deviation(values: Sequence[float]) -> float:
+    return float(np.std(values, ddof=1)) if np.isfinite(values).all() else math.nan
+
+
+def _p_value(group: Group, baseline: Group, metric: str) -> float | None:
+    ours = {run.seed: run.series(metric).last for run in group.runs if run.seed is not None}
+    theirs = {run.seed: run.series(metric).last for run in baseline.runs if run.seed is not None}
+    common = sorted(ours.keys() & theirs.keys())
+    pairs = np.array([(ours[seed], theirs[seed]) for seed in common])  # (N, 2)
+    if len(common) < 2 or not np.isfinite(pairs).all():
+        return None
+    if np.ptp(pairs[:, 0] - pairs[:, 1]) <= _ROUNDING * np.abs(pairs).max():
+        return None
+    # Imported here: scipy takes a second, which the other commands need not wait for.
+    from scipy.stats import ttest_rel
+
+    return float(ttest_rel(pairs[:, 0], pairs[:, 1]).pvalue)
+
+
+def format_table(rows: Sequence[Row], metric: str, baseline: str = PLAIN) -> str:
+    """Lay rows out as a table, which is Markdown and aligned for a terminal, too.
+
+    Args:
+        rows: What to show.
+        metric: Name of the metric: accuracies, error rates and F1 are shown in per cent with two decimals, others with
+            four significant digits.
+        baseline: Name of the baseline, for the heading.
+
+    Returns:
+        The table: a heading, a rule and a line for each row, without a line break at its end. The column for the
+        duration is left out if no duration is known.
+
+    Example:
+        >>> print(format_table([Row("digits", "r drop", 2, 0.9, 0.01, 0.023, 0.0412, None)], "test/accuracy"))
+        | experiment | method | seeds | mean test/accuracy (%) | std (%) | vs. plain (points) |     p |
+        | :--------- | :----- | ----: | ---------------------: | ------: | -----------------: | ----: |
+        | digits     | r drop |     2 |                  90.00 |    1.00 |              +2.30 | 0.041 |
+    """
+    # A difference of percentages is none: from 50 % to 55 % are 5 points, and 10 %.
+    unit, points = (" (%)", " (points)") if is_percentage(metric) else ("", "")
+    headings = ["experiment", "method", "seeds", f"mean {metric}{unit}", f"std{unit}", f"vs. {baseline}{points}", "p"]
+    timed = any(row.minutes is not None for row in rows)
+    lines = [headings + ["minutes"] * timed]
+    lines += [_cells(row, metric) + [_minutes(row.minutes)] * timed for row in rows]
+    return _align(lines, texts=2)
+
+
+def _cells(row: Row, metric: str) -> list[str]:
+    return [
+        row.experiment,
+        row.method,
+        str(row.seeds),
+        _number(row.mean, metric),
+        _number(row.deviation, metric),
+        _number(row.difference, metric, sign="+"),
+        _probability(row.p_value),
+    ]
+
+
+def _number(value: float | None, metric: str, sign: str = "") -> str:
+    if value is None:
+        return _NOTHING
+    if not math.isfinite(value):
+        return "nan"
+    if is_percentage(metric):
+        return f"{100 * value:{sign}.2f}"
+    # "#" keeps the zeros that the four digits are made of; it leaves a point at the end of 1234.
+    return f"{value:{sign}#.4g}".removesuffix(".")
+
+
+def _probability(value: float | None) -> str:
+    if value is None:
+        return _NOTHING
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _minutes(value: float | None) -> str:
+    if value is None:
+        return _NOTHING
+    return f"{value:.1f}" if value >= 1 else f"{value:.2f}"
+
+
+def _align(lines: Iterable[Sequence[str]], texts: int) -> str:
+    """Pad cells to the width of their column: the first ``texts`` columns to the left, the others to the right."""
+    cells = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    widths = [max(2, *(len(cell) for cell in column)) for column in zip(*cells, strict=True)]
+    rule = [f":{'-' * (width - 1)}" if index < texts else f"{'-' * (width - 1)}:" for index, width in enumerate(widths)]
+    padded = [
+        [
+            cell.ljust(width) if index < texts else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        for line in [cells[0], rule, *cells[1:]]
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in padded)

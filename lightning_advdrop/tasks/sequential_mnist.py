@@ -1,0 +1,199 @@
+"""Classifying images that are read as sequences of pixels or rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torchmetrics.classification import MulticlassAccuracy
+
+from lightning_advdrop.callbacks import regularized_loss
+from lightning_advdrop.functional import gaussian_rampdown
+from lightning_advdrop.nn import MaskedLSTM
+
+Batch = tuple[Tensor, Tensor]
+
+
+class SequenceClassifier(nn.Module):
+    """One LSTM layer, whose last output goes to a linear layer.
+
+    Initialised as in the published sequential MNIST experiments of Park et al. (2019): orthogonal weights, gate by
+    gate, biases of zero but for the forget gate, where they add up to 1.
+
+    Args:
+        input_size: the features of a step.
+        hidden_size: the LSTM's units.
+        num_classes: the number of classes.
+
+    Example:
+        >>> SequenceClassifier(1, 8, 10)(torch.zeros(2, 16, 1)).shape
+        torch.Size([2, 10])
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, num_classes: int) -> None:
+        super().__init__()
+        self.lstm = MaskedLSTM(input_size, hidden_size, batch_first=True)
+        self.head = nn.Linear(hidden_size, num_classes)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draws the initial weights."""
+        weight_ih, weight_hh, bias_ih, bias_hh = self.lstm.all_weights[0]
+        for gate in (*weight_ih.chunk(4), *weight_hh.chunk(4)):
+            nn.init.orthogonal_(gate)
+        nn.init.zeros_(bias_ih)
+        nn.init.zeros_(bias_hh)
+        with torch.no_grad():
+            bias_ih.chunk(4)[1].fill_(1.0)
+        nn.init.orthogonal_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, sequences: Tensor) -> Tensor:
+        """The logits ``(B, classes)`` of sequences ``(B, steps, features)``."""
+        outputs, _ = self.lstm(sequences)
+        logits: Tensor = self.head(outputs[:, -1])
+        return logits
+
+
+class SequentialMNISTTask(LightningModule):
+    """Sequential MNIST: an image's class from its pixels, one after the other.
+
+    Logs ``train/loss`` (cross-entropy), ``train/accuracy``, ``val/loss``, ``val/accuracy``, ``test/loss`` and
+    ``test/accuracy``; ``training_step`` hands itself to every regularizer callback of the trainer. The defaults are the
+    published settings of Park et al. (2019), section "Sequential MNIST": RMSprop, gradients clipped by value, and a
+    learning rate that falls over the last epochs.
+
+    Args:
+        input_size: the features of a step: 1 for pixels, the image's width for rows.
+        hidden_size: the LSTM's units.
+        num_classes: the number of classes.
+        learning_rate: of RMSprop, above 0.
+        smoothing: RMSprop's smoothing constant, in [0, 1).
+        clip_value: the largest absolute value of a gradient's element, above 0; None leaves clipping to the trainer,
+            whose own setting always goes first.
+        rampdown_epochs: the last epochs of the run, over which the rate falls, see
+            `lightning_advdrop.functional.gaussian_rampdown`; 0 for a constant rate.
+
+    Raises:
+        ValueError: if an argument is outside what is allowed.
+
+    Example:
+        >>> task = SequentialMNISTTask(hidden_size=8)
+        >>> task(torch.zeros(2, 64, 1)).shape
+        torch.Size([2, 10])
+    """
+
+    #: Regularizers don't wrap ``training_step``: it asks them itself.
+    delegates_regularization = True
+
+    def __init__(
+        self,
+        input_size: int = 1,
+        hidden_size: int = 100,
+        num_classes: int = 10,
+        learning_rate: float = 1e-3,
+        smoothing: float = 0.5,
+        clip_value: float | None = 1.0,
+        rampdown_epochs: int = 50,
+    ) -> None:
+        super().__init__()
+        for name, size in (("input_size", input_size), ("hidden_size", hidden_size), ("num_classes", num_classes)):
+            if size < 1:
+                raise ValueError(f"{name} must be at least 1, got {size}.")
+        if learning_rate <= 0:
+            raise ValueError(f"learning_rate must be above 0, got {learning_rate}.")
+        if not 0 <= smoothing < 1:
+            raise ValueError(f"smoothing must be in [0, 1), got {smoothing}.")
+        if clip_value is not None and clip_value <= 0:
+            raise ValueError(f"clip_value must be above 0 or None, got {clip_value}.")
+        if rampdown_epochs < 0:
+            raise ValueError(f"rampdown_epochs must be at least 0, got {rampdown_epochs}.")
+        self.save_hyperparameters()
+        self.learning_rate = learning_rate
+        self.smoothing = smoothing
+        self.clip_value = clip_value
+        self.rampdown_epochs = rampdown_epochs
+        self.model = SequenceClassifier(input_size, hidden_size, num_classes)
+        self.train_accuracy, self.val_accuracy, self.test_accuracy = (
+            MulticlassAccuracy(num_classes, average="micro") for _ in range(3)
+        )
+
+    def forward(self, sequences: Tensor) -> Tensor:
+        """The logits ``(B, classes)`` of sequences ``(B, steps, features)``.
+
+        Raises:
+            ValueError: if the sequences have another shape.
+        """
+        features = self.model.lstm.input_size
+        if sequences.dim() != 3 or sequences.shape[-1] != features:
+            raise ValueError(
+                f"sequences must have the shape (batch, steps, {features}) as input_size={features} says, "
+                f"got {tuple(sequences.shape)}."
+            )
+        logits: Tensor = self.model(sequences)
+        return logits
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The cross-entropy, plus the penalties of the trainer's regularizers."""
+        sequences, labels = batch
+        loss = regularized_loss(
+            self, lambda: self(sequences), lambda logits: F.cross_entropy(logits, labels), target=labels
+        )
+        self._log("train", loss.prediction, labels, loss.supervised)
+        return loss.total
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Logs loss and accuracy."""
+        self._evaluate("val", batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Logs loss and accuracy."""
+        self._evaluate("test", batch)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """The predicted class, ``label`` ``(B,)``, and each class's ``probabilities`` ``(B, classes)``."""
+        probabilities = self(batch[0]).softmax(-1)
+        return {"label": probabilities.argmax(-1), "probabilities": probabilities}
+
+    def configure_optimizers(self) -> Any:
+        """RMSprop, with a learning rate that falls over the last epochs."""
+        optimizer = torch.optim.RMSprop(self.parameters(), lr=self.learning_rate, alpha=self.smoothing)
+        if not self.rampdown_epochs:
+            return optimizer
+        epochs = self.trainer.max_epochs
+        if epochs is None or epochs < 1:
+            raise ValueError(
+                f"rampdown_epochs={self.rampdown_epochs} counts back from the last epoch, so that trainer.max_epochs "
+                f"must be set, got {epochs}; use rampdown_epochs=0 otherwise."
+            )
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda epoch: gaussian_rampdown(epoch, epochs, self.rampdown_epochs)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips by value, unless the trainer was told how to clip."""
+        if gradient_clip_val is None and self.clip_value is not None:
+            self.clip_gradients(optimizer, self.clip_value, "value")
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def _evaluate(self, stage: str, batch: Batch) -> None:
+        sequences, labels = batch
+        logits = self(sequences)
+        self._log(stage, logits, labels, F.cross_entropy(logits, labels))
+
+    def _log(self, stage: str, logits: Tensor, labels: Tensor, loss: Tensor) -> None:
+        accuracy: MulticlassAccuracy = getattr(self, f"{stage}_accuracy")
+        accuracy(logits.detach(), labels)
+        self.log(f"{stage}/loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(labels))
+        self.log(f"{stage}/accuracy", accuracy, on_step=False, on_epoch=True, prog_bar=stage == "val")

@@ -1,0 +1,158 @@
+import hashlib
+import os
+import re
+import socket
+import stat
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from lightning_advdrop.datamodules.downloads import DownloadError, check_mirrors, download
+from tests.helpers.idx_files import md5
+from tests.helpers.servers import Behaviour, mirror
+
+NAME = "labels.gz"
+# Longer than one chunk of the download.
+CONTENT = bytes(range(256)) * 2000
+FILES = {NAME: CONTENT}
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+
+def fetch(folder: Path, *mirrors: str) -> Path:
+    return download(folder / NAME, mirrors, md5(CONTENT))
+
+
+@pytest.mark.parametrize("algorithm", ["md5", "sha256"])
+def test_whole_file(tmp_path: Path, algorithm: Literal["md5", "sha256"]) -> None:
+    target = tmp_path / "made" / "on the way" / NAME
+    checksum = hashlib.new(algorithm, CONTENT).hexdigest().upper()
+    with mirror(FILES) as first, mirror(FILES) as second:
+        assert download(target, [first.address, second.address], checksum, algorithm) == target
+    assert target.read_bytes() == CONTENT
+    assert os.listdir(target.parent) == [NAME]  # noqa: PTH208 - names are what counts
+    assert first.requests == [NAME]
+    assert second.requests == []
+    assert first.user_agents == ["lightning-advdrop (data set download)"]
+
+
+def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.touch()
+    with mirror(FILES) as good:
+        target = fetch(tmp_path, good.address)
+    assert stat.S_IMODE(target.stat().st_mode) == stat.S_IMODE(other.stat().st_mode)
+
+
+@pytest.mark.parametrize("behaviour", ["missing", "truncated", "corrupted", "dropped", "hanging up"])
+def test_next_mirror_takes_over(tmp_path: Path, behaviour: Behaviour) -> None:
+    with mirror(FILES, behaviour) as bad, mirror(FILES) as good:
+        target = fetch(tmp_path, bad.address, good.address)
+    assert bad.requests == good.requests == [NAME]
+    assert target.read_bytes() == CONTENT
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_every_mirror_is_named_with_its_reason(tmp_path: Path) -> None:
+    with (
+        mirror(FILES, "missing") as missing,
+        mirror(FILES, "truncated") as truncated,
+        mirror(FILES, "corrupted") as corrupted,
+        pytest.raises(DownloadError) as caught,
+    ):
+        fetch(tmp_path, missing.address, truncated.address, corrupted.address)
+    corrupted_sum = md5(CONTENT[:-1] + bytes([CONTENT[-1] ^ 0xFF]))
+    assert str(caught.value).splitlines() == [
+        f"No mirror delivered {NAME}:",
+        f"  {missing.address}: HTTP status 404 (Not Found)",
+        f"  {truncated.address}: truncated: found 256000 bytes, expected 512000",
+        f"  {corrupted.address}: wrong md5 checksum: found {corrupted_sum}, expected {md5(CONTENT)}",
+        f"Try again later, name other mirrors, or fetch the file by hand and put it at {tmp_path / NAME}",
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_server_that_cannot_be_reached(tmp_path: Path) -> None:
+    with socket.socket() as bound:
+        # Bound but not listening: nobody else can answer at this port.
+        bound.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{bound.getsockname()[1]}/"
+        with pytest.raises(DownloadError, match=rf"(?m)^  {re.escape(address)}: cannot be reached \(.*refused.*\)$"):
+            fetch(tmp_path, address)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_server_that_never_answers(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        with pytest.raises(DownloadError, match=r"connection broke after 0 bytes \(.*timed out.*\)"):
+            download(tmp_path / NAME, [address], md5(CONTENT), timeout=0.2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_connection_that_ends_without_an_answer(tmp_path: Path) -> None:
+    with (
+        mirror(FILES, "hanging up") as bad,
+        pytest.raises(DownloadError, match=r"connection broke after 0 bytes \(RemoteDisconnected"),
+    ):
+        fetch(tmp_path, bad.address)
+
+
+def test_existing_file_survives_a_failure(tmp_path: Path) -> None:
+    target = tmp_path / NAME
+    target.write_bytes(b"old")
+    with mirror(FILES, "corrupted") as bad, pytest.raises(DownloadError):
+        fetch(tmp_path, bad.address)
+    assert target.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_interruption_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: Path, target: Any) -> None:
+        assert len(list(tmp_path.iterdir())) == 1
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with mirror(FILES) as good, pytest.raises(KeyboardInterrupt):
+        fetch(tmp_path, good.address)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_failure_to_write_is_not_blamed_on_the_mirror(tmp_path: Path) -> None:
+    target = tmp_path / NAME
+    target.mkdir()
+    with mirror(FILES) as good, mirror(FILES) as other, pytest.raises(IsADirectoryError):
+        fetch(tmp_path, good.address, other.address)
+    assert other.requests == []
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("mirrors", [[], (), "https://example.org/"])
+def test_mirrors_must_be_a_list(mirrors: Any) -> None:
+    message = f"mirrors must be a list of at least one base address, got {mirrors!r}"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        check_mirrors(mirrors)
+
+
+def test_mirrors_must_be_http_addresses() -> None:
+    with pytest.raises(ValueError, match=r"mirrors must start with http:// or https://, got 'ftp://example\.org/'"):
+        check_mirrors(["https://example.org/", "ftp://example.org/"])
+
+
+def test_mirrors_get_one_slash() -> None:
+    assert check_mirrors(["https://a.org/x", "https://b.org/x/"]) == ("https://a.org/x/", "https://b.org/x/")
+
+
+def test_other_algorithms_are_refused(tmp_path: Path) -> None:
+    algorithm: Any = "crc32"
+    with pytest.raises(ValueError, match="algorithm must be 'md5' or 'sha256', got 'crc32'"):
+        download(tmp_path / NAME, ["http://127.0.0.1/"], "0", algorithm)
+
+
+def test_timeout_must_be_positive(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="timeout must be more than 0 seconds, got 0"):
+        download(tmp_path / NAME, ["http://127.0.0.1/"], "0", timeout=0)

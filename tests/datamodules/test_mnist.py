@@ -1,0 +1,280 @@
+import gzip
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from lightning_advdrop.datamodules import MNISTDataModule
+from lightning_advdrop.datamodules.downloads import DownloadError
+from lightning_advdrop.datamodules.idx import IDXFormatError
+from lightning_advdrop.datamodules.mnist import MNIST_MIRRORS
+from lightning_advdrop.datamodules.sequences import Batch, step_permutation
+from tests.helpers.idx_files import idx_bytes, md5, mnist_arrays, write_idx, write_mnist
+from tests.helpers.servers import mirror
+
+ARRAYS = mnist_arrays(n_train=12, n_test=6)
+PUBLISHED = {f"{name}.gz": gzip.compress(idx_bytes(array), mtime=0) for name, array in ARRAYS.items()}
+
+
+class SmallMNIST(MNISTDataModule):
+    """The same on files of 12 and 6 images."""
+
+    n_train = 8
+    n_validation = 4
+    n_test = 6
+    checksums: ClassVar[Mapping[str, str]] = {name: md5(content) for name, content in PUBLISHED.items()}
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.delenv("LIGHTNING_ADVDROP_DATA", raising=False)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    write_mnist(tmp_path, ARRAYS)
+    return tmp_path
+
+
+def ready(root: Path, **arguments: Any) -> SmallMNIST:
+    mnist = SmallMNIST(root, **arguments)
+    mnist.prepare_data()
+    mnist.setup(None)
+    return mnist
+
+
+def first_test_batch(root: Path, **arguments: Any) -> Tensor:
+    batch: Batch = next(iter(ready(root, **arguments).test_dataloader()))
+    return batch[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "steps", "features"),
+    [
+        ({}, 784, 1),
+        ({"permuted": True}, 784, 1),
+        ({"by": "row"}, 28, 28),
+        ({"image_size": 14}, 196, 1),
+        ({"image_size": 7, "by": "row"}, 7, 7),
+        ({"image_size": 1}, 1, 1),
+    ],
+)
+def test_shapes_are_known_before_setup_and_kept(
+    root: Path, arguments: dict[str, Any], steps: int, features: int
+) -> None:
+    mnist = SmallMNIST(root, **arguments)
+    assert (mnist.num_steps, mnist.input_size, mnist.num_classes) == (steps, features, 10)
+    mnist.setup("fit")
+    for loader, count in ((mnist.train_dataloader(), 8), (mnist.val_dataloader(), 4)):
+        sequences, labels = next(iter(loader))
+        assert sequences.shape == (count, steps, features)
+        assert sequences.dtype == torch.float32
+        assert sequences.min() >= 0
+        assert sequences.max() <= 1
+        assert labels.shape == (count,)
+        assert labels.dtype == torch.int64
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_split_is_the_published_one(tmp_path: Path, suffix: str) -> None:
+    write_mnist(tmp_path, ARRAYS, suffix)
+    mnist = ready(tmp_path, by="row")
+    images, labels = ARRAYS["train-images-idx3-ubyte"], ARRAYS["train-labels-idx1-ubyte"]
+    val_images, val_labels = next(iter(mnist.val_dataloader()))
+    np.testing.assert_array_equal(val_images, images[8:] / np.float32(255))
+    np.testing.assert_array_equal(val_labels, labels[8:])
+    train_images, train_labels = next(iter(mnist.train_dataloader()))
+    order = [int((train_images == image).all((1, 2)).nonzero()) for image in torch.from_numpy(images[:8]).float() / 255]
+    assert sorted(order) == list(range(8))
+    np.testing.assert_array_equal(train_labels[order], labels[:8])
+    test_images, test_labels = next(iter(mnist.test_dataloader()))
+    np.testing.assert_array_equal(test_images, ARRAYS["t10k-images-idx3-ubyte"] / np.float32(255))
+    np.testing.assert_array_equal(test_labels, ARRAYS["t10k-labels-idx1-ubyte"])
+
+
+def test_plain_file_is_preferred(root: Path) -> None:
+    write_idx(root / "mnist" / "t10k-labels-idx1-ubyte", np.full(6, 3, np.uint8))
+    _, labels = next(iter(ready(root).test_dataloader()))
+    assert labels.tolist() == [3] * 6
+
+
+def test_permutation(root: Path) -> None:
+    order = np.random.RandomState(10).permutation(784)
+    assert step_permutation(784).tolist() == order.tolist()
+    permuted, plain = first_test_batch(root, permuted=True, seed=4), first_test_batch(root)
+    torch.testing.assert_close(permuted, plain[:, order], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 7, 14])
+def test_smaller_images_are_averages(root: Path, size: int) -> None:
+    block = 28 // size
+    images = ARRAYS["t10k-images-idx3-ubyte"].reshape(6, size, block, size, block).mean((2, 4)) / 255
+    small = first_test_batch(root, image_size=size, by="row")
+    torch.testing.assert_close(small, torch.from_numpy(images).float())
+
+
+def test_train_size_is_chosen_by_seed(root: Path) -> None:
+    chosen = {seed: next(iter(ready(root, train_size=3, seed=seed).train_dataloader()))[0] for seed in range(4)}
+    assert {len(images) for images in chosen.values()} == {3}
+    assert len({float(images.sum()) for images in chosen.values()}) > 1
+
+
+def test_each_stage_loads_what_it_needs(root: Path) -> None:
+    mnist = SmallMNIST(root)
+    mnist.setup("test")
+    with pytest.raises(RuntimeError, match="The train data are not loaded"):
+        mnist.train_dataloader()
+    mnist.setup("fit")
+    before = mnist.val_dataloader().dataset
+    mnist.setup("validate")
+    assert mnist.val_dataloader().dataset is before
+
+
+def test_root_comes_from_the_environment(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIGHTNING_ADVDROP_DATA", str(root))
+    mnist = SmallMNIST()
+    assert mnist.folder == root / "mnist"
+    mnist.prepare_data()
+
+
+@pytest.mark.parametrize("step", ["prepare_data", "load_training", "load_test"])
+def test_missing_files_are_named(root: Path, step: str) -> None:
+    for name in ("train-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"):
+        (root / "mnist" / name).unlink()
+    message = (
+        f"MNIST files are missing: looked for {root}/mnist/train-images-idx3-ubyte.gz,"
+        f" {root}/mnist/t10k-labels-idx1-ubyte.gz (with or without .gz); put them there, name another folder with root"
+        " or the environment variable LIGHTNING_ADVDROP_DATA, or set download=True"
+    )
+    with pytest.raises(FileNotFoundError, match=f"^{re.escape(message)}$"):
+        getattr(SmallMNIST(root), step)()
+
+
+def test_download_fetches_what_is_missing(root: Path) -> None:
+    missing = "train-labels-idx1-ubyte.gz"
+    (root / "mnist" / missing).unlink()
+    with mirror({}, "missing") as first, mirror(PUBLISHED) as second:
+        mnist = ready(root, download=True, mirrors=[first.address, second.address])
+        mnist.prepare_data()
+    assert first.requests == second.requests == [missing]
+    assert (root / "mnist" / missing).read_bytes() == PUBLISHED[missing]
+
+
+def test_download_into_an_empty_root(tmp_path: Path) -> None:
+    with mirror(PUBLISHED) as good:
+        ready(tmp_path / "new", download=True, mirrors=[good.address])
+    assert sorted(path.name for path in (tmp_path / "new" / "mnist").iterdir()) == sorted(PUBLISHED)
+
+
+def test_download_checks_the_published_checksum(tmp_path: Path) -> None:
+    with (
+        mirror(PUBLISHED) as small,
+        pytest.raises(DownloadError, match=r"wrong md5 checksum: found .*, expected f68b3c2dcbeaaa9fbdd348bbdeb94873"),
+    ):
+        MNISTDataModule(tmp_path, download=True, mirrors=[small.address]).prepare_data()
+    assert list((tmp_path / "mnist").iterdir()) == []
+
+
+def test_local_files_may_be_compressed_anew(root: Path) -> None:
+    name = "t10k-images-idx3-ubyte"
+    packed = gzip.compress(idx_bytes(ARRAYS[name]), compresslevel=1, mtime=1)
+    assert packed != PUBLISHED[f"{name}.gz"]
+    (root / "mnist" / f"{name}.gz").write_bytes(packed)
+    ready(root)
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "message"),
+    [
+        (
+            "train-images-idx3-ubyte",
+            np.zeros((11, 28, 28), np.uint8),
+            "has wrong sizes: found (11, 28, 28), expected (12, 28, 28); put the published file in its place",
+        ),
+        (
+            "train-images-idx3-ubyte",
+            np.zeros((12, 32, 32), np.uint8),
+            "has wrong sizes: found (12, 32, 32), expected (12, 28, 28); put the published file in its place",
+        ),
+        (
+            "train-labels-idx1-ubyte",
+            np.zeros(13, np.uint8),
+            "has wrong sizes: found (13,), expected (12,); put the published file in its place",
+        ),
+        (
+            "train-labels-idx1-ubyte",
+            np.full(12, 10, np.uint8),
+            "has a wrong label: found 10, expected 0 to 9; delete the file and download it again",
+        ),
+    ],
+)
+def test_content_is_checked(root: Path, name: str, array: Any, message: str) -> None:
+    path = write_idx(root / "mnist" / f"{name}.gz", array)
+    with pytest.raises(IDXFormatError, match=f"^{re.escape(f'{path} {message}')}$"):
+        SmallMNIST(root).setup("fit")
+
+
+@pytest.mark.parametrize("size", [0, -7, 3, 29, 56, 14.0, True, "28"])
+def test_image_size_must_divide_28(size: Any) -> None:
+    message = f"image_size must be a divisor of 28, one of (1, 2, 4, 7, 14, 28), got {size!r}"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        MNISTDataModule(image_size=size)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"train_size": 55_001}, "train_size must be an integer from 1 to 55000, got 55001"),
+        ({"by": "column"}, "by must be 'pixel' or 'row', got 'column'"),
+        ({"by": "row", "permuted": True}, "permuted=True needs by='pixel', got by='row'"),
+        ({"mirrors": []}, "mirrors must be a list of at least one base address, got []"),
+        ({"root": ""}, "root must name a folder or be None, got ''"),
+    ],
+)
+def test_values_out_of_range(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        MNISTDataModule(**arguments)
+
+
+def test_published_facts() -> None:
+    mnist = MNISTDataModule()
+    assert (mnist.n_train, mnist.n_validation, mnist.n_test) == (55_000, 5_000, 10_000)
+    assert mnist.mirrors == MNIST_MIRRORS
+    assert list(mnist.checksums) == list(PUBLISHED)
+    assert (mnist.batch_size, mnist.eval_batch_size) == (100, 1000)
+
+
+@pytest.mark.real_data
+def test_real_files(real_data_root: Path) -> None:
+    mnist = MNISTDataModule(real_data_root)
+    mnist.prepare_data()
+    packed = real_data_root / "mnist" / "train-images-idx3-ubyte.gz"
+    content = gzip.decompress(packed.read_bytes()) if packed.exists() else packed.with_suffix("").read_bytes()
+    assert md5(content) == "6bbc9ace898e44ae57da46a324031adb"
+    images, labels, val_images, val_labels = mnist.load_training()
+    assert images.shape == (55_000, 28, 28)
+    assert val_images.shape == (5_000, 28, 28)
+    assert torch.cat([labels, val_labels]).bincount().tolist() == [
+        5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949,
+    ]  # fmt: skip
+    raw = torch.frombuffer(bytearray(content[16:]), dtype=torch.uint8).reshape(60_000, 28, 28)
+    assert torch.equal((val_images * 255).round().byte(), raw[55_000:])
+
+
+@pytest.mark.real_data
+def test_real_permuted_pixels(real_data_root: Path) -> None:
+    mnist = MNISTDataModule(real_data_root, permuted=True, image_size=28)
+    mnist.setup("test")
+    sequences, labels = next(iter(mnist.test_dataloader()))
+    assert len(mnist.test_dataloader()) == 10
+    assert labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
+    plain, _ = mnist.load_test()
+    order = np.random.RandomState(10).permutation(784)
+    assert order[:4].tolist() == [237, 489, 68, 737]
+    torch.testing.assert_close(sequences[..., 0], plain[:1000].reshape(1000, 784)[:, order], rtol=0, atol=0)

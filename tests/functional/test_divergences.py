@@ -1,0 +1,208 @@
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd import gradcheck
+
+from lightning_advdrop.functional import (
+    Direction,
+    DivergenceName,
+    check_divergence,
+    cross_entropy_to_label,
+    divergence,
+    kl_divergence,
+    mse_logits,
+    mse_probs,
+    weighted_mean,
+)
+from tests.helpers.reference_divergences import each_ce, each_kl, each_mse_logits, each_mse_probs, mean_of_real
+
+PAIRS: dict[DivergenceName, tuple[Callable[..., Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
+    "kl": (kl_divergence, each_kl),
+    "mse_logits": (mse_logits, each_mse_logits),
+    "mse_probs": (mse_probs, each_mse_probs),
+}
+SHAPES = [(6, 5), (6, 2), (6, 1), (4, 6, 3), (4, 6, 1), (7,), (1,)]  # examples, or steps and examples, and classes
+DIRECTIONS: list[Direction] = ["base_adv", "adv_base"]
+each_name = pytest.mark.parametrize("name", PAIRS)
+each_shape = pytest.mark.parametrize("shape", SHAPES)
+each_direction = pytest.mark.parametrize("direction", DIRECTIONS)
+
+
+def outputs(shape: tuple[int, ...], dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    return 3 * torch.randn(shape, dtype=dtype), 3 * torch.randn(shape, dtype=dtype)
+
+
+def labels(shape: tuple[int, ...]) -> Tensor:
+    return torch.randint(max(shape[-1], 2), shape[:-1])
+
+
+def padding(shape: tuple[int, ...]) -> Tensor:
+    weight = torch.randint(2, shape[:-1])
+    return weight.flatten().index_fill(0, torch.tensor([0]), 1).view(shape[:-1])
+
+
+@each_name
+@each_shape
+@each_direction
+def test_divergences_equal_their_reference(name: DivergenceName, shape: tuple[int, ...], direction: Direction) -> None:
+    base, adversarial = outputs(shape)
+    function, each = PAIRS[name]
+    first, second = (base, adversarial) if direction == "base_adv" else (adversarial, base)
+    expected = each(first, second).mean()
+    torch.testing.assert_close(divergence(name, direction, base, adversarial), expected)
+    torch.testing.assert_close(function(first, second), expected)
+
+
+@each_name
+@pytest.mark.parametrize("shape", [(6, 5), (6, 1), (4, 6, 3), (4, 6, 1)])
+@each_direction
+def test_padding_does_not_count(name: DivergenceName, shape: tuple[int, ...], direction: Direction) -> None:
+    base, adversarial = outputs(shape)
+    weight = padding(shape)
+    first, second = (base, adversarial) if direction == "base_adv" else (adversarial, base)
+    expected = mean_of_real(PAIRS[name][1](first, second), weight)
+    for kind in (torch.float32, torch.float64, torch.long, torch.bool):
+        found = divergence(name, direction, base, adversarial, weight=weight.to(kind))
+        torch.testing.assert_close(found, expected)
+
+
+@each_direction
+@pytest.mark.parametrize("shape", [(6, 5), (6, 1), (4, 6, 3), (4, 6, 1)])
+def test_cross_entropy_is_that_of_the_adversarial_output(direction: Direction, shape: tuple[int, ...]) -> None:
+    base, adversarial = outputs(shape)
+    target, weight = labels(shape), padding(shape)
+    each = each_ce(adversarial, target)
+    torch.testing.assert_close(divergence("ce", direction, base, adversarial, target=target), each.mean())
+    torch.testing.assert_close(cross_entropy_to_label(adversarial, target), each.mean())
+    found = divergence("ce", direction, base, adversarial, target=target, weight=weight)
+    torch.testing.assert_close(found, mean_of_real(each, weight))
+
+
+@pytest.mark.parametrize("shape", [(5,), (1,)])
+def test_cross_entropy_of_one_example_without_a_batch(shape: tuple[int, ...]) -> None:
+    logits, target = outputs(shape)[0], labels(shape)
+    torch.testing.assert_close(cross_entropy_to_label(logits, target), each_ce(logits, target))
+
+
+def test_cross_entropy_of_one_logit_takes_probabilities() -> None:
+    logits = torch.randn(5, 1, dtype=torch.float64)
+    target = torch.rand(5, dtype=torch.float64)
+    p = logits.squeeze(-1).sigmoid()
+    expected = -(target * p.log() + (1 - target) * (1 - p).log()).mean()
+    torch.testing.assert_close(cross_entropy_to_label(logits, target), expected)
+
+
+@each_direction
+@pytest.mark.parametrize("shape", [(4, 3), (4, 1), (2, 3, 3), (2, 3, 1)])
+@pytest.mark.parametrize("name", [*PAIRS, "ce"])
+def test_gradients_are_those_of_the_formulas(
+    name: DivergenceName, direction: Direction, shape: tuple[int, ...]
+) -> None:
+    base, adversarial = (output.requires_grad_() for output in outputs(shape))
+    function = partial(divergence, name, direction, target=labels(shape), weight=padding(shape))
+    assert gradcheck(function, (base, adversarial))
+
+
+@each_direction
+@pytest.mark.parametrize("shape", [(6, 5), (6, 1)])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", [*PAIRS, "ce"])
+def test_half_precision_is_computed_in_float32(
+    name: DivergenceName, direction: Direction, shape: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    base, adversarial = outputs(shape, dtype)
+    target = labels(shape)
+    found = divergence(name, direction, base, adversarial, target=target)
+    assert found.dtype is torch.float32
+    assert torch.equal(found, divergence(name, direction, base.float(), adversarial.float(), target=target))
+
+
+@each_name
+def test_double_precision_stays_double(name: DivergenceName) -> None:
+    assert divergence(name, "base_adv", *outputs((3, 4))).dtype is torch.float64
+
+
+@each_name
+@each_shape
+def test_equal_outputs_have_no_divergence_and_are_stationary(name: DivergenceName, shape: tuple[int, ...]) -> None:
+    base = outputs(shape)[0].requires_grad_()
+    found = divergence(name, "base_adv", base.detach(), base)
+    (grad,) = torch.autograd.grad(found, base)
+    assert found.item() == 0
+    torch.testing.assert_close(grad, torch.zeros_like(grad), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 10])
+def test_extreme_logits_stay_finite(classes: int) -> None:
+    p, q = torch.full((2, classes), -300.0, requires_grad=True), torch.full((2, classes), 0.0)
+    q[:, 0] = 300
+    found = kl_divergence(p, q) + kl_divergence(q, p) + mse_probs(p, q)
+    (grad,) = torch.autograd.grad(found, p)
+    assert found.isfinite()
+    assert grad.isfinite().all()
+
+
+@pytest.mark.parametrize("shape", [(6, 2), (3, 6, 2)])
+def test_one_logit_is_a_pair_with_zero(shape: tuple[int, ...]) -> None:
+    p, q = outputs(shape)
+    p[..., 1], q[..., 1] = 0, 0
+    torch.testing.assert_close(kl_divergence(p[..., :1], q[..., :1]), kl_divergence(p, q))
+
+
+def test_all_padding_gives_zero_with_a_gradient_of_zero() -> None:
+    p, q = (output.requires_grad_() for output in outputs((3, 4)))
+    found = kl_divergence(p, q, torch.zeros(3))
+    grads = torch.autograd.grad(found, (p, q))
+    assert found.item() == 0
+    assert all(grad.eq(0).all() for grad in grads)
+
+
+def test_weights_broadcast_and_need_not_be_binary() -> None:
+    values = torch.tensor([[1.0, 2.0], [3.0, 6.0]])
+    assert weighted_mean(values).item() == 3
+    assert weighted_mean(values, torch.tensor([3.0, 1.0])).item() == pytest.approx((3 * 4 + 8) / 8)
+    assert weighted_mean(values, torch.tensor([[0.5], [0.0]])).item() == pytest.approx(1.5)
+
+
+def refused(message: str) -> Any:
+    return pytest.raises(ValueError, match=f"^{re.escape(message)}")
+
+
+@each_name
+def test_different_shapes_are_refused(name: DivergenceName) -> None:
+    message = "Both outputs must have the same shape, got (2, 3) and (1, 3); the two passes must predict the same"
+    with refused(message):
+        divergence(name, "base_adv", torch.zeros(2, 3), torch.zeros(1, 3))
+
+
+def test_a_weight_of_another_shape_is_refused() -> None:
+    for shape in ((3,), (2, 2), (5, 2)):
+        message = f"weight must broadcast to the examples' shape (2,), got {shape}."
+        with refused(message):
+            kl_divergence(torch.zeros(2, 3), torch.zeros(2, 3), torch.ones(shape))
+
+
+def test_cross_entropy_refuses_a_missing_target_and_one_of_another_shape() -> None:
+    with refused("target must be given for the divergence 'ce', got None."):
+        divergence("ce", "adv_base", torch.zeros(2, 3), torch.zeros(2, 3))
+    with refused("target must have the shape (2,), got (2, 1)."):
+        divergence("ce", "adv_base", torch.zeros(2, 3), torch.zeros(2, 3), target=torch.zeros(2, 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "direction", "message"),
+    [
+        ("js", "base_adv", "divergence must be one of kl, mse_logits, mse_probs, ce, got 'js'."),
+        ("kl", "forward", "direction must be one of base_adv, adv_base, got 'forward'."),
+    ],
+)
+def test_unknown_names_are_refused(name: Any, direction: Any, message: str) -> None:
+    with refused(message):
+        divergence(name, direction, torch.zeros(2, 3), torch.zeros(2, 3))
+    with refused(message):
+        check_divergence(name, direction)

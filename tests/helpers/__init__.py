@@ -1,0 +1,1 @@
+"""Helpers of the tests: reference implementations, file writers, servers."""

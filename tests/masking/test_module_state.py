@@ -1,0 +1,134 @@
+"""Borrowing a module without changing it."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lightning_advdrop.masking import ModuleState
+
+
+class Part(nn.Module):
+    counted: Tensor
+    lazy: Tensor | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(2))
+        self.register_buffer("counted", torch.zeros(2))
+        self.register_buffer("lazy", None)
+        self.hidden = torch.zeros(2)
+        self.steps = 0
+        self.layer = nn.Linear(2, 2)
+
+
+@pytest.fixture
+def model() -> Any:
+    return nn.ModuleDict({"part": Part(), "norm": nn.BatchNorm1d(2)})
+
+
+def test_what_is_assigned_inside_is_forgotten(model: Any) -> None:
+    part = model["part"]
+    held = dict(vars(part)), dict(part._buffers)
+    with ModuleState(model).borrowed():
+        part.hidden, part.steps, part.lazy = torch.ones(2), 5, torch.ones(2)
+        part.new = "new"
+        part.counted = torch.ones(2)
+        del part.layer.bias
+    assert vars(part).keys() == held[0].keys()
+    assert all(vars(part)[name] is value for name, value in held[0].items())
+    assert all(part._buffers[name] is value for name, value in held[1].items())
+    assert part.lazy is None
+
+
+def test_buffers_written_inside_are_copies(model: Any) -> None:
+    counted = model["part"].counted
+    with ModuleState(model).borrowed():
+        model["part"].counted += 1
+        model["norm"](torch.randn(4, 2))
+        assert model["part"].counted.sum() == 2
+        assert model["norm"].num_batches_tracked == 1
+    assert model["part"].counted is counted
+    assert counted.sum() == 0
+    assert model["norm"].num_batches_tracked == 0
+    assert torch.equal(model["norm"].running_mean, torch.zeros(2))
+
+
+@pytest.mark.parametrize("name", ["counted", "hidden"])
+def test_a_borrowed_module_starts_from_the_remembered_state(model: Any, name: str) -> None:
+    """Whether it was written to or assigned since; and the later state is back afterwards, the same object."""
+    part = model["part"]
+    state = ModuleState(model)
+    getattr(part, name).add_(1)
+    written = getattr(part, name)
+    with state.borrowed():
+        assert getattr(part, name).sum() == 0
+    assert getattr(part, name) is written
+    setattr(part, name, torch.full((2,), 7.0))
+    part.steps = 3
+    with state.borrowed():
+        assert getattr(part, name).sum() == 0
+        assert part.steps == 0
+    assert getattr(part, name).sum() == 14
+    assert part.steps == 3
+
+
+def test_a_state_can_be_borrowed_twice(model: Any) -> None:
+    state, part = ModuleState(model), model["part"]
+    for _ in range(2):
+        with state.borrowed():
+            assert part.steps == 0
+            assert part.counted.sum() == 0
+            part.steps += 1
+            part.counted += 1
+
+
+def test_graphs_that_remember_a_tensor_stay_valid(model: Any) -> None:
+    state, part = ModuleState(model), model["part"]
+    part.hidden.add_(1)
+    loss = (part.weight * part.hidden).sum()
+    with state.borrowed():
+        part.hidden = part.hidden + 3
+        part.counted.add_(5)
+    loss.backward()
+    assert torch.equal(part.weight.grad, torch.ones(2))
+
+
+def test_a_tensor_with_a_graph_keeps_it(model: Any) -> None:
+    part = model["part"]
+    part.hidden = part.weight * 2
+    with ModuleState(model).borrowed():
+        assert part.hidden.requires_grad
+        (gradient,) = torch.autograd.grad(part.hidden.sum(), part.weight)
+    assert torch.equal(gradient, torch.full((2,), 2.0))
+
+
+def test_parameters_stay_themselves(model: Any) -> None:
+    parameters = list(model.parameters())
+    with ModuleState(model).borrowed():
+        assert all(a is b for a, b in zip(model.parameters(), parameters, strict=True))
+        model["part"].weight.grad = torch.ones(2)
+    assert torch.equal(model["part"].weight.grad, torch.ones(2))
+
+
+def test_an_exception_restores(model: Any) -> None:
+    state = ModuleState(model)
+    with pytest.raises(KeyError), state.borrowed():
+        model["part"].steps = 9
+        raise KeyError
+    assert model["part"].steps == 0
+
+
+def test_shared_modules_and_buffers() -> None:
+    shared = Part()
+    model = nn.ModuleList([shared, shared, nn.Linear(2, 2)])
+    with ModuleState(model).borrowed():
+        shared.counted += 1
+    assert shared.counted.sum() == 0
+    other = Part()
+    other.counted = shared.counted
+    with ModuleState(nn.ModuleList([shared, other])).borrowed():
+        shared.counted += 1
+        assert torch.equal(other.counted, shared.counted), "a buffer of two modules stays one buffer"
+    assert shared.counted.sum() == 0

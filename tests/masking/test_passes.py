@@ -1,0 +1,231 @@
+"""Running a forward again: what it computes, and what is handed back instead of being computed twice."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from lightning_advdrop.masking import Masks, MaskSite, RandomState, RecordedForward, find_sites
+from lightning_advdrop.masking import apply as apply_masks
+from tests.helpers.models_recurrent import CallCounter, Carrying, Tagger, parameter_gradients
+
+BATCH, STEPS = 4, 7
+
+
+def record(
+    model: nn.Module, forward: Callable[[], Any], sites: str | list[str] = "recurrent", *, share_noise: bool
+) -> tuple[RecordedForward, Any]:
+    recorded = RecordedForward(model, find_sites(model, sites), share_noise=share_noise)
+    with recorded.first_run():
+        base = forward()
+    recorded.draw_noise(11)
+    return recorded, base
+
+
+def ones(recorded: RecordedForward) -> Masks:
+    return {site: site.ones(size) for site, size in recorded.batch_sizes.items()}
+
+
+def halves(recorded: RecordedForward) -> dict[MaskSite, Tensor]:
+    return {site: site.sample(size, 0.5) for site, size in recorded.batch_sizes.items()}
+
+
+def test_the_batch_size_of_each_site_is_noted() -> None:
+    model = nn.ModuleDict({"a": nn.LSTM(3, 4, 2), "b": nn.LSTM(3, 4, batch_first=True), "unused": nn.LSTM(3, 4)})
+    recorded = RecordedForward(model, find_sites(model, ["recurrent", "weight"]), share_noise=True)
+    assert recorded.batch_sizes == {}
+    with recorded.first_run():
+        model["a"](torch.randn(5, 2, 3))
+        model["b"](pack_padded_sequence(torch.randn(6, 5, 3), torch.tensor([1, 5, 3, 2, 1, 1]), True, False))
+    sizes = {site.name: size for site, size in recorded.batch_sizes.items()}
+    expected = {"a.l0": 2, "a.l1": 2, "b.l0": 6}
+    assert sizes == {f"{place}:{kind}": n for place, n in expected.items() for kind in ("recurrent", "weight")}
+
+
+def test_a_site_met_with_two_batch_sizes_is_refused() -> None:
+    model = nn.ModuleDict({"lstm": nn.LSTM(3, 4)})
+    recorded = RecordedForward(model, find_sites(model), share_noise=True)
+    with pytest.raises(ValueError, match="^sites") as error, recorded.first_run():
+        model["lstm"](torch.randn(5, 2, 3))
+        model["lstm"](torch.randn(5, 6, 3))
+    assert str(error.value) == (
+        "sites: lstm.l0:recurrent is called with 2 and with 6 examples in one "
+        "forward, so that one mask can't fit both; name other sites."
+    )
+
+
+def test_a_run_needs_a_first_run() -> None:
+    lstm = nn.LSTM(3, 4)
+    recorded = RecordedForward(lstm, find_sites(lstm), share_noise=True)
+    with pytest.raises(RuntimeError) as error:
+        recorded.run(lambda: pytest.fail("must not run"), {})
+    expected = "RecordedForward.run needs a first run: call the forward inside first_run() before."
+    assert str(error.value) == expected
+
+
+@pytest.mark.parametrize("kinds", ["recurrent", "weight"])
+@pytest.mark.parametrize(("layers", "bidirectional"), [(1, False), (1, True), (2, False)])
+def test_shared_noise_and_ones_give_the_base_output(kinds: str, layers: int, bidirectional: bool) -> None:
+    model, x = Tagger(dropout=0.5, layers=layers, bidirectional=bidirectional), torch.randn(BATCH, STEPS, 4)
+    recorded, base = record(model, lambda: model(x), kinds, share_noise=True)
+    for _ in range(3):
+        torch.testing.assert_close(recorded.run(lambda: model(x), ones(recorded)), base, rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(recorded.run(lambda: model(x), halves(recorded)), base)
+
+
+@pytest.mark.parametrize("share_noise", [True, False])
+@pytest.mark.parametrize("kinds", [["recurrent"], ["weight"], ["recurrent", "weight"]])
+def test_a_run_is_the_forward_under_the_masks(share_noise: bool, kinds: list[str]) -> None:
+    model, x = Tagger(layers=2, bidirectional=True), torch.randn(BATCH, STEPS, 4)
+    recorded, _ = record(model, lambda: model(x), kinds, share_noise=share_noise)
+    for _ in range(3):
+        masks = halves(recorded)
+        with apply_masks(model, masks):
+            expected = model(x)
+        torch.testing.assert_close(recorded.run(lambda: model(x), masks), expected)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_noise_of_its_own_is_the_same_in_all_runs(layers: int) -> None:
+    model, x = Tagger(dropout=0.5, layers=layers), torch.randn(BATCH, STEPS, 4)
+    recorded, base = record(model, lambda: model(x), share_noise=False)
+    masks, before = halves(recorded), torch.get_rng_state()
+    outputs = [recorded.run(lambda: model(x), masks) for _ in range(3)]
+    assert torch.equal(before, torch.get_rng_state())
+    assert torch.equal(outputs[0], outputs[1])
+    assert torch.equal(outputs[0], outputs[2])
+    assert not torch.allclose(recorded.run(lambda: model(x), ones(recorded)), base)
+
+
+def test_noise_follows_its_seed_alone() -> None:
+    model, x = Tagger(dropout=0.5), torch.randn(BATCH, STEPS, 4)
+    outputs = []
+    for seed, jitter in ((1, 0), (1, 5), (2, 0)):
+        recorded, _ = record(model, lambda: model(x), share_noise=False)
+        torch.rand(jitter)
+        recorded.draw_noise(seed)
+        outputs.append(recorded.run(lambda: model(x), ones(recorded)))
+    assert torch.equal(outputs[0], outputs[1])
+    assert not torch.allclose(outputs[0], outputs[2])
+
+
+def test_nothing_global_is_consumed_by_drawing_noise_or_running() -> None:
+    model, x = Tagger(dropout=0.5), torch.randn(BATCH, STEPS, 4)
+    for share_noise in (True, False):
+        torch.manual_seed(5)
+        model(x)
+        expected = torch.rand(3)
+        torch.manual_seed(5)
+        recorded, _ = record(model, lambda: model(x), share_noise=share_noise)
+        recorded.run(lambda: model(x), ones(recorded))
+        assert torch.equal(torch.rand(3), expected)
+
+
+def computed(recorded: RecordedForward, forward: Callable[[], Any], masks: Masks) -> dict[str, int]:
+    with CallCounter() as counter:
+        recorded.run(forward, masks)
+    return {name: counter.names[name] for name in ("linear", "tanh", "dropout")}
+
+
+def test_what_comes_before_the_first_mask_is_handed_back() -> None:
+    model, x = Tagger(dropout=0.5), torch.randn(BATCH, STEPS, 4)
+    for share_noise in (True, False):
+        recorded, _ = record(model, lambda: model(x), share_noise=share_noise)
+        first = computed(recorded, lambda: model(x), halves(recorded))
+        second = computed(recorded, lambda: model(x), halves(recorded))
+        after_the_mask = {"linear": 1, "tanh": 0, "dropout": 2}
+        assert first == (after_the_mask if share_noise else {"linear": 2, "tanh": 1, "dropout": 3})
+        assert second == after_the_mask
+
+
+def test_layers_below_the_masked_one_are_handed_back() -> None:
+    below, above, x = nn.LSTM(4, 5), nn.LSTM(5, 5, 2), torch.randn(STEPS, BATCH, 4)
+    model = nn.ModuleDict({"below": below, "above": above})
+    recorded = RecordedForward(model, find_sites(model, "above.l1:recurrent"), share_noise=True)
+    with recorded.first_run():
+        above(below(x)[0])
+    counts = []
+    for _ in range(2):
+        with CallCounter() as counter:
+            recorded.run(lambda: above(below(x)[0]), ones(recorded))
+        counts.append(counter.names["lstm"])
+    assert counts == [1, 0]
+
+
+@pytest.mark.parametrize("share_noise", [True, False])
+def test_gradients_through_what_is_handed_back(share_noise: bool) -> None:
+    """The same as those of computing everything again."""
+    model = Tagger(dropout=0.5, layers=2).double()
+    x = torch.randn(BATCH, STEPS, 4, dtype=torch.float64)
+    start = RandomState.now()
+    recorded, base = record(model, lambda: model(x), share_noise=share_noise)
+    first, second = halves(recorded), halves(recorded)
+    recorded.run(lambda: model(x), first, needs_parameter_gradients=False)
+    loss = (base.detach() * base).sum() + recorded.run(lambda: model(x), second).square().sum()
+    again = parameter_gradients(loss, model)
+    start.restore()
+    base = model(x)
+    (start if share_noise else RandomState.seeded(11)).restore()
+    with apply_masks(model, second):
+        expected = (base.detach() * base).sum() + model(x).square().sum()
+    if share_noise:  # the stock kernel between two layers draws elsewhere than the masked one
+        torch.testing.assert_close(loss, expected)
+    for name, gradient in parameter_gradients(expected, model).items():
+        torch.testing.assert_close(again[name], gradient, msg=name)
+
+
+@pytest.mark.parametrize("kind", ["recurrent", "weight"])
+def test_the_masks_gradient_without_parameter_gradients(kind: str) -> None:
+    model, x = Tagger(layers=2).double(), torch.randn(BATCH, STEPS, 4, dtype=torch.float64)
+    recorded, _ = record(model, lambda: model(x), kind, share_noise=True)
+    masks = {site: mask.requires_grad_() for site, mask in halves(recorded).items()}
+    gradients = []
+    for needed in (False, True):
+        loss = recorded.run(lambda: model(x), masks, needs_parameter_gradients=needed).square().sum()
+        gradients.append(torch.autograd.grad(loss, list(masks.values())))
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b)
+        assert a.abs().sum() > 0
+
+
+@pytest.mark.parametrize("share_noise", [True, False])
+def test_the_state_is_that_before_the_first_run_and_stays_that_after_it(share_noise: bool) -> None:
+    model, x = Carrying(), torch.randn(STEPS, BATCH, 3)
+    model(x)
+    untouched = copy.deepcopy(model)
+    recorded, base = record(model, lambda: model(x), share_noise=share_noise)
+    state, hidden = copy.deepcopy(model.state_dict()), model.hidden
+    for _ in range(2):
+        torch.testing.assert_close(recorded.run(lambda: model(x), ones(recorded)), base)
+    assert model.hidden is hidden
+    assert model.calls == 2
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+    expected = parameter_gradients(untouched(x).sum(), untouched)
+    for name, gradient in parameter_gradients(base.sum(), model).items():
+        torch.testing.assert_close(gradient, expected[name])
+
+
+@pytest.mark.parametrize("share_noise", [True, False])
+def test_runs_under_bfloat16(share_noise: bool) -> None:
+    model, x = Tagger(), torch.randn(BATCH, STEPS, 4)
+
+    def forward() -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits: Tensor = model(x)
+        return logits
+
+    recorded, base = record(model, forward, share_noise=share_noise)
+    masks = {site: mask.requires_grad_() for site, mask in halves(recorded).items()}
+    probe = recorded.run(forward, masks, needs_parameter_gradients=False)
+    assert torch.autograd.grad(probe.float().sum(), list(masks.values()))[0].isfinite().all()
+    again = recorded.run(forward, ones(recorded))
+    torch.testing.assert_close(again, base, rtol=0.05, atol=0.05)
+    with torch.no_grad():
+        recorded.run(forward, ones(recorded))
+    gradients = parameter_gradients(F.mse_loss(again.float(), base.float().detach() + 1), model)
+    assert all(gradient.abs().sum() > 0 for gradient in gradients.values())

@@ -1,0 +1,178 @@
+import argparse
+import io
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from lightning_advdrop.report import add_arguments, run
+from tests.helpers.runs import make_run, make_runs, regularizer
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def report(*arguments: str) -> int:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return run(parser.parse_args(arguments))
+
+
+def test_table_and_figure_are_written_and_said(capsys: pytest.CaptureFixture[str]) -> None:
+    make_runs(Path("runs/digits"), [0.80, 0.82, 0.84])
+    make_runs(Path("runs/digits"), [0.82, 0.86, 0.90], regularizer(), first=3, minutes=5)
+    assert report("runs") == 0
+    out, err = capsys.readouterr()
+    assert out.replace("\N{EN DASH}", "~") == (
+        "| experiment | method              | seeds | mean test/accuracy (%) | std (%) | vs. plain (points) |     p |"
+        " minutes |\n"
+        "| :--------- | :------------------ | ----: | ---------------------: | ------: | -----------------: | ----: |"
+        " ------: |\n"
+        "| digits     | plain               |     3 |                  82.00 |    2.00 |                  ~ |     ~ |"
+        "     2.0 |\n"
+        "| digits     | adversarial dropout |     3 |                  86.00 |    4.00 |              +4.00 | 0.074 |"
+        "     5.0 |\n"
+    )
+    assert err == "Wrote report/report.md and report/curves.png\n"
+    assert sorted(path.name for path in Path("report").iterdir()) == ["curves.png", "report.md"]
+    page = Path("report/report.md").read_text(encoding="utf-8")
+    assert f"\n\n{out}\n" in page
+    assert re.search(r"!\[.+\]\(curves\.png\)", page)
+    assert "Remarks" not in page
+
+
+def test_arguments_are_followed(capsys: pytest.CaptureFixture[str]) -> None:
+    make_runs(Path("runs/digits"), [None], val=[0.5, 0.7], minutes=0)
+    make_runs(Path("runs/digits"), [None], regularizer(), first=1, val=[0.5, 0.8], minutes=0)
+    arguments = (
+        "--output",
+        "a/b",
+        "--metric",
+        "val/loss",
+        "--curve",
+        "train/loss",
+        "--baseline",
+        "adversarial dropout",
+    )
+    assert report("runs/digits/version_0", "runs/digits/version_1", *arguments) == 0
+    out, err = capsys.readouterr()
+    assert [[cell.strip() for cell in line.split("|")[2:-1]] for line in out.splitlines()[2:]] == [
+        ["adversarial dropout", "1", "0.3000", *["\N{EN DASH}"] * 3],
+        ["plain", "1", "0.4000", "\N{EN DASH}", "+0.1000", "\N{EN DASH}"],
+    ]
+    assert err == "Wrote a/b/report.md and a/b/curves.png\n"
+    page = Path("a/b/report.md").read_text(encoding="utf-8")
+    assert "Training loss over the epochs" in page
+    assert "Minutes" not in page
+
+
+def test_what_is_left_out_is_said_with_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    make_runs(Path("runs/digits"), [0.8, 0.9])
+    make_run(Path("runs/digits/version_5"), 1, modified=100)
+    make_run(Path("runs/digits/version_6"), 7, test=None)
+    make_run(Path("runs/digits/version_7"), 8, val=[])
+    Path("runs/digits/version_8").mkdir()
+    Path("empty").mkdir()
+    assert report("runs", "missing", "empty") == 0
+    out, err = capsys.readouterr()
+    said = [
+        "runs/digits/version_8: found no metrics.csv, which Lightning's CSVLogger writes",
+        "missing: found no such folder",
+        "empty: found no metrics.csv, which Lightning's CSVLogger writes",
+        "runs/digits/version_6: metrics.csv holds no value of 'test/accuracy'",
+        "runs/digits/version_1 is left out: runs/digits/version_5 is a newer run with the same method and seed 1",
+        "runs of digits differ in trainer.max_epochs (0, 2) and are compared all the same",
+        "runs/digits/version_7 is not in the figure: it did not log 'val/accuracy' by epoch",
+    ]
+    assert err.splitlines()[:-1] == [
+        *(f"Left out: {text}" for text in said[:4]),
+        *(f"Note: {text}" for text in said[4:]),
+    ]
+    assert [cell.strip() for cell in out.splitlines()[2].split("|")[3:5]] == ["3", "86.67"]
+    page = Path("report/report.md").read_text(encoding="utf-8")
+    assert page.endswith("## Remarks\n\n" + "".join(f"- {text}\n" for text in said))
+
+
+def test_a_run_that_was_not_tested_does_not_hide_an_older_one(capsys: pytest.CaptureFixture[str]) -> None:
+    make_run(Path("runs/digits/version_0"), 1, test=0.8)
+    make_run(Path("runs/digits/version_1"), 1, test=None)
+    assert report("runs") == 0
+    assert "80.00" in capsys.readouterr().out
+
+
+def test_an_experiment_without_baseline_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    make_runs(Path("runs/digits"), [0.8], regularizer())
+    assert report("runs") == 0
+    assert (
+        "Note: digits has no run of the baseline 'plain'; --baseline may name one of: adversarial dropout\n"
+        in capsys.readouterr().err
+    )
+
+
+def test_a_run_that_diverged_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    make_runs(Path("runs/digits"), [0.8, float("nan")])
+    assert report("runs") == 0
+    out, err = capsys.readouterr()
+    assert "Note: runs/digits/version_1 ended with test/accuracy=nan, so that its row has no mean\n" in err
+    assert " nan |" in out
+
+
+def test_an_unknown_metric_is_refused_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    make_runs(Path("runs/digits"), [0.8, 0.9])
+    assert report("runs", "--metric", "test/acc") == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines()[-1] == (
+        "Error: found no usable run in runs (left out: 2): looked for 'test/acc' in metrics.csv, but the runs logged"
+        " test/accuracy, test/loss, train/loss, train/penalty, val/accuracy, val/loss; choose one with --metric, or run"
+        " `test` to log test metrics"
+    )
+    assert not Path("report").exists()
+
+
+def test_nothing_left_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("runs/digits/version_0").mkdir(parents=True)
+    assert report("runs", "missing") == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "Error: found no usable run in runs, missing (left out: 2): looked for 'test/accuracy' in metrics.csv, but no"
+        " run could be read; RUNS must be folders that hold version_<n>/metrics.csv and config.yaml, as `fit` leaves"
+        " them"
+    )
+
+
+def test_an_unknown_curve_is_refused_before_anything_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    make_runs(Path("runs/digits"), [0.8])
+    assert report("runs", "--curve", "val/acc") == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == (
+        "Error: found no run to draw: looked for 'val/acc' by epoch in metrics.csv, but the runs logged test/accuracy,"
+        " test/loss, train/loss, train/penalty, val/accuracy, val/loss; choose one with --curve\n"
+    )
+    assert not Path("report").exists()
+
+
+def test_an_output_that_is_no_folder_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    make_runs(Path("runs/digits"), [0.8])
+    Path("report").write_text("a file")
+    assert report("runs") == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("Error: output must be a folder that can be written to, got 'report' (")
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("count", "shown"), [(20, False), (21, True)])
+def test_many_runs_have_a_progress_bar(monkeypatch: pytest.MonkeyPatch, count: int, shown: bool) -> None:
+    make_runs(Path("runs/digits"), [0.8] * count, val=[0.5])
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert report("runs") == 0
+    assert ("Reading runs" in terminal.getvalue()) is shown

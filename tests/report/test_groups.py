@@ -1,0 +1,89 @@
+from pathlib import Path
+
+from lightning_advdrop.report import find_runs, group_runs, load_run
+from tests.helpers.runs import ADVERSARIAL, FRATERNAL, make_run, make_runs, regularizer
+
+
+def groups_below(root: Path, baseline: str = "plain") -> tuple[dict[tuple[str, str], list[int | None]], list[str]]:
+    groups, notes = group_runs([load_run(folder) for folder in find_runs([root])], baseline)
+    found = {(group.experiment, group.method): [run.seed for run in group.runs] for group in groups}
+    assert len(found) == len(groups)
+    return found, notes
+
+
+def test_seeds_of_a_method_go_together_and_the_baseline_comes_first(tmp_path: Path) -> None:
+    make_runs(tmp_path / "b_10", [0.9, 0.8], regularizer(rate=0.1))
+    make_runs(tmp_path / "b_10", [0.9, 0.8, 0.7], first=5)
+    make_runs(tmp_path / "b_2", [0.9])
+    groups, notes = groups_below(tmp_path)
+    assert list(groups.items()) == [
+        (("b_2", "plain"), [0]),
+        (("b_10", "plain"), [0, 1, 2]),
+        (("b_10", "adversarial dropout"), [0, 1]),
+    ]
+    assert notes == []
+    assert list(groups_below(tmp_path, "adversarial dropout")[0])[1:] == [
+        ("b_10", "adversarial dropout"),
+        ("b_10", "plain"),
+    ]
+
+
+def test_arguments_that_differ_are_named_and_sorted_as_numbers(tmp_path: Path) -> None:
+    for version, rate in enumerate([0.1, 0.05, 0.2]):
+        make_run(tmp_path / "digits" / f"version_{version}", 0, regularizer(rate=rate, seed=version))
+    assert list(groups_below(tmp_path)[0]) == [
+        ("digits", "adversarial dropout (rate=0.05)"),
+        ("digits", "adversarial dropout (rate=0.1)"),
+        ("digits", "adversarial dropout (rate=0.2)"),
+    ]
+
+
+def test_arguments_are_compared_within_the_same_regularizers_only(tmp_path: Path) -> None:
+    make_run(tmp_path / "digits" / "version_0", 0, regularizer(rate=0.1))
+    make_run(tmp_path / "digits" / "version_1", 0, [regularizer(rate=0.2), regularizer(FRATERNAL)])
+    make_run(tmp_path / "digits" / "version_2", 0, [regularizer(rate=0.2), regularizer(FRATERNAL, sites=["a", None])])
+    make_run(tmp_path / "mnist" / "version_0", 0, regularizer(rate=0.3))
+    assert list(groups_below(tmp_path)[0]) == [
+        ("digits", "adversarial dropout"),
+        ("digits", 'adversarial dropout + fraternal dropout (sites=["a", null])'),
+        ("digits", "adversarial dropout + fraternal dropout (sites=recurrent)"),
+        ("mnist", "adversarial dropout"),
+    ]
+
+
+def test_an_argument_may_be_unset(tmp_path: Path) -> None:
+    make_run(tmp_path / "digits" / "version_0", 0, {"class_path": ADVERSARIAL})
+    make_run(tmp_path / "digits" / "version_1", 0, {"class_path": ADVERSARIAL, "init_args": {"rate": 0.1, "weight": 2}})
+    assert list(groups_below(tmp_path)[0]) == [
+        ("digits", "adversarial dropout (rate=0.1, weight=2)"),
+        ("digits", "adversarial dropout (rate=unset, weight=unset)"),
+    ]
+
+
+def test_of_one_seed_the_highest_version_counts_whatever_its_time(tmp_path: Path) -> None:
+    older = make_run(tmp_path / "digits" / "version_2", 3, modified=500)
+    newer = make_run(tmp_path / "digits" / "version_10", 3, modified=100)
+    groups, notes = group_runs([load_run(newer), load_run(older)])
+    assert [[run.folder for run in group.runs] for group in groups] == [[newer]]
+    assert notes == [f"{older} is left out: {newer} is a newer run with the same method and seed 3"]
+
+
+def test_between_folders_the_later_run_counts(tmp_path: Path) -> None:
+    older = make_run(tmp_path / "monday" / "digits" / "version_9", 3, modified=100)
+    newer = make_run(tmp_path / "tuesday" / "digits" / "version_0", 3, modified=500)
+    groups, notes = group_runs([load_run(newer), load_run(older)])
+    assert [[run.folder for run in group.runs] for group in groups] == [[newer]]
+    assert notes == [f"{older} is left out: {newer} is a newer run with the same method and seed 3"]
+
+
+def test_runs_without_a_seed_all_count(tmp_path: Path) -> None:
+    for version in range(3):
+        make_run(tmp_path / "digits" / f"version_{version}", None if version < 2 else 5)
+    assert groups_below(tmp_path) == ({("digits", "plain"): [5, None, None]}, [])
+
+
+def test_other_differences_are_said(tmp_path: Path) -> None:
+    make_run(tmp_path / "digits" / "version_0", 0, model={"init_args": {"lr": 0.1, "units": 8, "seed": 1}})
+    make_run(tmp_path / "digits" / "version_1", 0, regularizer(), model={"init_args": {"lr": 0.01, "units": 8}})
+    _, notes = groups_below(tmp_path)
+    assert notes == ["runs of digits differ in model.init_args.lr (0.01, 0.1) and are compared all the same"]
