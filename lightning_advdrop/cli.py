@@ -10,6 +10,7 @@ import argparse
 import importlib.metadata
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -81,6 +82,12 @@ class ExperimentCLI(LightningCLI):
             help="Which weights to test after the fit; null for none.",
         )
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parses, without a warning that the arguments did not come from ``sys.argv``: `main` took them from there."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
+            super().parse_arguments(parser, args)
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Gives the trainer the regularizers as callbacks."""
         regularizers = self._get(self.config_init, "regularizer") or []
@@ -115,8 +122,7 @@ def run_experiment(arguments: Sequence[str]) -> ExperimentCLI:
         subclass_mode_model=True,
         subclass_mode_data=True,
         save_config_callback=RunConfig,
-        # LightningCLI reads sys.argv by itself, and warns where it is given the same once more.
-        args=None if list(arguments) == sys.argv[1:] else list(arguments),
+        args=list(arguments),
     )
 
 

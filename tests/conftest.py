@@ -10,6 +10,9 @@ import lightning as L
 import pytest
 import torch
 
+# The networks of the tests are so small that threads only cost.
+torch.set_num_threads(1)
+
 DATA_VARIABLE = "LIGHTNING_ADVDROP_DATA"
 
 

@@ -167,6 +167,11 @@ class RegularizerCallback(Callback):
         """Leaves the module as it was."""
         unwrap_training_step(pl_module, self)
 
+    @property
+    def state_key(self) -> str:
+        """Tells several callbacks of one class apart, by their sites."""
+        return self._generate_state_key(sites=self.site_names)
+
     def state_dict(self) -> dict[str, Any]:
         """The state of the random generator; the schedule follows the trainer's epoch."""
         return {"generator": self._generator.get_state()}

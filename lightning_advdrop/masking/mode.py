@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from lightning_advdrop.masking.prefix import Prefix
+from lightning_advdrop.masking.prefix import Prefix, PrefixReader
 from lightning_advdrop.masking.sites import MaskSite
 from lightning_advdrop.nn.lstm import LSTMConfig, masked_lstm_call, split_weights
 from lightning_advdrop.nn.lstm_kernel import LSTMWeights, masked_lstm_layer
@@ -42,7 +42,7 @@ class MaskingMode(TorchFunctionMode):
         self.batch_sizes: dict[MaskSite, int] = {}
         self._sites = {(id(site.weight), site.kind): site for site in sites}
         self._masks = masks
-        self._reader = (prefix or Prefix()).reader()
+        self._reader = PrefixReader(Prefix() if prefix is None else prefix)
         self._needs_parameter_gradients = needs_parameter_gradients
         self._inside = False
 
@@ -61,7 +61,7 @@ class MaskingMode(TorchFunctionMode):
                 return self._call_lstm(args, weights)
         elif func is masked_lstm_layer:
             return self._call_layer(*args)
-        return self._reader.call(func, lambda: func(*args, **kwargs))
+        return self._reader.call(func, args, kwargs)
 
     def stop_prefix(self) -> None:
         """Ends this run's part of the prefix; called at the end of a watched forward that met no site."""
@@ -71,17 +71,18 @@ class MaskingMode(TorchFunctionMode):
         return any((id(w.weight_hh), kind) in self._sites for w in weights for kind in ("recurrent", "weight"))
 
     def _call_lstm(self, args: tuple[Any, ...], weights: Sequence[LSTMWeights]) -> Any:
-        batch = int(args[1][0]) if isinstance(args[1], Tensor) else args[0].shape[0 if args[-1] else 1]
+        sizes = _batch_sizes(args)
+        batch = sizes[0]
         if self._masks is None:
             for w in weights:
                 self._watch(w, batch)
             return torch.lstm(*args)
-        recurrent = [self._mask(w.weight_hh, "recurrent", batch) for w in weights]
-        masked = [self._under_weight_mask(w, batch) for w in weights]
+        recurrent = [self._mask(w.weight_hh, "recurrent", sizes) for w in weights]
+        masked = [self._under_weight_mask(w, sizes) for w in weights]
         flat = [tensor for w in masked for tensor in w if tensor is not None]
         args = tuple(flat if isinstance(arg, (list, tuple)) and arg[0] is weights[0].weight_ih else arg for arg in args)
         if all(mask is None for mask in recurrent):
-            return self._reader.call(torch.lstm, lambda: torch.lstm(*args))
+            return self._reader.call(torch.lstm, args, {})
         self._inside = True
         try:
             with self:  # to see, and hand back, what happens before the first masked layer
@@ -102,8 +103,8 @@ class MaskingMode(TorchFunctionMode):
         if self._masks is None:
             self._watch(weights, batch)
         elif not self._inside:
-            site_mask = self._mask(weights.weight_hh, "recurrent", batch)
-            weights = self._under_weight_mask(weights, batch)
+            site_mask = self._mask(weights.weight_hh, "recurrent", batch_sizes)
+            weights = self._under_weight_mask(weights, batch_sizes)
             mask = mask if site_mask is None else mask * site_mask
         if self._inside:
             self._reader.stop(complete=True)
@@ -116,32 +117,42 @@ class MaskingMode(TorchFunctionMode):
             site = self._sites.get((id(weights.weight_hh), kind))
             if site is not None:
                 self._reader.stop(complete=False)
-                if self.batch_sizes.setdefault(site, batch) != batch:
+                if self.batch_sizes.setdefault(site, batch) != batch and site.rows is None:
                     raise ValueError(
                         f"sites: {site.name} is called with {self.batch_sizes[site]} and with {batch} examples in one "
                         "forward, so that one mask can't fit both; name other sites."
                     )
 
-    def _mask(self, weight: Tensor, kind: str, batch: int) -> Tensor | None:
+    def _mask(self, weight: Tensor, kind: str, batch_sizes: Sequence[int]) -> Tensor | None:
         """The mask for the layer that has this weight, checked; None if it has none."""
         site = self._sites.get((id(weight), kind))
         mask = None if site is None or self._masks is None else self._masks.get(site)
         if site is None or mask is None:
             return None
-        shape = site.shape(batch)
-        per_step = site.rows is None and mask.dim() == 3
-        if tuple(mask.shape[1:] if per_step else mask.shape) != shape:
+        shape = site.shape(batch_sizes[0])
+        allowed = [shape] if site.rows is not None else [shape, (len(batch_sizes), *shape)]
+        if tuple(mask.shape) not in allowed:
+            shapes = " or ".join(map(str, allowed))
             raise ValueError(
-                f"masks: the mask of {site.name} must have the shape {shape} for this batch, got {tuple(mask.shape)}."
+                f"masks: the mask of {site.name} must have the shape {shapes} for this batch, got {tuple(mask.shape)}."
             )
         return mask
 
-    def _under_weight_mask(self, weights: LSTMWeights, batch: int) -> LSTMWeights:
-        mask = self._mask(weights.weight_hh, "weight", batch)
+    def _under_weight_mask(self, weights: LSTMWeights, batch_sizes: Sequence[int]) -> LSTMWeights:
+        mask = self._mask(weights.weight_hh, "weight", batch_sizes)
         if mask is None:
             return weights
         self._reader.stop(complete=True)
         return weights._replace(weight_hh=weights.weight_hh * mask)
+
+
+def _batch_sizes(args: tuple[Any, ...]) -> list[int]:
+    """The number of rows of each step in a call of `torch.lstm`."""
+    if isinstance(args[1], Tensor):
+        sizes: list[int] = args[1].tolist()
+        return sizes
+    steps, batch = args[0].shape[:2][:: -1 if args[-1] else 1]
+    return [batch] * steps
 
 
 def _without_gradient(weight: Any) -> Any:

@@ -23,8 +23,35 @@ class _Held:
         return cls(tensor, tensor._version, tensor.detach().clone())
 
     def value(self) -> Tensor:
-        """The tensor itself while nobody has written to it since, else a copy of what it held."""
-        return self.tensor if self.tensor._version == self.version else self.content.clone()
+        """A copy of what it held, or the tensor itself where that has a graph and was not written to since."""
+        unwritten = self.tensor._version == self.version
+        return self.tensor if unwritten and self.tensor.requires_grad else self.content.clone()
+
+
+def _hold(value: Any, held: dict[int, _Held]) -> Any:
+    """A copy of a value, with tensors as `_Held`, one for each tensor, and containers that can be written to copied."""
+    if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+        return held.setdefault(id(value), _Held.of(value))
+    if type(value) is list:
+        return [_hold(member, held) for member in value]
+    if type(value) is dict:
+        return {name: _hold(member, held) for name, member in value.items()}
+    return value
+
+
+def _release(value: Any, released: dict[int, Tensor]) -> Any:
+    """Undoes `_hold`."""
+    if isinstance(value, _Held):
+        return released.setdefault(id(value), value.value())
+    if type(value) is list:
+        return [_release(member, released) for member in value]
+    if type(value) is dict:
+        return {name: _release(member, released) for name, member in value.items()}
+    return value
+
+
+# Dictionaries of torch's own, whose members are not state.
+_NOT_STATE = frozenset({"_parameters", "_modules", "_buffers"})
 
 
 class ModuleState:
@@ -47,25 +74,24 @@ class ModuleState:
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self._parts: list[tuple[dict[str, Any], dict[str, Any]]] = []
-        for part in module.modules():
-            for live in (vars(part), part._buffers):
-                held = {name: _Held.of(v) if isinstance(v, Tensor) else v for name, v in live.items()}
-                self._parts.append((live, held))
+        held: dict[int, _Held] = {}
+        self._parts = [
+            (live, {name: v if name in _NOT_STATE else _hold(v, held) for name, v in live.items()})
+            for part in module.modules()
+            for live in (vars(part), part._buffers)
+        ]
 
     @contextmanager
     def borrowed(self) -> Iterator[None]:
         """A context in which the module starts from this state, and after which it is as it was when entering.
 
-        Tensors that were written to since are replaced by copies rather than written back, so that graphs which
-        remember the originals stay valid. Buffers may be written inside the context: they are copies, too.
+        The module gets copies of the tensors and containers that it held, so that whatever is written inside the
+        context is written to those, and graphs that remember the originals stay valid.
         """
         outside = [(live, dict(live)) for live, _ in self._parts]
-        buffers = {id(live): live for live, _ in self._parts[1::2]}
-        for live, held in self._parts:
-            values = {name: v.value() if isinstance(v, _Held) else v for name, v in held.items()}
-            if id(live) in buffers:
-                values = {name: v.clone() if isinstance(v, Tensor) else v for name, v in values.items()}
+        released: dict[int, Tensor] = {}
+        for live, state in self._parts:
+            values = {name: v if name in _NOT_STATE else _release(v, released) for name, v in state.items()}
             live.clear()
             live.update(values)
         try:

@@ -27,7 +27,8 @@ def apply(module: nn.Module, masks: Masks) -> Iterator[None]:
     Args:
         module: the module whose forward is called inside the context; it is not changed.
         masks: a mask for each site, in the shape that ``site.shape(batch_size)`` tells; for recurrent sites also with a
-            leading time dimension. Masks that require a gradient get one.
+            leading time dimension. Their rows follow the batch as the layer gets it; in a packed sequence that is the
+            order of packing, longest first. Masks that require a gradient get one.
 
     Raises:
         ValueError: if a site does not belong to the module, or, inside the context, a mask has the wrong shape.

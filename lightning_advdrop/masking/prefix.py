@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from lightning_advdrop.masking.random_state import RandomState
@@ -17,15 +17,28 @@ class PrefixMismatchError(RuntimeError):
     """A forward took another way in its second run, so that results of the first can't be handed back."""
 
 
+class _Call(NamedTuple):
+    """A torch call: its function, what its arguments were, and its result."""
+
+    function: TorchFunction
+    signature: tuple[Any, ...]
+    result: Any
+
+
 class Prefix:
     """The torch calls of a forward pass before its first masked call, with their results.
 
-    The first run of the forward appends to it until `stop`; later runs take the results from it and go on appending
-    where an earlier run stopped. The graphs of the results are shared by all runs.
+    The first run of the forward appends to it until it is stopped; later runs take the results from it and go on
+    appending where an earlier run stopped. The graphs of the results are shared by all runs.
+
+    Only calls whose whole effect is their result can be handed back. The prefix therefore ends before a call that
+    returns nothing (such as one that switches gradients off) or that writes to a tensor from outside the prefix (such
+    as a buffer).
     """
 
     def __init__(self) -> None:
-        self._calls: list[tuple[TorchFunction, Any]] = []
+        self._calls: list[_Call] = []
+        self._results: set[int] = set()
         self._versions: list[tuple[Tensor, int]] = []
         self._random_state: RandomState | None = None
         self._complete = False
@@ -38,48 +51,58 @@ class Prefix:
         """Whether no result has been written to since."""
         return all(tensor._version == version for tensor, version in self._versions)
 
-    def stop(self, *, complete: bool) -> None:
-        """Ends a run's part. ``complete``: the next call depends on a mask, nothing may be appended any more."""
-        tensors = [leaf for _, result in self._calls for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
-        self._versions = [(tensor, tensor._version) for tensor in tensors if not tensor.is_inference()]
-        self._random_state = RandomState.now()
-        self._complete = complete
+    def append(self, function: TorchFunction, arguments: list[Any], result: Any) -> None:
+        """Adds a call; one that can't be handed back is left out by `PrefixReader`."""
+        self._calls.append(_Call(function, self.signature(arguments), result))
+        self._results.update(id(leaf) for leaf in tree_leaves(result) if isinstance(leaf, Tensor))
 
-    def reader(self) -> PrefixReader:
-        """Begins another run."""
-        return PrefixReader(self)
+    def signature(self, arguments: list[Any]) -> tuple[Any, ...]:
+        """What must be the same when a call is handed back: numbers, parameters and the prefix's own results."""
+        return tuple(
+            id(argument)
+            if isinstance(argument, nn.Parameter) or id(argument) in self._results
+            else argument
+            if isinstance(argument, (bool, int, float, str))
+            else type(argument)
+            for argument in arguments
+        )
+
+    def owns(self, tensor: Tensor) -> bool:
+        """Whether a tensor's memory belongs to one of the results, not to anything from outside."""
+        return id(tensor) in self._results and (tensor._base is None or id(tensor._base) in self._results)
+
+    def stop(self, *, complete: bool, random_state: RandomState | None = None) -> None:
+        """Ends a run's part. ``complete``: nothing may be appended any more, by no run."""
+        tensors = [leaf for call in self._calls for leaf in tree_leaves(call.result) if isinstance(leaf, Tensor)]
+        self._versions = [(tensor, tensor._version) for tensor in tensors if not tensor.is_inference()]
+        self._random_state = random_state or RandomState.now()
+        self._complete = complete
 
 
 class PrefixReader:
-    """One run's place in a `Prefix`: first it hands back, then, unless the prefix is complete, it appends."""
+    """One run's place in a `Prefix`: first it hands back, then, unless the prefix is complete, it appends.
+
+    Args:
+        prefix: what earlier runs computed.
+    """
 
     def __init__(self, prefix: Prefix) -> None:
         self._prefix = prefix
         self._position = 0
-        self._open = True
+        self._open = len(prefix) > 0 or not prefix._complete
 
-    def call(self, function: TorchFunction, compute: Callable[[], Any]) -> Any:
+    def call(self, function: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The result of a torch call, taken from the prefix or computed.
 
         Raises:
-            PrefixMismatchError: if the run before called another function at this place.
+            PrefixMismatchError: if the run before called something else at this place.
         """
-        prefix = self._prefix
         if not self._open:
-            return compute()
-        if self._position < len(prefix):
-            recorded, result = prefix._calls[self._position]
-            # Property getters are new objects at every look, equal but not the same.
-            if recorded != function:
-                raise PrefixMismatchError(f"{recorded} was called first, then {function}.")
-            self._position += 1
-            if self._position == len(prefix):
-                self._reached_the_end()
-            return result
-        result = compute()
-        prefix._calls.append((function, result))
-        self._position += 1
-        return result
+            return function(*args, **kwargs)
+        arguments = list(_flat(args, kwargs))
+        if self._position < len(self._prefix):
+            return self._hand_back(function, arguments)
+        return self._compute(function, args, kwargs, arguments)
 
     def stop(self, *, complete: bool) -> None:
         """Called where the run's first site or masked call begins; from here on everything is computed."""
@@ -88,7 +111,44 @@ class PrefixReader:
             if not self._prefix._complete:
                 self._prefix.stop(complete=complete)
 
-    def _reached_the_end(self) -> None:
-        if self._prefix._random_state is not None:
-            self._prefix._random_state.restore()
-        self._open = not self._prefix._complete
+    def _hand_back(self, function: TorchFunction, arguments: list[Any]) -> Any:
+        prefix = self._prefix
+        call = prefix._calls[self._position]
+        # Property getters are new objects at every look, equal but not the same.
+        if call.function != function or call.signature != prefix.signature(arguments):
+            raise PrefixMismatchError(f"{call.function} was called first, then {function}, or with other arguments.")
+        self._position += 1
+        if self._position == len(prefix):
+            if prefix._random_state is not None:
+                prefix._random_state.restore()
+            self._open = not prefix._complete
+        return call.result
+
+    def _compute(
+        self, function: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any], arguments: list[Any]
+    ) -> Any:
+        prefix = self._prefix
+        outside = [(a, a._version) for a in arguments if _has_version(a) and not prefix.owns(a)]
+        # By torch's convention a trailing underscore means writing in place, of random numbers perhaps.
+        before = RandomState.now() if getattr(function, "__name__", "").endswith("_") else None
+        result = function(*args, **kwargs)
+        if result is None or any(tensor._version != version for tensor, version in outside):
+            self._open = False
+            prefix.stop(complete=True, random_state=before)
+        else:
+            prefix.append(function, arguments, result)
+            self._position += 1
+        return result
+
+
+def _flat(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Any]:
+    """The arguments of a call, with the members of lists and tuples one by one."""
+    for argument in (*args, *kwargs.values()):
+        if isinstance(argument, (list, tuple)):
+            yield from argument
+        else:
+            yield argument
+
+
+def _has_version(argument: Any) -> bool:
+    return isinstance(argument, Tensor) and not argument.is_inference()

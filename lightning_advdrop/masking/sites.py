@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lightning_advdrop.functional import sample_bernoulli, sample_one_drop
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MaskSite:
     """A place in a network where a mask acts.
 
@@ -35,7 +35,14 @@ class MaskSite:
     kind: str
     units: int
     rows: int | None
-    weight: nn.Parameter = field(repr=False, compare=False)
+    weight: nn.Parameter = field(repr=False)
+
+    def __eq__(self, other: object) -> bool:
+        """Two sites are the same if their names and weights are."""
+        return isinstance(other, MaskSite) and self.name == other.name and self.weight is other.weight
+
+    def __hash__(self) -> int:
+        return hash((self.name, id(self.weight)))
 
     @property
     def layer(self) -> str:
@@ -110,13 +117,14 @@ def find_sites(module: nn.Module, sites: str | Sequence[str] = "recurrent") -> l
     wanted = [sites] if isinstance(sites, str) else list(sites)
     if not wanted:
         raise ValueError("sites must name at least one place, got an empty list.")
-    found: dict[str, MaskSite] = {}
+    found: list[MaskSite] = []
     for spec in wanted:
         matches = list(_matches(module, spec))
         if not matches:
             raise ValueError(_nothing_found(module, spec))
-        found.update((site.name, site) for site in matches)
-    return list(found.values())
+        known = {(id(site.weight), site.kind) for site in found}
+        found.extend(site for site in matches if (id(site.weight), site.kind) not in known)
+    return found
 
 
 def check_site_kinds(sites: str | Sequence[str]) -> None:
@@ -142,11 +150,13 @@ def _split(spec: str) -> tuple[str, str]:
 def _matches(module: nn.Module, spec: str) -> Iterator[MaskSite]:
     path, kind = _split(spec)
     layer_type, find, _ = _KINDS[kind]
-    for name, layer in module.named_modules():
+    seen: set[int] = set()
+    for name, layer in module.named_modules(remove_duplicate=False):
         # A path may lead to the layer, to a module around it, or to one of the layer's own sites.
         if isinstance(layer, layer_type) and (not path or _below(name, path) or _below(path, name)):
             for site in find(name, layer, kind):
-                if not path or _below(site.name.rpartition(":")[0], path):
+                if (not path or _below(site.name.rpartition(":")[0], path)) and id(site.weight) not in seen:
+                    seen.add(id(site.weight))
                     yield site
 
 

@@ -162,7 +162,7 @@ class AdversarialDropout(Regularizer):
 
     def _rounds(self, masks: _BinaryMasks) -> Iterator[dict[MaskSite, int]]:
         """How many flips of a row each round may make at each site; rounds in which no site may flip are left out."""
-        totals = {site: flip_budget(self.rate, site.units) - self.keep_start for site in masks}
+        totals = {site: max(0, flip_budget(self.rate, site.units) - self.keep_start) for site in masks}
         for round_number in range(self.steps):
             last = round_number == self.steps - 1
             shares = {
@@ -182,7 +182,8 @@ class AdversarialDropout(Regularizer):
                 "are arbitrary; use start='one_drop' in a network without other dropout.",
                 stacklevel=2,
             )
-        gradients = torch.autograd.grad(value, list(binary.values()))
+        # A site may have run without a part in this prediction; then no flip of its mask is worth anything.
+        gradients = torch.autograd.grad(value, list(binary.values()), materialize_grads=True)
         return dict(zip(binary, gradients, strict=True))
 
     def _distance(self, passes: Passes, base: Tensor, prediction: Tensor) -> Tensor:

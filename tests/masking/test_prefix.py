@@ -1,6 +1,5 @@
 """Handing back results."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,78 +9,89 @@ from torch import Tensor
 from lightning_advdrop.masking.prefix import Prefix, PrefixMismatchError, PrefixReader
 
 
-def refuse() -> Any:
-    pytest.fail("this call should have been handed back")
+class Doubled:
+    """A torch function that counts how often it runs."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+
+    def __call__(self, x: Tensor, factor: float = 2.0) -> Tensor:
+        self.runs += 1
+        return x * factor
 
 
-def give(value: Any) -> Callable[[], Any]:
-    return lambda: value
-
-
-def recorded(*, complete: bool) -> tuple[Prefix, list[Tensor]]:
-    prefix, results = Prefix(), [torch.rand(2), torch.rand(2)]
-    reader = prefix.reader()
-    for function, result in zip((torch.sin, torch.cos), results, strict=True):
-        assert reader.call(function, give(result)) is result
+def recorded(*functions: Any, complete: bool) -> tuple[Prefix, list[Tensor], Tensor]:
+    prefix, x = Prefix(), torch.rand(2)
+    reader = PrefixReader(prefix)
+    results = [reader.call(function, (x,), {}) for function in functions]
     reader.stop(complete=complete)
-    return prefix, results
-
-
-def replay(reader: PrefixReader, results: list[Tensor]) -> None:
-    assert reader.call(torch.sin, refuse) is results[0]
-    assert reader.call(torch.cos, refuse) is results[1]
+    return prefix, results, x
 
 
 def test_results_are_handed_back_until_the_end_of_a_complete_prefix() -> None:
-    prefix, results = recorded(complete=True)
-    reader = prefix.reader()
-    replay(reader, results)
-    assert reader.call(torch.sin, give("new")) == "new"
-    assert len(prefix) == 2
+    first, second = Doubled(), Doubled()
+    prefix, results, x = recorded(first, second, complete=True)
+    reader = PrefixReader(prefix)
+    assert reader.call(first, (x,), {}) is results[0]
+    assert reader.call(second, (x,), {}) is results[1]
+    assert reader.call(second, (x,), {}) is not results[1]
+    assert (first.runs, second.runs, len(prefix)) == (1, 2, 2)
 
 
 def test_an_incomplete_prefix_grows() -> None:
-    prefix, results = recorded(complete=False)
-    reader = prefix.reader()
-    replay(reader, results)
-    more = torch.rand(1)
-    assert reader.call(torch.tan, give(more)) is more
+    first, second = Doubled(), Doubled()
+    prefix, results, x = recorded(first, complete=False)
+    reader = PrefixReader(prefix)
+    assert reader.call(first, (x,), {}) is results[0]
+    more = reader.call(second, (x,), {})
     reader.stop(complete=True)
-    assert len(prefix) == 3
-    third = prefix.reader()
-    replay(third, results)
-    assert third.call(torch.tan, refuse) is more
-    assert third.call(torch.tan, give("new")) == "new"
+    third = PrefixReader(prefix)
+    assert third.call(first, (x,), {}) is results[0]
+    assert third.call(second, (x,), {}) is more
+    assert (first.runs, second.runs, len(prefix)) == (1, 1, 2)
 
 
 def test_another_function_is_a_mismatch() -> None:
-    prefix, _ = recorded(complete=True)
-    with pytest.raises(PrefixMismatchError, match="sin.* was called first, then .*tan"):
-        prefix.reader().call(torch.tan, refuse)
+    prefix, _, x = recorded(torch.sin, complete=True)
+    with pytest.raises(PrefixMismatchError, match=r"sin.* was called first, then .*tan"):
+        PrefixReader(prefix).call(torch.tan, (x,), {})
+
+
+@pytest.mark.parametrize(
+    "other", [(torch.rand(2), 3.0), (torch.nn.Parameter(torch.rand(2)), 2.0)], ids=["number", "parameter"]
+)
+def test_other_arguments_are_a_mismatch(other: tuple[Any, ...]) -> None:
+    prefix, function = Prefix(), Doubled()
+    PrefixReader(prefix).call(function, (torch.nn.Parameter(torch.rand(2)), 2.0), {})
+    prefix.stop(complete=True)
+    with pytest.raises(PrefixMismatchError, match="or with other arguments"):
+        PrefixReader(prefix).call(function, other, {})
 
 
 def test_nothing_is_recorded_after_the_stop() -> None:
-    prefix, _ = recorded(complete=True)
-    reader = Prefix().reader()
+    prefix = Prefix()
+    reader = PrefixReader(prefix)
     reader.stop(complete=True)
-    assert reader.call(torch.sin, give(3)) == 3
-    assert len(prefix) == 2
+    reader.call(torch.sin, (torch.rand(2),), {})
+    PrefixReader(prefix).call(torch.sin, (torch.rand(2),), {})
+    assert len(prefix) == 0
+    assert prefix.valid
 
 
 def test_the_random_state_is_that_of_the_end_of_the_prefix() -> None:
     prefix = Prefix()
-    reader = prefix.reader()
+    reader = PrefixReader(prefix)
     start = torch.get_rng_state()
-    reader.call(torch.rand, lambda: torch.rand(3))
+    reader.call(torch.rand, (3,), {})
     reader.stop(complete=True)
     expected = torch.rand(2)
     torch.set_rng_state(start)
-    prefix.reader().call(torch.rand, refuse)
+    PrefixReader(prefix).call(torch.rand, (3,), {})
     assert torch.equal(torch.rand(2), expected)
 
 
 def test_results_written_to_later_make_it_invalid() -> None:
-    prefix, results = recorded(complete=True)
+    prefix, results, _ = recorded(torch.sin, torch.cos, complete=True)
     assert prefix.valid
     results[1].add_(1)
     assert not prefix.valid
@@ -89,35 +99,52 @@ def test_results_written_to_later_make_it_invalid() -> None:
 
 def test_results_written_to_before_the_stop_do_not() -> None:
     prefix = Prefix()
-    reader, result = prefix.reader(), torch.rand(2)
-    reader.call(torch.rand, give(result))
-    reader.call(Tensor.relu_, result.relu_)
+    reader = PrefixReader(prefix)
+    result = reader.call(torch.rand, (2,), {})
+    assert reader.call(Tensor.relu_, (result,), {}) is result
     reader.stop(complete=True)
     assert prefix.valid
+    assert len(prefix) == 2
 
 
 def test_results_inside_containers_count_too() -> None:
     prefix = Prefix()
-    reader, result = prefix.reader(), torch.rand(2)
-    reader.call(torch.max, give((result, {"index": 3})))
+    reader = PrefixReader(prefix)
+    values, _ = reader.call(torch.max, (torch.rand(2, 2), 0), {})
     reader.stop(complete=True)
     assert prefix.valid
-    result.zero_()
+    values.zero_()
     assert not prefix.valid
 
 
-def test_an_empty_prefix_is_valid_and_hands_nothing_back() -> None:
+def test_it_ends_before_a_call_that_returns_nothing() -> None:
     prefix = Prefix()
-    prefix.reader().stop(complete=True)
-    assert prefix.valid
-    assert len(prefix) == 0
-    assert prefix.reader().call(torch.sin, give("new")) == "new"
-    assert len(prefix) == 0
+    reader = PrefixReader(prefix)
+    reader.call(torch.rand, (2,), {})
+    with torch.no_grad():
+        reader.call(torch._C._set_grad_enabled, (False,), {})
+        reader.call(torch.rand, (2,), {})
+    assert len(prefix) == 1
+
+
+@pytest.mark.parametrize("view", [False, True])
+def test_it_ends_before_a_call_that_writes_to_a_tensor_from_outside(view: bool) -> None:
+    prefix, buffer = Prefix(), torch.zeros(3)
+    reader = PrefixReader(prefix)
+    target = reader.call(Tensor.__getitem__, (buffer, slice(0, 2)), {}) if view else buffer
+    reader.call(Tensor.normal_, (target,), {})
+    drawn = buffer.clone()
+    assert len(prefix) == view
+    if view:
+        again = PrefixReader(prefix)  # at its end, the random state is that before the call that wrote
+        again.call(Tensor.__getitem__, (buffer, slice(0, 2)), {})
+        again.call(Tensor.normal_, (target,), {})
+        assert torch.equal(buffer, drawn)
 
 
 def test_an_exception_is_not_recorded() -> None:
     prefix = Prefix()
-    reader = prefix.reader()
-    with pytest.raises(ZeroDivisionError):
-        reader.call(torch.sin, lambda: 1 / 0)
+    reader = PrefixReader(prefix)
+    with pytest.raises(RuntimeError, match="size"):
+        reader.call(torch.add, (torch.rand(2), torch.rand(3)), {})
     assert len(prefix) == 0

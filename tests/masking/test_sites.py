@@ -95,7 +95,7 @@ def test_masks_have_the_sites_shape_and_the_layers_type(kind: str, dtype: torch.
     for mask in (ones, sample, one_drop):
         assert mask.dtype == dtype
         assert tuple(mask.shape) == site.shape(9)
-        assert set(mask.unique().tolist()) <= {0.0, 1.0}
+        assert ((mask == 0) | (mask == 1)).all()
         assert not mask.requires_grad
     assert ones.all()
     assert ((1 - one_drop).sum(-1) == 1).all()

@@ -1,0 +1,200 @@
+"""What the callback refuses, logs, saves and restores."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+import torch.nn.functional as F
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.loggers import CSVLogger
+from torch import Tensor, nn
+
+from lightning_advdrop import AdversarialDropoutCallback, RegularizerCallback
+from lightning_advdrop.callbacks.denormals import flush_denormals
+from lightning_advdrop.callbacks.predictions import add_to_loss, select_prediction, select_target
+from lightning_advdrop.regularizers import AdversarialDropout
+from tests.helpers.plain_models import PlainModel, fitted_weights, loader, quiet_trainer, seeded
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"rate": -0.1}, "rate must be in [0, 1], got -0.1."),
+        ({"rate": 1.5}, "rate must be in [0, 1], got 1.5."),
+        ({"weight": -1.0}, "weight must be at least 0, got -1.0."),
+        ({"steps": 0}, "steps must be at least 1, got 0."),
+        ({"divergence": "js"}, "divergence must be one of kl, mse_logits, mse_probs, ce, got 'js'."),
+        ({"direction": "up"}, "direction must be one of base_adv, adv_base, got 'up'."),
+        ({"start": "zeros"}, "start must be one of ones, one_drop, got 'zeros'."),
+        ({"flips": "none"}, "flips must be one of both, drop, got 'none'."),
+        ({"rampup_epochs": -1}, "rampup_epochs must be at least 0, got -1."),
+        ({"log_every_n_steps": 0}, "log_every_n_steps must be at least 1, got 0."),
+        ({"sites": "hiden"}, "sites: unknown kind 'hiden' in 'hiden'; allowed are recurrent, weight, alone"),
+    ],
+    ids=str,
+)
+def test_arguments_are_checked_when_it_is_made(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        AdversarialDropoutCallback(**arguments)
+
+
+class NoRecurrence(PlainModel):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.Identity()  # type: ignore[assignment]
+
+
+def test_a_model_without_a_place_for_a_mask_is_refused() -> None:
+    with pytest.raises(ValueError, match="found nothing of the kind 'recurrent' in NoRecurrence, which needs an LSTM"):
+        quiet_trainer(callbacks=[AdversarialDropoutCallback()]).fit(NoRecurrence(), loader())
+
+
+def test_manual_optimization_is_refused() -> None:
+    model = PlainModel()
+    model.automatic_optimization = False
+    with pytest.raises(MisconfigurationException, match="not used under manual optimization; PlainModel has"):
+        quiet_trainer(callbacks=[AdversarialDropoutCallback()]).fit(model, loader())
+
+
+def test_a_module_that_does_not_contain_the_sites_is_refused() -> None:
+    with pytest.raises(ValueError, match=re.escape("module must be the path of a module that contains all sites")):
+        quiet_trainer(callbacks=[AdversarialDropoutCallback(module="head")]).fit(PlainModel(), loader())
+
+
+class InlineModel(PlainModel):
+    """Computes its prediction in the training step."""
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Any:
+        output, _ = self.lstm(batch[0])
+        return F.cross_entropy(self.head(output[:, -1]), batch[1])
+
+
+def test_a_step_that_calls_only_the_masked_layer_is_refused() -> None:
+    with pytest.raises(ValueError, match="only the masked layer itself is called; compute it in the forward of one of"):
+        quiet_trainer(callbacks=[AdversarialDropoutCallback()]).fit(InlineModel(), loader())
+
+
+class NoCall(PlainModel):
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Any:
+        return self.head.weight.sum()
+
+
+def test_a_step_that_calls_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"masked layers \(lstm\), but none is called; .* the LightningModule\."):
+        quiet_trainer(callbacks=[AdversarialDropoutCallback()]).fit(NoCall(), loader())
+
+
+class NoLoss(PlainModel):
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Any:
+        self(batch[0])
+        return {"cost": 1.0}
+
+
+def test_a_step_without_a_loss_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"must return a loss tensor, .* got a dict with the keys cost"):
+        quiet_trainer(callbacks=[AdversarialDropoutCallback()]).fit(NoLoss(), loader())
+
+
+def test_predictions_are_picked_from_outputs() -> None:
+    tensor, other = torch.zeros(2, 3), torch.ones(2, 3)
+    assert select_prediction(tensor) is tensor
+    assert select_prediction((tensor, other)) is tensor
+    assert select_prediction({"x": other, "prediction": tensor}) is tensor
+    assert select_prediction({"logits": tensor, "prediction": other}) is tensor
+    assert select_prediction({"x": tensor}, "x") is tensor
+    assert select_prediction([other, tensor], 1) is tensor
+    assert select_prediction({"x": [tensor]}, lambda output: output["x"][0]) is tensor
+    with pytest.raises(ValueError, match=re.escape("got a tensor of torch.int64 and shape (2,) in a Tensor")):
+        select_prediction(torch.tensor([1, 2]))
+    with pytest.raises(ValueError, match="output='y' must lead to the prediction"):
+        select_prediction({"x": tensor}, "y")
+    with pytest.raises(ValueError, match=r"target=1 must lead to the labels, .* got a NoneType in a tuple"):
+        select_target((tensor,))
+    assert add_to_loss({"loss": torch.tensor(1.0)}, torch.tensor(2.0))["loss"] == 3
+
+
+def test_steps_and_epochs_are_logged(tmp_path: Path) -> None:
+    logger = CSVLogger(tmp_path)
+    callback = AdversarialDropoutCallback(log_every_n_steps=3)
+    quiet_trainer(callbacks=[callback], logger=logger).fit(seeded(PlainModel), loader())
+    rows = Path(logger.log_dir, "metrics.csv").read_text().splitlines()
+    column = rows[0].split(",").index("advdrop/divergence")
+    assert sum(bool(row.split(",")[column]) for row in rows[1:]) == 3 + 2  # steps 0, 3, 6 and two epochs
+
+
+def checkpointed(folder: Path, epochs: int, ckpt_path: str | None = None) -> tuple[dict[str, Tensor], L.Trainer]:
+    L.seed_everything(3, verbose=False)
+    trainer = quiet_trainer(
+        callbacks=[AdversarialDropoutCallback(rate=0.1)],
+        max_epochs=epochs,
+        enable_checkpointing=True,
+        default_root_dir=folder,
+    )
+    model = seeded(NoNoise)
+    trainer.fit(model, loader(), ckpt_path=ckpt_path, weights_only=True)
+    return model.state_dict(), trainer
+
+
+class NoNoise(PlainModel):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm.dropout = 0.0
+        self.dropout.p = 0.0
+
+
+@pytest.mark.parametrize("stopped_after", [1, 2])
+def test_resuming_gives_the_weights_of_an_uninterrupted_run_to_the_bit(tmp_path: Path, stopped_after: int) -> None:
+    whole, _ = checkpointed(tmp_path / "whole", 3)
+    _, first = checkpointed(tmp_path / "first", stopped_after)
+    path = first.checkpoint_callback.best_model_path  # type: ignore[union-attr]
+    resumed, _ = checkpointed(tmp_path / "second", 3, path)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_a_checkpoint_without_the_callback_warns(tmp_path: Path) -> None:
+    trainer = quiet_trainer(max_epochs=1, enable_checkpointing=True, default_root_dir=tmp_path)
+    trainer.fit(PlainModel(), loader())
+    path = trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
+    callback = AdversarialDropoutCallback()
+    with pytest.warns(UserWarning, match="The checkpoint holds no state of AdversarialDropoutCallback"):
+        quiet_trainer(callbacks=[callback], max_epochs=2).fit(PlainModel(), loader(), ckpt_path=path)
+
+
+def test_the_seed_makes_a_run_repeatable_and_different_seeds_differ() -> None:
+    def masks_of(seed: int) -> Tensor:
+        callback = AdversarialDropoutCallback()
+        torch.manual_seed(seed)
+        callback.setup(quiet_trainer(), PlainModel(), "fit")
+        return torch.rand(4, generator=callback._generator)
+
+    assert torch.equal(masks_of(1), masks_of(1))
+    assert not torch.equal(masks_of(1), masks_of(2))
+
+
+def test_denormals_are_flushed_once_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="lightning.pytorch.utilities.rank_zero"):
+        flush_denormals(torch.device("cpu"))
+        flush_denormals(torch.device("cpu"))
+    assert sum("Denormal numbers are flushed" in record.message for record in caplog.records) == 1
+
+
+def test_flushing_reaches_threads_that_have_started() -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    tiny = torch.full((4_000_000,), 1e-40)
+    assert (tiny * 0.5).view(torch.int32).count_nonzero() == len(tiny)
+    flush_denormals(torch.device("cpu"))
+    assert (tiny * 0.5).view(torch.int32).count_nonzero() == 0
+    torch.set_num_threads(threads)
+
+
+def test_the_base_class_takes_any_regularizer() -> None:
+    callback = RegularizerCallback(AdversarialDropout(rate=0.1), sites="lstm.l1:recurrent", weight=0.5)
+    fitted_weights(seeded(PlainModel), callback)
+    assert [site.name for site in callback.sites] == ["lstm.l1:recurrent"]

@@ -1,0 +1,71 @@
+import pytest
+import torch
+from torch import Tensor
+
+from lightning_advdrop.nn import matmul
+from lightning_advdrop.nn.matmul import RepeatedProduct
+
+WIDTH, LARGE = 256, (1024, 256)  # 2 ** 18 elements, the least that is packed
+needs_packing = pytest.mark.skipif(not matmul._has_packed_linear(), reason="this torch has no packed linear product")
+
+
+def assert_close(found: Tensor, expected: Tensor) -> None:
+    double = expected.dtype is torch.float64
+    torch.testing.assert_close(found, expected, rtol=1e-12 if double else 1e-5, atol=1e-12 if double else 1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(3, 5), (40, 10), LARGE, (256, 1024), (1030, 300)])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_products_are_those_of_the_weight(shape: tuple[int, int], dtype: torch.dtype, transposed: bool) -> None:
+    weight = torch.randn(shape[::-1], dtype=dtype).t() if transposed else torch.randn(shape, dtype=dtype)
+    product = RepeatedProduct(weight, rows=4, products=100)
+    for rows in (4, 1, 3, 9):
+        x = torch.randn(rows, shape[1], dtype=dtype)
+        expected = x @ weight.t()
+        assert_close(product(x), expected)
+        assert_close(product(torch.randn_like(x).copy_(x).t().contiguous().t()), expected)  # columns first in memory
+
+
+@pytest.mark.parametrize("shape", [(6, 5), LARGE])
+def test_adding_happens_in_place_and_touches_nothing_else(shape: tuple[int, int]) -> None:
+    weight, x = torch.randn(shape), torch.randn(3, shape[1])
+    kept = weight.clone(), x.clone()
+    base = torch.randn(9, shape[0])
+    before, out = base.clone(), base[3:6]
+    product = RepeatedProduct(weight, rows=3, products=10)
+    assert product.add_to(out, x) is out
+    assert_close(base[3:6], before[3:6] + x @ weight.t())
+    assert torch.equal(base[:3], before[:3])
+    assert torch.equal(base[6:], before[6:])
+    assert torch.equal(weight, kept[0])
+    assert torch.equal(x, kept[1])
+
+
+@needs_packing
+def test_large_weights_of_many_products_are_packed() -> None:
+    assert RepeatedProduct(torch.ones(LARGE), rows=2, products=8)._packed is not None
+    assert RepeatedProduct(torch.ones(LARGE).t(), rows=2, products=8)._packed is not None
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "products"),
+    [(LARGE, torch.float32, 7), ((1023, WIDTH), torch.float32, 8), (LARGE, torch.float64, 8)],
+)
+def test_others_are_not_packed(shape: tuple[int, int], dtype: torch.dtype, products: int) -> None:
+    assert RepeatedProduct(torch.ones(shape, dtype=dtype), rows=2, products=products)._packed is None
+
+
+def test_without_packing_the_products_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight, x = torch.randn(LARGE), torch.randn(5, WIDTH)
+    packed = RepeatedProduct(weight, rows=5, products=20)
+    monkeypatch.setattr(matmul, "_has_packed_linear", lambda: False)
+    unpacked = RepeatedProduct(weight, rows=5, products=20)
+    assert unpacked._packed is None
+    assert_close(packed(x), unpacked(x))
+
+
+@pytest.mark.gpu
+def test_products_on_cuda() -> None:
+    weight, x = torch.randn(LARGE, dtype=torch.float64).cuda(), torch.randn(5, WIDTH, dtype=torch.float64).cuda()
+    assert_close(RepeatedProduct(weight, rows=5, products=20)(x), x @ weight.t())

@@ -1,0 +1,200 @@
+"""What the regularizer leaves alone, refuses and warns about."""
+
+import random
+import re
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lightning_advdrop.masking import Masks, RecordedForward, find_sites
+from lightning_advdrop.regularizers import AdversarialDropout, Passes
+from tests.helpers.models_recurrent import Tagger
+
+BATCH = 4
+
+
+def passes_of(model: nn.Module, *, share_noise: bool = False, seed: int = 0, **arguments: Any) -> Passes:
+    x = torch.randn(BATCH, 7, 4, generator=torch.Generator().manual_seed(1))
+    recorded = RecordedForward(model, find_sites(model), share_noise=share_noise)
+    with recorded.first_run():
+        base = model(x)
+    recorded.draw_noise(3)
+    generator = torch.Generator().manual_seed(seed)
+    return Passes(recorded, lambda: model(x), base, generator=generator, **arguments)
+
+
+def global_states() -> list[Any]:
+    kind, keys, *rest = np.random.get_state()
+    return [torch.get_rng_state().tolist(), kind, np.asarray(keys).tolist(), rest, random.getstate()]
+
+
+@pytest.mark.parametrize("share_noise", [True, False])
+def test_gradients_and_random_states_are_left_alone(share_noise: bool) -> None:
+    model = Tagger(dropout=0.3, layers=2)
+    passes, before = passes_of(model, share_noise=share_noise), global_states()
+    value = AdversarialDropout(rate=0.3, steps=2, share_masks=share_noise).penalty(passes).value
+    assert global_states() == before
+    assert all(parameter.grad is None for parameter in model.parameters())
+    torch.autograd.backward(value + passes.base.sum())
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_gradients_that_are_there_stay_as_they_are() -> None:
+    model = Tagger()
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, 3.0)
+    AdversarialDropout(rate=0.3).penalty(passes_of(model))
+    assert all(parameter.grad is not None and (parameter.grad == 3).all() for parameter in model.parameters())
+
+
+def test_the_probe_asks_for_no_parameter_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    run = RecordedForward.run
+
+    def noted(self: RecordedForward, forward: Any, masks: Masks, *, needs_parameter_gradients: bool = True) -> Any:
+        asked.append(needs_parameter_gradients)
+        return run(self, forward, masks, needs_parameter_gradients=needs_parameter_gradients)
+
+    monkeypatch.setattr(RecordedForward, "run", noted)
+    model = Tagger()
+    AdversarialDropout(rate=0.5, steps=3).penalty(passes_of(model))
+    assert asked == [False, False, False, True]
+
+
+def test_no_gradient_of_the_masked_layer_is_computed_by_the_probe() -> None:
+    model = Tagger(units=6)
+    passes = passes_of(model)
+    prediction = passes.probe({site: site.ones(BATCH).requires_grad_() for site in passes.recorded.sites})
+    gradient = torch.autograd.grad(prediction.sum(), list(model.lstm.parameters()), allow_unused=True)
+    assert not any(isinstance(part, Tensor) for part in gradient)
+
+
+@pytest.mark.parametrize("start", ["one_drop", "ones"])
+def test_the_generator_alone_decides(start: Any) -> None:
+    model, results = Tagger(units=20, dropout=0.3), []
+    for seed, jitter in ((1, 0), (1, 9), (2, 0)):
+        torch.manual_seed(8)
+        passes = passes_of(model, seed=seed)
+        torch.rand(jitter)
+        results.append(AdversarialDropout(rate=0.1, start=start).penalty(passes).value)
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2]) == (start == "ones")
+
+
+def test_inactive_with_a_rate_of_zero() -> None:
+    assert not AdversarialDropout(rate=0).active
+    assert not AdversarialDropout(rate=0.0).active
+    assert AdversarialDropout(rate=0.001).active
+
+
+def test_only_cross_entropy_needs_labels() -> None:
+    needing = {
+        name for name in ("kl", "mse_logits", "mse_probs", "ce") if AdversarialDropout(divergence=name).needs_target
+    }
+    assert needing == {"ce"}
+
+
+DEGENERATE = (
+    "start='ones' found the same prediction in both passes, where the gradient is zero, so that the flips "
+    "are arbitrary; use start='one_drop' in a network without other dropout."
+)
+
+
+def test_a_degenerate_start_warns_once() -> None:
+    model, regularizer = Tagger(), AdversarialDropout(rate=0.3, start="ones", steps=2)
+    with pytest.warns(UserWarning, match="start='ones' found") as caught:
+        regularizer.penalty(passes_of(model))
+    assert [str(warning.message) for warning in caught] == [DEGENERATE]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        regularizer.penalty(passes_of(model))
+
+
+def test_other_noise_or_labels_are_no_degenerate_start() -> None:
+    AdversarialDropout(rate=0.3, start="ones").penalty(passes_of(Tagger(dropout=0.3)))
+    target = torch.zeros(BATCH, dtype=torch.long)
+    for share in (True, False):
+        regularizer = AdversarialDropout(rate=0.3, start="ones", divergence="ce", share_masks=share)
+        regularizer.penalty(passes_of(Tagger(), share_noise=share, target=target))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"rate": -0.1}, "rate must be in [0, 1], got -0.1."),
+        ({"rate": 1.1}, "rate must be in [0, 1], got 1.1."),
+        ({"rate": float("nan")}, "rate must be in [0, 1], got nan."),
+        ({"steps": 0}, "steps must be at least 1, got 0."),
+        ({"divergence": "tv"}, "divergence must be one of kl, mse_logits, mse_probs, ce, got 'tv'."),
+        ({"direction": "up"}, "direction must be one of base_adv, adv_base, got 'up'."),
+        ({"start": "zeros"}, "start must be one of ones, one_drop, got 'zeros'."),
+        ({"flips": "none"}, "flips must be one of both, drop, got 'none'."),
+        (
+            {"start": "ones", "share_masks": True, "divergence": "mse_probs"},
+            "start='ones' with share_masks=True and divergence='mse_probs' compares two equal predictions, "
+            "where the gradient is zero; use start='one_drop', share_masks=False or divergence='ce'.",
+        ),
+        (
+            {"start": "ones", "keep_start": True},
+            "keep_start=True needs start='one_drop', got 'ones': there is no drop to keep.",
+        ),
+    ],
+)
+def test_arguments_that_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        AdversarialDropout(**arguments)
+
+
+def test_cross_entropy_without_labels_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^target must be given for the divergence 'ce', got None\.$"):
+        AdversarialDropout(divergence="ce").penalty(passes_of(Tagger()))
+
+
+def test_a_forward_that_meets_no_site_is_refused() -> None:
+    class Unused(Tagger):
+        def forward(self, x: Tensor) -> Tensor:
+            logits: Tensor = self.before(x)[:, -1]
+            return logits
+
+    with pytest.raises(ValueError, match=r"^sites") as error:
+        AdversarialDropout().penalty(passes_of(Unused(layers=2)))
+    assert str(error.value) == (
+        "sites: none of lstm.l0:recurrent, lstm.l1:recurrent took part in the forward pass, "
+        "so there is nothing to mask."
+    )
+
+
+@pytest.mark.parametrize("parameter", ["out.bias", "lstm.weight_hh_l0"])
+def test_predictions_that_are_not_finite_are_refused(parameter: str) -> None:
+    model = Tagger()
+    with torch.no_grad():
+        model.get_parameter(parameter).fill_(float("nan"))
+    with pytest.raises(ValueError, match=r"^grad must be finite") as error:
+        AdversarialDropout().penalty(passes_of(model))
+    assert str(error.value) == (
+        "grad must be finite, got NaN or infinity: the model's output at the start mask is probably not finite "
+        "either; lower the learning rate, clip gradients, or look for the layer that overflows."
+    )
+
+
+def test_a_site_without_influence_on_the_prediction_is_not_flipped() -> None:
+    """A second head, say, that the compared prediction does not come from."""
+
+    class TwoHeads(Tagger):
+        def __init__(self) -> None:
+            super().__init__()
+            self.side = nn.LSTM(4, 3, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.side(x)
+            return super().forward(x)
+
+    passes = passes_of(TwoHeads())
+    found = AdversarialDropout(rate=0.3).search(passes, {site: site.ones(BATCH) for site in passes.recorded.sites})
+    flips = {site.name: int((mask == 0).sum()) for site, mask in found.items()}
+    assert flips["side.l0:recurrent"] == 0
+    assert flips["lstm.l0:recurrent"] > 0

@@ -1,0 +1,163 @@
+"""Sequential MNIST: initialisation, schedules, learning, and delegation to regularizers."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightning_advdrop import AdversarialDropoutCallback, DigitsDataModule, MNISTDataModule, SequentialMNISTTask
+from lightning_advdrop.tasks import SequenceClassifier
+from tests.helpers.plain_models import quiet_trainer
+
+
+def rows(train_size: int = 600) -> DigitsDataModule:
+    return DigitsDataModule(by="row", train_size=train_size)
+
+
+def small_task(**kwargs: Any) -> SequentialMNISTTask:
+    L.seed_everything(5, verbose=False)
+    defaults: dict[str, Any] = {"input_size": 8, "hidden_size": 32, "learning_rate": 3e-3, "rampdown_epochs": 0}
+    return SequentialMNISTTask(**(defaults | kwargs))
+
+
+def test_the_published_initialisation() -> None:
+    lstm = SequenceClassifier(1, 100, 10).lstm
+    weight_ih, weight_hh, bias_ih, bias_hh = lstm.all_weights[0]
+    for gate in weight_hh.chunk(4):
+        torch.testing.assert_close(gate @ gate.t(), torch.eye(100), atol=1e-5, rtol=0)
+    for gate in weight_ih.chunk(4):
+        torch.testing.assert_close(gate.norm(), torch.tensor(1.0))
+    forget = slice(100, 200)
+    assert (bias_ih + bias_hh)[forget].eq(1).all()
+    assert (bias_ih + bias_hh).sum() == 100
+
+
+def test_the_published_optimizer_and_schedule() -> None:
+    task = SequentialMNISTTask()
+    task._trainer = quiet_trainer(max_epochs=250)
+    configured = task.configure_optimizers()
+    optimizer, scheduler = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
+    assert isinstance(optimizer, torch.optim.RMSprop)
+    assert optimizer.defaults["alpha"] == 0.5
+    assert optimizer.defaults["lr"] == 1e-3
+    factor = scheduler.lr_lambdas[0]
+    assert [round(factor(epoch), 4) for epoch in (0, 200, 220)] == [1.0, 1.0, 0.1353]
+
+
+@pytest.mark.parametrize("own", [None, 0.5])
+def test_gradients_are_clipped_by_value_unless_the_trainer_says_otherwise(own: float | None) -> None:
+    largest: list[float] = []
+
+    class Watched(SequentialMNISTTask):
+        def on_before_optimizer_step(self, optimizer: Any) -> None:
+            largest.append(max(float(p.grad.abs().max()) for p in self.parameters() if p.grad is not None))
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            return 1000 * super().training_step(batch, batch_idx)
+
+    clip = {} if own is None else {"gradient_clip_val": own, "gradient_clip_algorithm": "value"}
+    quiet_trainer(max_epochs=1, limit_train_batches=2, **clip).fit(Watched(8, 16, rampdown_epochs=0), rows())
+    assert max(largest) == (1.0 if own is None else own)
+
+
+@pytest.mark.parametrize("regularized", [False, True])
+def test_it_learns(regularized: bool) -> None:
+    callbacks: list[L.Callback] = [AdversarialDropoutCallback(rate=0.05)] if regularized else []
+    losses: list[float] = []
+
+    class Watch(L.Callback):
+        def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+            losses.append(float(trainer.callback_metrics["train/loss"]))
+
+    task = small_task()
+    trainer = quiet_trainer(max_epochs=5, callbacks=[*callbacks, Watch()])
+    trainer.fit(task, rows())
+    result = trainer.test(task, rows(), verbose=False)[0]
+    assert losses[-1] < 0.5 * losses[0]
+    assert result["test/accuracy"] > 0.7
+    assert trainer.callback_metrics["test/loss"] < 1.2
+
+
+def test_delegating_is_the_same_as_being_wrapped() -> None:
+    """The same network written by somebody who knows nothing of regularizers ends with the same weights."""
+
+    class Plain(L.LightningModule):
+        def __init__(self, model: nn.Module) -> None:
+            super().__init__()
+            self.model = model
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            return F.cross_entropy(self.model(batch[0]), batch[1])
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.RMSprop(self.parameters(), lr=3e-3, alpha=0.5)
+
+    weights = []
+    for wrap in (False, True):
+        task = small_task(clip_value=None)
+        module = Plain(task.model) if wrap else task
+        L.seed_everything(2, verbose=False)
+        quiet_trainer(callbacks=[AdversarialDropoutCallback(rate=0.05)], max_epochs=1).fit(
+            module, train_dataloaders=_train_loader()
+        )
+        weights.append(torch.cat([p.detach().flatten() for p in task.model.parameters()]))
+    assert torch.equal(*weights)
+
+
+def _train_loader() -> Any:
+    data = rows()
+    data.setup("fit")
+    return data.train_dataloader()
+
+
+def test_predictions_are_labels_and_probabilities() -> None:
+    task = small_task()
+    trainer = quiet_trainer(max_epochs=1)
+    batches = trainer.predict(task, rows())
+    assert batches is not None
+    first: Any = batches[0]
+    torch.testing.assert_close(first["probabilities"].sum(-1), torch.ones(len(first["label"])))
+    assert first["label"].shape == first["probabilities"].shape[:1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"input_size": 0}, "input_size must be at least 1, got 0."),
+        ({"hidden_size": 0}, "hidden_size must be at least 1, got 0."),
+        ({"num_classes": 0}, "num_classes must be at least 1, got 0."),
+        ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0.0."),
+        ({"smoothing": 1.0}, "smoothing must be in [0, 1), got 1.0."),
+        ({"clip_value": 0.0}, "clip_value must be above 0 or None, got 0.0."),
+        ({"rampdown_epochs": -1}, "rampdown_epochs must be at least 0, got -1."),
+    ],
+    ids=str,
+)
+def test_arguments_are_checked(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        SequentialMNISTTask(**arguments)
+
+
+def test_other_data_than_the_task_was_made_for_is_refused() -> None:
+    with pytest.raises(ValueError, match=re.escape("shape (batch, steps, 1) as input_size=1 says, got (2, 28, 28).")):
+        SequentialMNISTTask(hidden_size=4)(torch.zeros(2, 28, 28))
+
+
+def test_a_ramp_needs_a_last_epoch() -> None:
+    with pytest.raises(ValueError, match="rampdown_epochs=50 counts back from the last epoch"):
+        quiet_trainer(max_epochs=-1, max_steps=2).fit(SequentialMNISTTask(8, 4), rows())
+
+
+@pytest.mark.real_data
+def test_real_mnist_row_by_row_is_learnt(real_data_root: Any) -> None:
+    data = MNISTDataModule(real_data_root, by="row", train_size=4000)
+    task = small_task(input_size=28, hidden_size=64)
+    trainer = quiet_trainer(max_epochs=3, callbacks=[AdversarialDropoutCallback(rate=0.03)])
+    trainer.fit(task, data)
+    assert trainer.test(task, data, verbose=False)[0]["test/accuracy"] > 0.8

@@ -1,0 +1,60 @@
+"""The package as a whole: the order of its rooms, its version, and what it exports."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lightning_advdrop
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_rooms_import_only_from_those_below() -> None:
+    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"]
+    result = subprocess.run([*command, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("room", ["", ".functional", ".nn", ".masking", ".regularizers", ".callbacks", ".tasks"])
+def test_what_is_exported_exists_and_is_documented(room: str) -> None:
+    module = importlib.import_module(f"lightning_advdrop{room}")
+    for name in module.__all__:
+        exported = getattr(module, name)
+        assert getattr(exported, "__doc__", None), f"{module.__name__}.{name} has no docstring"
+
+
+def test_every_module_is_tested_somewhere() -> None:
+    """A new module without a test file of its room is an oversight."""
+    rooms = {m.name for m in pkgutil.iter_modules(lightning_advdrop.__path__) if m.ispkg}
+    assert all(list((ROOT / "tests" / room).glob("test_*.py")) for room in rooms)
+
+
+def test_the_version_is_that_of_the_citation_and_changelog() -> None:
+    version = lightning_advdrop.__version__
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert "## [" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_wheel_works_outside_the_repository(tmp_path: Path) -> None:
+    """Builds the wheel, unpacks it elsewhere and runs the command from there."""
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True)
+    wheel = next(tmp_path.glob("*.whl"))
+    inside = tmp_path / "installed"
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(inside)]
+    subprocess.run([*install, str(wheel)], check=True, capture_output=True)
+    assert (inside / "lightning_advdrop" / "py.typed").exists()
+    code = (
+        "import lightning_advdrop as a; print(a.__file__); from lightning_advdrop.cli import main; main(['--version'])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=inside, capture_output=True, text=True, check=True, env={"PATH": "/usr/bin"}
+    )
+    assert result.stdout.startswith(str(inside.resolve()))
+    assert "lightning-advdrop" in result.stdout
