@@ -1,5 +1,11 @@
 """Sphinx configuration: MyST pages, the API from the docstrings."""
 
+import sys
+from pathlib import Path
+
+# The pages describe the source beside them, whatever is installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from lightning_advdrop import __version__
 
 project = "lightning-advdrop"

@@ -52,7 +52,8 @@ def weighted_mean(values: Tensor, weight: Tensor | None = None) -> Tensor:
         raise ValueError(
             f"weight must broadcast to the examples' shape {tuple(values.shape)}, got {tuple(weight.shape)}."
         ) from None
-    return (values * weight).sum() / weight.sum().clamp_min(torch.finfo(values.dtype).tiny)
+    weighted = torch.where(weight == 0, 0, values * weight)  # padding may hold anything, even NaN
+    return weighted.sum() / weight.sum().clamp_min(torch.finfo(values.dtype).tiny)
 
 
 def kl_divergence(p_logits: Tensor, q_logits: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -77,7 +78,9 @@ def kl_divergence(p_logits: Tensor, q_logits: Tensor, weight: Tensor | None = No
     if p.shape[-1] == 1:  # a Bernoulli distribution is the categorical one of the logits (z, 0)
         p, q = (F.pad(logits, (0, 1)) for logits in (p, q))
     log_p, log_q = p.log_softmax(-1), q.log_softmax(-1)
-    return weighted_mean((log_p.exp() * (log_p - log_q)).sum(-1), weight)
+    # A class that p excludes with a logit of minus infinity adds nothing, whatever q says of it.
+    log_ratio = torch.where(log_p.isneginf(), 0, log_p - log_q)
+    return weighted_mean((log_p.exp() * log_ratio).sum(-1), weight)
 
 
 def mse_logits(p_logits: Tensor, q_logits: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -143,7 +146,7 @@ def cross_entropy_to_label(logits: Tensor, target: Tensor, weight: Tensor | None
     if z.shape[-1] == 1:
         losses = F.binary_cross_entropy_with_logits(z.squeeze(-1), target.to(z.dtype), reduction="none")
     else:
-        losses = F.cross_entropy(z.flatten(0, -2), target.flatten(), reduction="none").view(target.shape)
+        losses = F.cross_entropy(z.reshape(-1, z.shape[-1]), target.reshape(-1), reduction="none").view(target.shape)
     return weighted_mean(losses, weight)
 
 

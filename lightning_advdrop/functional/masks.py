@@ -147,15 +147,16 @@ def adversarial_flips(mask: Tensor, grad: Tensor, budget: int, flips: Flips = "b
         raise ValueError(f"budget must be at least 0, got {budget}.")
     if flips not in get_args(Flips):
         raise ValueError(f"flips must be one of {', '.join(get_args(Flips))}, got {flips!r}.")
-    mask, grad = mask.detach(), grad.detach()
+    binary, grad = mask.detach().to(grad.dtype), grad.detach()
     if not torch.isfinite(grad).all():
         raise ValueError(
             "grad must be finite, got NaN or infinity: the model's output at the start mask is probably not finite "
             "either; lower the learning rate, clip gradients, or look for the layer that overflows."
         )
-    gain = grad * (1 - 2 * mask)
+    change = 1 - 2 * binary
+    gain = grad * change
     if flips == "drop":
-        gain = torch.where(mask > 0, gain, 0)
+        gain = torch.where(binary > 0, gain, 0)
     best = gain.topk(min(budget, mask.shape[-1]), dim=-1)
-    flipped = torch.zeros_like(mask).scatter(-1, best.indices, (best.values > 0).to(mask.dtype))
-    return mask + flipped * (1 - 2 * mask)
+    flipped = torch.zeros_like(grad).scatter(-1, best.indices, (best.values > 0).to(grad.dtype))
+    return (binary + flipped * change).to(mask.dtype)

@@ -148,9 +148,9 @@ def masked_lstm_call(args: Sequence[Any], masks: Sequence[Tensor | None]) -> tup
     if batch_first:
         x = x.transpose(0, 1)
     steps, batch, _ = x.shape  # (T, B, in)
-    rows = x.reshape(steps * batch, -1)
+    rows = x.reshape(steps * batch, x.shape[-1])
     output, (h_n, c_n) = masked_lstm(rows, [batch] * steps, hx, split_weights(flat, config), masks, config)
-    output = output.view(steps, batch, -1)
+    output = output.view(steps, batch, output.shape[-1])
     return output.transpose(0, 1) if batch_first else output, h_n, c_n
 
 
@@ -193,13 +193,14 @@ class MaskedLSTM(nn.LSTM):
             hx: the initial hidden and cell states, each ``(layers * directions, B, H)``; zeros by default.
             recurrent_mask: ``(B, H)`` or ``(T, B, H)`` for one layer in one direction (``(H,)`` unbatched); for more, a
                 sequence with such a mask or None for each layer and direction, or a tensor of them stacked. Rows are in
-                the order of the batch before packing.
+                the order of the batch before packing; the steps of a mask for a reverse direction are in the order in
+                which that direction takes them.
 
         Returns:
             What `torch.nn.LSTM` returns: ``output, (h_n, c_n)``.
 
         Raises:
-            ValueError: if a mask has none of these shapes.
+            ValueError: if a mask has none of these shapes; for the input, what `torch.nn.LSTM` raises.
         """
         if recurrent_mask is None:
             return super().forward(input, hx)
@@ -208,6 +209,7 @@ class MaskedLSTM(nn.LSTM):
         batched = input.dim() == 3
         time, batch = (1, 0) if self.batch_first else (0, 1)
         x = input if batched else input.unsqueeze(batch)
+        self.check_input(x, None)
         states = hx if hx is None or batched else (hx[0].unsqueeze(1), hx[1].unsqueeze(1))
         masks = self._mask_list(recurrent_mask, x.shape[time], x.shape[batch])
         state = self._state(states, x, x.shape[batch])
@@ -218,6 +220,7 @@ class MaskedLSTM(nn.LSTM):
 
     def _forward_packed(self, packed: PackedSequence, hx: State | None, recurrent_mask: RecurrentMask) -> Any:
         data, sizes, to_sorted, to_original = packed
+        self.check_input(data, sizes)
         batch = int(sizes[0])
         masks = self._mask_list(recurrent_mask, len(sizes), batch)
         state = self._state(hx, data, batch)
@@ -250,10 +253,15 @@ class MaskedLSTM(nn.LSTM):
     def _mask_list(self, masks: RecurrentMask, steps: int, batch: int) -> list[Tensor | None]:
         """One checked mask, ``(B, H)`` or ``(T, B, H)``, or None for each layer and direction."""
         count = self._mask_count
-        parts = [masks] if isinstance(masks, Tensor) and count == 1 else list(masks)
+        parts: list[Tensor | None]
+        if isinstance(masks, Tensor):
+            stacked = masks.dim() > 0 and (count > 1 or (masks.dim() == 3 and len(masks) == 1))
+            parts = list(masks.unbind(0)) if stacked else [masks]
+        else:
+            parts = list(masks)
         allowed = [(batch, self.hidden_size), (steps, batch, self.hidden_size)]
-        if batch == 1 and count == 1 and isinstance(masks, Tensor) and masks.dim() == 1:
-            parts = [masks.unsqueeze(0)]
+        if batch == 1:  # unbatched input has masks without a batch dimension
+            parts = [part.unsqueeze(0) if part is not None and part.dim() == 1 else part for part in parts]
         if len(parts) != count:
             raise ValueError(f"recurrent_mask must hold {count} masks (layers x directions), got {len(parts)}.")
         for index, part in enumerate(parts):

@@ -111,24 +111,16 @@ class _MaskedLSTMLayer(torch.autograd.Function):
         return _Backward(ctx.batch_sizes, ctx.saved_tensors, ctx.needs_input_grad).run(*grad_outputs)
 
 
-def _doubled_cell_gate(weight: Tensor) -> Tensor:
-    """A copy whose rows of the cell gate are doubled: ``tanh(z) = 2 sigmoid(2 z) - 1`` makes every gate a sigmoid."""
-    copy = weight.clone()
-    copy.chunk(4)[2].mul_(2)
-    return copy
-
-
 def _run(
     batch_sizes: tuple[int, ...], x: Tensor, h0: Tensor, c0: Tensor, mask: Tensor, weights: LSTMWeights
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The recurrence. Returns the gates' sigmoids ``(N, 4H)``, the hidden states and the cell states ``(N, H)``."""
     units = weights.weight_hh.shape[1]
     sigmoids, hidden, cells = (x.new_empty(len(x), width) for width in (4 * units, units, units))
-    recurrent = RepeatedProduct(_doubled_cell_gate(weights.weight_hh), batch_sizes[0], len(batch_sizes))
-    weight_ih = _doubled_cell_gate(weights.weight_ih).t()
+    recurrent = RepeatedProduct(weights.weight_hh, batch_sizes[0], len(batch_sizes))
     bias = x.new_zeros(4 * units)
     if weights.bias_ih is not None and weights.bias_hh is not None:
-        bias = _doubled_cell_gate(weights.bias_ih + weights.bias_hh)
+        bias = weights.bias_ih + weights.bias_hh
     views = zip(
         _steps(sigmoids, batch_sizes),
         *(_steps(gate, batch_sizes) for gate in sigmoids.view(-1, 4, units).unbind(1)),
@@ -140,12 +132,14 @@ def _run(
     h, c = h0, c0
     for block in _blocks(batch_sizes, x.device):
         rows = slice(block.start, block.stop)
-        torch.addmm(bias, x[rows], weight_ih, out=sigmoids[rows])
+        torch.addmm(bias, x[rows], weights.weight_ih.t(), out=sigmoids[rows])
         for _ in range(block.first, block.last):
             gates, i, f, s, o, h_t, c_t, m = next(views)
             if len(h) != len(h_t):
                 h, c = h[: len(h_t)], c[: len(h_t)]
-            recurrent.add_to(gates, h * m).sigmoid_()
+            recurrent.add_to(gates, h * m)
+            s.mul_(2)  # tanh(z) = 2 sigmoid(2 z) - 1 makes every gate a sigmoid, taken of all at once
+            gates.sigmoid_()
             torch.mul(f, c, out=c_t).sub_(i).addcmul_(i, s, value=2)  # f c + i (2 s - 1)
             torch.tanh(c_t, out=h_t).mul_(o)
             h, c = h_t, c_t
@@ -169,9 +163,9 @@ class _Backward:
         self.grad_mask = torch.zeros_like(self.mask) if self.need_mask else None
         self.grad_masks = _step_masks(self.grad_mask, batch_sizes) if self.grad_mask is not None else None
         self.grad_x = torch.empty_like(self.x) if self.need_x else None
-        self.grad_ih = torch.zeros_like(self.weight_ih) if self.need_ih else None
-        self.grad_hh = torch.zeros_like(self.weight_hh) if self.need_hh else None
-        self.grad_bias = self.weight_ih.new_zeros(4 * self.units) if self.need_bias else None
+        self.grad_ih: Tensor | None = None
+        self.grad_hh: Tensor | None = None
+        self.grad_bias: Tensor | None = None
 
     def run(self, grad_hidden: Tensor, grad_h_n: Tensor, grad_c_n: Tensor) -> tuple[Any, ...]:
         """Returns the gradients in the order of the arguments of `_MaskedLSTMLayer.forward`."""
@@ -230,14 +224,19 @@ class _Backward:
         rows = slice(block.start, block.stop)
         if self.grad_x is not None:
             torch.mm(grad_gates, self.weight_ih, out=self.grad_x[rows])
-        if self.grad_ih is not None:
-            self.grad_ih.addmm_(grad_gates.t(), self.x[rows])
-        if self.grad_hh is not None:
+        if self.need_ih:
+            self.grad_ih = _add_product(self.grad_ih, grad_gates.t(), self.x[rows])
+        if self.need_hh:
             steps = slice(block.first, block.last)
             masked_h = torch.cat([h * m for h, m in zip(self.h_prev[steps], self.masks[steps], strict=True)])
-            self.grad_hh.addmm_(grad_gates.t(), masked_h)
-        if self.grad_bias is not None:
-            self.grad_bias.add_(grad_gates.sum(0))
+            self.grad_hh = _add_product(self.grad_hh, grad_gates.t(), masked_h)
+        if self.need_bias:
+            total = grad_gates.sum(0)
+            self.grad_bias = total if self.grad_bias is None else self.grad_bias.add_(total)
+
+
+def _add_product(total: Tensor | None, first: Tensor, second: Tensor) -> Tensor:
+    return torch.mm(first, second) if total is None else total.addmm_(first, second)
 
 
 def masked_lstm_layer(

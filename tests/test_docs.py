@@ -1,0 +1,113 @@
+"""The documentation builds, its Python runs, its command lines are understood, and it names what is there."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lightning_advdrop import report
+from lightning_advdrop.cli import EXPERIMENT_COMMANDS, main
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)
+ROOMS = ("functional", "nn", "masking", "regularizers", "callbacks", "datamodules", "tasks", "report")
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The fenced code blocks of a page in a language: `python` is meant to be run as it is, `bash` to be typed."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def run_blocks(page: Path) -> None:
+    """Runs the Python blocks of a page one after the other in one namespace."""
+    namespace: dict[str, object] = {"__name__": "documentation"}
+    for number, block in enumerate(blocks(page, "python"), start=1):
+        exec(compile(block, f"{page.name}, block {number}", "exec"), namespace)
+
+
+def command_lines(page: Path) -> Iterator[list[str]]:
+    """The calls of `lightning` and `advdrop` that a page shows, without settings of variables before them."""
+    for block in blocks(page, "bash"):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+                words.pop(0)
+            if words and words[0] in {"lightning", "advdrop"}:
+                yield words
+
+
+COMMAND_LINES = sorted({shlex.join(line) for page in [*PAGES, ROOT / "README.md"] for line in command_lines(page)})
+
+
+def test_the_documentation_builds_without_a_warning(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sphinx", "-W", "-b", "html", "-d", str(tmp_path / "doctrees")]
+    finished = subprocess.run(
+        [*command, str(DOCS), str(tmp_path / "html")], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert finished.returncode == 0, finished.stderr
+    built = {str(page.relative_to(DOCS).with_suffix(".html")) for page in PAGES}
+    assert all((tmp_path / "html" / page).is_file() for page in built)
+
+
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, id=str(page.relative_to(DOCS))) for page in PAGES if blocks(page, "python")]
+)
+def test_the_python_of_a_page_runs(page: Path) -> None:
+    run_blocks(page)
+
+
+def test_command_lines_are_found() -> None:
+    assert len(COMMAND_LINES) >= 10
+    shown = {shlex.split(line)[1] for line in COMMAND_LINES}
+    assert {"fit", "test", "predict", "report"} <= shown
+
+
+@pytest.mark.parametrize("line", COMMAND_LINES)
+def test_a_command_line_is_understood(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program, command, *options = shlex.split(line)
+    if command == "report":
+        parser = argparse.ArgumentParser()
+        report.add_arguments(parser)
+        parser.parse_args(options)
+        return
+    assert command in EXPERIMENT_COMMANDS
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    arguments = [command, *options, *([] if "--print_config" in options else ["--print_config"])]
+    monkeypatch.setattr(sys, "argv", [program, *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        main(program=program)
+    assert stopped.value.code == 0, capsys.readouterr().err
+    assert "class_path: lightning_advdrop." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_api_names_everything_public(room: str) -> None:
+    page = (DOCS / "api" / f"{room}.md").read_text(encoding="utf-8")
+    names = importlib.import_module(f"lightning_advdrop.{room}").__all__
+    missing = [name for name in names if not re.search(rf"(:: |`){name}(`|$)", page, re.MULTILINE)]
+    assert not missing
+
+
+def test_every_page_is_reached_from_the_start() -> None:
+    listed = {"index", "api/index"}
+    for folder, page in (("", DOCS / "index.md"), ("api/", DOCS / "api" / "index.md")):
+        (tree,) = re.findall(r"^```\{toctree\}\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+        listed |= {f"{folder}{line}" for line in tree.split() if not line.startswith(":")}
+    assert {str(page.relative_to(DOCS).with_suffix("")) for page in PAGES} == listed
+
+
+def test_the_tutorial_lists_every_configuration() -> None:
+    text = (DOCS / "sequential_mnist.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^\| `(configs/\w+\.yaml)`", text, re.MULTILINE))
+    assert listed == {f"configs/{path.name}" for path in (ROOT / "configs").glob("*.yaml")}
