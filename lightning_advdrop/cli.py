@@ -15,13 +15,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+import wandb
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 
 from lightning_advdrop import report
 from lightning_advdrop.__about__ import __version__
-from lightning_advdrop.callbacks import RegularizerCallback
+from lightning_advdrop.callbacks import RegularizerCallback, flush_denormals
 
 EXPERIMENT_COMMANDS = ("fit", "validate", "test", "predict")
 _USAGE = f"""usage: {{program}} {{{{{",".join(EXPERIMENT_COMMANDS)}}}}} --config FILE [--option VALUE ...]
@@ -115,23 +117,28 @@ def run_experiment(arguments: Sequence[str]) -> ExperimentCLI:
     Raises:
         ValueError: if Weights & Biases is to be online and has no key.
     """
+    flush_denormals(torch.device("cpu"))  # before any thread starts that would go without
     _keep_wandb_quiet()
-    return ExperimentCLI(
-        LightningModule,
-        LightningDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        save_config_callback=RunConfig,
-        args=list(arguments),
-    )
+    # Lightning calls jsonargparse in a way that is to change; a user can't do anything about the warning.
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+    try:
+        return ExperimentCLI(
+            LightningModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=RunConfig,
+            args=list(arguments),
+        )
+    finally:
+        if wandb.run is not None:  # or the next experiment of this process would log into this one's run
+            wandb.finish()
 
 
 def _keep_wandb_quiet() -> None:
     """Offline unless ``WANDB_MODE`` says otherwise, and never a login prompt."""
     if os.environ.setdefault("WANDB_MODE", "offline") != "online":
         return
-    import wandb
-
     if not wandb.login(prompt=False):
         raise ValueError(
             "WANDB_MODE is 'online' but Weights & Biases has no key: run `wandb login` once, set WANDB_API_KEY, or "

@@ -7,6 +7,7 @@ import pkgutil
 import subprocess
 import sys
 from pathlib import Path
+from types import FunctionType
 
 import pytest
 
@@ -26,7 +27,8 @@ def test_what_is_exported_exists_and_is_documented(room: str) -> None:
     module = importlib.import_module(f"lightning_advdrop{room}")
     for name in module.__all__:
         exported = getattr(module, name)
-        assert getattr(exported, "__doc__", None), f"{module.__name__}.{name} has no docstring"
+        if isinstance(exported, (type, FunctionType)):
+            assert exported.__doc__, f"{module.__name__}.{name} has no docstring"
 
 
 def test_every_module_is_tested_somewhere() -> None:

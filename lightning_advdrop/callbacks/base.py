@@ -147,12 +147,12 @@ class RegularizerCallback(Callback):
                 f"{type(self).__name__} adds to the loss that training_step returns, which is not used under manual "
                 f"optimization; {type(pl_module).__name__} has automatic_optimization=False, and needs True."
             )
+        flush_denormals(trainer.strategy.root_device)
         self._generator.manual_seed(torch.initial_seed() % 2**63 + trainer.global_rank)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Finds the sites."""
         self.sites = find_sites(pl_module, self.site_names)
-        flush_denormals(trainer.strategy.root_device)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Wraps ``training_step``, unless the module delegates."""
@@ -182,7 +182,7 @@ class RegularizerCallback(Callback):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: Mapping[str, Any]) -> None:
         """Warns when a checkpoint was written without this callback."""
-        if self.state_key not in checkpoint.get("callbacks", {}):
+        if trainer.state.fn == "fit" and self.state_key not in checkpoint.get("callbacks", {}):
             rank_zero_warn(
                 f"The checkpoint holds no state of {self.state_key}; its random generator starts afresh, so the run "
                 "will not be the same as one that was never interrupted."

@@ -3,24 +3,46 @@
 from __future__ import annotations
 
 import torch
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor
+
+# Enough elements for every thread of torch's pool to get a share of an operation.
+_ELEMENTS_PER_THREAD = 2**16
 
 
 def flush_denormals(device: torch.device) -> None:
     """Makes the CPU treat denormal numbers as zero, and says so the first time.
 
     Gradients through hundreds of steps shrink until they are denormal, and arithmetic with such numbers takes a
-    CPU many times longer. The setting reaches threads that have been started already (with torch 2.13 and OpenMP), so
-    it may be turned on at any time. It stays on for the process.
+    CPU many times longer. The setting belongs to a thread and is inherited by those that it starts: torch's worker
+    threads, which the first large operation starts, have it only if it was made before. Where it came too late, a
+    warning says what to do. It stays on for the process.
 
     Args:
         device: where the training runs; nothing happens on anything but a CPU.
+
+    Example:
+        >>> flush_denormals(torch.device("cpu"))
+        >>> torch.tensor([1e-30]).square().item()
+        0.0
     """
-    probe = torch.tensor([1e-40])
-    if device.type != "cpu" or not (probe * 0.5).view(torch.int32).item():
+    if device.type != "cpu" or not _denormal_left(elements=1):
         return
-    if torch.set_flush_denormal(True):
-        rank_zero_info(
-            "Denormal numbers are flushed to zero from here on, which gradients through long sequences need to be fast "
-            "on the CPU; torch.set_flush_denormal(False) turns this off."
+    if not torch.set_flush_denormal(True):  # the CPU can't
+        return
+    rank_zero_info(
+        "Denormal numbers are flushed to zero from here on, which gradients through long sequences need to be fast on "
+        "the CPU; torch.set_flush_denormal(False) turns this off."
+    )
+    if _denormal_left(elements=_ELEMENTS_PER_THREAD * torch.get_num_threads()):
+        rank_zero_warn(
+            "Threads that torch had started before still compute with denormal numbers, which makes gradients through "
+            "long sequences slow; call torch.set_flush_denormal(True) at the start of the program."
         )
+
+
+def _denormal_left(elements: int) -> bool:
+    """Whether arithmetic on this many numbers, by as many threads as that takes, leaves a denormal one."""
+    smallest = torch.ones(elements, dtype=torch.int32).view(torch.float32)  # written as bits, for no thread to flush
+    halved: Tensor = smallest * 1.0
+    return bool(halved.view(torch.int32).any())

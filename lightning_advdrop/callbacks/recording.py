@@ -55,11 +55,11 @@ class ForwardRecorder:
         root: the module that was searched for sites.
         sites: where masks may act.
         share_noise: see `lightning_advdrop.masking.RecordedForward`.
-        module: the path of the module whose output is compared; None finds it: the outermost module that contains all
-            sites and is called. In a training step which calls that module several times, each call counts.
+        module: the path of the module whose output is compared; None finds it: whatever contains all sites and is
+            called. Of calls inside calls the outermost counts; of several calls in one training step, each.
 
     Raises:
-        ValueError: if ``module`` is not the path of a module that contains the sites.
+        ValueError: if ``module`` is not the path of a module around the masked layers.
     """
 
     def __init__(
@@ -70,10 +70,12 @@ class ForwardRecorder:
         self._share_noise = share_noise
         self._paths = candidates(sites)
         if module is not None:
-            if module not in self._paths:
+            layers = {site.layer for site in sites}
+            allowed = [path for path in self._paths if path not in layers]
+            if module not in allowed:
                 raise ValueError(
-                    f"module must be the path of a module that contains all sites, one of "
-                    f"{', '.join(map(repr, self._paths))}, got {module!r}."
+                    "module must be the path of a module around all masked layers, one of "
+                    f"{', '.join(map(repr, allowed))}, got {module!r}."
                 )
             self._paths = [module]
         self._calls: list[tuple[str, RecordedCall]] = []

@@ -17,8 +17,9 @@ from lightning_advdrop.masking import RecordedForward
 if TYPE_CHECKING:
     from lightning_advdrop.callbacks.base import RegularizerCallback
 
-# The attribute of a wrapped training step that holds the callbacks it serves.
+# Attributes of a wrapped training step: the callbacks it serves, and the step in the module's attributes before.
 _SERVED = "_regularizer_callbacks"
+_BEFORE = "_step_before"
 
 
 class RegularizedLoss(NamedTuple):
@@ -77,7 +78,8 @@ def regularized_loss(
             stack.enter_context(each.first_run())
         prediction = forward()
     calls = {c: [RecordedCall(each, forward, prediction)] for c, each in zip(active, recorded, strict=True)}
-    penalty = _total_penalty(pl_module, callbacks, calls, target, weight)
+    targets = {} if target is None else dict.fromkeys(active, target)
+    penalty = _total_penalty(pl_module, callbacks, calls, targets, weight)
     supervised = loss(prediction)
     return RegularizedLoss(supervised if penalty is None else supervised + penalty, supervised, prediction)
 
@@ -114,6 +116,7 @@ def wrap_training_step(pl_module: LightningModule, callback: RegularizerCallback
         return _regularized_step(pl_module, callbacks, step, *args, **kwargs)
 
     setattr(regularized_step, _SERVED, callbacks)
+    setattr(regularized_step, _BEFORE, vars(pl_module).get("training_step"))
     vars(pl_module)["training_step"] = regularized_step
 
 
@@ -124,10 +127,10 @@ def unwrap_training_step(pl_module: LightningModule, callback: RegularizerCallba
     if callback in served:
         served.remove(callback)
         if not served:
-            original = step.__wrapped__  # type: ignore[union-attr]
+            before = getattr(step, _BEFORE)
             del vars(pl_module)["training_step"]
-            if pl_module.training_step != original:  # the module had a step of its own in its attributes
-                vars(pl_module)["training_step"] = original
+            if before is not None:
+                vars(pl_module)["training_step"] = before
 
 
 def _regularized_step(
@@ -150,9 +153,8 @@ def _regularized_step(
         return None
     calls = {callback: recorder.calls for callback, recorder in recorders.items()}
     batch = kwargs["batch"] if "batch" in kwargs else args[0]
-    needing = [callback for callback in calls if callback.regularizer.needs_target]
-    target = select_target(batch, needing[0].target) if needing else None
-    penalty = _total_penalty(pl_module, callbacks, calls, target, None)
+    targets = {c: select_target(batch, c.target) for c in calls if c.regularizer.needs_target}
+    penalty = _total_penalty(pl_module, callbacks, calls, targets, None)
     return result if penalty is None else add_to_loss(result, penalty)
 
 
@@ -160,19 +162,21 @@ def _total_penalty(
     pl_module: LightningModule,
     callbacks: Sequence[RegularizerCallback],
     calls: dict[RegularizerCallback, list[RecordedCall]],
-    target: Tensor | None,
+    targets: dict[RegularizerCallback, Tensor],
     weight: Tensor | None,
 ) -> Tensor | None:
     """The weighted sum of the penalties, logged; None if there is none."""
     total: Tensor | None = None
+    batch_size = 1
     for callback in callbacks:
         factor = callback.current_weight(pl_module.trainer)
         if callback not in calls:
             callback.log_penalty(pl_module, factor, None, 1)
             continue
-        found = callback.penalty(calls[callback], target, weight)
+        found = callback.penalty(calls[callback], targets.get(callback), weight)
         batch_size = len(select_prediction(calls[callback][0].output, callback.output))
         callback.log_penalty(pl_module, factor, found, batch_size)
         total = factor * found.value if total is None else total + factor * found.value
+    if total is not None:
         pl_module.log("train/penalty", total.detach(), on_step=False, on_epoch=True, batch_size=batch_size)
     return total

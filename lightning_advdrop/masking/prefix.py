@@ -129,8 +129,7 @@ class PrefixReader:
     ) -> Any:
         prefix = self._prefix
         outside = [(a, a._version) for a in arguments if _has_version(a) and not prefix.owns(a)]
-        # By torch's convention a trailing underscore means writing in place, of random numbers perhaps.
-        before = RandomState.now() if getattr(function, "__name__", "").endswith("_") else None
+        before = RandomState.now() if _writes_in_place(function) else None
         result = function(*args, **kwargs)
         if result is None or any(tensor._version != version for tensor, version in outside):
             self._open = False
@@ -148,6 +147,12 @@ def _flat(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Any]:
             yield from argument
         else:
             yield argument
+
+
+def _writes_in_place(function: TorchFunction) -> bool:
+    """Whether a function writes to its arguments by torch's naming convention; random numbers perhaps."""
+    name = getattr(function, "__name__", "")
+    return name.endswith("_") and not name.endswith("__")
 
 
 def _has_version(argument: Any) -> bool:

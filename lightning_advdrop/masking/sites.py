@@ -114,9 +114,8 @@ def find_sites(module: nn.Module, sites: str | Sequence[str] = "recurrent") -> l
         >>> [site.name for site in find_sites(model, "encoder:recurrent")]
         ['encoder.l0:recurrent', 'encoder.l1:recurrent']
     """
+    check_site_kinds(sites)
     wanted = [sites] if isinstance(sites, str) else list(sites)
-    if not wanted:
-        raise ValueError("sites must name at least one place, got an empty list.")
     found: list[MaskSite] = []
     for spec in wanted:
         matches = list(_matches(module, spec))
@@ -128,12 +127,15 @@ def find_sites(module: nn.Module, sites: str | Sequence[str] = "recurrent") -> l
 
 
 def check_site_kinds(sites: str | Sequence[str]) -> None:
-    """Raises the `ValueError` of `find_sites` for an unknown kind, before there is a module to search.
+    """Raises the `ValueError` of `find_sites` for an unknown kind or no site, before there is a module to search.
 
     Example:
         >>> check_site_kinds(["recurrent", "encoder.lstm:weight"])
     """
-    for spec in [sites] if isinstance(sites, str) else sites:
+    wanted = [sites] if isinstance(sites, str) else list(sites)
+    if not wanted:
+        raise ValueError("sites must name at least one place, got an empty list.")
+    for spec in wanted:
         _split(spec)
 
 

@@ -135,6 +135,7 @@ def test_several_regularizers_add_up() -> None:
     metrics = trainer.callback_metrics
     assert metrics["advdrop/divergence"] > 0
     assert metrics["other/divergence"] > 0
+    torch.testing.assert_close(metrics["train/penalty"], metrics["advdrop/divergence"] + metrics["other/divergence"])
 
 
 def test_the_weight_ramps_up() -> None:

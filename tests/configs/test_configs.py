@@ -17,6 +17,7 @@ FEW_STEPS = (
     *("--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1", "--trainer.limit_test_batches", "1"),
     *("--trainer.max_epochs", "1", "--data.init_args.batch_size", "4", "--data.init_args.eval_batch_size", "4"),
     *("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"),
+    *("--trainer.log_every_n_steps", "1"),
 )
 
 

@@ -17,7 +17,7 @@ from tests.helpers.plain_models import quiet_trainer
 
 
 def rows(train_size: int = 600) -> DigitsDataModule:
-    return DigitsDataModule(by="row", train_size=train_size)
+    return DigitsDataModule(by="row", train_size=train_size, batch_size=20)
 
 
 def small_task(**kwargs: Any) -> SequentialMNISTTask:
@@ -55,14 +55,16 @@ def test_gradients_are_clipped_by_value_unless_the_trainer_says_otherwise(own: f
     largest: list[float] = []
 
     class Watched(SequentialMNISTTask):
-        def on_before_optimizer_step(self, optimizer: Any) -> None:
+        def on_train_batch_end(self, *args: Any) -> None:
             largest.append(max(float(p.grad.abs().max()) for p in self.parameters() if p.grad is not None))
 
         def training_step(self, batch: Any, batch_idx: int) -> Tensor:
             return 1000 * super().training_step(batch, batch_idx)
 
     clip = {} if own is None else {"gradient_clip_val": own, "gradient_clip_algorithm": "value"}
-    quiet_trainer(max_epochs=1, limit_train_batches=2, **clip).fit(Watched(8, 16, rampdown_epochs=0), rows())
+    quiet_trainer(max_epochs=1, limit_train_batches=2, limit_val_batches=0, **clip).fit(
+        Watched(8, 16, rampdown_epochs=0), rows()
+    )
     assert max(largest) == (1.0 if own is None else own)
 
 
@@ -84,6 +86,7 @@ def test_it_learns(regularized: bool) -> None:
     assert trainer.callback_metrics["test/loss"] < 1.2
 
 
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
 def test_delegating_is_the_same_as_being_wrapped() -> None:
     """The same network written by somebody who knows nothing of regularizers ends with the same weights."""
 
@@ -103,7 +106,7 @@ def test_delegating_is_the_same_as_being_wrapped() -> None:
         task = small_task(clip_value=None)
         module = Plain(task.model) if wrap else task
         L.seed_everything(2, verbose=False)
-        quiet_trainer(callbacks=[AdversarialDropoutCallback(rate=0.05)], max_epochs=1).fit(
+        quiet_trainer(callbacks=[AdversarialDropoutCallback(rate=0.05)], max_epochs=1, limit_val_batches=0).fit(
             module, train_dataloaders=_train_loader()
         )
         weights.append(torch.cat([p.detach().flatten() for p in task.model.parameters()]))
