@@ -55,7 +55,7 @@ def test_regularizer_options_can_be_overridden() -> None:
     assert rates == [0.5]
 
 
-@pytest.mark.filterwarnings("ignore:Experiment logs directory")
+@pytest.mark.filterwarnings("ignore:Experiment logs directory", "ignore:Checkpoint directory")
 def test_two_runs_in_one_folder_keep_both_configs() -> None:
     same_folder = "--trainer.logger+={class_path: CSVLogger, init_args: {save_dir: here, name: one, version: ''}}"
     for _ in range(2):

@@ -99,15 +99,17 @@ class MaskingMode(TorchFunctionMode):
         weights: LSTMWeights,
     ) -> Any:
         """A masked layer: on the way from `_call_lstm`, or a `MaskedLSTM` that the model's own forward gave a mask."""
-        batch = batch_sizes[0]
+        args = (x, batch_sizes, state, mask, weights)
         if self._masks is None:
-            self._watch(weights, batch)
-        elif not self._inside:
+            self._watch(weights, batch_sizes[0])
+            return self._reader.call(masked_lstm_layer, args, {})
+        if not self._inside:
             site_mask = self._mask(weights.weight_hh, "recurrent", batch_sizes)
-            weights = self._under_weight_mask(weights, batch_sizes)
-            mask = mask if site_mask is None else mask * site_mask
-        if self._inside:
-            self._reader.stop(complete=True)
+            masked = self._under_weight_mask(weights, batch_sizes)
+            if site_mask is None and masked is weights:
+                return self._reader.call(masked_lstm_layer, args, {})
+            weights, mask = masked, mask if site_mask is None else mask * site_mask
+        self._reader.stop(complete=True)
         if not self._needs_parameter_gradients:
             weights = LSTMWeights(*map(_without_gradient, weights))
         return masked_lstm_layer(x, batch_sizes, state, mask, weights)

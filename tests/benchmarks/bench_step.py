@@ -1,0 +1,71 @@
+"""Times a whole training step of sequential MNIST, plain and with adversarial dropout, in one run.
+
+Run with ``python -m tests.benchmarks.bench_step``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lightning_advdrop.masking import RecordedForward, find_sites
+from lightning_advdrop.regularizers import AdversarialDropout, Passes
+from lightning_advdrop.tasks import SequenceClassifier
+
+STEPS, BATCH, HIDDEN, CLASSES = 784, 100, 100, 10
+
+
+def make_steps(detach_base: bool) -> dict[str, Callable[[], None]]:
+    """A plain and a regularized step, forward, backward and all, of one model on one batch."""
+    torch.manual_seed(0)
+    model = SequenceClassifier(1, HIDDEN, CLASSES)
+    x, y = torch.rand(BATCH, STEPS, 1), torch.randint(CLASSES, (BATCH,))
+    sites = find_sites(model)
+    regularizer = AdversarialDropout(rate=0.03, direction="adv_base", detach_base=detach_base, keep_start=True)
+
+    def backward(loss: Tensor) -> None:
+        model.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    def plain() -> None:
+        backward(F.cross_entropy(model(x), y))
+
+    def regularized() -> None:
+        recorded = RecordedForward(model, sites, share_noise=False)
+        with recorded.first_run():
+            base = model(x)
+        recorded.draw_noise(1)
+        penalty = regularizer.penalty(Passes(recorded, lambda: model(x), base))
+        backward(F.cross_entropy(base, y) + penalty.value)
+
+    return {"plain": plain, "regularized": regularized}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
+    torch.set_flush_denormal(True)
+    steps = make_steps(detach_base=False)
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for repeat in range(arguments.repeats + 1):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
+            if repeat:  # the first round warms up
+                seconds[name].append(time.perf_counter() - start)
+    ratios = [r / p for p, r in zip(seconds["plain"], seconds["regularized"], strict=True)]
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, (T, B, H) = ({STEPS}, {BATCH}, {HIDDEN})")
+    print("| plain s | regularized s | ratio |\n| --- | --- | --- |")
+    plain, regularized = (statistics.median(seconds[name]) for name in ("plain", "regularized"))
+    print(f"| {plain:.3f} | {regularized:.3f} | {statistics.median(ratios):.2f} |")
+
+
+if __name__ == "__main__":
+    main()
