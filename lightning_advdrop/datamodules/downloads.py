@@ -1,28 +1,20 @@
 """Fetching a published file from the first mirror that has it."""
 
-import hashlib
-import http.client
-import os
-import secrets
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from tqdm import tqdm
+import pooch  # type: ignore[import-untyped]
+import requests
 
 _CHUNK = 1 << 18
-# Some hosts refuse the default user agent of urllib.
-_USER_AGENT = "lightning-advdrop (data set download)"
+# Some hosts refuse the default user agents of libraries, and the files are compressed already.
+_HEADERS = {"User-Agent": "lightning-advdrop (data set download)", "Accept-Encoding": "identity"}
 
 
 class DownloadError(RuntimeError):
     """No mirror delivered the file; the message names each one with its reason."""
-
-
-class _MirrorError(Exception):
-    """Why one mirror failed: the next one is tried."""
 
 
 def check_mirrors(mirrors: Sequence[str]) -> tuple[str, ...]:
@@ -59,7 +51,8 @@ def download(
     """Fetch ``target.name`` from the first mirror that delivers it unharmed.
 
     The bytes go to a temporary name beside ``target``, which takes its place only after the checksum was found right:
-    whatever happens, ``target`` is whole or absent, and two processes may fetch it at the same time.
+    whatever happens, ``target`` is whole or absent, and two processes may fetch it at the same time. A ``target`` that
+    has the checksum already is left as it is.
 
     Args:
         target: Where to put the file; its name is appended to each mirror. Missing folders are made.
@@ -92,9 +85,9 @@ def download(
     reasons = []
     for address in addresses:
         try:
-            _fetch(address + target.name, target, checksum.lower(), algorithm, timeout)
-        except _MirrorError as error:
-            reasons.append(f"  {address}: {error}")
+            _fetch(address + target.name, target, f"{algorithm}:{checksum}", timeout)
+        except (ValueError, requests.RequestException) as error:  # pooch reports a wrong checksum as a ValueError
+            reasons.append(f"  {address}: {_reason(error)}")
         else:
             return target
     raise DownloadError(
@@ -108,44 +101,36 @@ def download(
     )
 
 
-def _fetch(url: str, target: Path, checksum: str, algorithm: str, timeout: float) -> None:
+def _fetch(url: str, target: Path, known_hash: str, timeout: float) -> None:
     """Fetch one file from one mirror, leaving nothing behind if that fails."""
-    # Not tempfile: its files can be read by their owner only, which is wrong in a shared data folder.
-    partial = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
-    digest = hashlib.new(algorithm, usedforsecurity=False)
-    try:
-        with partial.open("xb") as file:
-            for chunk in _chunks(url, timeout):
-                digest.update(chunk)
-                file.write(chunk)
-        if digest.hexdigest() != checksum:
-            raise _MirrorError(f"wrong {algorithm} checksum: found {digest.hexdigest()}, expected {checksum}")
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    http = pooch.HTTPDownloader(
+        progressbar=sys.stderr.isatty(),
+        chunk_size=_CHUNK,
+        headers=_HEADERS,
+        timeout=timeout,
+        hooks={"response": _keep_compressed},
+    )
+
+    def downloader(url: str, temporary: str, manager: Any) -> None:
+        # pooch's temporary file can be read by its owner only, which is wrong in a shared data folder: make it anew.
+        Path(temporary).unlink()
+        http(url, temporary, manager)
+
+    pooch.get_logger().setLevel("WARNING")
+    pooch.retrieve(url, known_hash, fname=target.name, path=target.parent, downloader=downloader)
 
 
-def _chunks(url: str, timeout: float) -> Iterator[bytes]:
-    """Yield what an address holds, turning every failure of the network into a reason."""
-    request = urllib.request.Request(url, headers={"User-Agent": _USER_AGENT})
-    received = 0
-    try:
-        with urllib.request.urlopen(request, timeout=timeout) as response:
-            stated = response.headers.get("Content-Length")
-            total = int(stated) if stated and stated.isdigit() else None
-            # disable=None: no bar where the output is a file or a pipe.
-            with tqdm(total=total, unit="B", unit_scale=True, desc=url.rpartition("/")[2], disable=None) as progress:
-                while chunk := response.read(_CHUNK):
-                    received += len(chunk)
-                    progress.update(len(chunk))
-                    yield chunk
-    except urllib.error.HTTPError as error:
-        with error:  # it holds the connection
-            raise _MirrorError(f"HTTP status {error.code} ({error.reason})") from None
-    except urllib.error.URLError as error:
-        raise _MirrorError(f"cannot be reached ({error.reason})") from error
-    except (OSError, http.client.HTTPException) as error:
-        raise _MirrorError(f"connection broke after {received} bytes ({error!r})") from error
-    # http.client ends a short body like a whole one.
-    if total is not None and received != total:
-        raise _MirrorError(f"truncated: found {received} bytes, expected {total}")
+def _keep_compressed(response: requests.Response, **_: Any) -> None:
+    """Keep requests from unpacking a ``.gz`` file whose server calls it an encoding: the checksum is of the file."""
+    response.raw.headers.discard("Content-Encoding")
+
+
+def _reason(error: Exception) -> str:
+    """Say why a mirror failed, in front of the library's own words."""
+    if isinstance(error, requests.HTTPError):
+        return f"HTTP status {error}"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return f"truncated: {error}"
+    if isinstance(error, (requests.ConnectionError, requests.Timeout)):
+        return f"cannot be reached, or stopped answering: {error}"
+    return str(error)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.overrides import handle_torch_function, has_torch_function
 
-from lightning_advdrop.nn.matmul import RepeatedProduct
+from lightning_advdrop.nn.matmul import RepeatedProduct, WeightGradient
 
 # Rows (steps times examples) whose gates are handled together on the CPU: enough for an efficient matrix product, and
 # few enough for its result to be in the cache when the recurrence reads it.
@@ -151,7 +151,7 @@ class _Backward:
 
     def __init__(self, batch_sizes: tuple[int, ...], saved: Sequence[Tensor], needed: Sequence[bool]) -> None:
         sigmoids, hidden, self.cells, self.x, h0, c0, self.mask, self.weight_ih, self.weight_hh = saved
-        _, self.need_x, _, _, self.need_mask, self.need_ih, self.need_hh, need_bias_ih, need_bias_hh = needed
+        _, self.need_x, _, _, self.need_mask, need_ih, need_hh, need_bias_ih, need_bias_hh = needed
         self.need_bias = need_bias_ih or need_bias_hh
         self.sizes = batch_sizes
         self.units = hidden.shape[1]
@@ -163,8 +163,8 @@ class _Backward:
         self.grad_mask = torch.zeros_like(self.mask) if self.need_mask else None
         self.grad_masks = _step_masks(self.grad_mask, batch_sizes) if self.grad_mask is not None else None
         self.grad_x = torch.empty_like(self.x) if self.need_x else None
-        self.grad_ih: Tensor | None = None
-        self.grad_hh: Tensor | None = None
+        self.grad_ih = WeightGradient(need_ih, transposed=len(self.x) < 4 * self.units)
+        self.grad_hh = WeightGradient(need_hh, transposed=len(self.x) < 4 * self.units)
         self.grad_bias: Tensor | None = None
 
     def run(self, grad_hidden: Tensor, grad_h_n: Tensor, grad_c_n: Tensor) -> tuple[Any, ...]:
@@ -196,7 +196,7 @@ class _Backward:
                     self.grad_masks[t].addcmul_(grad_masked_h, self.h_prev[t])
                 torch.mul(grad_masked_h, self.masks[t], out=dh)
             self._accumulate(block, grad_gates.view(-1, 4 * self.units))
-        grads = (self.grad_x, grad_h, grad_c, self.grad_mask, self.grad_ih, self.grad_hh, self.grad_bias)
+        grads = (self.grad_x, grad_h, grad_c, self.grad_mask, self.grad_ih.value, self.grad_hh.value, self.grad_bias)
         return (None, *grads, self.grad_bias)
 
     def _slopes(self, block: _Block) -> tuple[Tensor, Tensor, Tensor]:
@@ -224,19 +224,13 @@ class _Backward:
         rows = slice(block.start, block.stop)
         if self.grad_x is not None:
             torch.mm(grad_gates, self.weight_ih, out=self.grad_x[rows])
-        if self.need_ih:
-            self.grad_ih = _add_product(self.grad_ih, grad_gates.t(), self.x[rows])
-        if self.need_hh:
-            steps = slice(block.first, block.last)
-            masked_h = torch.cat([h * m for h, m in zip(self.h_prev[steps], self.masks[steps], strict=True)])
-            self.grad_hh = _add_product(self.grad_hh, grad_gates.t(), masked_h)
+        self.grad_ih.add(grad_gates, lambda: self.x[rows])
+        steps = slice(block.first, block.last)
+        states = zip(self.h_prev[steps], self.masks[steps], strict=True)
+        self.grad_hh.add(grad_gates, lambda: torch.cat([h * m for h, m in states]))
         if self.need_bias:
             total = grad_gates.sum(0)
             self.grad_bias = total if self.grad_bias is None else self.grad_bias.add_(total)
-
-
-def _add_product(total: Tensor | None, first: Tensor, second: Tensor) -> Tensor:
-    return torch.mm(first, second) if total is None else total.addmm_(first, second)
 
 
 def masked_lstm_layer(

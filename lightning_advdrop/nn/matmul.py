@@ -1,6 +1,8 @@
-"""Repeated products with one weight, the inner operation of every recurrence."""
+"""Products with one weight: of each step, forward and backward, and of all steps together for its gradient."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -35,7 +37,7 @@ class RepeatedProduct:
         worth_it = products >= _MIN_PRODUCTS_TO_PACK and weight.numel() >= _MIN_ELEMENTS_TO_PACK
         self._packed: Tensor | None = None
         if worth_it and weight.device.type == "cpu" and weight.dtype is torch.float32 and _has_packed_linear():
-            self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), rows)
+            self._packed = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Returns ``x @ weight.T`` as a new tensor, ``(rows, in) -> (rows, out)``."""
@@ -47,6 +49,40 @@ class RepeatedProduct:
     def add_to(self, out: Tensor, x: Tensor) -> Tensor:
         """Adds ``x @ weight.T`` to ``out`` in place, and returns it."""
         return out.addmm_(x, self._transposed) if self._packed is None else out.add_(self(x))
+
+
+class WeightGradient:
+    """Sums ``grad_gates.T @ inputs``, the gradient of a weight, over blocks of rows.
+
+    Args:
+        needed: whether the gradient was asked for; nothing is computed otherwise.
+        transposed: whether to sum the transposed product, which BLAS computes faster where there are fewer rows than
+            gates, by more than it takes to transpose the sum.
+
+    Example:
+        >>> gradient = WeightGradient(True, transposed=True)
+        >>> gradient.add(torch.ones(2, 8), lambda: torch.ones(2, 3))
+        >>> gradient.add(torch.ones(1, 8), lambda: torch.ones(1, 3))
+        >>> gradient.value.shape, gradient.value.sum().item()
+        (torch.Size([8, 3]), 72.0)
+    """
+
+    def __init__(self, needed: bool, *, transposed: bool) -> None:
+        self._needed = needed
+        self._transposed = transposed
+        self._sum: Tensor | None = None
+
+    def add(self, grad_gates: Tensor, inputs: Callable[[], Tensor]) -> None:
+        """Adds one block: ``grad_gates`` ``(n, 4H)``, and the rows ``(n, in)`` that the weight was multiplied by."""
+        if not self._needed:
+            return
+        first, second = (inputs(), grad_gates) if self._transposed else (grad_gates, inputs())
+        self._sum = torch.mm(first.t(), second) if self._sum is None else self._sum.addmm_(first.t(), second)
+
+    @property
+    def value(self) -> Tensor | None:
+        """The sum, ``(4H, in)``; None if it was not asked for."""
+        return self._sum.t().contiguous() if self._sum is not None and self._transposed else self._sum
 
 
 def _has_packed_linear() -> bool:

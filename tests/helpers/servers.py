@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Literal
 
-Behaviour = Literal["ok", "missing", "truncated", "corrupted", "dropped", "hanging up"]
+Behaviour = Literal["ok", "missing", "truncated", "corrupted", "dropped", "hanging up", "encoded"]
 
 
 @dataclass
@@ -27,7 +27,7 @@ def mirror(files: Mapping[str, bytes], behaviour: Behaviour = "ok") -> Iterator[
         files: Content by name.
         behaviour: "ok"; "missing": 404 for everything; "truncated": half of the content under its full length;
             "corrupted": one byte changed; "dropped": the length is not stated and half is sent; "hanging up": the
-            connection ends without an answer.
+            connection ends without an answer; "encoded": the file is whole, and said to be encoded.
     """
     seen = Mirror("")
 
@@ -45,6 +45,8 @@ def mirror(files: Mapping[str, bytes], behaviour: Behaviour = "ok") -> Iterator[
             self.send_response(200)
             if behaviour != "dropped":
                 self.send_header("Content-Length", str(len(content)))
+            if behaviour == "encoded":
+                self.send_header("Content-Encoding", "gzip")
             self.end_headers()
             self.wfile.write(_spoil(content, behaviour))
 
