@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -117,6 +118,38 @@ def _train_loader() -> Any:
     data = rows()
     data.setup("fit")
     return data.train_dataloader()
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed", "ignore:Checkpoint directory")
+def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one_to_the_bit(tmp_path: Path) -> None:
+    """Shuffled data, schedules of rate and weight, and the regularizer's own random numbers all go on."""
+
+    def train(epochs: int, folder: str, ckpt_path: str | None = None) -> tuple[Tensor, str]:
+        task = small_task(rampdown_epochs=2)
+        trainer = quiet_trainer(
+            max_epochs=3,
+            callbacks=[AdversarialDropoutCallback(rate=0.05, rampup_epochs=2), StopAfter(epochs)],
+            enable_checkpointing=True,
+            default_root_dir=tmp_path / folder,
+        )
+        trainer.fit(task, rows(100), ckpt_path=ckpt_path, weights_only=True)
+        path = trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
+        return torch.cat([p.detach().flatten() for p in task.parameters()]), path
+
+    whole, _ = train(3, "whole")
+    _, path = train(1, "stopped")
+    resumed, _ = train(3, "resumed", path)
+    assert torch.equal(whole, resumed)
+
+
+class StopAfter(L.Callback):
+    """Ends a run as an interruption would, without telling it beforehand how long it will be."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        trainer.should_stop = trainer.current_epoch + 1 >= self.epochs
 
 
 def test_predictions_are_labels_and_probabilities() -> None:
