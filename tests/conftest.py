@@ -14,6 +14,8 @@ import torch
 torch.set_num_threads(1)
 
 DATA_VARIABLE = "LIGHTNING_ADVDROP_DATA"
+# Read before any test changes the environment.
+DATA_ROOT = os.environ.get(DATA_VARIABLE)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -42,10 +44,9 @@ def _gradual_underflow() -> Iterator[None]:
 @pytest.fixture
 def real_data_root(request: pytest.FixtureRequest) -> Path:
     """The folder of the real data sets; the test is skipped, or fails where they are required, if there is none."""
-    root = os.environ.get(DATA_VARIABLE)
-    if root and Path(root).is_dir():
-        return Path(root)
-    message = f"no real data: looked at the environment variable {DATA_VARIABLE}, which is {root!r}"
+    if DATA_ROOT and Path(DATA_ROOT).is_dir():
+        return Path(DATA_ROOT)
+    message = f"no real data: looked at the environment variable {DATA_VARIABLE}, which is {DATA_ROOT!r}"
     if request.config.getoption("--require-real-data"):
         pytest.fail(message)
     pytest.skip(message)
