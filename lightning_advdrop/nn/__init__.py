@@ -1,6 +1,28 @@
-"""Torch modules: recurrent layers that can be masked, and the kernels they run on."""
+"""Torch modules: recurrent layers that can be masked, and the kernels and calls that they run on."""
 
-from lightning_advdrop.nn.lstm import MaskedLSTM
-from lightning_advdrop.nn.lstm_kernel import LSTMWeights, masked_lstm_layer
+from lightning_advdrop.nn.call import MASKED_LAYERS, RECURRENT_FUNCTIONS, RecurrentCall, RecurrentConfig
+from lightning_advdrop.nn.cells import CELL_FUNCTIONS, masked_cell
+from lightning_advdrop.nn.gru_kernel import masked_gru_layer
+from lightning_advdrop.nn.layer import LayerWeights
+from lightning_advdrop.nn.lstm_kernel import masked_lstm_layer
+from lightning_advdrop.nn.masks import RecurrentMasks
+from lightning_advdrop.nn.modules import MaskedGRU, MaskedLSTM, MaskedRNN
+from lightning_advdrop.nn.rnn_kernel import masked_rnn_relu_layer, masked_rnn_tanh_layer
 
-__all__ = ["LSTMWeights", "MaskedLSTM", "masked_lstm_layer"]
+__all__ = [
+    "CELL_FUNCTIONS",
+    "MASKED_LAYERS",
+    "RECURRENT_FUNCTIONS",
+    "LayerWeights",
+    "MaskedGRU",
+    "MaskedLSTM",
+    "MaskedRNN",
+    "RecurrentCall",
+    "RecurrentConfig",
+    "RecurrentMasks",
+    "masked_cell",
+    "masked_gru_layer",
+    "masked_lstm_layer",
+    "masked_rnn_relu_layer",
+    "masked_rnn_tanh_layer",
+]

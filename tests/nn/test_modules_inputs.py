@@ -1,4 +1,4 @@
-"""What the masked LSTM refuses, and the smallest and the mixed-precision inputs that it takes."""
+"""What the masked layers refuse, and the smallest and the mixed-precision inputs that it takes."""
 
 import re
 from typing import Any
@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence
 
-from lightning_advdrop.nn import MaskedLSTM
+from lightning_advdrop.nn import MaskedGRU, MaskedLSTM, MaskedRNN
 
 BATCH, STEPS, FEATURES, UNITS = 2, 5, 3, 4
+each_layer = pytest.mark.parametrize("layer", [MaskedLSTM, MaskedGRU, MaskedRNN])
 
 
 def refused(message: str) -> Any:
@@ -23,11 +24,6 @@ def padded() -> Tensor:
 
 def packed() -> Any:
     return pack_sequence([torch.randn(length, FEATURES) for length in (3, STEPS)], enforce_sorted=False)
-
-
-def test_projections_are_refused() -> None:
-    with refused("proj_size must be 0 for MaskedLSTM, got 2: projections can't be masked."):
-        MaskedLSTM(FEATURES, UNITS, proj_size=2)
 
 
 @pytest.mark.parametrize("make", [padded, packed])
@@ -68,6 +64,30 @@ def test_initial_states_of_another_shape_are_refused_unbatched() -> None:
         )
 
 
+@each_layer
+def test_another_number_of_initial_states_is_refused(layer: Any) -> None:
+    zeros, is_lstm = torch.zeros(1, BATCH, UNITS), layer is MaskedLSTM
+    names = "h_0 and c_0" if is_lstm else "h_0"
+    with refused(f"hx must be {names} for {layer.__name__}, got {1 if is_lstm else 2} tensors."):
+        layer(FEATURES, UNITS)(padded(), zeros if is_lstm else (zeros, zeros), recurrent_mask=torch.ones(BATCH, UNITS))
+
+
+@pytest.mark.parametrize("layer", [MaskedGRU, MaskedRNN])
+def test_an_initial_state_of_another_shape_is_refused(layer: Any) -> None:
+    with refused("hx: h_0 must have the shape (1, 2, 4), got (2, 2, 4)."):
+        layer(FEATURES, UNITS)(padded(), torch.zeros(2, BATCH, UNITS), recurrent_mask=torch.ones(BATCH, UNITS))
+
+
+def test_with_projections_masks_and_states_have_their_width() -> None:
+    lstm, mask = MaskedLSTM(FEATURES, UNITS, proj_size=2), torch.ones(BATCH, 2)
+    wide, narrow = torch.zeros(1, BATCH, UNITS), torch.zeros(1, BATCH, 2)
+    assert lstm(padded(), (narrow, wide), recurrent_mask=mask)[0].shape == (STEPS, BATCH, 2)
+    with refused("hx: h_0 must have the shape (1, 2, 2), got (1, 2, 4)."):
+        lstm(padded(), (wide, wide), recurrent_mask=mask)
+    with pytest.raises(ValueError, match=r"recurrent_mask must have the shape \(2, 2\) or \(5, 2, 2\)"):
+        lstm(padded(), recurrent_mask=torch.ones(BATCH, UNITS))
+
+
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("steps", [1, 2])
 @pytest.mark.parametrize("bidirectional", [False, True])
@@ -97,39 +117,43 @@ def test_evaluation_without_gradients_gives_the_same() -> None:
     assert torch.equal(found, expected)
 
 
+@each_layer
 @pytest.mark.parametrize("make", [padded, packed])
 @pytest.mark.parametrize(("units", "half_input"), [(4, False), (4, True), (256, False)])
 def test_under_autocast_the_gradients_are_finite_and_the_state_is_not_rounded(
-    make: Any, units: int, half_input: bool
+    layer: Any, make: Any, units: int, half_input: bool
 ) -> None:
-    lstm, x = MaskedLSTM(FEATURES, units, 2, dropout=0.2, bidirectional=True), make()
+    layers, x = layer(FEATURES, units, 2, dropout=0.2, bidirectional=True), make()
     masks = torch.rand(4, BATCH, units, requires_grad=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         given = x.to(torch.bfloat16) if half_input else x
-        output, (h_n, c_n) = lstm(given, recurrent_mask=masks)
+        output, final = layers(given, recurrent_mask=masks)
         data = output if isinstance(output, Tensor) else output.data
-        loss = (data.square().mean() + h_n.mean() + c_n.mean()).float()
+        states = (final,) if isinstance(final, Tensor) else final
+        loss = (data.square().mean() + sum(state.mean() for state in states)).float()
     loss.backward()
-    assert c_n.dtype is torch.float32
-    for tensor in (masks, *lstm.parameters()):
+    assert all(state.dtype is torch.float32 for state in states)
+    for tensor in (masks, *layers.parameters()):
         assert tensor.grad is not None
         assert tensor.grad.dtype is torch.float32
         assert tensor.grad.isfinite().all()
 
 
-def test_under_autocast_the_result_is_that_without() -> None:
-    lstm, x, mask = MaskedLSTM(FEATURES, UNITS), padded(), torch.rand(BATCH, UNITS)
+@each_layer
+def test_under_autocast_the_result_is_that_without(layer: Any) -> None:
+    layers, x, mask = layer(FEATURES, UNITS), padded(), torch.rand(BATCH, UNITS)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = lstm(x, recurrent_mask=mask)
-    torch.testing.assert_close(found, lstm(x, recurrent_mask=mask), rtol=0, atol=0)
+        found = layers(x, recurrent_mask=mask)
+    torch.testing.assert_close(found, layers(x, recurrent_mask=mask), rtol=0, atol=0)
 
 
 @pytest.mark.gpu
+@each_layer
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_under_autocast_on_cuda_the_gradients_are_finite(dtype: torch.dtype) -> None:
-    lstm = MaskedLSTM(FEATURES, UNITS, 2, bidirectional=True).cuda()
+def test_under_autocast_on_cuda_the_gradients_are_finite(layer: Any, dtype: torch.dtype) -> None:
+    layers = layer(FEATURES, UNITS, 2, bidirectional=True).cuda()
     masks = [torch.rand(BATCH, UNITS, device="cuda"), None, None, torch.rand(BATCH, UNITS, device="cuda")]
     with torch.autocast("cuda", dtype=dtype):
-        output, _ = lstm(padded().cuda(), recurrent_mask=masks)
+        output, _ = layers(padded().cuda(), recurrent_mask=masks)
     output.float().square().mean().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in lstm.parameters())
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in layers.parameters())

@@ -1,0 +1,233 @@
+"""What the kernels of all kinds of masked layers share: one autograd function, whose backward is written out.
+
+A kind of layer fills in two things: its recurrence forward, and the gradient of its gates, a block of steps backward
+(`LayerKernel`). Rows are in packed form (see `lightning_advdrop.nn.packed`). ``H`` is the number of units, ``G`` the
+number of rows of ``weight_hh`` (of all gates together), and ``P`` the width of the hidden state that recurs.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.overrides import handle_torch_function, has_torch_function
+
+from lightning_advdrop.nn.matmul import RepeatedProduct, WeightGradient
+from lightning_advdrop.nn.packed import Block, blocks, final_states, previous_states, split_steps, step_masks
+
+States = tuple[Tensor, ...]
+
+
+class LayerWeights(NamedTuple):
+    """The parameters of one recurrent layer in one direction, named as in `torch.nn.LSTM`.
+
+    The biases may be None. ``weight_hr`` is the projection of an LSTM with ``proj_size``, and None otherwise.
+    """
+
+    weight_ih: Tensor
+    weight_hh: Tensor
+    bias_ih: Tensor | None = None
+    bias_hh: Tensor | None = None
+    weight_hr: Tensor | None = None
+
+    @property
+    def biases(self) -> tuple[Tensor, Tensor]:
+        """Both biases ``(G,)``, zeros where there are none."""
+        zeros = self.weight_hh.new_zeros(len(self.weight_hh))
+        return zeros if self.bias_ih is None else self.bias_ih, zeros if self.bias_hh is None else self.bias_hh
+
+
+class LayerInputs(NamedTuple):
+    """The arguments of one masked layer."""
+
+    batch_sizes: tuple[int, ...]
+    x: Tensor
+    mask: Tensor
+    weights: LayerWeights
+    states: States
+
+    def projected_steps(self, bias: Tensor, out: Tensor) -> Iterator[Tensor]:
+        """Writes ``x @ weight_ih.T + bias`` to ``out``, ``(N, G)``, a block ahead; yields each step's rows of it."""
+        weight = self.weights.weight_ih.t()
+        for block in blocks(self.batch_sizes, self.x.device):
+            rows = out[block.rows]
+            torch.addmm(bias, self.x[block.rows], weight, out=rows)
+            yield from split_steps(rows, self.batch_sizes[block.steps])
+
+    def recurrent_product(self) -> RepeatedProduct:
+        """The product of the steps' masked hidden states with ``weight_hh``."""
+        return RepeatedProduct(self.weights.weight_hh, self.batch_sizes[0], len(self.batch_sizes))
+
+    def new_rows(self, *widths: int) -> list[Tensor]:
+        """Empty rows ``(N, width)``, one tensor for each width."""
+        return [self.x.new_empty(len(self.x), width) for width in widths]
+
+
+class LayerKernel(ABC):
+    """One kind of layer. `forward` is its recurrence; an object is one backpropagation through it.
+
+    Args:
+        inputs: the arguments of the layer.
+        rows: what `forward` returned.
+        needed: for each tensor, in the order of the arguments of `_MaskedLayer`, whether its gradient is asked for;
+            only those are computed.
+    """
+
+    def __init__(self, inputs: LayerInputs, rows: Sequence[Tensor], needed: Sequence[bool]) -> None:
+        self.inputs, self.sizes = inputs, inputs.batch_sizes
+        need_x, need_mask, need_ih, need_hh, self._need_bias_ih, self._need_bias_hh, self.need_hr, *_ = needed
+        weight_hh = inputs.weights.weight_hh
+        # The transposed sum is quicker for weights with more rows than there are rows of inputs.
+        self.few_rows = len(inputs.x) < len(weight_hh)
+        self.h_prev = previous_states(rows[0], inputs.states[0], self.sizes)
+        self.masks = step_masks(inputs.mask, self.sizes)
+        self._recurrent = RepeatedProduct(weight_hh.t(), self.sizes[0], len(self.sizes))
+        self._grad_mask = torch.zeros_like(inputs.mask) if need_mask else None
+        self._grad_masks = step_masks(self._grad_mask, self.sizes) if self._grad_mask is not None else None
+        self._grad_x = torch.empty_like(inputs.x) if need_x else None
+        self._grad_ih = WeightGradient(need_ih, transposed=self.few_rows)
+        self._grad_hh = WeightGradient(need_hh, transposed=self.few_rows)
+        self._grad_bias_ih: Tensor | None = None
+        self._grad_bias_hh: Tensor | None = None
+
+    @classmethod
+    @abstractmethod
+    def forward(cls, inputs: LayerInputs) -> Sequence[Tensor]:
+        """The recurrence.
+
+        Returns:
+            Rows for the backward pass, ``(N, width)`` each. They begin with those of the states, in the order of
+            ``inputs.states``; the first is the hidden state, the layer's output.
+        """
+
+    @abstractmethod
+    def backward_block(self, block: Block, incoming: Sequence[Tensor], grad_states: States) -> tuple[Tensor, Tensor]:
+        """Goes back through the steps of one block.
+
+        Args:
+            block: the block.
+            incoming: the gradient of each step's output, ``(rows, P)``.
+            grad_states: what flows into each state from its future, ``(B, width)``; changed in place to what flows
+                out of the block into the steps before.
+
+        Returns:
+            The gradients of ``x @ weight_ih.T`` and of ``(mask * h) @ weight_hh.T``, each ``(n, G)`` for the ``n`` rows
+            of the block; the same tensor where they are equal.
+        """
+
+    @property
+    def grad_hr(self) -> Tensor | None:
+        """The gradient of ``weight_hr``, for the kinds that have it."""
+        return None
+
+    def through_product(self, step: int, grad_product: Tensor) -> Tensor:
+        """From the gradient of one step's ``(mask * h) @ weight_hh.T``, ``(rows, G)``, to that of ``mask * h``."""
+        grad_masked_h = self._recurrent(grad_product)
+        if self._grad_masks is not None:
+            self._grad_masks[step].addcmul_(grad_masked_h, self.h_prev[step])
+        return grad_masked_h
+
+    def backward(self, grad_hidden: Tensor, *grad_finals: Tensor) -> tuple[Tensor | None, ...]:
+        """Returns the gradients in the order of the tensors among the arguments of `_MaskedLayer`."""
+        # What flows into each sequence's state from its future; it begins, at its last step, with the final states.
+        grad_states = tuple(grad.clone() for grad in grad_finals)
+        incoming = split_steps(grad_hidden, self.sizes)
+        for block in reversed(list(blocks(self.sizes, self.inputs.x.device))):
+            self._accumulate(block, *self.backward_block(block, incoming[block.steps], grad_states))
+        weights = self._grad_ih.value, self._grad_hh.value, self._grad_bias_ih, self._grad_bias_hh, self.grad_hr
+        return self._grad_x, self._grad_mask, *weights, *grad_states
+
+    def _accumulate(self, block: Block, grad_projected: Tensor, grad_product: Tensor) -> None:
+        """Adds one block's part to the gradients of the input and parameters."""
+        rows, weights = block.rows, self.inputs.weights
+        if self._grad_x is not None:
+            torch.mm(grad_projected, weights.weight_ih, out=self._grad_x[rows])
+        self._grad_ih.add(grad_projected, lambda: self.inputs.x[rows])
+        states = zip(self.h_prev[block.steps], self.masks[block.steps], strict=True)
+        self._grad_hh.add(grad_product, lambda: torch.cat([h * m for h, m in states]))
+        if grad_projected is grad_product:
+            if self._need_bias_ih or self._need_bias_hh:
+                self._grad_bias_ih = self._grad_bias_hh = _plus(self._grad_bias_ih, grad_product)
+            return
+        if self._need_bias_ih:
+            self._grad_bias_ih = _plus(self._grad_bias_ih, grad_projected)
+        if self._need_bias_hh:
+            self._grad_bias_hh = _plus(self._grad_bias_hh, grad_product)
+
+
+def _plus(total: Tensor | None, rows: Tensor) -> Tensor:
+    return rows.sum(0) if total is None else total.add_(rows.sum(0))
+
+
+class _MaskedLayer(torch.autograd.Function):
+    """First derivatives only, as in the fused kernels of the stock layers."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        kernel: type[LayerKernel],
+        batch_sizes: tuple[int, ...],
+        x: Tensor,
+        mask: Tensor,
+        *weights_and_states: Any,
+    ) -> tuple[Tensor, ...]:
+        inputs = _inputs(batch_sizes, x, mask, *weights_and_states)
+        rows = kernel.forward(inputs)
+        ctx.kernel, ctx.batch_sizes, ctx.tensors = kernel, batch_sizes, 2 + len(weights_and_states)
+        ctx.save_for_backward(x, mask, *weights_and_states, *rows)
+        finals = (final_states(state, batch_sizes) for state in rows[: len(inputs.states)])
+        return rows[0], *finals
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Any, ...]:
+        inputs = _inputs(ctx.batch_sizes, *ctx.saved_tensors[: ctx.tensors])
+        kernel = ctx.kernel(inputs, ctx.saved_tensors[ctx.tensors :], ctx.needs_input_grad[2:])
+        return None, None, *kernel.backward(*grad_outputs)
+
+
+def _inputs(batch_sizes: tuple[int, ...], x: Tensor, mask: Tensor, *weights_and_states: Any) -> LayerInputs:
+    width = len(LayerWeights._fields)
+    return LayerInputs(
+        batch_sizes, x, mask, LayerWeights(*weights_and_states[:width]), tuple(weights_and_states[width:])
+    )
+
+
+def run_layer(
+    function: Callable[..., Any],
+    kernel: type[LayerKernel],
+    x: Tensor,
+    batch_sizes: Sequence[int],
+    state: States,
+    mask: Tensor,
+    weights: LayerWeights,
+) -> tuple[Tensor, States]:
+    """Runs one masked layer, or hands the call to a function mode or a tensor that overrides functions.
+
+    Args:
+        function: the public function that was called with the other arguments, by which a mode recognises the call.
+        kernel: the kind of layer.
+        x: the input rows, ``(N, in)``.
+        batch_sizes: the rows of each step.
+        state: the initial states, each ``(B, width)``.
+        mask: ``(B, P)`` or ``(T, B, P)``.
+        weights: the layer's parameters.
+
+    Returns:
+        The hidden states ``(N, P)``, and the states at each sequence's end.
+    """
+    tensors = (x, *state, mask, *weights)
+    if has_torch_function(tensors):
+        # Makes the kernel visible to function modes, which see neither autograd functions nor in-place kernels.
+        result: tuple[Tensor, States] = handle_torch_function(function, tensors, x, batch_sizes, state, mask, weights)
+        return result
+    # Mixed precision would round the states at every step; the recurrence runs in its parameters' precision.
+    with torch.autocast(x.device.type, enabled=False):
+        dtype = weights.weight_hh.dtype
+        inputs = x.to(dtype), mask.to(dtype), *weights, *(s.to(dtype) for s in state)
+        hidden, *finals = _MaskedLayer.apply(kernel, tuple(batch_sizes), *inputs)  # type: ignore[no-untyped-call]
+    return hidden, tuple(finals)
