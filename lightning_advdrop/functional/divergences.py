@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Direction = Literal["base_adv", "adv_base"]
-DivergenceName = Literal["kl", "mse_logits", "mse_probs", "ce"]
+DivergenceName = Literal["kl", "bernoulli_kl", "mse", "mse_logits", "mse_probs", "ce"]
 Divergence = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
 
 
@@ -83,6 +83,57 @@ def kl_divergence(p_logits: Tensor, q_logits: Tensor, weight: Tensor | None = No
     return weighted_mean((log_p.exp() * log_ratio).sum(-1), weight)
 
 
+def bernoulli_kl(p_logits: Tensor, q_logits: Tensor, weight: Tensor | None = None) -> Tensor:
+    """``KL(p || q)`` where each logit stands for a Bernoulli distribution of its own, as with several labels at once.
+
+    Summed over the last dimension, as the KL of independent distributions is; mean over examples.
+
+    Args:
+        p_logits: ``(..., labels)``.
+        q_logits: the same shape.
+        weight: ``(...)``, see the module.
+
+    Raises:
+        ValueError: if the shapes differ.
+
+    Example:
+        >>> p, q = torch.tensor([[0.0, 2.0]]), torch.tensor([[0.0, 2.0]])
+        >>> bernoulli_kl(p, q).item()
+        0.0
+    """
+    _check_same_shape(p_logits, q_logits)
+    p, q = _float(p_logits), _float(q_logits)
+    log_ratio_of_one = F.logsigmoid(p) - F.logsigmoid(q)
+    log_ratio_of_zero = F.logsigmoid(-p) - F.logsigmoid(-q)
+    each = p.sigmoid() * log_ratio_of_one + (-p).sigmoid() * log_ratio_of_zero
+    return weighted_mean(each.sum(-1), weight)
+
+
+def mse(p: Tensor, q: Tensor, weight: Tensor | None = None) -> Tensor:
+    """The mean squared difference of two predictions of any shape, for regression.
+
+    Args:
+        p: predictions, ``(B)``, ``(B, 1)`` or with more dimensions.
+        q: the same shape.
+        weight: weights of the leading dimensions, as ``(B)`` or ``(B, T)`` of predictions ``(B, T, ...)``; of the
+            dimensions behind these the mean is taken.
+
+    Raises:
+        ValueError: if the shapes differ, or ``weight`` does not broadcast to the leading dimensions.
+
+    Example:
+        >>> mse(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 4.0])).item()
+        2.0
+        >>> mse(torch.zeros(2, 3), torch.ones(2, 3), torch.tensor([1, 0])).item()
+        1.0
+    """
+    _check_same_shape(p, q)
+    squares = (_float(p) - _float(q)).square()
+    if weight is not None and weight.dim() < squares.dim():
+        squares = squares.flatten(weight.dim()).mean(-1)
+    return weighted_mean(squares, weight)
+
+
 def mse_logits(p_logits: Tensor, q_logits: Tensor, weight: Tensor | None = None) -> Tensor:
     """The mean squared difference of two outputs; the divergence of the language models of Park et al. (2019).
 
@@ -129,20 +180,30 @@ def cross_entropy_to_label(logits: Tensor, target: Tensor, weight: Tensor | None
     """Cross-entropy of one output to the label: the objective of supervised adversarial dropout.
 
     Args:
-        logits: ``(..., classes)``, or ``(..., 1)`` with a Bernoulli target.
-        target: ``(...)``, class indices, or probabilities in [0, 1] for a single logit.
+        logits: ``(..., classes)``, ``(..., 1)`` with a Bernoulli target, or ``(..., labels)`` for several labels at
+            once.
+        target: ``(...)``, class indices, or probabilities in [0, 1] for a single logit. For several labels a
+            floating-point tensor in the shape of ``logits``, probabilities in [0, 1]; then the binary cross-entropies
+            are summed over the last dimension.
         weight: ``(...)``, see the module.
 
     Raises:
-        ValueError: if ``target`` does not have the leading shape of ``logits``.
+        ValueError: if ``target`` has neither the leading shape of ``logits`` nor, as floating-point numbers, their
+            whole shape.
 
     Example:
         >>> cross_entropy_to_label(torch.tensor([[0.0, 100.0]]), torch.tensor([1])).item()
         0.0
     """
-    if target.shape != logits.shape[:-1]:
-        raise ValueError(f"target must have the shape {tuple(logits.shape[:-1])}, got {tuple(target.shape)}.")
     z = _float(logits)
+    if target.shape == logits.shape and target.is_floating_point():
+        losses = F.binary_cross_entropy_with_logits(z, target.to(z.dtype), reduction="none").sum(-1)
+        return weighted_mean(losses, weight)
+    if target.shape != logits.shape[:-1]:
+        raise ValueError(
+            f"target must have the shape {tuple(logits.shape[:-1])}, or be floating-point numbers of the shape "
+            f"{tuple(logits.shape)} for several labels, got {target.dtype} of the shape {tuple(target.shape)}."
+        )
     if z.shape[-1] == 1:
         losses = F.binary_cross_entropy_with_logits(z.squeeze(-1), target.to(z.dtype), reduction="none")
     else:
@@ -150,7 +211,13 @@ def cross_entropy_to_label(logits: Tensor, target: Tensor, weight: Tensor | None
     return weighted_mean(losses, weight)
 
 
-_SYMMETRIC_OR_NOT: dict[str, Divergence] = {"kl": kl_divergence, "mse_logits": mse_logits, "mse_probs": mse_probs}
+_OF_TWO_OUTPUTS: dict[str, Divergence] = {
+    "kl": kl_divergence,
+    "bernoulli_kl": bernoulli_kl,
+    "mse": mse,
+    "mse_logits": mse_logits,
+    "mse_probs": mse_probs,
+}
 
 
 def divergence(
@@ -165,12 +232,12 @@ def divergence(
     """The divergence ``name`` between a base and an adversarial output.
 
     Args:
-        name: ``kl``, ``mse_logits``, ``mse_probs`` or ``ce``.
-        direction: ``base_adv`` for ``D(base, adversarial)``, ``adv_base`` for ``D(adversarial, base)``. Of the four,
-            only ``kl`` depends on it.
-        base: ``(..., classes)``; ``ce`` does not look at it.
+        name: ``kl``, ``bernoulli_kl``, ``mse``, ``mse_logits``, ``mse_probs`` or ``ce``.
+        direction: ``base_adv`` for ``D(base, adversarial)``, ``adv_base`` for ``D(adversarial, base)``. Only ``kl`` and
+            ``bernoulli_kl`` depend on it.
+        base: ``(..., classes)``, of any shape for ``mse``; ``ce`` does not look at it.
         adversarial: the same shape.
-        target: the labels ``(...)``, for ``ce`` only.
+        target: the labels, for ``ce`` only, see `cross_entropy_to_label`.
         weight: ``(...)``, see the module.
 
     Raises:
@@ -186,7 +253,7 @@ def divergence(
             raise ValueError("target must be given for the divergence 'ce', got None.")
         return cross_entropy_to_label(adversarial, target, weight)
     first, second = (base, adversarial) if direction == "base_adv" else (adversarial, base)
-    return _SYMMETRIC_OR_NOT[name](first, second, weight)
+    return _OF_TWO_OUTPUTS[name](first, second, weight)
 
 
 def check_divergence(name: str, direction: str) -> None:

@@ -88,9 +88,29 @@ def sample_one_drop(
         >>> sample_one_drop((4, 10)).sum(-1)
         tensor([9., 9., 9., 9.])
     """
-    *rows, units = shape
-    dropped = torch.randint(units, (*rows, 1), generator=generator)
-    return torch.ones(*shape, dtype=dtype).scatter_(-1, dropped, 0).to(device)
+    return drop_one(torch.ones(*shape, dtype=dtype), generator=generator).to(device)
+
+
+def drop_one(mask: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    """Drops one unit of each row, uniformly at random among those that the row keeps.
+
+    Args:
+        mask: binary, any shape; the last dimension is a row. A row without a kept unit stays as it is.
+        generator: a generator of the CPU. The places are drawn there, so that every device gets the same ones.
+
+    Returns:
+        A new mask like ``mask``, without a gradient.
+
+    Example:
+        >>> drop_one(torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]))
+        tensor([[0., 0., 0.],
+                [0., 0., 0.]])
+    """
+    kept = (mask > 0).cumsum(-1)  # the number of kept units up to each place
+    count = kept[..., -1:]
+    rank = (torch.rand(count.shape, generator=generator, dtype=torch.float64).to(mask.device) * count).floor()
+    dropped = (kept > rank).to(mask.dtype).argmax(-1, keepdim=True)  # the first place at which there are more than rank
+    return mask.detach().scatter(-1, dropped, 0)
 
 
 def rescale_mask(mask: Tensor) -> Tensor:

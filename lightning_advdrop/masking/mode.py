@@ -2,49 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from lightning_advdrop.masking.prefix import Prefix, PrefixReader
-from lightning_advdrop.masking.sites import MaskSite
-from lightning_advdrop.nn.lstm import LSTMConfig, masked_lstm_call, split_weights
-from lightning_advdrop.nn.lstm_kernel import LSTMWeights, masked_lstm_layer
+from lightning_advdrop.masking.acting import Acting, Shift
+from lightning_advdrop.masking.handlers import HANDLERS
+from lightning_advdrop.masking.prefix import Prefix, PrefixReader, flat_arguments
+from lightning_advdrop.masking.running import RunningModules
+from lightning_advdrop.masking.sites import MaskSite, Observation, Shape
 
-Masks = Mapping[MaskSite, Tensor]
+Choose = Callable[[Observation], Acting | None]
 
 
 class MaskingMode(TorchFunctionMode):
     """Sees every torch function that a forward calls, and lets masks act where a site's layer is among them.
 
-    Nothing in the module is replaced: a call belongs to a site if it is given the site's weight.
+    Nothing in the module is replaced. What is done with a function is said by its entry in
+    `lightning_advdrop.masking.handlers.HANDLERS`; every other one is just called, or handed back from ``prefix``.
 
     Args:
         sites: the sites to look for.
-        masks: the masks to apply; sites without one run as they are. None to watch only: the batch size that each site
-            meets is noted in ``batch_sizes``.
+        choose: what acts at a site in this pass, None to leave it as it is.
+        running: which module is running, for sites that are recognised by it.
         prefix: what earlier runs of the same forward computed before the first mask.
+        first: whether this is the first run, whose observations are kept in ``observed``.
+        keep_masks: whether the masks that the network draws itself in the first run are kept there too.
         needs_parameter_gradients: False where only the masks' gradients will be asked for.
+        dropout: False to switch all of the network's own dropout off.
     """
 
     def __init__(
         self,
         sites: Sequence[MaskSite],
-        masks: Masks | None = None,
+        choose: Choose,
+        running: RunningModules,
         *,
         prefix: Prefix | None = None,
+        first: bool = False,
+        keep_masks: bool = False,
         needs_parameter_gradients: bool = True,
+        dropout: bool = True,
     ) -> None:
         super().__init__()
-        self.batch_sizes: dict[MaskSite, int] = {}
-        self._sites = {(id(site.weight), site.kind): site for site in sites}
-        self._masks = masks
+        self.observed: dict[MaskSite, Observation] = {}
+        self.keep_masks = keep_masks
+        self.needs_parameter_gradients = needs_parameter_gradients
+        self.dropout = dropout
+        self.inside = False
+        self._sites = {(id(site.anchor), site.kind): site for site in sites}
+        self._anchors = {id(site.anchor) for site in sites}
+        self._scopes = list({id(site.scope): site for site in sites if site.scope}.values())
+        self._choose = choose
+        self._running = running
         self._reader = PrefixReader(Prefix() if prefix is None else prefix)
-        self._needs_parameter_gradients = needs_parameter_gradients
-        self._inside = False
+        self._first = first
+        self._acting: dict[int, Tensor] = {}
+        self._calls: Counter[int] = Counter()
 
     def __torch_function__(
         self,
@@ -54,118 +74,137 @@ class MaskingMode(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Called by torch for every function while the mode is on."""
-        kwargs = kwargs or {}
-        if func is torch.lstm and not self._inside:
-            weights = _lstm_weights(args)
-            if self._touches(weights):
-                return self._call_lstm(args, weights)
-        elif func is masked_lstm_layer:
-            return self._call_layer(*args)
-        return self._reader.call(func, args, kwargs)
+        handler = HANDLERS.get(func)
+        if handler is None:
+            return self.call(func, args, kwargs or {})
+        return handler(self, func, args, kwargs or {})
+
+    # What handlers use.
+
+    def call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Calls a function, or hands back what it returned in an earlier run."""
+        if self._acting and any(id(argument) in self._acting for argument in flat_arguments(args, kwargs)):
+            self.before_mask()
+        return self._reader.call(function, args, kwargs)
+
+    def before_mask(self) -> None:
+        """Says that what comes depends on a mask of this run."""
+        self._reader.stop(complete=not self._first)
+
+    @contextmanager
+    def within(self) -> Iterator[None]:
+        """A context in which the mode sees the parts of a function that it handles."""
+        before, self.inside = self.inside, True
+        try:
+            with self:
+                yield
+        finally:
+            self.inside = before
+
+    def has(self, anchor: object) -> bool:
+        """Whether a weight or module belongs to a site."""
+        return id(anchor) in self._anchors
+
+    def takes_over_dropout(self, drop_rate: float) -> bool:
+        """Whether dropout that is called now belongs to a site."""
+        # What drops nothing has no mask, and what drops everything has only one.
+        return not self.inside and 0 < drop_rate < 1 and self._scope() is not None
+
+    def dropout_site(self, drop_rate: float) -> MaskSite | None:
+        """The site of the dropout that is called now, by the running module and the call's number, if it has one."""
+        scope = self._scope()
+        if scope is None or not self.takes_over_dropout(drop_rate):
+            return None
+        module = self._running.stack[-1]
+        number = self._calls[id(module)]
+        self._calls[id(module)] += 1
+        path = scope.scope[id(module)]
+        name = f"{path}#{number}:dropout" if number else f"{path}:dropout"
+        known = self._sites.get((id(module), "dropout"), scope)
+        return replace(known, name=name, layer=path, anchor=module, drop_rate=drop_rate)
+
+    def _scope(self) -> MaskSite | None:
+        """A site in whose scope the running module is."""
+        running = id(self._running.stack[-1])
+        return next((site for site in self._scopes if running in site.scope), None)
+
+    def meet(self, anchor: object, kind: str, shape: Shape, activation: Tensor, **known: Any) -> Any:
+        """What acts at a site in this pass; None if there is no such site, or nothing acts.
+
+        Args:
+            anchor: the weight by which the site is recognised.
+            kind: the site's kind.
+            shape: the shape of its mask.
+            activation: what the mask acts on, or what tells its type and device.
+            known: further attributes of the `Observation`.
+
+        Raises:
+            ValueError: if the mask has another shape, or the site was met with another one in this pass.
+        """
+        site = self._sites.get((id(anchor), kind))
+        if site is None:
+            return None
+        return self._meet(Observation(site, shape, tuple(activation.shape), _empty_like(activation), **known))
+
+    def meet_dropout(self, site: MaskSite, shape: Shape, activation: Tensor, own: Tensor | None) -> Any:
+        """The same for a site that `dropout_site` returned.
+
+        Args:
+            site: the site.
+            shape: the shape of its mask.
+            activation: what the mask acts on.
+            own: the binary mask that the network drew, if it is to be kept.
+        """
+        units = math.prod(shape[1:] if len(shape) > 1 else shape)
+        site = replace(site, units=units)
+        return self._meet(Observation(site, shape, tuple(activation.shape), _empty_like(activation), mask=own))
+
+    def _meet(self, seen: Observation) -> Acting | None:
+        before = self.observed.get(seen.site)
+        _check_same(before, seen)
+        # A layer that is called again in one forward has the same mask again.
+        acting = self._choose(seen) if before is None else before.acting
+        if acting is not None:
+            _check_acting(seen, acting)
+            tensor = acting.value if isinstance(acting, Shift) else acting
+            self._acting[id(tensor)] = tensor
+        if self._first:
+            self._reader.stop(complete=False)
+            if isinstance(acting, Tensor):
+                seen = replace(seen, mask=(acting.detach() != 0).to(acting.dtype))
+            self.observed[seen.site] = replace(seen, acting=acting)
+        return acting
 
     def stop_prefix(self) -> None:
-        """Ends this run's part of the prefix; called at the end of a watched forward that met no site."""
+        """Ends the first run's part of the prefix; called at the end of a forward that met no site."""
         self._reader.stop(complete=False)
 
-    def _touches(self, weights: Sequence[LSTMWeights]) -> bool:
-        return any((id(w.weight_hh), kind) in self._sites for w in weights for kind in ("recurrent", "weight"))
 
-    def _call_lstm(self, args: tuple[Any, ...], weights: Sequence[LSTMWeights]) -> Any:
-        sizes = _batch_sizes(args)
-        batch = sizes[0]
-        if self._masks is None:
-            for w in weights:
-                self._watch(w, batch)
-            return torch.lstm(*args)
-        recurrent = [self._mask(w.weight_hh, "recurrent", sizes) for w in weights]
-        masked = [self._under_weight_mask(w, sizes) for w in weights]
-        flat = [tensor for w in masked for tensor in w if tensor is not None]
-        args = tuple(flat if isinstance(arg, (list, tuple)) and arg[0] is weights[0].weight_ih else arg for arg in args)
-        if all(mask is None for mask in recurrent):
-            return self._reader.call(torch.lstm, args, {})
-        self._inside = True
-        try:
-            with self:  # to see, and hand back, what happens before the first masked layer
-                return masked_lstm_call(args, recurrent)
-        finally:
-            self._inside = False
+def _empty_like(activation: Tensor) -> Tensor:
+    return activation.detach().new_empty(0)
 
-    def _call_layer(
-        self,
-        x: Tensor,
-        batch_sizes: Sequence[int],
-        state: tuple[Tensor, Tensor],
-        mask: Tensor,
-        weights: LSTMWeights,
-    ) -> Any:
-        """A masked layer: on the way from `_call_lstm`, or a `MaskedLSTM` that the model's own forward gave a mask."""
-        args = (x, batch_sizes, state, mask, weights)
-        if self._masks is None:
-            self._watch(weights, batch_sizes[0])
-            return self._reader.call(masked_lstm_layer, args, {})
-        if not self._inside:
-            site_mask = self._mask(weights.weight_hh, "recurrent", batch_sizes)
-            masked = self._under_weight_mask(weights, batch_sizes)
-            if site_mask is None and masked is weights:
-                return self._reader.call(masked_lstm_layer, args, {})
-            weights, mask = masked, mask if site_mask is None else mask * site_mask
-        self._reader.stop(complete=True)
-        if not self._needs_parameter_gradients:
-            weights = LSTMWeights(*map(_without_gradient, weights))
-        return masked_lstm_layer(x, batch_sizes, state, mask, weights)
 
-    def _watch(self, weights: LSTMWeights, batch: int) -> None:
-        for kind in ("recurrent", "weight"):
-            site = self._sites.get((id(weights.weight_hh), kind))
-            if site is not None:
-                self._reader.stop(complete=False)
-                if self.batch_sizes.setdefault(site, batch) != batch and site.rows is None:
-                    raise ValueError(
-                        f"sites: {site.name} is called with {self.batch_sizes[site]} and with {batch} examples in one "
-                        "forward, so that one mask can't fit both; name other sites."
-                    )
+def _check_same(before: Observation | None, now: Observation) -> None:
+    if before is not None and before.shape != now.shape:
+        raise ValueError(
+            f"sites: {now.site.name} is called with {before.shape[0]} and with {now.shape[0]} examples in one "
+            "forward, so that one mask can't fit both; name other sites."
+        )
 
-    def _mask(self, weight: Tensor, kind: str, batch_sizes: Sequence[int]) -> Tensor | None:
-        """The mask for the layer that has this weight, checked; None if it has none."""
-        site = self._sites.get((id(weight), kind))
-        mask = None if site is None or self._masks is None else self._masks.get(site)
-        if site is None or mask is None:
-            return None
-        shape = site.shape(batch_sizes[0])
-        allowed = [shape] if site.rows is not None else [shape, (len(batch_sizes), *shape)]
-        if tuple(mask.shape) not in allowed:
-            shapes = " or ".join(map(str, allowed))
+
+def _check_acting(seen: Observation, acting: Acting) -> None:
+    if isinstance(acting, Shift):
+        if seen.site.kind not in {"embedding", "input"}:
             raise ValueError(
-                f"masks: the mask of {site.name} must have the shape {shapes} for this batch, got {tuple(mask.shape)}."
+                f"sites must be of the kind 'embedding' or 'input' for something to be added, got {seen.site.name!r}."
             )
-        return mask
-
-    def _under_weight_mask(self, weights: LSTMWeights, batch_sizes: Sequence[int]) -> LSTMWeights:
-        mask = self._mask(weights.weight_hh, "weight", batch_sizes)
-        if mask is None:
-            return weights
-        self._reader.stop(complete=True)
-        return weights._replace(weight_hh=weights.weight_hh * mask)
-
-
-def _batch_sizes(args: tuple[Any, ...]) -> list[int]:
-    """The number of rows of each step in a call of `torch.lstm`."""
-    if isinstance(args[1], Tensor):
-        sizes: list[int] = args[1].tolist()
-        return sizes
-    steps, batch = args[0].shape[:2][:: -1 if args[-1] else 1]
-    return [batch] * steps
-
-
-def _without_gradient(weight: Any) -> Any:
-    """A parameter without its gradient; a weight that was computed, from a mask perhaps, stays as it is."""
-    return weight.detach() if weight is not None and weight.is_leaf else weight
-
-
-def _lstm_weights(args: tuple[Any, ...]) -> list[LSTMWeights]:
-    """The weights in a call of `torch.lstm`, by layer and direction; empty for projected layers, which have more."""
-    first = 3 if isinstance(args[1], Tensor) else 2  # a packed call has its batch sizes before the rest
-    flat, *layout = args[first : first + 6]
-    config = LSTMConfig(*layout)
-    expected = config.num_layers * config.directions * (4 if config.has_biases else 2)
-    return split_weights(flat, config) if len(flat) == expected else []
+        allowed, shape, what = [seen.activation], tuple(acting.value.shape), "shift"
+    else:
+        allowed, shape, what = [seen.shape], tuple(acting.shape), "mask"
+        if seen.steps is not None:
+            allowed.append((seen.steps, *seen.shape))
+    if shape not in allowed:
+        shapes = " or ".join(map(str, allowed))
+        raise ValueError(
+            f"masks: the {what} of {seen.site.name} must have the shape {shapes} for this batch, got {shape}."
+        )

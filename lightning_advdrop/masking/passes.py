@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -9,11 +10,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from lightning_advdrop.masking.mode import MaskingMode, Masks
+from lightning_advdrop.masking.acting import Masks
+from lightning_advdrop.masking.mode import Choose, MaskingMode
 from lightning_advdrop.masking.module_state import ModuleState
 from lightning_advdrop.masking.prefix import Prefix, PrefixMismatchError
 from lightning_advdrop.masking.random_state import RandomState, isolated
-from lightning_advdrop.masking.sites import MaskSite
+from lightning_advdrop.masking.running import RunningModules
+from lightning_advdrop.masking.sites import MaskSite, Observation
 
 
 @contextmanager
@@ -27,8 +30,9 @@ def apply(module: nn.Module, masks: Masks) -> Iterator[None]:
     Args:
         module: the module whose forward is called inside the context; it is not changed.
         masks: a mask for each site, in the shape that ``site.shape(batch_size)`` tells; for recurrent sites also with a
-            leading time dimension. Their rows follow the batch as the layer gets it; in a packed sequence that is the
-            order of packing, longest first. Masks that require a gradient get one.
+            leading time dimension, for embeddings and inputs also a `Shift`. Their rows follow the batch as the layer
+            gets it; in a packed sequence that is the order of packing, longest first. Masks that require a gradient
+            get one.
 
     Raises:
         ValueError: if a site does not belong to the module, or, inside the context, a mask has the wrong shape.
@@ -43,12 +47,18 @@ def apply(module: nn.Module, masks: Masks) -> Iterator[None]:
         >>> torch.equal(without_memory, lstm(x)[0])
         False
     """
-    own = {id(parameter) for parameter in module.parameters()}
+    own = {id(part) for parts in (module.parameters(), module.modules()) for part in parts}
     for site in masks:
-        if id(site.weight) not in own:
+        if id(site.anchor) not in own:
             raise ValueError(f"masks: the site {site.name} does not belong to this {type(module).__name__}.")
-    with isolated(), ModuleState(module).borrowed(), MaskingMode(list(masks), masks):
+    running = RunningModules(module)
+    mode = MaskingMode(list(masks), lambda seen: masks.get(seen.site), running)
+    with isolated(), ModuleState(module).borrowed(), running, mode:
         yield
+
+
+def _nothing(seen: Observation) -> None:
+    """Leaves every site as it is."""
 
 
 class RecordedForward:
@@ -62,6 +72,11 @@ class RecordedForward:
         module: the module whose state is kept, at least the one whose forward runs.
         sites: where masks may act.
         share_noise: whether other runs draw the first run's noise again, or noise of their own (the same in all).
+        first_masks: what acts at the sites in the first run; None leaves them as they are.
+
+    Attributes:
+        observed: what each site met in the first run; sites that did not take part are missing, and dropout that no
+            module stands for has been found.
 
     Example:
         >>> from lightning_advdrop.masking import find_sites
@@ -70,16 +85,24 @@ class RecordedForward:
         >>> recorded = RecordedForward(lstm, sites, share_noise=True)
         >>> with recorded.first_run():
         ...     base, _ = lstm(x)
-        >>> masks = {site: site.ones(recorded.batch_sizes[site]) for site in sites}
+        >>> masks = {site: seen.ones() for site, seen in recorded.observed.items()}
         >>> again, _ = recorded.run(lambda: lstm(x), masks)
         >>> torch.allclose(base, again, atol=1e-6)
         True
     """
 
-    def __init__(self, module: nn.Module, sites: Sequence[MaskSite], *, share_noise: bool) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        sites: Sequence[MaskSite],
+        *,
+        share_noise: bool,
+        first_masks: Choose | None = None,
+    ) -> None:
         self.sites = list(sites)
         self.share_noise = share_noise
-        self.batch_sizes: dict[MaskSite, int] = {}
+        self.observed: dict[MaskSite, Observation] = {}
+        self._first_masks = first_masks or _nothing
         self._module = module
         self._prefix = Prefix()
         self._noise: RandomState | None = None
@@ -87,28 +110,44 @@ class RecordedForward:
 
     @contextmanager
     def first_run(self) -> Iterator[None]:
-        """The context in which the forward runs as it is."""
+        """The context in which the forward runs as it is, or under the first masks."""
         self._state = ModuleState(self._module)
-        mode = MaskingMode(self.sites, prefix=self._prefix if self.share_noise else None)
         if self.share_noise:
             self._noise = RandomState.now()
-        with mode:
-            yield
+        with RunningModules(self._module) as running:
+            mode = MaskingMode(
+                self.sites,
+                self._first_masks,
+                running,
+                prefix=self._prefix if self.share_noise else None,
+                first=True,
+                keep_masks=self.share_noise,
+            )
+            with mode:
+                yield
         mode.stop_prefix()
-        self.batch_sizes = mode.batch_sizes
+        self.observed = mode.observed
 
     def draw_noise(self, seed: int) -> None:
         """Fixes the noise of the runs to come where it is not shared with the first; all of them draw the same."""
         if not self.share_noise:
             self._noise = RandomState.seeded(seed)
 
-    def run(self, forward: Callable[[], Any], masks: Masks, *, needs_parameter_gradients: bool = True) -> Any:
+    def run(
+        self,
+        forward: Callable[[], Any],
+        masks: Masks,
+        *,
+        needs_parameter_gradients: bool = True,
+        dropout: bool = True,
+    ) -> Any:
         """Runs the forward again.
 
         Args:
             forward: does what was done inside `first_run`.
-            masks: the masks, see `apply`.
+            masks: what acts at the sites, see `apply`.
             needs_parameter_gradients: False where only the masks' gradients will be asked for, which saves work.
+            dropout: False to switch off all dropout of the network, as for inference, and leave the rest in training.
 
         Returns:
             What ``forward`` returns.
@@ -120,17 +159,25 @@ class RecordedForward:
             raise RuntimeError("RecordedForward.run needs a first run: call the forward inside first_run() before.")
         if not self._prefix.valid:
             self._prefix = Prefix()
+        mode = functools.partial(
+            MaskingMode,
+            [*self.observed, *(site for site in self.sites if site not in self.observed)],
+            lambda seen: masks.get(seen.site),
+            needs_parameter_gradients=needs_parameter_gradients,
+            dropout=dropout,
+        )
+        if not dropout:
+            return self._run(self._state, forward, functools.partial(mode, prefix=Prefix()))
         try:
-            return self._run(self._state, forward, masks, needs_parameter_gradients)
+            return self._run(self._state, forward, functools.partial(mode, prefix=self._prefix))
         except PrefixMismatchError:
             # The forward branches on something other than its inputs, noise and state; nothing can be handed back.
             self._prefix = Prefix()
-            return self._run(self._state, forward, masks, needs_parameter_gradients)
+            return self._run(self._state, forward, functools.partial(mode, prefix=self._prefix))
 
     def _run(
-        self, state: ModuleState, forward: Callable[[], Any], masks: Masks, needs_parameter_gradients: bool
+        self, state: ModuleState, forward: Callable[[], Any], mode: Callable[[RunningModules], MaskingMode]
     ) -> Any:
-        mode = MaskingMode(self.sites, masks, prefix=self._prefix, needs_parameter_gradients=needs_parameter_gradients)
         with ExitStack() as stack:
             stack.enter_context(isolated())
             stack.enter_context(state.borrowed())
@@ -139,5 +186,6 @@ class RecordedForward:
             # Weights cast by autocast in a pass without gradients must not be taken for those of the next pass.
             torch.clear_autocast_cache()
             stack.callback(torch.clear_autocast_cache)
-            stack.enter_context(mode)
+            running = stack.enter_context(RunningModules(self._module))
+            stack.enter_context(mode(running))
             return forward()

@@ -99,15 +99,22 @@ class PrefixReader:
         """
         if not self._open:
             return function(*args, **kwargs)
-        arguments = list(_flat(args, kwargs))
+        arguments = list(flat_arguments(args, kwargs))
         if self._position < len(self._prefix):
             return self._hand_back(function, arguments)
         return self._compute(function, args, kwargs, arguments)
 
     def stop(self, *, complete: bool) -> None:
-        """Called where the run's first site or masked call begins; from here on everything is computed."""
+        """Called where the run's first site or masked call begins; from here on everything is computed.
+
+        Raises:
+            PrefixMismatchError: if the run before went on in the same way for longer, so that the random state of this
+                moment is not known.
+        """
         if self._open:
             self._open = False
+            if 0 < self._position < len(self._prefix):
+                raise PrefixMismatchError("A mask acts before the end of what an earlier run left.")
             if not self._prefix._complete:
                 self._prefix.stop(complete=complete)
 
@@ -140,7 +147,7 @@ class PrefixReader:
         return result
 
 
-def _flat(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Any]:
+def flat_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Any]:
     """The arguments of a call, with the members of lists and tuples one by one."""
     for argument in (*args, *kwargs.values()):
         if isinstance(argument, (list, tuple)):

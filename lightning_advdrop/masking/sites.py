@@ -1,31 +1,52 @@
-"""The places in a network where a mask can act, and how to find them."""
+"""The places in a network where a mask can act."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lightning_advdrop.functional import sample_bernoulli, sample_one_drop
+from lightning_advdrop.functional import drop_one, rescale_mask, sample_bernoulli
+
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class MaskSite:
     """A place in a network where a mask acts.
 
+    ========== ================= ==================================================================================
+    kind       mask              meaning
+    ========== ================= ==================================================================================
+    recurrent  ``(B, H)``        multiplies ``h[t-1]`` where it enters the gates; the step's output is not masked
+    weight     ``(rows, H)``     multiplies ``weight_hh``, shared by the batch (DropConnect)
+    embedding  ``(V, 1)``        drops whole words from the embedding table; its one row holds all words
+    input      ``(B, 1, D)``     locked dropout on what enters a recurrent layer, the same at every step
+    hidden     ``(B, 1, D)``     the same between the layers of one recurrent module
+    output     ``(B, 1, D)``     the same on what the last of its layers returns
+    dropout    the activation's  takes the place of the mask that the network's own dropout draws
+    ========== ================= ==================================================================================
+
+    Source: Park et al. (2019) for the first six; Park et al. (2018, arXiv 1707.03631) for the last.
+
     Attributes:
         name: the path of the layer in the module that was searched, with layer and direction, then the kind:
             ``encoder.lstm.l1_reverse:recurrent``.
-        kind: ``recurrent``, a mask ``(B, H)`` on the hidden state where it enters the gates, or ``weight``, a mask
-            ``(4H, H)`` on ``weight_hh``, shared by the batch (DropConnect).
-        units: the length of a mask's row, ``H``; each row has its own budget of flips.
+        kind: one of the table.
+        layer: the path of the layer that the site belongs to, ``""`` for the module that was searched itself.
+        anchor: what a call of the layer is recognised by: a weight that it is given, or, for the kind ``dropout``, the
+            module that is running.
+        units: the length of a mask's row; each row has its own budget of flips. 0 for a ``dropout`` that has not run.
         rows: the number of rows, or None if there is one for each example of the batch.
-        weight: the hidden-to-hidden weight, by which a call of the layer is recognised.
+        rate: the budget of this site, in place of the regularizer's own; None for that.
+        drop_rate: the probability with which the network itself drops a unit here.
+        scope: for the kind ``dropout``, the modules within which dropout is taken over: their paths by identity.
 
     Example:
+        >>> from lightning_advdrop.masking import find_sites
         >>> site, = find_sites(nn.LSTM(4, 3), "recurrent")
         >>> site.name, site.shape(batch_size=2)
         ('l0:recurrent', (2, 3))
@@ -33,29 +54,56 @@ class MaskSite:
 
     name: str
     kind: str
+    layer: str
+    anchor: nn.Parameter | nn.Module = field(repr=False)
     units: int
-    rows: int | None
-    weight: nn.Parameter = field(repr=False)
+    rows: int | None = None
+    rate: float | None = None
+    drop_rate: float = 0.0
+    scope: Mapping[int, str] = field(default_factory=dict, repr=False)
 
     def __eq__(self, other: object) -> bool:
-        """Two sites are the same if their names and weights are."""
-        return isinstance(other, MaskSite) and self.name == other.name and self.weight is other.weight
+        """Two sites are the same if their names and anchors are."""
+        return isinstance(other, MaskSite) and self.name == other.name and self.anchor is other.anchor
 
     def __hash__(self) -> int:
-        return hash((self.name, id(self.weight)))
+        return hash((self.name, id(self.anchor)))
 
-    @property
-    def layer(self) -> str:
-        """The path of the layer that the site belongs to, ``""`` for the module that was searched itself."""
-        return self.name.rpartition(":")[0].rpartition(".")[0]
+    def shape(self, batch_size: int) -> Shape:
+        """The shape of this site's mask for a batch of ``batch_size`` examples, see the table.
 
-    def shape(self, batch_size: int) -> tuple[int, int]:
-        """The shape of this site's mask for a batch of ``batch_size`` examples: ``(rows, units)``."""
+        Raises:
+            ValueError: for the kind ``dropout``, whose mask has the shape of an activation.
+        """
+        if self.kind == "dropout":
+            raise ValueError(
+                f"{self.name} has masks of its activation's shape, which a batch size of {batch_size} does not tell; "
+                "run the forward once, see RecordedForward.observed."
+            )
+        if self.kind == "embedding":
+            return (self.units, 1)
+        if self.kind in {"input", "hidden", "output"}:
+            return (batch_size, 1, self.units)
         return (batch_size if self.rows is None else self.rows, self.units)
+
+    def as_rows(self, mask: Tensor) -> Tensor:
+        """A mask of this site as rows with a budget each, ``(rows, units)``."""
+        return mask.reshape(-1, self.units)
+
+    def rescale(self, mask: Tensor) -> Tensor:
+        """What is multiplied in place of a binary mask, so that the expected input of the next layer is unchanged.
+
+        That is each row times ``units / kept``, and for the kind ``dropout`` the network's own ``1 / (1 - p)``.
+        Differentiable.
+        """
+        if self.kind == "dropout":
+            return mask / (1 - self.drop_rate)
+        return rescale_mask(self.as_rows(mask)).view(mask.shape)
 
     def ones(self, batch_size: int) -> Tensor:
         """The mask that keeps everything, ``shape(batch_size)``, on the layer's device."""
-        return torch.ones(self.shape(batch_size), device=self.weight.device, dtype=self.weight.dtype)
+        like = self._parameter()
+        return torch.ones(self.shape(batch_size), device=like.device, dtype=like.dtype)
 
     def sample(self, batch_size: int, rate: float, generator: torch.Generator | None = None) -> Tensor:
         """A mask, ``shape(batch_size)``, in which each unit is dropped with probability ``rate``; not rescaled.
@@ -63,113 +111,82 @@ class MaskSite:
         Raises:
             ValueError: if the rate is outside [0, 1].
         """
-        device, dtype = self.weight.device, self.weight.dtype
-        return sample_bernoulli(self.shape(batch_size), rate, generator=generator, device=device, dtype=dtype)
+        like = self._parameter()
+        shape = self.shape(batch_size)
+        return sample_bernoulli(shape, rate, generator=generator, device=like.device, dtype=like.dtype)
+
+    def drop_one(self, mask: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """A mask of this site with one random unit fewer in each row, see `lightning_advdrop.functional.drop_one`."""
+        return drop_one(self.as_rows(mask), generator=generator).view(mask.shape)
 
     def sample_one_drop(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor:
         """A mask, ``shape(batch_size)``, with one random zero in each row."""
-        device, dtype = self.weight.device, self.weight.dtype
-        return sample_one_drop(self.shape(batch_size), generator=generator, device=device, dtype=dtype)
+        return self.drop_one(self.ones(batch_size), generator)
+
+    def _parameter(self) -> Tensor:
+        return self.anchor if isinstance(self.anchor, Tensor) else next(self.anchor.parameters(), torch.empty(0))
 
 
-def _lstm_sites(path: str, layer: nn.LSTM, kind: str) -> Iterator[MaskSite]:
-    if layer.proj_size:
-        raise ValueError(
-            f"sites: {path or 'the module'} is an LSTM with proj_size={layer.proj_size}, which can't be masked; "
-            f"name the other layers, as in 'encoder.lstm:{kind}', or use proj_size=0."
-        )
-    suffixes = ("", "_reverse") if layer.bidirectional else ("",)
-    for index in range(layer.num_layers):
-        for suffix in suffixes:
-            weight = getattr(layer, f"weight_hh_l{index}{suffix}")
-            rows, units = weight.shape
-            name = f"{path}.l{index}{suffix}" if path else f"l{index}{suffix}"
-            yield MaskSite(f"{name}:{kind}", kind, units, None if kind == "recurrent" else rows, weight)
+@dataclass(frozen=True)
+class Observation:
+    """What a site met in one pass.
 
-
-# How the sites of each kind are found in one layer, and what a user would call such a layer.
-_KINDS: Mapping[str, tuple[type[nn.Module], Callable[[str, Any, str], Iterator[MaskSite]], str]] = {
-    "recurrent": (nn.LSTM, _lstm_sites, "an LSTM layer"),
-    "weight": (nn.LSTM, _lstm_sites, "an LSTM layer"),
-}
-
-
-def find_sites(module: nn.Module, sites: str | Sequence[str] = "recurrent") -> list[MaskSite]:
-    """Finds the places in a module where masks can act.
-
-    Args:
-        module: any module.
-        sites: a kind (``recurrent`` or ``weight``) for every place of that kind, a path with a kind
-            (``"encoder.lstm:recurrent"``) for the places at or below that path, or a list of these. The path may go
-            down to a layer and direction: ``"encoder.lstm.l1_reverse:recurrent"``.
-
-    Returns:
-        The sites in the order of ``module.named_modules()``, each once.
-
-    Raises:
-        ValueError: if a kind is unknown, nothing is found for one of ``sites``, or a layer found can't be masked.
-
-    Example:
-        >>> model = nn.ModuleDict({"encoder": nn.LSTM(4, 3, num_layers=2), "decoder": nn.LSTM(3, 3)})
-        >>> [site.name for site in find_sites(model, "encoder:recurrent")]
-        ['encoder.l0:recurrent', 'encoder.l1:recurrent']
+    Attributes:
+        site: the site, with everything known that the pass has shown.
+        shape: the shape of its masks in this pass.
+        activation: the shape of what the mask acts on.
+        like: a tensor of the masks' type and device, without elements.
+        steps: the time steps, where masks may differ from step to step.
+        batch_dim: the dimension of the activation that holds the examples; of no meaning for packed rows.
+        batch_sizes: for packed rows, how many belong to each step.
+        real: where the activation is no padding, ``(..., 1)``; None where that is not known, or all is real.
+        mask: the binary mask that the pass itself used; None if it kept everything, or drew one that was not asked for.
+        acting: what acted in the pass, as it was given, with its graph; None if nothing did.
     """
-    check_site_kinds(sites)
-    wanted = [sites] if isinstance(sites, str) else list(sites)
-    found: list[MaskSite] = []
-    for spec in wanted:
-        matches = list(_matches(module, spec))
-        if not matches:
-            raise ValueError(_nothing_found(module, spec))
-        known = {(id(site.weight), site.kind) for site in found}
-        found.extend(site for site in matches if (id(site.weight), site.kind) not in known)
-    return found
 
+    site: MaskSite
+    shape: Shape
+    activation: Shape
+    like: Tensor = field(repr=False)
+    steps: int | None = None
+    batch_dim: int = 0
+    batch_sizes: Sequence[int] | None = field(default=None, repr=False)
+    real: Tensor | None = field(default=None, repr=False)
+    mask: Tensor | None = field(default=None, repr=False)
+    acting: Any = field(default=None, repr=False)
 
-def check_site_kinds(sites: str | Sequence[str]) -> None:
-    """Raises the `ValueError` of `find_sites` for an unknown kind or no site, before there is a module to search.
+    def ones(self, *, per_step: bool = False) -> Tensor:
+        """The mask that keeps everything.
 
-    Example:
-        >>> check_site_kinds(["recurrent", "encoder.lstm:weight"])
-    """
-    wanted = [sites] if isinstance(sites, str) else list(sites)
-    if not wanted:
-        raise ValueError("sites must name at least one place, got an empty list.")
-    for spec in wanted:
-        _split(spec)
+        Args:
+            per_step: one for each time step, ``(T, ...)``, where the site allows that.
+        """
+        steps = () if not per_step or self.steps is None else (self.steps,)
+        return self.like.new_ones((*steps, *self.shape))
 
+    def sample(self, rate: float, generator: torch.Generator | None = None, *, per_step: bool = False) -> Tensor:
+        """A mask in which each unit is dropped with probability ``rate``; not rescaled.
 
-def _split(spec: str) -> tuple[str, str]:
-    path, _, kind = spec.rpartition(":")
-    if kind not in _KINDS:
-        raise ValueError(
-            f"sites: unknown kind {kind!r} in {spec!r}; allowed are {', '.join(_KINDS)}, "
-            "alone or behind the path of a module, as in 'encoder.lstm:recurrent'."
-        )
-    return path, kind
+        Args:
+            rate: in [0, 1].
+            generator: a generator of the CPU.
+            per_step: see `ones`.
 
+        Raises:
+            ValueError: if the rate is outside [0, 1].
+        """
+        shape = self.ones(per_step=per_step).shape
+        return sample_bernoulli(shape, rate, generator=generator, device=self.like.device, dtype=self.like.dtype)
 
-def _matches(module: nn.Module, spec: str) -> Iterator[MaskSite]:
-    path, kind = _split(spec)
-    layer_type, find, _ = _KINDS[kind]
-    seen: set[int] = set()
-    for name, layer in module.named_modules(remove_duplicate=False):
-        # A path may lead to the layer, to a module around it, or to one of the layer's own sites.
-        if isinstance(layer, layer_type) and (not path or _below(name, path) or _below(path, name)):
-            for site in find(name, layer, kind):
-                if (not path or _below(site.name.rpartition(":")[0], path)) and id(site.weight) not in seen:
-                    seen.add(id(site.weight))
-                    yield site
+    def reference(self, generator: torch.Generator | None = None, *, per_step: bool = False) -> Tensor:
+        """The mask from which flips are counted: the pass's own, else one as the network would draw, else ones.
 
-
-def _below(path: str, ancestor: str) -> bool:
-    return not ancestor or path == ancestor or path.startswith(f"{ancestor}.")
-
-
-def _nothing_found(module: nn.Module, spec: str) -> str:
-    path, kind = _split(spec)
-    layer_type, _, layer_name = _KINDS[kind]
-    paths = [name or "(the module itself)" for name, part in module.named_modules() if isinstance(part, layer_type)]
-    where = f"at or below {path!r} in" if path else "in"
-    message = f"sites: found nothing of the kind {kind!r} {where} {type(module).__name__}, which needs {layer_name}"
-    return f"{message}; there is {', '.join(paths)}." if paths else f"{message} and has none."
+        Args:
+            generator: draws a mask where the network drops units at this site.
+            per_step: see `ones`.
+        """
+        if self.mask is not None:
+            return self.mask
+        if self.site.drop_rate:
+            return self.sample(self.site.drop_rate, generator)
+        return self.ones(per_step=per_step)

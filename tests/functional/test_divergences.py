@@ -11,18 +11,31 @@ from torch.autograd import gradcheck
 from lightning_advdrop.functional import (
     Direction,
     DivergenceName,
+    bernoulli_kl,
     check_divergence,
     cross_entropy_to_label,
     divergence,
     kl_divergence,
+    mse,
     mse_logits,
     mse_probs,
     weighted_mean,
 )
-from tests.helpers.reference_divergences import each_ce, each_kl, each_mse_logits, each_mse_probs, mean_of_real
+from tests.helpers.reference_divergences import (
+    each_bernoulli_kl,
+    each_binary_ce,
+    each_ce,
+    each_kl,
+    each_mse,
+    each_mse_logits,
+    each_mse_probs,
+    mean_of_real,
+)
 
 PAIRS: dict[DivergenceName, tuple[Callable[..., Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
     "kl": (kl_divergence, each_kl),
+    "bernoulli_kl": (bernoulli_kl, each_bernoulli_kl),
+    "mse": (mse, each_mse),
     "mse_logits": (mse_logits, each_mse_logits),
     "mse_probs": (mse_probs, each_mse_probs),
 }
@@ -138,13 +151,56 @@ def test_equal_outputs_have_no_divergence_and_are_stationary(name: DivergenceNam
 
 
 @pytest.mark.parametrize("classes", [1, 2, 10])
-def test_extreme_logits_stay_finite(classes: int) -> None:
-    p, q = torch.full((2, classes), -300.0, requires_grad=True), torch.full((2, classes), 0.0)
-    q[:, 0] = 300
-    found = kl_divergence(p, q) + kl_divergence(q, p) + mse_probs(p, q)
+@pytest.mark.parametrize("size", [100.0, 300.0])
+@each_direction
+@each_name
+def test_extreme_logits_stay_finite(name: DivergenceName, direction: Direction, size: float, classes: int) -> None:
+    p, q = torch.full((2, classes), -size, requires_grad=True), torch.full((2, classes), 0.0)
+    q[:, 0] = size
+    found = divergence(name, direction, p, q)
     (grad,) = torch.autograd.grad(found, p)
     assert found.isfinite()
     assert grad.isfinite().all()
+
+
+@pytest.mark.parametrize("size", [-100.0, 100.0])
+def test_extreme_logits_stay_finite_to_any_label(size: float) -> None:
+    logits = torch.full((2, 3), size, requires_grad=True)
+    found = cross_entropy_to_label(logits, torch.tensor([[0.0, 1.0, 0.5]]).expand(2, 3))
+    (grad,) = torch.autograd.grad(found, logits)
+    assert found.isfinite()
+    assert grad.isfinite().all()
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (6, 1), (4, 6, 3), (3,)])
+def test_cross_entropy_of_several_labels(shape: tuple[int, ...]) -> None:
+    logits, target = outputs(shape)[0].requires_grad_(), torch.rand(shape, dtype=torch.float64)
+    each, weight = each_binary_ce(logits, target), padding(shape)
+    torch.testing.assert_close(cross_entropy_to_label(logits, target), each.mean())
+    torch.testing.assert_close(cross_entropy_to_label(logits, target, weight), mean_of_real(each, weight))
+    assert gradcheck(partial(cross_entropy_to_label, target=target, weight=weight), (logits,))
+
+
+@pytest.mark.parametrize(
+    ("shape", "weight_shape"),
+    [((6,), (6,)), ((6, 1), (6,)), ((4, 5), (4,)), ((4, 5), (4, 5)), ((4, 5, 2), (4,)), ((4, 5, 2), (4, 5))],
+)
+def test_squared_errors_of_any_shape_are_weighed_by_their_leading_dimensions(
+    shape: tuple[int, ...], weight_shape: tuple[int, ...]
+) -> None:
+    p, q = (output.requires_grad_() for output in outputs(shape))
+    weight = torch.rand(weight_shape, dtype=torch.float64)
+    spread = weight.reshape(*weight_shape, *(1,) * (len(shape) - len(weight_shape))).expand(shape)
+    expected = (spread * (p - q) ** 2).sum() / spread.sum()
+    torch.testing.assert_close(mse(p, q, weight), expected)
+    torch.testing.assert_close(mse(p, q), ((p - q) ** 2).mean())
+    assert gradcheck(mse, (p, q, weight))
+
+
+def test_squared_errors_refuse_a_weight_of_other_leading_dimensions() -> None:
+    for weight in ((3,), (2, 3, 1), (2, 2)):
+        with refused("weight must broadcast to the examples' shape"):
+            mse(torch.zeros(2, 3), torch.zeros(2, 3), torch.ones(weight))
 
 
 @pytest.mark.parametrize("shape", [(6, 2), (3, 6, 2)])
@@ -190,14 +246,19 @@ def test_a_weight_of_another_shape_is_refused() -> None:
 def test_cross_entropy_refuses_a_missing_target_and_one_of_another_shape() -> None:
     with refused("target must be given for the divergence 'ce', got None."):
         divergence("ce", "adv_base", torch.zeros(2, 3), torch.zeros(2, 3))
-    with refused("target must have the shape (2,), got (2, 1)."):
-        divergence("ce", "adv_base", torch.zeros(2, 3), torch.zeros(2, 3), target=torch.zeros(2, 1))
+    for target in (torch.zeros(2, 1), torch.zeros(2, 3, dtype=torch.long)):
+        message = (
+            "target must have the shape (2,), or be floating-point numbers of the shape (2, 3) for several labels, got "
+            f"{target.dtype} of the shape {tuple(target.shape)}."
+        )
+        with refused(message):
+            divergence("ce", "adv_base", torch.zeros(2, 3), torch.zeros(2, 3), target=target)
 
 
 @pytest.mark.parametrize(
     ("name", "direction", "message"),
     [
-        ("js", "base_adv", "divergence must be one of kl, mse_logits, mse_probs, ce, got 'js'."),
+        ("js", "base_adv", "divergence must be one of kl, bernoulli_kl, mse, mse_logits, mse_probs, ce, got 'js'."),
         ("kl", "forward", "direction must be one of base_adv, adv_base, got 'forward'."),
     ],
 )

@@ -27,6 +27,25 @@ def each_kl(p: Tensor, q: Tensor) -> Tensor:
     return kl_divergence(prediction(p), prediction(q))
 
 
+def each_bernoulli_kl(p: Tensor, q: Tensor) -> Tensor:
+    """``KL(p || q)`` of each example, the sum over its labels."""
+    return sum(
+        (kl_divergence(Bernoulli(logits=p[..., i]), Bernoulli(logits=q[..., i])) for i in range(p.shape[-1])),
+        start=p.new_zeros(p.shape[:-1]),
+    )
+
+
+def each_mse(p: Tensor, q: Tensor) -> Tensor:
+    """The mean squared difference of what each example predicts."""
+    return ((p - q) ** 2).mean(-1)
+
+
+def each_binary_ce(logits: Tensor, target: Tensor) -> Tensor:
+    """The negative log-probability of all labels of each example, which may be probabilities."""
+    p = logits.sigmoid()
+    return -(target * p.log() + (1 - target) * (1 - p).log()).sum(-1)
+
+
 def each_mse_logits(p: Tensor, q: Tensor) -> Tensor:
     """The mean squared difference of each example's logits."""
     return ((p - q) ** 2).mean(-1)

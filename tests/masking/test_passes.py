@@ -28,23 +28,24 @@ def record(
 
 
 def ones(recorded: RecordedForward) -> Masks:
-    return {site: site.ones(size) for site, size in recorded.batch_sizes.items()}
+    return {site: seen.ones() for site, seen in recorded.observed.items()}
 
 
 def halves(recorded: RecordedForward) -> dict[MaskSite, Tensor]:
-    return {site: site.sample(size, 0.5) for site, size in recorded.batch_sizes.items()}
+    return {site: seen.sample(0.5) for site, seen in recorded.observed.items()}
 
 
-def test_the_batch_size_of_each_site_is_noted() -> None:
+def test_what_each_site_meets_is_noted() -> None:
     model = nn.ModuleDict({"a": nn.LSTM(3, 4, 2), "b": nn.LSTM(3, 4, batch_first=True), "unused": nn.LSTM(3, 4)})
     recorded = RecordedForward(model, find_sites(model, ["recurrent", "weight"]), share_noise=True)
-    assert recorded.batch_sizes == {}
+    assert recorded.observed == {}
     with recorded.first_run():
         model["a"](torch.randn(5, 2, 3))
         model["b"](pack_padded_sequence(torch.randn(6, 5, 3), torch.tensor([1, 5, 3, 2, 1, 1]), True, False))
-    sizes = {site.name: size for site, size in recorded.batch_sizes.items()}
-    expected = {"a.l0": 2, "a.l1": 2, "b.l0": 6}
-    assert sizes == {f"{place}:{kind}": n for place, n in expected.items() for kind in ("recurrent", "weight")}
+    shapes = {site.name: seen.shape for site, seen in recorded.observed.items()}
+    recurrent = {"a.l0": (2, 4), "a.l1": (2, 4), "b.l0": (6, 4)}
+    expected = {f"{place}:recurrent": shape for place, shape in recurrent.items()}
+    assert shapes == {**expected, **{f"{place}:weight": (16, 4) for place in recurrent}}
 
 
 def test_a_site_met_with_two_batch_sizes_is_refused() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_advdrop.masking import MaskSite, check_site_kinds, find_sites
+from lightning_advdrop.masking import MaskSite, check_sites, find_sites
 from lightning_advdrop.nn import MaskedLSTM
 
 
@@ -64,14 +64,14 @@ def test_a_path_may_use_any_name_of_a_shared_lstm() -> None:
     shared = nn.LSTM(4, 3)
     model = nn.ModuleDict({"first": shared, "second": shared})
     (site,) = find_sites(model, "second:recurrent")
-    assert site.weight is shared.weight_hh_l0
+    assert site.anchor is shared.weight_hh_l0
 
 
 def test_sites_know_their_weight_and_shape(deep: nn.Module) -> None:
     recurrent, weight = find_sites(deep, ["encoder.lstm.l1_reverse:recurrent", "encoder.lstm.l1_reverse:weight"])
     lstm = deep.get_submodule("encoder.lstm")
-    assert recurrent.weight is lstm.weight_hh_l1_reverse
-    assert weight.weight is lstm.weight_hh_l1_reverse
+    assert recurrent.anchor is lstm.weight_hh_l1_reverse
+    assert weight.anchor is lstm.weight_hh_l1_reverse
     assert (recurrent.kind, recurrent.units, recurrent.rows) == ("recurrent", 3, None)
     assert (weight.kind, weight.units, weight.rows) == ("weight", 3, 12)
     assert recurrent.shape(7) == (7, 3)
@@ -133,26 +133,26 @@ def message(module: nn.Module, sites: str | list[str]) -> str:
 @pytest.mark.parametrize(("spec", "kind"), [("recurent", "recurent"), ("encoder.lstm", "encoder.lstm"), ("a:b", "b")])
 def test_an_unknown_kind_is_refused(deep: nn.Module, spec: str, kind: str) -> None:
     expected = (
-        f"sites: unknown kind {kind!r} in {spec!r}; allowed are recurrent, weight, "
-        "alone or behind the path of a module, as in 'encoder.lstm:recurrent'."
+        f"sites: unknown kind {kind!r} in {spec!r}; allowed are recurrent, weight, embedding, input, hidden, output, "
+        "dropout, alone or behind the path of a module, as in 'encoder.lstm:recurrent'."
     )
     assert message(deep, spec) == expected
     with pytest.raises(ValueError, match=r"^sites: unknown kind") as error:
-        check_site_kinds(["recurrent", spec])
+        check_sites(["recurrent", spec])
     assert str(error.value) == expected
     with pytest.raises(ValueError, match=r"^sites: unknown kind"):
-        check_site_kinds(spec)
+        check_sites(spec)
 
 
 def test_known_kinds_pass_the_check() -> None:
-    check_site_kinds("recurrent")
-    check_site_kinds(["some.path:weight", "recurrent"])
+    check_sites("recurrent")
+    check_sites(["some.path:weight", "recurrent"])
 
 
 def test_nothing_found_where_there_are_candidates_elsewhere(deep: nn.Module) -> None:
     assert message(deep, "decoder:recurrent") == (
-        "sites: found nothing of the kind 'recurrent' at or below 'decoder' in ModuleDict, which needs an LSTM layer; "
-        "there is encoder.lstm, encoder2, heads.0."
+        "sites: found nothing of the kind 'recurrent' at or below 'decoder' in ModuleDict, which needs "
+        "a recurrent layer (LSTM, GRU or RNN) or cell; there is encoder.lstm, encoder2, heads.0."
     )
     assert "at or below 'encoder.lstm.l2'" in message(deep, ["recurrent", "encoder.lstm.l2:recurrent"])
     assert message(nn.LSTM(2, 3), "l1:weight").endswith("there is (the module itself).")
@@ -160,20 +160,15 @@ def test_nothing_found_where_there_are_candidates_elsewhere(deep: nn.Module) -> 
 
 def test_nothing_found_where_there_are_no_candidates() -> None:
     assert message(nn.Linear(2, 3), "recurrent") == (
-        "sites: found nothing of the kind 'recurrent' in Linear, which needs an LSTM layer and has none."
+        "sites: found nothing of the kind 'recurrent' in Linear, which needs a recurrent layer (LSTM, GRU or RNN) or "
+        "cell and has none."
     )
 
 
-@pytest.mark.parametrize("kind", ["recurrent", "weight"])
-def test_projections_are_refused(kind: str) -> None:
-    model = nn.ModuleDict({"plain": nn.LSTM(4, 3), "projected": nn.LSTM(4, 3, proj_size=2)})
-    assert message(model, kind) == (
-        "sites: projected is an LSTM with proj_size=2, which can't be masked; "
-        f"name the other layers, as in 'encoder.lstm:{kind}', or use proj_size=0."
-    )
-    assert message(nn.LSTM(4, 3, proj_size=1), kind).startswith("sites: the module is an LSTM with proj_size=1")
-    assert names(model, f"plain:{kind}") == [f"plain.l0:{kind}"]
+def test_projections_have_masks_of_their_size() -> None:
+    recurrent, weight = find_sites(nn.LSTM(4, 3, proj_size=2), ["recurrent", "weight"])
+    assert (recurrent.shape(5), weight.shape(5)) == ((5, 2), (12, 2))
 
 
 def test_an_empty_list_is_refused() -> None:
-    assert message(nn.LSTM(2, 3), []) == "sites must name at least one place, got an empty list."
+    assert message(nn.LSTM(2, 3), []) == "sites must name at least one place, got []."

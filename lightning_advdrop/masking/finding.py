@@ -1,0 +1,187 @@
+"""Finding the places in a module where masks can act."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from lightning_advdrop.functional import flip_budget
+from lightning_advdrop.masking.sites import MaskSite
+
+SiteSpecs = str | Sequence[str] | Mapping[str, float]
+_Find = Callable[[str, Any, str], Iterator[MaskSite]]
+
+
+class _Kind(NamedTuple):
+    """How the sites of a kind are found in one layer, and what a user would call such a layer."""
+
+    layers: tuple[type[nn.Module], ...]
+    find: _Find
+    needs: str
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path and name else path or name
+
+
+def _recurrent_weights(layer: nn.Module) -> Iterator[tuple[str, Any]]:
+    """The hidden-to-hidden weights of a recurrent layer or cell, with their place in it."""
+    if isinstance(layer, nn.RNNCellBase):
+        yield "", layer.weight_hh
+    elif isinstance(layer, nn.RNNBase):
+        for index in range(layer.num_layers):
+            for suffix in ("", "_reverse") if layer.bidirectional else ("",):
+                yield f"l{index}{suffix}", getattr(layer, f"weight_hh_l{index}{suffix}")
+
+
+def _find_hidden_to_hidden(path: str, layer: nn.Module, kind: str) -> Iterator[MaskSite]:
+    for place, weight in _recurrent_weights(layer):
+        rows = None if kind == "recurrent" else weight.shape[0]
+        yield MaskSite(f"{_join(path, place)}:{kind}", kind, path, weight, weight.shape[1], rows)
+
+
+def _find_locked(path: str, layer: Any, kind: str) -> Iterator[MaskSite]:
+    """Sites of locked dropout: they are recognised by the weight that takes or gives the masked rows."""
+    first = layer.weight_ih_l0
+    if kind == "input":
+        yield MaskSite(f"{path}:input", kind, path, first, first.shape[1])
+    elif kind == "output":
+        weights = [weight for _, weight in _recurrent_weights(layer)]
+        units = weights[-1].shape[1] * (2 if layer.bidirectional else 1)
+        yield MaskSite(f"{path}:output", kind, path, weights[-1], units)
+    else:
+        for index in range(1, layer.num_layers):
+            weight = getattr(layer, f"weight_ih_l{index}")
+            yield MaskSite(f"{_join(path, f'l{index}')}:hidden", kind, path, weight, weight.shape[1])
+
+
+def _find_embedding(path: str, layer: Any, kind: str) -> Iterator[MaskSite]:
+    yield MaskSite(f"{path}:{kind}", kind, path, layer.weight, layer.num_embeddings, 1)
+
+
+def _find_dropout(path: str, layer: Any, kind: str) -> Iterator[MaskSite]:
+    if isinstance(layer, (nn.AlphaDropout, nn.FeatureAlphaDropout)):
+        raise ValueError(  # noqa: TRY004 - what is wrong is the argument ``sites``
+            f"sites: {path or 'the module'} is an {type(layer).__name__}, whose noise is no mask that could be "
+            f"replaced; name the other modules, as in 'encoder:{kind}', or use nn.Dropout."
+        )
+    drop_rate = layer.dropout if isinstance(layer, nn.MultiheadAttention) else layer.p
+    if 0 < drop_rate < 1:  # what drops nothing has no mask, and what drops everything has only one
+        yield MaskSite(f"{path}:{kind}", kind, path, layer, 0, drop_rate=drop_rate)
+
+
+_RECURRENT = "a recurrent layer (LSTM, GRU or RNN)"
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.MultiheadAttention)
+_KINDS: Mapping[str, _Kind] = {
+    "recurrent": _Kind((nn.RNNBase, nn.RNNCellBase), _find_hidden_to_hidden, f"{_RECURRENT} or cell"),
+    "weight": _Kind((nn.RNNBase, nn.RNNCellBase), _find_hidden_to_hidden, f"{_RECURRENT} or cell"),
+    "embedding": _Kind((nn.Embedding, nn.EmbeddingBag), _find_embedding, "an embedding"),
+    "input": _Kind((nn.RNNBase,), _find_locked, _RECURRENT),
+    "hidden": _Kind((nn.RNNBase,), _find_locked, f"{_RECURRENT} with num_layers of at least 2"),
+    "output": _Kind((nn.RNNBase,), _find_locked, _RECURRENT),
+    "dropout": _Kind((*_DROPOUTS, nn.AlphaDropout, nn.FeatureAlphaDropout), _find_dropout, "a module"),
+}
+
+
+def find_sites(module: nn.Module, sites: SiteSpecs = "recurrent") -> list[MaskSite]:
+    """Finds the places in a module where masks can act.
+
+    Args:
+        module: any module.
+        sites: a kind (see `MaskSite`) for every place of that kind, a path with a kind
+            (``"encoder.lstm:recurrent"``) for the places at or below that path, or a list of these. The path may go
+            down to a layer and direction: ``"encoder.lstm.l1_reverse:recurrent"``. A mapping gives each its own rate.
+
+    Returns:
+        The sites in the order of ``module.named_modules()``, each once. For ``dropout`` these are the modules that
+        drop; functional dropout within the same path shows itself when the forward runs. Where no module drops, the
+        one that was named stands for what will be found.
+
+    Raises:
+        ValueError: if a kind is unknown, a rate is outside [0, 1], nothing is found for one of ``sites``, or a layer
+            found can't be masked.
+
+    Example:
+        >>> model = nn.ModuleDict({"encoder": nn.LSTM(4, 3, num_layers=2), "decoder": nn.GRU(3, 3)})
+        >>> [site.name for site in find_sites(model, "encoder:recurrent")]
+        ['encoder.l0:recurrent', 'encoder.l1:recurrent']
+        >>> [(site.name, site.rate) for site in find_sites(model, {"encoder:hidden": 0.1, "decoder:weight": 0.05})]
+        [('encoder.l1:hidden', 0.1), ('decoder.l0:weight', 0.05)]
+    """
+    check_sites(sites)
+    rates: Mapping[str, float | None] = sites if isinstance(sites, Mapping) else dict.fromkeys(_listed(sites))
+    found: dict[tuple[int, str], MaskSite] = {}
+    for spec, rate in rates.items():
+        matches = list(_matches(module, spec))
+        if not matches:
+            raise ValueError(_nothing_found(module, spec))
+        for site in matches:
+            found.setdefault((id(site.anchor), site.kind), replace(site, rate=rate))
+    return list(found.values())
+
+
+def check_sites(sites: SiteSpecs) -> None:
+    """Raises the `ValueError` of `find_sites` for what is wrong whatever module is searched.
+
+    Example:
+        >>> check_sites(["recurrent", "encoder.lstm:weight"])
+    """
+    if not sites:
+        raise ValueError(f"sites must name at least one place, got {sites!r}.")
+    for spec in _listed(sites):
+        _split(spec)
+    for rate in sites.values() if isinstance(sites, Mapping) else ():
+        flip_budget(rate, 1)
+
+
+def _listed(sites: SiteSpecs) -> list[str]:
+    return [sites] if isinstance(sites, str) else list(sites)
+
+
+def _split(spec: str) -> tuple[str, str]:
+    path, _, kind = spec.rpartition(":")
+    if kind not in _KINDS:
+        raise ValueError(
+            f"sites: unknown kind {kind!r} in {spec!r}; allowed are {', '.join(_KINDS)}, "
+            "alone or behind the path of a module, as in 'encoder.lstm:recurrent'."
+        )
+    return path, kind
+
+
+def _matches(module: nn.Module, spec: str) -> Iterator[MaskSite]:
+    path, kind = _split(spec)
+    seen: set[int] = set()
+    found = False
+    scope = _scope(module, path) if kind == "dropout" else {}
+    for name, layer in module.named_modules(remove_duplicate=False):
+        # A path may lead to the layer, to a module around it, or to one of the layer's own sites.
+        if isinstance(layer, _KINDS[kind].layers) and (_below(name, path) or _below(path, name)):
+            for site in _KINDS[kind].find(name, layer, kind):
+                if _below(site.name.rpartition(":")[0], path) and id(site.anchor) not in seen:
+                    seen.add(id(site.anchor))
+                    found = True
+                    yield replace(site, scope=scope)
+    if scope and not found:
+        yield MaskSite(f"{path}:{kind}", kind, path, module.get_submodule(path), 0, scope=scope)
+
+
+def _scope(module: nn.Module, path: str) -> dict[int, str]:
+    """The modules at or below a path, by identity."""
+    return {id(part): name for name, part in module.named_modules() if _below(name, path)}
+
+
+def _below(path: str, ancestor: str) -> bool:
+    return not ancestor or path == ancestor or path.startswith(f"{ancestor}.")
+
+
+def _nothing_found(module: nn.Module, spec: str) -> str:
+    path, kind = _split(spec)
+    layers = _KINDS[kind].layers
+    paths = [name or "(the module itself)" for name, part in module.named_modules() if isinstance(part, layers)]
+    where = f"at or below {path!r} in" if path else "in"
+    message = f"sites: found nothing of the kind {kind!r} {where} {type(module).__name__}"
+    needs = f", which needs {_KINDS[kind].needs}"
+    return f"{message}{needs}; there is {', '.join(paths)}." if paths else f"{message}{needs} and has none."

@@ -1,0 +1,95 @@
+"""Dropout of attention weights, inside torch's attention functions."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from lightning_advdrop.masking.mode import MaskingMode
+
+
+def _attention(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Scaled dot product attention, taken apart where its dropout is a site."""
+    arguments = _arguments(*args, **kwargs)
+    if not mode.dropout:
+        return function(**{**arguments, "dropout_p": 0.0})
+    if not mode.takes_over_dropout(arguments["dropout_p"]):
+        return mode.call(function, args, kwargs)
+    with mode:
+        return _attend(**arguments)
+
+
+def _arguments(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> dict[str, Any]:
+    """The arguments of `torch.nn.functional.scaled_dot_product_attention`, by name."""
+    return dict(locals())
+
+
+def _attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None,
+    dropout_p: float,
+    is_causal: bool,
+    scale: float | None,
+    enable_gqa: bool,
+) -> Tensor:
+    """Attention with its weights ``(..., L, S)`` visible, so that a mask can act on them."""
+    if enable_gqa:
+        groups = query.shape[-3] // key.shape[-3]
+        key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
+    scores = query @ key.transpose(-2, -1) * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
+    allowed = _allowed(scores, attn_mask, is_causal)
+    if allowed is None:
+        weights = (scores if attn_mask is None else scores + attn_mask).softmax(-1)
+    else:  # a query that may attend to nothing gets zeros
+        weights = scores.masked_fill(~allowed, -math.inf).softmax(-1).masked_fill(~allowed.any(-1, keepdim=True), 0.0)
+    return F.dropout(weights, dropout_p) @ value
+
+
+def _allowed(scores: Tensor, attn_mask: Tensor | None, is_causal: bool) -> Tensor | None:
+    """Which keys each query may attend to, broadcastable to ``(..., L, S)``; None where no mask says so."""
+    if is_causal:
+        return torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    return attn_mask if attn_mask is not None and attn_mask.dtype is torch.bool else None
+
+
+def _multi_head(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Multi-head attention, whose parts the mode sees where dropout is taken over or switched off."""
+    drop_rate = args[10] if len(args) > 10 else kwargs["dropout_p"]
+    if mode.dropout and not mode.takes_over_dropout(drop_rate):
+        return mode.call(function, args, kwargs)
+    with mode:
+        return _body(function)(*args, **kwargs)
+
+
+@functools.cache
+def _body(function: FunctionType) -> FunctionType:
+    """A torch function without its first look for function modes, which would send each call back to the mode."""
+    names = {**function.__globals__, "has_torch_function": lambda *_: False}
+    body = FunctionType(function.__code__, names, function.__name__, function.__defaults__, function.__closure__)
+    body.__kwdefaults__ = function.__kwdefaults__
+    return body
+
+
+HANDLERS: dict[Callable[..., Any], Callable[..., Any]] = {
+    F.scaled_dot_product_attention: _attention,
+    F.multi_head_attention_forward: _multi_head,
+}

@@ -1,0 +1,102 @@
+"""Recurrent layers: their recurrent connections, hidden-to-hidden weights, inputs and outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from lightning_advdrop.masking.acting import Shift
+from lightning_advdrop.nn import MASKED_LAYERS, RECURRENT_FUNCTIONS, LayerWeights, RecurrentCall, RecurrentMasks
+
+if TYPE_CHECKING:
+    from lightning_advdrop.masking.mode import MaskingMode
+
+
+def _call(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A call of `torch.lstm` or one of its siblings."""
+    if mode.inside:
+        return mode.call(function, args, kwargs)
+    call = RecurrentCall.parse(function, args)
+    if mode.dropout:
+        unmasked = call
+    else:
+        unmasked = call = call.replace(dropout=0.0)
+    if any(mode.has(weights.weight_hh) or mode.has(weights.weight_ih) for weights in call.weights):
+        masks, call = _under_weight_masks(mode, *_under_input_shift(mode, _masks(mode, call), call))
+        if not masks.empty:
+            with mode.within():  # to see, and hand back, what happens before the first masked layer
+                return call.run_masked(masks)
+    return mode.call(function, args, kwargs) if call is unmasked and mode.dropout else call.run()
+
+
+def _masks(mode: MaskingMode, call: RecurrentCall) -> RecurrentMasks:
+    batch, steps = call.batch, len(call.batch_sizes)
+    width = call.weights[0].weight_hh.shape[1]
+    recurrent = [
+        mode.meet(weights.weight_hh, "recurrent", (batch, width), call.data, steps=steps) for weights in call.weights
+    ]
+    rows = {"batch_dim": 0 if call.batch_first else 1, "batch_sizes": call.batch_sizes if call.packed else None}
+    inputs = [
+        mode.meet(w.weight_ih, "hidden" if layer else "input", (batch, 1, w.weight_ih.shape[1]), call.data, **rows)
+        for layer, w in enumerate(call.weights[:: call.config.directions])
+    ]
+    output = mode.meet(call.weights[-1].weight_hh, "output", (batch, 1, width * call.config.directions), call.data)
+    return RecurrentMasks(recurrent, inputs, output)  # a shift is taken out next
+
+
+def _under_input_shift(mode: MaskingMode, masks: RecurrentMasks, call: RecurrentCall) -> tuple[Any, ...]:
+    shift = masks.inputs[0]
+    if not isinstance(shift, Shift):
+        return masks, call
+    mode.before_mask()
+    return masks._replace(inputs=[None, *masks.inputs[1:]]), replace(call, data=call.data + shift.value)
+
+
+def _under_weight_masks(
+    mode: MaskingMode, masks: RecurrentMasks, call: RecurrentCall
+) -> tuple[RecurrentMasks, RecurrentCall]:
+    weights = [under_weight_mask(mode, weights) for weights in call.weights]
+    changed = any(new is not old for new, old in zip(weights, call.weights, strict=True))
+    return masks, call.replace(weights=weights) if changed else call
+
+
+def under_weight_mask(mode: MaskingMode, weights: LayerWeights) -> LayerWeights:
+    """The weights of a layer, the hidden-to-hidden one under its mask if there is one."""
+    weight = weights.weight_hh
+    mask = mode.meet(weight, "weight", tuple(weight.shape), weight)
+    if mask is None:
+        return weights
+    mode.before_mask()
+    return weights._replace(weight_hh=weight * mask)
+
+
+def _masked_layer(
+    mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """A masked layer: on the way from `_call`, or a module to which the model's own forward gave a mask."""
+    x, batch_sizes, state, mask, weights = args
+    if not mode.inside:
+        shape, steps = (batch_sizes[0], weights.weight_hh.shape[1]), len(batch_sizes)
+        acting = mode.meet(weights.weight_hh, "recurrent", shape, x, steps=steps)
+        masked = under_weight_mask(mode, weights)
+        if acting is None and masked is weights:
+            return mode.call(function, args, kwargs)
+        weights, mask = masked, mask if acting is None else mask * acting
+    mode.before_mask()
+    if not mode.needs_parameter_gradients:
+        weights = weights._replace(**{name: _without_gradient(w) for name, w in weights._asdict().items()})
+    return function(x, batch_sizes, state, mask, weights)
+
+
+def _without_gradient(weight: Tensor | None) -> Tensor | None:
+    """A parameter without its gradient; a weight that was computed, from a mask perhaps, stays as it is."""
+    return weight.detach() if weight is not None and weight.is_leaf else weight
+
+
+HANDLERS: dict[Callable[..., Any], Callable[..., Any]] = {
+    **dict.fromkeys(RECURRENT_FUNCTIONS, _call),
+    **dict.fromkeys(MASKED_LAYERS, _masked_layer),
+}
