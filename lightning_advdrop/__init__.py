@@ -7,16 +7,38 @@ Example:
 
 from lightning_advdrop import functional, masking, nn, regularizers
 from lightning_advdrop.__about__ import __version__
-from lightning_advdrop.callbacks import AdversarialDropoutCallback, RegularizerCallback, regularized_loss
+from lightning_advdrop.callbacks import (
+    AdversarialDropoutCallback,
+    AdversarialTrainingCallback,
+    ExpectationLinearDropoutCallback,
+    FraternalDropoutCallback,
+    PiModelCallback,
+    PseudoEnsembleCallback,
+    RandomPerturbationCallback,
+    RDropCallback,
+    RegularizerCallback,
+    VariationalDropoutCallback,
+    VirtualAdversarialCallback,
+    regularized_loss,
+)
 from lightning_advdrop.datamodules import DigitsDataModule, MNISTDataModule
 from lightning_advdrop.tasks import SequentialMNISTTask
 
 __all__ = [
     "AdversarialDropoutCallback",
+    "AdversarialTrainingCallback",
     "DigitsDataModule",
+    "ExpectationLinearDropoutCallback",
+    "FraternalDropoutCallback",
     "MNISTDataModule",
+    "PiModelCallback",
+    "PseudoEnsembleCallback",
+    "RDropCallback",
+    "RandomPerturbationCallback",
     "RegularizerCallback",
     "SequentialMNISTTask",
+    "VariationalDropoutCallback",
+    "VirtualAdversarialCallback",
     "__version__",
     "functional",
     "masking",

@@ -3,6 +3,35 @@
 from lightning_advdrop.callbacks.adversarial_dropout import AdversarialDropoutCallback
 from lightning_advdrop.callbacks.base import RegularizerCallback
 from lightning_advdrop.callbacks.denormals import flush_denormals
+from lightning_advdrop.callbacks.description import describe_sites
+from lightning_advdrop.callbacks.perturbations import (
+    AdversarialTrainingCallback,
+    RandomPerturbationCallback,
+    VirtualAdversarialCallback,
+)
+from lightning_advdrop.callbacks.random_masks import (
+    ExpectationLinearDropoutCallback,
+    FraternalDropoutCallback,
+    PiModelCallback,
+    PseudoEnsembleCallback,
+    RDropCallback,
+    VariationalDropoutCallback,
+)
 from lightning_advdrop.callbacks.training_step import regularized_loss
 
-__all__ = ["AdversarialDropoutCallback", "RegularizerCallback", "flush_denormals", "regularized_loss"]
+__all__ = [
+    "AdversarialDropoutCallback",
+    "AdversarialTrainingCallback",
+    "ExpectationLinearDropoutCallback",
+    "FraternalDropoutCallback",
+    "PiModelCallback",
+    "PseudoEnsembleCallback",
+    "RDropCallback",
+    "RandomPerturbationCallback",
+    "RegularizerCallback",
+    "VariationalDropoutCallback",
+    "VirtualAdversarialCallback",
+    "describe_sites",
+    "flush_denormals",
+    "regularized_loss",
+]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from lightning_advdrop.callbacks.base import RegularizerCallback
 from lightning_advdrop.callbacks.predictions import Output, Target
 from lightning_advdrop.functional import Direction, DivergenceName, Flips
-from lightning_advdrop.regularizers import AdversarialDropout, Start
+from lightning_advdrop.masking import SiteSpecs
+from lightning_advdrop.regularizers import AdversarialDropout, Search, Start
 
 
 class AdversarialDropoutCallback(RegularizerCallback):
@@ -24,14 +23,16 @@ class AdversarialDropoutCallback(RegularizerCallback):
     (arXiv 1904.09816).
 
     Args:
-        sites: where masks act, see `lightning_advdrop.masking.find_sites`: ``recurrent``, ``weight``, the path of a
-            module with a kind (``"encoder.lstm:recurrent"``), or a list of these.
+        sites: where masks act, see `lightning_advdrop.masking.find_sites`: a kind (``recurrent``, ``weight``,
+            ``embedding``, ``input``, ``hidden``, ``output``, ``dropout``), the path of a module with a kind
+            (``"encoder.lstm:recurrent"``), a list of these, or a mapping that gives each a rate of its own.
         rate: the budget: the share of a mask row's units that may flip, in [0, 1].
         weight: what the divergence is multiplied by, at least 0.
         steps: the rounds of the search, at least 1.
-        divergence: ``kl``, ``mse_logits``, ``mse_probs`` or ``ce``.
+        divergence: ``kl``, ``bernoulli_kl`` (several labels at once), ``mse`` (regression), ``mse_logits``,
+            ``mse_probs`` or ``ce``.
         direction: ``base_adv`` or ``adv_base``.
-        start: the mask at which the search is linearised, ``one_drop`` or ``ones``.
+        start: the mask at which the search is linearised, ``one_drop``, ``ones`` or ``sampled``.
         flips: ``both`` or ``drop``.
         detach_base: whether no gradient flows into the base prediction.
         share_masks: whether the other noise of the network is the same in both passes.
@@ -41,6 +42,13 @@ class AdversarialDropoutCallback(RegularizerCallback):
         log_every_n_steps: how often the metrics of single steps go to the loggers.
         keep_start: whether the random drop at the start stays as the first flip of the budget.
         target: where the labels are in a batch, for ``divergence="ce"``: an index, a key or a callable.
+        call: which of several forward passes in one training step counts, from 0; None takes the mean over all of them.
+        mask: where a batch tells what is real and what is padding: an index, a key or a callable that leads to a tensor
+            ``(B,)`` or ``(B, T)``, 1 where it is real; None where there is no padding.
+        start_rate: the probability of a drop in a sampled start.
+        per_step: whether recurrent sites have a mask for each time step.
+        search: ``gradient`` or ``fisher``, see `lightning_advdrop.regularizers.AdversarialDropout`.
+        draws: the labels that the Fisher search draws for each example.
 
     Raises:
         ValueError: if an argument is outside what is allowed.
@@ -55,7 +63,7 @@ class AdversarialDropoutCallback(RegularizerCallback):
 
     def __init__(
         self,
-        sites: str | Sequence[str] = "recurrent",
+        sites: SiteSpecs = "recurrent",
         rate: float = 0.05,
         weight: float = 1.0,
         steps: int = 1,
@@ -71,9 +79,27 @@ class AdversarialDropoutCallback(RegularizerCallback):
         log_every_n_steps: int = 50,
         keep_start: bool = False,
         target: Target = 1,
+        call: int | None = None,
+        mask: Target | None = None,
+        start_rate: float = 0.1,
+        per_step: bool = False,
+        search: Search = "gradient",
+        draws: int = 1,
     ) -> None:
         regularizer = AdversarialDropout(
-            rate, steps, divergence, direction, start, flips, detach_base, share_masks, keep_start
+            rate=rate,
+            steps=steps,
+            divergence=divergence,
+            direction=direction,
+            start=start,
+            flips=flips,
+            detach_base=detach_base,
+            share_masks=share_masks,
+            keep_start=keep_start,
+            start_rate=start_rate,
+            per_step=per_step,
+            search=search,
+            draws=draws,
         )
         super().__init__(
             regularizer,
@@ -84,4 +110,6 @@ class AdversarialDropoutCallback(RegularizerCallback):
             output=output,
             target=target,
             log_every_n_steps=log_every_n_steps,
+            call=call,
+            mask=mask,
         )

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
-from torch import Tensor
+from torch import Tensor, nn
 
+from lightning_advdrop.callbacks.compatibility import check_trainable
 from lightning_advdrop.callbacks.denormals import flush_denormals
+from lightning_advdrop.callbacks.description import describe_sites
 from lightning_advdrop.callbacks.predictions import Output, Target, select_prediction
 from lightning_advdrop.callbacks.recording import RecordedCall
 from lightning_advdrop.callbacks.training_step import unwrap_training_step, wrap_training_step
 from lightning_advdrop.functional import sigmoid_rampup
-from lightning_advdrop.masking import MaskSite, check_site_kinds, find_sites
+from lightning_advdrop.masking import MaskSite, RecordedForward, SiteSpecs, check_sites, find_sites
 from lightning_advdrop.regularizers import Passes, Penalty, Regularizer
 
 
@@ -44,10 +45,13 @@ class RegularizerCallback(Callback):
             need labels.
         log_every_n_steps: how often the metrics of single steps go to the loggers, at least 1. Their means over each
             epoch are logged too.
+        call: which of several forward passes in one training step counts, from 0; None takes the mean over all of them.
+        mask: where a batch tells what is real (an index, a key or a callable): a tensor ``(B,)``, or ``(B, T)`` for
+            predictions with a time dimension, that is 1 there and 0 at padding; None where there is no padding.
 
     Raises:
-        ValueError: if the weight or ``rampup_epochs`` is negative, ``log_every_n_steps`` is below 1, or a kind of site
-            is unknown.
+        ValueError: if the weight, ``rampup_epochs`` or ``call`` is negative, ``log_every_n_steps`` is below 1, or a
+            kind of site is unknown.
     """
 
     #: Before the slash in the names of the metrics.
@@ -56,7 +60,7 @@ class RegularizerCallback(Callback):
     def __init__(
         self,
         regularizer: Regularizer,
-        sites: str | Sequence[str] = "recurrent",
+        sites: SiteSpecs = "recurrent",
         *,
         weight: float = 1.0,
         rampup_epochs: int = 0,
@@ -64,14 +68,18 @@ class RegularizerCallback(Callback):
         output: Output = None,
         target: Target = 1,
         log_every_n_steps: int = 50,
+        call: int | None = None,
+        mask: Target | None = None,
     ) -> None:
-        check_site_kinds(sites)
+        check_sites(sites)
         if weight < 0:
             raise ValueError(f"weight must be at least 0, got {weight}.")
         if rampup_epochs < 0:
             raise ValueError(f"rampup_epochs must be at least 0, got {rampup_epochs}.")
         if log_every_n_steps < 1:
             raise ValueError(f"log_every_n_steps must be at least 1, got {log_every_n_steps}.")
+        if call is not None and call < 0:
+            raise ValueError(f"call must be at least 0, or None for all calls, got {call}.")
         self.regularizer = regularizer
         self.site_names = sites
         self.weight = weight
@@ -80,41 +88,88 @@ class RegularizerCallback(Callback):
         self.output = output
         self.target = target
         self.log_every_n_steps = log_every_n_steps
+        self.call = call
+        self.mask = mask
         self.sites: list[MaskSite] = []
+        self._missing: set[MaskSite] = set()
+        #: Called with each penalty that is computed, one for each forward pass of a training step.
+        self.listeners: list[Callable[[Penalty], None]] = []
         self._generator = torch.Generator()
+
+    def describe(self, module: nn.Module) -> str:
+        """A table of the sites in a module and of what they don't cover, see `describe_sites`.
+
+        Args:
+            module: what is to be trained; it needs no trainer.
+
+        Raises:
+            ValueError: see `lightning_advdrop.masking.find_sites`.
+        """
+        return describe_sites(module, find_sites(module, self.site_names))
 
     # What a training step asks for.
 
     def current_weight(self, trainer: Trainer) -> float:
         """The weight in the trainer's current epoch; 0 if the regularizer can't find anything."""
-        if not self.regularizer.active:
+        if not self.regularizer.active(self.sites):
             return 0.0
         return self.weight * sigmoid_rampup(trainer.current_epoch, self.rampup_epochs)
 
-    def penalty(self, calls: Sequence[RecordedCall], target: Tensor | None, weight: Tensor | None = None) -> Penalty:
+    def recorded_forward(self, module: nn.Module) -> RecordedForward:
+        """A forward of a module, to be run once in this step and then again under masks."""
+        return RecordedForward(
+            module,
+            self.sites,
+            share_noise=self.regularizer.share_masks,
+            first_masks=lambda seen: self.regularizer.first_mask(seen, self._generator),
+        )
+
+    def penalty(self, calls: Sequence[RecordedCall], target: Tensor | None) -> Penalty:
         """The mean penalty over the forward passes of one training step, before its weight.
 
         Args:
             calls: the passes, at least one.
             target: the labels, for regularizers that need them.
-            weight: weights of examples and time steps, see `lightning_advdrop.regularizers.Passes`.
+
+        Raises:
+            ValueError: if a prediction has no gradient, or holds NaN or infinity where that can't be compared.
         """
-        penalties = [self.regularizer.penalty(self._passes(call, target, weight)) for call in calls]
+        penalties = [self._penalty_of_one(call, target) for call in calls]
+        for listener in self.listeners:
+            for penalty in penalties:
+                listener(penalty)
         value = torch.stack([penalty.value for penalty in penalties]).mean()
         names = penalties[0].metrics
         metrics = {n: torch.stack([torch.as_tensor(p.metrics[n]) for p in penalties]).mean() for n in names}
-        return Penalty(value, metrics)
+        losses = [penalty.supervised for penalty in penalties if penalty.supervised is not None]
+        return Penalty(value, metrics, torch.stack(losses).mean() if losses else None)
 
-    def _passes(self, call: RecordedCall, target: Tensor | None, weight: Tensor | None) -> Passes:
+    def _penalty_of_one(self, call: RecordedCall, target: Tensor | None) -> Penalty:
+        base = select_prediction(call.output, self.output)
+        if not base.requires_grad:
+            raise ValueError(
+                "module: the prediction that is compared must have a gradient, got one without; it is computed under "
+                "torch.no_grad(), detached, or all its parameters are frozen."
+            )
+        self._missing.difference_update(call.recorded.observed)
         call.recorded.draw_noise(int(torch.randint(2**31, (), generator=self._generator)))
-        return Passes(
+        passes = Passes(
             call.recorded,
-            lambda: select_prediction(call.forward(), self.output),
-            select_prediction(call.output, self.output),
+            lambda: select_prediction(call.again(), self.output),
+            base,
             target,
-            weight,
+            call.weight,
             self._generator,
         )
+        try:
+            return self.regularizer.penalty(passes)
+        except ValueError as error:
+            if base.isfinite().all():
+                raise
+            raise ValueError(
+                "The model's prediction must be finite, got NaN or infinity without any mask; look for NaN in the data "
+                "and the weights, lower the learning rate or clip the gradients."
+            ) from error
 
     def log_penalty(self, pl_module: LightningModule, weight: float, penalty: Penalty | None, batch_size: int) -> None:
         """Logs the weight, the divergence and the regularizer's own metrics: means over the epoch, and some steps.
@@ -142,25 +197,36 @@ class RegularizerCallback(Callback):
         """Refuses what can't work, and seeds the generator from torch's seed, differently for each process."""
         if stage != "fit":
             return
-        if not pl_module.automatic_optimization:
-            raise MisconfigurationException(
-                f"{type(self).__name__} adds to the loss that training_step returns, which is not used under manual "
-                f"optimization; {type(pl_module).__name__} has automatic_optimization=False, and needs True."
-            )
+        check_trainable(self, trainer, pl_module)
         flush_denormals(trainer.strategy.root_device)
         self._generator.manual_seed(torch.initial_seed() % 2**63 + trainer.global_rank)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Finds the sites."""
         self.sites = find_sites(pl_module, self.site_names)
+        # A module that stands for functional dropout within it need not drop anything itself.
+        self._missing = {site for site in self.sites if site.kind != "dropout" or site.drop_rate}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Wraps ``training_step``, unless the module delegates."""
         if not getattr(pl_module, "delegates_regularization", False):
             wrap_training_step(pl_module, self)
 
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Warns of sites that never took part, in the first epoch in which penalties were computed."""
+        if self._missing and self.current_weight(trainer) > 0:
+            names = ", ".join(sorted(site.name for site in self._missing))
+            self._missing = set()
+            rank_zero_warn(
+                f"sites: {names} took part in no forward pass of this epoch, so no mask acted there; name other sites."
+            )
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leaves the module as it was."""
+        unwrap_training_step(pl_module, self)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Leaves the module as it was, also where Lightning stopped the fit in a way of its own."""
         unwrap_training_step(pl_module, self)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:

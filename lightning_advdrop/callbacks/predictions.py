@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -47,7 +48,14 @@ def _name(value: Any) -> str:
 
 
 def _parts(output: Any) -> str:
-    return f" with the keys {', '.join(map(str, output))}" if isinstance(output, Mapping) else ""
+    """What could have been named."""
+    if isinstance(output, Mapping):
+        return f" with the keys {', '.join(map(str, output))}"
+    if isinstance(output, tuple) and hasattr(output, "_fields"):
+        return f" with the fields {', '.join(output._fields)}"
+    if dataclasses.is_dataclass(output):
+        return f" with the fields {', '.join(field.name for field in dataclasses.fields(output))}"
+    return f" of length {len(output)}" if isinstance(output, (tuple, list)) else ""
 
 
 def _default(output: Any) -> Any:
@@ -95,6 +103,42 @@ def select_target(batch: Any, which: Target = 1) -> Tensor:
             f"{_parts(batch)}; name an index, a key or a callable that picks them."
         )
     return found
+
+
+def select_weight(batch: Any, which: Target, prediction: Tensor) -> Tensor:
+    """The weights of the examples, or of their time steps, that a batch marks as real or as padding.
+
+    Args:
+        batch: what the data loader yields.
+        which: an index, a key or attribute name, or a callable that gets the batch.
+        prediction: ``(B, ...)``, what is to be weighted.
+
+    Returns:
+        The weights, with as many dimensions as the prediction has before its last one, or more if the batch has more.
+
+    Raises:
+        ValueError: if there is no tensor there, or its shape is not that of the prediction's leading dimensions.
+
+    Example:
+        >>> import torch
+        >>> batch = {"tokens": torch.zeros(2, 3), "real": torch.tensor([[1, 1, 0], [1, 0, 0]])}
+        >>> select_weight(batch, "real", prediction=torch.zeros(2, 3, 5))
+        tensor([[1, 1, 0],
+                [1, 0, 0]])
+    """
+    found = _part(batch, which)
+    if not isinstance(found, Tensor) or found.dim() == 0:
+        raise ValueError(
+            f"mask={which!r} must lead to a tensor (batch,) or (batch, time) that is 1 where the batch is real, got "
+            f"{_name(found)} in {_name(batch)}{_parts(batch)}; name an index, a key or a callable that picks it."
+        )
+    if found.shape != prediction.shape[: found.dim()]:
+        raise ValueError(
+            f"mask={which!r} must have the leading shape of the prediction {tuple(prediction.shape)}, got "
+            f"{tuple(found.shape)}; a callable can bring it into that shape."
+        )
+    missing = max(0, prediction.dim() - 1 - found.dim())
+    return found.reshape(*found.shape, *(1,) * missing)
 
 
 def add_to_loss(result: Any, penalty: Tensor) -> Any:

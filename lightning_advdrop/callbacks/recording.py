@@ -2,14 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from lightning_advdrop.masking import MaskSite, RecordedForward
+
+_ABSENT = object()
+
+
+@contextmanager
+def replaced(attributes: Iterable[tuple[nn.Module, str, Any]]) -> Iterator[None]:
+    """A context in which modules have other attributes, of the object itself.
+
+    Args:
+        attributes: the modules, the names of attributes, and their values in the context.
+
+    Example:
+        >>> layer = nn.Identity()
+        >>> with replaced([(layer, "forward", lambda x: -x)]):
+        ...     print(layer(2))
+        -2
+        >>> layer(2)
+        2
+    """
+    before = [(vars(module), name, vars(module).get(name, _ABSENT), value) for module, name, value in attributes]
+    for own, name, _, value in before:
+        own[name] = value
+    try:
+        yield
+    finally:
+        for own, name, earlier, _ in reversed(before):
+            if earlier is _ABSENT:
+                own.pop(name, None)
+            else:
+                own[name] = earlier
+
+
+def _log_nothing(*args: Any, **kwargs: Any) -> None:
+    """Stands in for ``self.log`` where a forward runs once more."""
 
 
 @dataclass(frozen=True)
@@ -18,13 +52,23 @@ class RecordedCall:
 
     Attributes:
         recorded: the pass, ready to be run again.
-        forward: runs it again and returns the module's whole output.
+        forward: does what was done in the first run and returns the module's whole output.
         output: the whole output of the first run.
+        root: the LightningModule, which must log nothing in other runs.
+        weight: weights of examples and time steps, see `lightning_advdrop.regularizers.Passes`.
     """
 
     recorded: RecordedForward
     forward: Callable[[], Any]
     output: Any
+    root: nn.Module
+    weight: Tensor | None = None
+
+    def again(self) -> Any:
+        """Runs the forward again, and returns the module's whole output; what it logs is not logged a second time."""
+        loggers = [part for part in self.root.modules() if hasattr(part, "log_dict")]
+        with replaced((part, name, _log_nothing) for part in loggers for name in ("log", "log_dict")):
+            return self.forward()
 
 
 def candidates(sites: Sequence[MaskSite]) -> list[str]:
@@ -48,29 +92,42 @@ def candidates(sites: Sequence[MaskSite]) -> list[str]:
     return [".".join(common[:depth]) for depth in range(len(common) + 1)]
 
 
+def _layers(sites: Sequence[MaskSite]) -> set[str]:
+    """The masked layers, whose own output is no prediction; what drops units itself may be a part of one that has."""
+    return {site.layer for site in sites if site.kind != "dropout"}
+
+
 class ForwardRecorder:
     """Records the forward passes of one module while a training step runs.
 
     Args:
         root: the module that was searched for sites.
         sites: where masks may act.
-        share_noise: see `lightning_advdrop.masking.RecordedForward`.
+        record: makes the recorder of one forward of a module.
         module: the path of the module whose output is compared; None finds it: whatever contains all sites and is
-            called. Of calls inside calls the outermost counts; of several calls in one training step, each.
+            called. Of calls inside calls the outermost counts.
+        call: which of several calls in one training step counts, from 0; None for each of them.
 
     Raises:
         ValueError: if ``module`` is not the path of a module around the masked layers.
     """
 
     def __init__(
-        self, root: nn.Module, sites: Sequence[MaskSite], *, share_noise: bool, module: str | None = None
+        self,
+        root: nn.Module,
+        sites: Sequence[MaskSite],
+        *,
+        record: Callable[[nn.Module], RecordedForward],
+        module: str | None = None,
+        call: int | None = None,
     ) -> None:
         self._root = root
+        self._call = call
         self._sites = sites
-        self._share_noise = share_noise
+        self._record = record
         self._paths = candidates(sites)
         if module is not None:
-            layers = {site.layer for site in sites}
+            layers = _layers(sites)
             allowed = [path for path in self._paths if path not in layers]
             if module not in allowed:
                 raise ValueError(
@@ -84,28 +141,23 @@ class ForwardRecorder:
     @contextmanager
     def recording(self) -> Iterator[None]:
         """The context in which the training step runs."""
-        patched = [(vars(part), vars(part).get("forward")) for part in map(self._root.get_submodule, self._paths)]
-        for path in self._paths:
-            part = self._root.get_submodule(path)
-            # An attribute of the object, not a hook: modules also call self.forward(...) directly.
-            part.forward = self._watched(path, part, part.forward)
+        parts = {path: self._root.get_submodule(path) for path in self._paths}
+        # An attribute of the object, not a hook: modules also call self.forward(...) directly.
+        watched = [(part, "forward", self._watched(path, part, part.forward)) for path, part in parts.items()]
         try:
-            yield
+            with replaced(watched):
+                yield
         finally:
             self._idle = False
-            for attributes, before in patched:
-                del attributes["forward"]
-                if before is not None:
-                    attributes["forward"] = before
 
     @property
     def calls(self) -> list[RecordedCall]:
         """The passes that were recorded.
 
         Raises:
-            ValueError: if there are none, or only of the recurrent layer itself.
+            ValueError: if there are none, only of the masked layer itself, or fewer than ``call`` asks for.
         """
-        layers = {site.layer for site in self._sites}
+        layers = _layers(self._sites)
         if any(path in layers for path, _ in self._calls) or not self._calls:
             called = "only the masked layer itself is called" if self._calls else "none is called"
             around = ", ".join(
@@ -115,20 +167,29 @@ class ForwardRecorder:
                 "module: training_step must compute its prediction by calling a module that contains the masked layers "
                 f"({', '.join(sorted(layers))}), but {called}; compute it in the forward of one of these: {around}."
             )
-        return [call for _, call in self._calls]
+        calls = [call for _, call in self._calls]
+        if self._call is None:
+            return calls
+        if self._call >= len(calls):
+            raise ValueError(
+                f"call must be below the number of forward passes in training_step, counted from 0, got {self._call} "
+                f"where there are {len(calls)}."
+            )
+        return [calls[self._call]]
 
     def _watched(self, path: str, module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
         def watched(*args: Any, **kwargs: Any) -> Any:
             if not self._idle:
                 return forward(*args, **kwargs)
             self._idle = False
-            recorded = RecordedForward(module, self._sites, share_noise=self._share_noise)
+            recorded = self._record(module)
             try:
                 with recorded.first_run():
                     output = forward(*args, **kwargs)
             finally:
                 self._idle = True
-            self._calls.append((path, RecordedCall(recorded, lambda: forward(*args, **kwargs), output)))
+            call = RecordedCall(recorded, lambda: forward(*args, **kwargs), output, self._root)
+            self._calls.append((path, call))
             return output
 
         return watched

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from lightning_advdrop.callbacks.predictions import add_to_loss, select_prediction, select_target
+from lightning_advdrop.callbacks.predictions import add_to_loss, select_prediction, select_target, select_weight
 from lightning_advdrop.callbacks.recording import ForwardRecorder, RecordedCall
-from lightning_advdrop.masking import RecordedForward
 
 if TYPE_CHECKING:
     from lightning_advdrop.callbacks.base import RegularizerCallback
@@ -72,14 +73,17 @@ def regularized_loss(
     """
     callbacks = attached_regularizers(pl_module)
     active = [callback for callback in callbacks if callback.current_weight(pl_module.trainer) > 0]
-    recorded = [RecordedForward(pl_module, c.sites, share_noise=c.regularizer.share_masks) for c in active]
+    recorded = [callback.recorded_forward(pl_module) for callback in active]
     with ExitStack() as stack:
         for each in recorded:
             stack.enter_context(each.first_run())
         prediction = forward()
-    calls = {c: [RecordedCall(each, forward, prediction)] for c, each in zip(active, recorded, strict=True)}
+    calls = {
+        callback: [RecordedCall(each, forward, prediction, pl_module, weight)]
+        for callback, each in zip(active, recorded, strict=True)
+    }
     targets = {} if target is None else dict.fromkeys(active, target)
-    penalty = _total_penalty(pl_module, callbacks, calls, targets, weight)
+    penalty = _total_penalty(pl_module, callbacks, calls, targets)
     supervised = loss(prediction)
     return RegularizedLoss(supervised if penalty is None else supervised + penalty, supervised, prediction)
 
@@ -141,21 +145,37 @@ def _regularized_step(
     **kwargs: Any,
 ) -> Any:
     recorders = {
-        c: ForwardRecorder(pl_module, c.sites, share_noise=c.regularizer.share_masks, module=c.module)
+        c: ForwardRecorder(pl_module, c.sites, record=c.recorded_forward, module=c.module, call=c.call)
         for c in callbacks
         if c.current_weight(pl_module.trainer) > 0
     }
     with ExitStack() as stack:
-        for recorder in recorders.values():
-            stack.enter_context(recorder.recording())
-        result = step(*args, **kwargs)
-    if result is None:  # Lightning skips the step
-        return None
-    calls = {callback: recorder.calls for callback, recorder in recorders.items()}
-    batch = kwargs["batch"] if "batch" in kwargs else args[0]
-    targets = {c: select_target(batch, c.target) for c in calls if c.regularizer.needs_target}
-    penalty = _total_penalty(pl_module, callbacks, calls, targets, None)
+        if recorders:
+            stack.enter_context(_not_compiled())
+        with ExitStack() as watching:
+            for recorder in recorders.values():
+                watching.enter_context(recorder.recording())
+            result = step(*args, **kwargs)
+        if result is None:  # Lightning skips the step
+            return None
+        batch = kwargs["batch"] if "batch" in kwargs else args[0]
+        calls = {c: [_weighted(call, batch, c) for call in recorder.calls] for c, recorder in recorders.items()}
+        targets = {c: select_target(batch, c.target) for c in calls if c.regularizer.needs_target}
+        penalty = _total_penalty(pl_module, callbacks, calls, targets)
     return result if penalty is None else add_to_loss(result, penalty)
+
+
+def _not_compiled() -> AbstractContextManager[Any]:
+    """Makes what `torch.compile` returned run uncompiled: compiled code does not show its calls to a function mode."""
+    return torch.compiler.set_stance("force_eager")
+
+
+def _weighted(call: RecordedCall, batch: Any, callback: RegularizerCallback) -> RecordedCall:
+    """The call with the weights that the callback finds in the batch."""
+    if callback.mask is None:
+        return call
+    prediction = select_prediction(call.output, callback.output)
+    return replace(call, weight=select_weight(batch, callback.mask, prediction))
 
 
 def _total_penalty(
@@ -163,7 +183,6 @@ def _total_penalty(
     callbacks: Sequence[RegularizerCallback],
     calls: dict[RegularizerCallback, list[RecordedCall]],
     targets: dict[RegularizerCallback, Tensor],
-    weight: Tensor | None,
 ) -> Tensor | None:
     """The weighted sum of the penalties, logged; None if there is none."""
     total: Tensor | None = None
@@ -173,10 +192,11 @@ def _total_penalty(
         if callback not in calls:
             callback.log_penalty(pl_module, factor, None, 1)
             continue
-        found = callback.penalty(calls[callback], targets.get(callback), weight)
+        found = callback.penalty(calls[callback], targets.get(callback))
         batch_size = len(select_prediction(calls[callback][0].output, callback.output))
         callback.log_penalty(pl_module, factor, found, batch_size)
-        total = factor * found.value if total is None else total + factor * found.value
+        added = factor * found.value if found.supervised is None else factor * found.value + found.supervised
+        total = added if total is None else total + added
     if total is not None:
         pl_module.log("train/penalty", total.detach(), on_step=False, on_epoch=True, batch_size=batch_size)
     return total

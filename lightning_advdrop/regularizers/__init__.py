@@ -1,6 +1,38 @@
 """Regularizers that compare two passes over the same batch; torch only."""
 
-from lightning_advdrop.regularizers.adversarial_dropout import AdversarialDropout, Start
+from lightning_advdrop.regularizers.adversarial_dropout import AdversarialDropout, Search, Start
 from lightning_advdrop.regularizers.base import Passes, Penalty, Regularizer
+from lightning_advdrop.regularizers.expectation_linear_dropout import ExpectationLinearDropout
+from lightning_advdrop.regularizers.fraternal_dropout import FraternalDropout
+from lightning_advdrop.regularizers.mask_search import fisher_gains
+from lightning_advdrop.regularizers.perturbations import (
+    AdversarialTraining,
+    PerturbationRegularizer,
+    RandomPerturbation,
+    VirtualAdversarialTraining,
+)
+from lightning_advdrop.regularizers.pseudo_ensemble import PiModel, PseudoEnsemble
+from lightning_advdrop.regularizers.r_drop import RDrop
+from lightning_advdrop.regularizers.random_masks import RandomMaskRegularizer
+from lightning_advdrop.regularizers.variational_dropout import VariationalDropout
 
-__all__ = ["AdversarialDropout", "Passes", "Penalty", "Regularizer", "Start"]
+__all__ = [
+    "AdversarialDropout",
+    "AdversarialTraining",
+    "ExpectationLinearDropout",
+    "FraternalDropout",
+    "Passes",
+    "Penalty",
+    "PerturbationRegularizer",
+    "PiModel",
+    "PseudoEnsemble",
+    "RDrop",
+    "RandomMaskRegularizer",
+    "RandomPerturbation",
+    "Regularizer",
+    "Search",
+    "Start",
+    "VariationalDropout",
+    "VirtualAdversarialTraining",
+    "fisher_gains",
+]

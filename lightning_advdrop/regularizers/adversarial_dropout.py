@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -17,13 +17,13 @@ from lightning_advdrop.functional import (
     check_divergence,
     divergence,
     flip_budget,
-    rescale_mask,
 )
-from lightning_advdrop.masking import MaskSite
+from lightning_advdrop.masking import MaskSite, Observation
 from lightning_advdrop.regularizers.base import Passes, Penalty, Regularizer
+from lightning_advdrop.regularizers.mask_search import BinaryMasks, base_gradients, fisher_gains, rescaled
 
-Start = Literal["ones", "one_drop"]
-_BinaryMasks = dict[MaskSite, Tensor]
+Start = Literal["ones", "one_drop", "sampled"]
+Search = Literal["gradient", "fisher"]
 
 # A divergence at the start mask below this is the rounding error of two equal predictions.
 _SAME_PREDICTION = 1e-9
@@ -41,19 +41,27 @@ class AdversarialDropout(Regularizer):
 
     Args:
         rate: the budget: the share of a mask row's units that may flip, in [0, 1]; at least one unit for any rate
-            above 0.
+            above 0. A site's own rate goes first.
         steps: the rounds of the search, at least 1. All but the last flip ``budget // steps`` units.
-        divergence: ``kl``, ``mse_logits``, ``mse_probs``, or ``ce``, the cross-entropy of the adversarial prediction to
-            the label.
+        divergence: ``kl``, ``mse_logits``, ``mse_probs``, ``mse`` (regression), ``bernoulli_kl`` (several labels), or
+            ``ce``, the cross-entropy of the adversarial prediction to the label.
         direction: ``base_adv`` for ``D(base, adversarial)``, or ``adv_base``.
-        start: the mask at which the divergence is linearised first: ``one_drop`` (all ones but for one random zero in
-            each row) or ``ones``. With ``ones``, ``kl`` and the squared distances are stationary and nothing is found,
-            unless other noise differs between the two passes.
+        start: the mask at which the divergence is linearised first: ``one_drop`` (the reference but for one random drop
+            in each row), ``ones`` (the reference itself), or ``sampled`` (a random mask, which then is the reference).
+            The reference keeps everything, but at sites of the kind ``dropout`` it is the network's own mask. With
+            ``ones``, all divergences but ``ce`` are stationary and nothing is found, unless other noise differs
+            between the two passes.
         flips: ``both``, or ``drop`` to only drop units.
         detach_base: whether no gradient flows into the base prediction.
-        share_masks: whether the other noise of the network is the same in the two passes.
+        share_masks: whether the other noise of the network is the same in the two passes. With ``start="ones"`` and
+            ``ce``, the base pass is then the probe, too.
         keep_start: whether a random drop at the start stays, as the first flip of the budget, instead of being only the
             point of linearisation.
+        start_rate: the probability of a drop in a sampled start, in [0, 1].
+        per_step: whether recurrent sites have a mask for each time step, with a budget each, instead of one for all.
+        search: ``gradient``, or ``fisher`` to rank flips by the Fisher information of the prediction (see
+            `lightning_advdrop.regularizers.fisher_gains`), which needs no probe; with ``start="ones"`` and one step.
+        draws: the labels that the Fisher search draws for each example, at least 1.
 
     Raises:
         ValueError: if an argument is outside what is allowed, or the search could never find anything.
@@ -81,20 +89,22 @@ class AdversarialDropout(Regularizer):
         detach_base: bool = True,
         share_masks: bool = False,
         keep_start: bool = False,
+        start_rate: float = 0.1,
+        per_step: bool = False,
+        search: Search = "gradient",
+        draws: int = 1,
     ) -> None:
         flip_budget(rate, 1)
         check_divergence(divergence, direction)
         if steps < 1:
             raise ValueError(f"steps must be at least 1, got {steps}.")
-        if start not in get_args(Start):
-            raise ValueError(f"start must be one of {', '.join(get_args(Start))}, got {start!r}.")
-        if flips not in get_args(Flips):
-            raise ValueError(f"flips must be one of {', '.join(get_args(Flips))}, got {flips!r}.")
-        if start == "ones" and share_masks and divergence != "ce":
-            raise ValueError(
-                f"start='ones' with share_masks=True and divergence={divergence!r} compares two equal predictions, "
-                "where the gradient is zero; use start='one_drop', share_masks=False or divergence='ce'."
-            )
+        for name, value, allowed in (("start", start, Start), ("flips", flips, Flips), ("search", search, Search)):
+            if value not in get_args(allowed):
+                raise ValueError(f"{name} must be one of {', '.join(get_args(allowed))}, got {value!r}.")
+        if not 0 <= start_rate <= 1:
+            raise ValueError(f"start_rate must be in [0, 1], got {start_rate}.")
+        if draws < 1:
+            raise ValueError(f"draws must be at least 1, got {draws}.")
         if keep_start and start != "one_drop":
             raise ValueError(f"keep_start=True needs start='one_drop', got {start!r}: there is no drop to keep.")
         self.rate = rate
@@ -106,12 +116,41 @@ class AdversarialDropout(Regularizer):
         self.detach_base = detach_base
         self.share_masks = share_masks
         self.keep_start = keep_start
+        self.start_rate = start_rate
+        self.per_step = per_step
+        self.search_by: Search = search
+        self.draws = draws
         self._warned = False
+        self._check_search()
+
+    def _check_search(self) -> None:
+        if self.search_by == "fisher":
+            if self.start != "ones" or self.steps != 1:
+                raise ValueError(
+                    "search='fisher' ranks flips around the base pass's own mask, once: it needs start='ones' and "
+                    f"steps=1, got start={self.start!r} and steps={self.steps}."
+                )
+        elif self.start == "ones" and self.share_masks and self.divergence != "ce":
+            raise ValueError(
+                f"start='ones' with share_masks=True and divergence={self.divergence!r} compares two equal "
+                "predictions, where the gradient is zero; use start='one_drop', share_masks=False or divergence='ce'."
+            )
 
     @property
-    def active(self) -> bool:
-        """False with a rate of 0."""
-        return self.rate > 0
+    def probes_base(self) -> bool:
+        """Whether the base pass is the first probe, so that no other is run."""
+        same = self.start == "ones" and self.share_masks and self.divergence == "ce"
+        return same or self.search_by == "fisher"
+
+    def first_mask(self, seen: Observation, generator: torch.Generator) -> Tensor | None:
+        """The reference, with a gradient, where the base pass is the first probe."""
+        if not self.probes_base or not self._rate(seen.site):
+            return None
+        return seen.site.rescale(seen.reference(generator, per_step=self.per_step)).detach().requires_grad_()
+
+    def active(self, sites: Sequence[MaskSite]) -> bool:
+        """False with rates of 0 only."""
+        return any(self._rate(site) for site in sites)
 
     @property
     def needs_target(self) -> bool:  # type: ignore[override]
@@ -127,18 +166,16 @@ class AdversarialDropout(Regularizer):
         Raises:
             ValueError: if no site took part in the base pass, or ``ce`` was given no target.
         """
-        reference = {site: site.ones(size) for site, size in passes.batch_sizes.items()}
-        if not reference:
-            names = ", ".join(site.name for site in passes.recorded.sites)
-            raise ValueError(f"sites: none of {names} took part in the forward pass, so there is nothing to mask.")
+        # A site whose budget is 0 is left as it is, in all passes.
+        reference = {s: self._reference(seen, passes) for s, seen in passes.observed.items() if self._rate(seen.site)}
         masks = self.search(passes, reference)
         base = passes.base.detach() if self.detach_base else passes.base
-        value = self._distance(passes, base, passes.run(_rescaled(masks)))
+        value = self._distance(passes, base, passes.run(rescaled(masks, passes.observed)))
         flipped = sum((masks[site] != reference[site]).sum() for site in masks)
         units = sum(mask.numel() for mask in masks.values())
-        return Penalty(value, {"flip_rate": flipped / units})
+        return Penalty(value, {"flip_rate": flipped / max(1, units)}, masks=masks)
 
-    def search(self, passes: Passes, reference: _BinaryMasks) -> _BinaryMasks:
+    def search(self, passes: Passes, reference: BinaryMasks) -> BinaryMasks:
         """The adversarial masks around ``reference``, binary and without a graph.
 
         Args:
@@ -147,22 +184,33 @@ class AdversarialDropout(Regularizer):
         """
         point = dict(reference)
         if self.start == "one_drop":
-            point = {
-                site: mask * site.sample_one_drop(passes.batch_sizes[site], passes.generator)
-                for site, mask in reference.items()
-            }
+            point = {s: passes.observed[s].site.drop_one(mask, passes.generator) for s, mask in reference.items()}
         masks = dict(point if self.keep_start else reference)
-        for round_number, budgets in enumerate(self._rounds(masks)):
-            gradients = self._mask_gradients(passes, point, warn=round_number == 0)
+        for round_number, budgets in enumerate(self._rounds([passes.observed[site] for site in masks])):
+            gradients = self._gradients(passes, point, first=round_number == 0)
             for site, budget in budgets.items():
                 if budget:
-                    masks[site] = adversarial_flips(masks[site], gradients[site], budget, self.flips)
+                    masks[site] = self._flipped(passes.observed[site].site, masks[site], gradients[site], budget)
                     point[site] = masks[site]
         return masks
 
-    def _rounds(self, masks: _BinaryMasks) -> Iterator[dict[MaskSite, int]]:
+    def _reference(self, seen: Observation, passes: Passes) -> Tensor:
+        if self.start == "sampled" and seen.site.kind != "dropout":
+            return seen.sample(self.start_rate, passes.generator, per_step=self.per_step)
+        return seen.reference(passes.generator, per_step=self.per_step)
+
+    def _rate(self, site: MaskSite) -> float:
+        return self.rate if site.rate is None else site.rate
+
+    def _flipped(self, site: MaskSite, mask: Tensor, gradient: Tensor, budget: int) -> Tensor:
+        return adversarial_flips(site.as_rows(mask), site.as_rows(gradient), budget, self.flips).view(mask.shape)
+
+    def _rounds(self, observed: Sequence[Observation]) -> Iterator[dict[MaskSite, int]]:
         """How many flips of a row each round may make at each site; rounds in which no site may flip are left out."""
-        totals = {site: max(0, flip_budget(self.rate, site.units) - self.keep_start) for site in masks}
+        totals = {
+            seen.site: max(0, flip_budget(self._rate(seen.site), seen.site.units) - self.keep_start)
+            for seen in observed
+        }
         for round_number in range(self.steps):
             last = round_number == self.steps - 1
             shares = {
@@ -172,23 +220,29 @@ class AdversarialDropout(Regularizer):
             if any(shares.values()):
                 yield shares
 
-    def _mask_gradients(self, passes: Passes, point: _BinaryMasks, *, warn: bool) -> _BinaryMasks:
+    def _gradients(self, passes: Passes, point: BinaryMasks, *, first: bool) -> BinaryMasks:
+        """What flips are worth, as the gradient of what they raise."""
+        if self.search_by == "fisher":
+            return fisher_gains(passes, point, self.divergence, self.draws)
+        if first and self.probes_base:
+            return base_gradients(self._distance(passes, passes.base, passes.base), point, passes.observed)
         binary = {site: mask.detach().requires_grad_() for site, mask in point.items()}
-        value = self._distance(passes, passes.base.detach(), passes.probe(_rescaled(binary)))
-        if warn and self.start == "ones" and self.divergence != "ce" and not self._warned and value < _SAME_PREDICTION:
+        prediction = passes.probe(rescaled(binary, passes.observed))
+        value = self._distance(passes, passes.base.detach(), prediction)
+        if first:
+            self._warn_if_stationary(value)
+        # A site may have run without a part in this prediction; then no flip of its mask is worth anything.
+        gradients = torch.autograd.grad(value, list(binary.values()), materialize_grads=True)
+        return dict(zip(binary, gradients, strict=True))
+
+    def _warn_if_stationary(self, value: Tensor) -> None:
+        if self.start == "ones" and self.divergence != "ce" and not self._warned and value < _SAME_PREDICTION:
             self._warned = True
             warnings.warn(
                 "start='ones' found the same prediction in both passes, where the gradient is zero, so that the flips "
                 "are arbitrary; use start='one_drop' in a network without other dropout.",
                 stacklevel=2,
             )
-        # A site may have run without a part in this prediction; then no flip of its mask is worth anything.
-        gradients = torch.autograd.grad(value, list(binary.values()), materialize_grads=True)
-        return dict(zip(binary, gradients, strict=True))
 
     def _distance(self, passes: Passes, base: Tensor, prediction: Tensor) -> Tensor:
         return divergence(self.divergence, self.direction, base, prediction, target=passes.target, weight=passes.weight)
-
-
-def _rescaled(masks: _BinaryMasks) -> _BinaryMasks:
-    return {site: rescale_mask(mask) for site, mask in masks.items()}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from lightning_advdrop.masking import Masks, MaskSite, RecordedForward
+from lightning_advdrop.masking import Acting, Masks, MaskSite, Observation, RecordedForward
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,29 @@ class Passes:
     generator: torch.Generator | None = None
 
     @property
-    def batch_sizes(self) -> Mapping[MaskSite, int]:
-        """The batch size that each site met in the base pass; sites that did not take part are missing."""
-        return self.recorded.batch_sizes
+    def observed(self) -> Mapping[MaskSite, Observation]:
+        """What each site met in the base pass.
 
-    def run(self, masks: Masks) -> Tensor:
-        """The prediction under masks, with a graph to masks and parameters."""
-        prediction: Tensor = self.recorded.run(self.forward, masks)
+        Raises:
+            ValueError: if none took part in it.
+        """
+        if not self.recorded.observed:
+            names = ", ".join(site.name for site in self.recorded.sites)
+            raise ValueError(f"sites: none of {names} took part in the forward pass, so there is nothing to mask.")
+        return self.recorded.observed
+
+    def check_sites(self) -> None:
+        """Raises the `ValueError` of `observed`, for regularizers whose passes need no masks of their own."""
+        len(self.observed)
+
+    def run(self, masks: Masks, *, dropout: bool = True) -> Tensor:
+        """The prediction under masks, with a graph to masks and parameters.
+
+        Args:
+            masks: what acts at the sites.
+            dropout: False to switch the network's own dropout off.
+        """
+        prediction: Tensor = self.recorded.run(self.forward, masks, dropout=dropout)
         return prediction
 
     def probe(self, masks: Masks) -> Tensor:
@@ -65,10 +81,14 @@ class Penalty:
     Attributes:
         value: the penalty before its weight, a scalar with a graph.
         metrics: numbers to log, by name.
+        supervised: a further supervised loss, which no weight multiplies, a scalar with a graph; None for none.
+        masks: the binary masks that were found, for regularizers that search them.
     """
 
     value: Tensor
     metrics: Mapping[str, Tensor | float] = field(default_factory=dict)
+    supervised: Tensor | None = None
+    masks: Mapping[MaskSite, Tensor] = field(default_factory=dict)
 
 
 class Regularizer(ABC):
@@ -82,10 +102,18 @@ class Regularizer(ABC):
     share_masks: bool = False
     needs_target: bool = False
 
-    @property
-    def active(self) -> bool:
-        """False if the penalty is always 0, so that no pass needs to be made."""
+    def active(self, sites: Sequence[MaskSite]) -> bool:  # noqa: ARG002 - what a regularizer may look at
+        """False if the penalty at these sites is always 0, so that no pass needs to be made."""
         return True
+
+    def first_mask(self, seen: Observation, generator: torch.Generator) -> Acting | None:  # noqa: ARG002
+        """What acts at a site in the base pass; None leaves it as it is.
+
+        Args:
+            seen: what is known of the site in this pass.
+            generator: draws random masks.
+        """
+        return None
 
     @abstractmethod
     def penalty(self, passes: Passes) -> Penalty:

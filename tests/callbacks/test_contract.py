@@ -33,7 +33,7 @@ ROOT = Path(__file__).parent.parent.parent
         ({"rate": 1.5}, "rate must be in [0, 1], got 1.5."),
         ({"weight": -1.0}, "weight must be at least 0, got -1.0."),
         ({"steps": 0}, "steps must be at least 1, got 0."),
-        ({"divergence": "js"}, "divergence must be one of kl, mse_logits, mse_probs, ce, got 'js'."),
+        ({"divergence": "js"}, "divergence must be one of kl, bernoulli_kl, mse, mse_logits, mse_probs, ce, got 'js'."),
         ({"direction": "up"}, "direction must be one of base_adv, adv_base, got 'up'."),
         ({"start": "zeros"}, "start must be one of ones, one_drop, got 'zeros'."),
         ({"flips": "none"}, "flips must be one of both, drop, got 'none'."),

@@ -55,9 +55,9 @@ def test_the_probe_asks_for_no_parameter_gradients(monkeypatch: pytest.MonkeyPat
     asked: list[bool] = []
     run = RecordedForward.run
 
-    def noted(self: RecordedForward, forward: Any, masks: Masks, *, needs_parameter_gradients: bool = True) -> Any:
+    def noted(self: RecordedForward, forward: Any, masks: Masks, *, needs_parameter_gradients: bool = True, **more: Any) -> Any:
         asked.append(needs_parameter_gradients)
-        return run(self, forward, masks, needs_parameter_gradients=needs_parameter_gradients)
+        return run(self, forward, masks, needs_parameter_gradients=needs_parameter_gradients, **more)
 
     monkeypatch.setattr(RecordedForward, "run", noted)
     model = Tagger()
@@ -86,9 +86,13 @@ def test_the_generator_alone_decides(start: Any) -> None:
 
 
 def test_inactive_with_a_rate_of_zero() -> None:
-    assert not AdversarialDropout(rate=0).active
-    assert not AdversarialDropout(rate=0.0).active
-    assert AdversarialDropout(rate=0.001).active
+    lstm = nn.LSTM(2, 3)
+    sites = find_sites(lstm)
+    assert not AdversarialDropout(rate=0).active(sites)
+    assert not AdversarialDropout(rate=0.0).active(sites)
+    assert AdversarialDropout(rate=0.001).active(sites)
+    assert not AdversarialDropout(rate=0.5).active(find_sites(lstm, {"recurrent": 0.0}))
+    assert AdversarialDropout(rate=0.0).active(find_sites(lstm, {"recurrent": 0.0, "weight": 0.5}))
 
 
 def test_only_cross_entropy_needs_labels() -> None:

@@ -1,0 +1,46 @@
+"""What of Lightning the callbacks can't work with, under either of its two package names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+# Strategies that keep only a part of each weight in a process, or run the passes in an engine of their own.
+_REFUSED_STRATEGIES = frozenset({"FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy"})
+
+
+def check_trainable(callback: Callback, trainer: Trainer, pl_module: LightningModule) -> None:
+    """Raises if a callback that runs forward passes of its own can't work with a trainer and its module.
+
+    Args:
+        callback: named in the message.
+        trainer: of `lightning.pytorch` or of `pytorch_lightning`; the exception is that package's own.
+        pl_module: the module that is to be trained.
+
+    Raises:
+        MisconfigurationException: under manual optimization, or with a strategy that shards the weights.
+    """
+    error = _error_type(trainer)
+    name = type(callback).__name__
+    if not pl_module.automatic_optimization:
+        raise error(
+            f"{name} adds to the loss that training_step returns, which is not used under manual optimization; "
+            f"{type(pl_module).__name__} has automatic_optimization=False, and needs True."
+        )
+    refused = sorted(_REFUSED_STRATEGIES & {base.__name__ for base in type(trainer.strategy).__mro__})
+    if refused:
+        raise error(
+            f"{name} runs forward passes of its own, for which each process must hold all weights; got "
+            f"strategy={refused[0]}, which shards them. Use 'auto' or 'ddp'."
+        )
+
+
+def _error_type(trainer: Any) -> type[Exception]:
+    """The exception of the trainer's own package: each of the two has one, unrelated to the other's."""
+    if any(base.__module__.startswith("pytorch_lightning.") for base in type(trainer).__mro__):
+        from lightning_fabric.utilities.exceptions import MisconfigurationException as Standalone
+
+        return Standalone
+    return MisconfigurationException
