@@ -28,9 +28,11 @@ from lightning_advdrop.callbacks import RegularizerCallback, flush_denormals
 EXPERIMENT_COMMANDS = ("fit", "validate", "test", "predict")
 _USAGE = f"""usage: {{program}} {{{{{",".join(EXPERIMENT_COMMANDS)}}}}} --config FILE [--option VALUE ...]
        {{program}} report RUNS [RUNS ...]
+       {{program}} sites --config FILE [--option VALUE ...]
        {{program}} --version
 
-Run the experiments of lightning-advdrop {__version__}, and make tables and plots of finished runs.
+Run the experiments of lightning-advdrop {__version__}, make tables and plots of finished runs, and show where the
+masks of an experiment's regularizers act.
 Put --help behind a command to see its options."""
 
 
@@ -105,11 +107,12 @@ class ExperimentCLI(LightningCLI):
             self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=which)
 
 
-def run_experiment(arguments: Sequence[str]) -> ExperimentCLI:
+def run_experiment(arguments: Sequence[str], *, run: bool = True) -> ExperimentCLI:
     """Runs ``fit``, ``validate``, ``test`` or ``predict``.
 
     Args:
         arguments: the command and its options, as on the command line.
+        run: False to make the objects only; the arguments are then options without a command.
 
     Returns:
         The finished command, with its ``model``, ``datamodule`` and ``trainer``.
@@ -129,6 +132,7 @@ def run_experiment(arguments: Sequence[str]) -> ExperimentCLI:
             subclass_mode_data=True,
             save_config_callback=RunConfig,
             args=list(arguments),
+            run=run,
         )
     finally:
         if wandb.run is not None:  # or the next experiment of this process would log into this one's run
@@ -144,6 +148,23 @@ def _keep_wandb_quiet() -> None:
             "WANDB_MODE is 'online' but Weights & Biases has no key: run `wandb login` once, set WANDB_API_KEY, or "
             "leave WANDB_MODE unset to log offline (`wandb sync` uploads such runs later)."
         )
+
+
+def describe_experiment(arguments: Sequence[str]) -> str:
+    """Tables of the sites at which an experiment's regularizers act, one for each of them.
+
+    Args:
+        arguments: ``--config FILE`` and further options, as on the command line.
+
+    Raises:
+        ValueError: if the experiment has no regularizer, or its model has no such site.
+    """
+    command = run_experiment(arguments, run=False)
+    command.model.configure_model()
+    regularizers = [each for each in vars(command.trainer)["callbacks"] if isinstance(each, RegularizerCallback)]
+    if not regularizers:
+        raise ValueError("regularizer must be set to show its sites, got null; name one with --regularizer.")
+    return "\n\n".join(f"{type(each).__name__}\n\n{each.describe(command.model)}" for each in regularizers)
 
 
 def main(arguments: Sequence[str] | None = None, program: str = "advdrop") -> int:
@@ -166,6 +187,9 @@ def main(arguments: Sequence[str] | None = None, program: str = "advdrop") -> in
     if command in EXPERIMENT_COMMANDS:
         run_experiment(arguments)
         return 0
+    if command == "sites":
+        print(describe_experiment(arguments[1:]))  # noqa: T201 - the answer of a command
+        return 0
     if command == "report":
         parser = argparse.ArgumentParser(f"{program} report", description=report.__doc__)
         report.add_arguments(parser)
@@ -187,9 +211,8 @@ def _hand_on(arguments: list[str], program: str) -> int:
                 sys.argv = [program, *arguments]
                 return int(entry_point.load()() or 0)
     elsewhere = " and lightning_sdk, which has other commands, is not installed" if program == "lightning" else ""
-    message = (
-        f"{program}: unknown command {arguments[0]!r}{elsewhere}; allowed are {', '.join(EXPERIMENT_COMMANDS)}, report."
-    )
+    allowed = ", ".join((*EXPERIMENT_COMMANDS, "report", "sites"))
+    message = f"{program}: unknown command {arguments[0]!r}{elsewhere}; allowed are {allowed}."
     print(message, file=sys.stderr)  # noqa: T201 - the answer of a command
     return 2
 

@@ -80,7 +80,7 @@ def test_unknown_commands_are_refused(program: str, capsys: pytest.CaptureFixtur
     assert main(["launch"], program) == 2
     message = capsys.readouterr().err
     assert f"{program}: unknown command 'launch'" in message
-    assert "allowed are fit, validate, test, predict, report." in message
+    assert "allowed are fit, validate, test, predict, report, sites." in message
     assert ("lightning_sdk, which has other commands, is not installed" in message) == (program == "lightning")
 
 
@@ -107,6 +107,23 @@ def test_report_is_a_command() -> None:
     assert main(["report", "runs", "--output", "out"]) == 0
     assert Path("out/report.md").exists()
     assert Path("out/curves.png").exists()
+
+
+def test_sites_shows_where_masks_act(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sites", *QUICK[1:]]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "AdversarialDropoutCallback",
+        "",
+        "| site                    | layer      | mask   | rate         |",
+        "| ----------------------- | ---------- | ------ | ------------ |",
+        "| model.lstm.l0:recurrent | MaskedLSTM | (B, 8) | the callback |",
+    ]
+    assert not Path("runs").exists()
+
+
+def test_sites_of_plain_training_are_refused() -> None:
+    with pytest.raises(ValueError, match="regularizer must be set to show its sites, got null; name one with"):
+        main(["sites", *QUICK[1:], "--regularizer", "null"])
 
 
 def test_wandb_never_asks_for_a_login(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,9 +63,10 @@ class SequentialMNISTTask(LightningModule):
     """Sequential MNIST: an image's class from its pixels, one after the other.
 
     Logs ``train/loss`` (cross-entropy), ``train/accuracy``, ``val/loss``, ``val/accuracy``, ``test/loss`` and
-    ``test/accuracy``; ``training_step`` hands itself to every regularizer callback of the trainer. The defaults are the
-    published settings of Park et al. (2019), section "Sequential MNIST": RMSprop, gradients clipped by value, and a
-    learning rate that falls over the last epochs.
+    ``test/accuracy`` once an epoch, and ``train/loss_step`` every ``log_every_n_steps`` of the trainer.
+    ``training_step`` hands itself to every regularizer callback of the trainer. The defaults are the published settings
+    of Park et al. (2019), section "Sequential MNIST": RMSprop, gradients clipped by value, and a learning rate that
+    falls over the last epochs.
 
     Args:
         input_size: the features of a step: 1 for pixels, the image's width for rows.
@@ -197,3 +198,6 @@ class SequentialMNISTTask(LightningModule):
         accuracy(logits.detach(), labels)
         self.log(f"{stage}/loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(labels))
         self.log(f"{stage}/accuracy", accuracy, on_step=False, on_epoch=True, prog_bar=stage == "val")
+        if stage == "train":
+            # An epoch of the full configurations takes long: its mean alone would say nothing until it ends.
+            self.log("train/loss_step", loss.detach(), on_step=True, on_epoch=False, batch_size=len(labels))
