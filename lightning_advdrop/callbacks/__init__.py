@@ -4,6 +4,8 @@ from lightning_advdrop.callbacks.adversarial_dropout import AdversarialDropoutCa
 from lightning_advdrop.callbacks.base import RegularizerCallback
 from lightning_advdrop.callbacks.denormals import flush_denormals
 from lightning_advdrop.callbacks.description import describe_sites
+from lightning_advdrop.callbacks.inference_gap import InferenceGapMonitor
+from lightning_advdrop.callbacks.mask_statistics import MaskStatistics
 from lightning_advdrop.callbacks.perturbations import (
     AdversarialTrainingCallback,
     RandomPerturbationCallback,
@@ -24,6 +26,8 @@ __all__ = [
     "AdversarialTrainingCallback",
     "ExpectationLinearDropoutCallback",
     "FraternalDropoutCallback",
+    "InferenceGapMonitor",
+    "MaskStatistics",
     "PiModelCallback",
     "PseudoEnsembleCallback",
     "RDropCallback",

@@ -233,6 +233,15 @@ class RegularizerCallback(Callback):
         """Leaves the module as it was."""
         unwrap_training_step(pl_module, self)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # As bytes, since torch can't send a generator to a process that it spawns.
+        return {**vars(self), "_generator": self._generator.get_state().numpy().tobytes()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._generator = torch.Generator()
+        self._generator.set_state(torch.frombuffer(bytearray(state["_generator"]), dtype=torch.uint8))
+
     @property
     def state_key(self) -> str:
         """Tells several callbacks of one class apart, by their sites."""

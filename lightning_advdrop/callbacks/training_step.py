@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -37,6 +37,7 @@ class RegularizedLoss(NamedTuple):
     prediction: Tensor
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def regularized_loss(
     pl_module: LightningModule,
     forward: Callable[[], Tensor],
@@ -74,16 +75,17 @@ def regularized_loss(
     callbacks = attached_regularizers(pl_module)
     active = [callback for callback in callbacks if callback.current_weight(pl_module.trainer) > 0]
     recorded = [callback.recorded_forward(pl_module) for callback in active]
-    with ExitStack() as stack:
-        for each in recorded:
-            stack.enter_context(each.first_run())
-        prediction = forward()
-    calls = {
-        callback: [RecordedCall(each, forward, prediction, pl_module, weight)]
-        for callback, each in zip(active, recorded, strict=True)
-    }
-    targets = {} if target is None else dict.fromkeys(active, target)
-    penalty = _total_penalty(pl_module, callbacks, calls, targets)
+    with _not_compiled() if active else nullcontext():
+        with ExitStack() as watching:
+            for each in recorded:
+                watching.enter_context(each.first_run())
+            prediction = forward()
+        calls = {
+            callback: [RecordedCall(each, forward, prediction, pl_module, weight)]
+            for callback, each in zip(active, recorded, strict=True)
+        }
+        targets = {} if target is None else dict.fromkeys(active, target)
+        penalty = _total_penalty(pl_module, callbacks, calls, targets)
     supervised = loss(prediction)
     return RegularizedLoss(supervised if penalty is None else supervised + penalty, supervised, prediction)
 
@@ -149,9 +151,7 @@ def _regularized_step(
         for c in callbacks
         if c.current_weight(pl_module.trainer) > 0
     }
-    with ExitStack() as stack:
-        if recorders:
-            stack.enter_context(_not_compiled())
+    with _not_compiled() if recorders else nullcontext():
         with ExitStack() as watching:
             for recorder in recorders.values():
                 watching.enter_context(recorder.recording())
@@ -167,7 +167,8 @@ def _regularized_step(
 
 def _not_compiled() -> AbstractContextManager[Any]:
     """Makes what `torch.compile` returned run uncompiled: compiled code does not show its calls to a function mode."""
-    return torch.compiler.set_stance("force_eager")
+    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return stance
 
 
 def _weighted(call: RecordedCall, batch: Any, callback: RegularizerCallback) -> RecordedCall:

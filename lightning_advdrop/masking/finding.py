@@ -118,7 +118,11 @@ def find_sites(module: nn.Module, sites: SiteSpecs = "recurrent") -> list[MaskSi
         matches = list(_matches(module, spec))
         if not matches:
             raise ValueError(_nothing_found(module, spec))
-        for site in matches:
+        new = [site for site in matches if (id(site.anchor), site.kind) not in found]
+        if not new:
+            # Earlier ones of ``sites`` named these modules; functional dropout elsewhere is still this one's.
+            new = list(_stand_in(module, spec))
+        for site in new:
             found.setdefault((id(site.anchor), site.kind), replace(site, rate=rate))
     return list(found.values())
 
@@ -164,13 +168,25 @@ def _matches(module: nn.Module, spec: str) -> Iterator[MaskSite]:
                     seen.add(id(site.anchor))
                     found = True
                     yield replace(site, scope=scope)
-    if scope and not found:
+    if not found:
+        yield from _stand_in(module, spec)
+
+
+def _stand_in(module: nn.Module, spec: str) -> Iterator[MaskSite]:
+    """For the kind ``dropout`` a site of the module that was named, for what will be found below it."""
+    path, kind = _split(spec)
+    scope = _scope(module, path) if kind == "dropout" else {}
+    if scope:
         yield MaskSite(f"{path}:{kind}", kind, path, module.get_submodule(path), 0, scope=scope)
 
 
 def _scope(module: nn.Module, path: str) -> dict[int, str]:
     """The modules at or below a path, by identity."""
-    return {id(part): name for name, part in module.named_modules() if _below(name, path)}
+    scope: dict[int, str] = {}
+    for name, part in module.named_modules(remove_duplicate=False):
+        if _below(name, path):
+            scope.setdefault(id(part), name)
+    return scope
 
 
 def _below(path: str, ancestor: str) -> bool:

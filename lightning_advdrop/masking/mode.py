@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from lightning_advdrop.masking.acting import Acting, Shift
 from lightning_advdrop.masking.handlers import HANDLERS
 from lightning_advdrop.masking.prefix import Prefix, PrefixReader, flat_arguments
+from lightning_advdrop.masking.recomputing import refuse_checkpoint
 from lightning_advdrop.masking.running import RunningModules
 from lightning_advdrop.masking.sites import MaskSite, Observation, Shape
 
@@ -65,6 +66,7 @@ class MaskingMode(TorchFunctionMode):
         self._first = first
         self._acting: dict[int, Tensor] = {}
         self._calls: Counter[int] = Counter()
+        self._has_backward = torch.is_grad_enabled()
 
     def __torch_function__(
         self,
@@ -90,6 +92,11 @@ class MaskingMode(TorchFunctionMode):
     def before_mask(self) -> None:
         """Says that what comes depends on a mask of this run."""
         self._reader.stop(complete=not self._first)
+
+    def check_computed_once(self, what: str) -> None:
+        """Raises a `ValueError` that begins with ``what`` if the backward pass will compute this again, without us."""
+        if self._has_backward:
+            refuse_checkpoint(what)
 
     @contextmanager
     def within(self) -> Iterator[None]:
@@ -150,16 +157,15 @@ class MaskingMode(TorchFunctionMode):
         """The same for a site that `dropout_site` returned.
 
         Args:
-            site: the site.
+            site: the site, with the units of a row.
             shape: the shape of its mask.
             activation: what the mask acts on.
             own: the binary mask that the network drew, if it is to be kept.
         """
-        units = math.prod(shape[1:] if len(shape) > 1 else shape)
-        site = replace(site, units=units)
         return self._meet(Observation(site, shape, tuple(activation.shape), _empty_like(activation), mask=own))
 
     def _meet(self, seen: Observation) -> Acting | None:
+        self.check_computed_once(f"sites: {seen.site.name}")
         before = self.observed.get(seen.site)
         _check_same(before, seen)
         # A layer that is called again in one forward has the same mask again.

@@ -61,6 +61,11 @@ def _nothing(seen: Observation) -> None:
     """Leaves every site as it is."""
 
 
+def _grad_mode() -> tuple[bool, bool]:
+    """What decides whether results have a graph; those of another mode can't be handed back."""
+    return torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+
+
 class RecordedForward:
     """A forward pass that runs once as it is and can then be run again under masks.
 
@@ -104,14 +109,14 @@ class RecordedForward:
         self.observed: dict[MaskSite, Observation] = {}
         self._first_masks = first_masks or _nothing
         self._module = module
-        self._prefix = Prefix()
+        self._prefix, self._grad_mode = Prefix(), _grad_mode()
         self._noise: RandomState | None = None
         self._state: ModuleState | None = None
 
     @contextmanager
     def first_run(self) -> Iterator[None]:
         """The context in which the forward runs as it is, or under the first masks."""
-        self._state = ModuleState(self._module)
+        self._state, self._grad_mode = ModuleState(self._module), _grad_mode()
         if self.share_noise:
             self._noise = RandomState.now()
         with RunningModules(self._module) as running:
@@ -157,8 +162,8 @@ class RecordedForward:
         """
         if self._state is None:
             raise RuntimeError("RecordedForward.run needs a first run: call the forward inside first_run() before.")
-        if not self._prefix.valid:
-            self._prefix = Prefix()
+        if not self._prefix.valid or self._grad_mode != _grad_mode():
+            self._prefix, self._grad_mode = Prefix(), _grad_mode()
         mode = functools.partial(
             MaskingMode,
             [*self.observed, *(site for site in self.sites if site not in self.observed)],

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from lightning_advdrop.masking.random_state import RandomState
+from lightning_advdrop.masking.recomputing import recomputes
 
 TorchFunction = Callable[..., Any]
 
@@ -33,7 +34,7 @@ class Prefix:
 
     Only calls whose whole effect is their result can be handed back. The prefix therefore ends before a call that
     returns nothing (such as one that switches gradients off) or that writes to a tensor from outside the prefix (such
-    as a buffer).
+    as a buffer), and before activation checkpointing, whose results are not to be kept.
     """
 
     def __init__(self) -> None:
@@ -135,6 +136,9 @@ class PrefixReader:
         self, function: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any], arguments: list[Any]
     ) -> Any:
         prefix = self._prefix
+        if recomputes():  # from its beginning, by a forward that must not be handed parts of it
+            self.stop(complete=True)
+            return function(*args, **kwargs)
         outside = [(a, a._version) for a in arguments if _has_version(a) and not prefix.owns(a)]
         before = RandomState.now() if _writes_in_place(function) else None
         result = function(*args, **kwargs)

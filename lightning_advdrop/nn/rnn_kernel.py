@@ -93,15 +93,8 @@ def masked_rnn_tanh_layer(
     ``h[t-1] * mask`` enters the product with ``weight_hh``; the step's output is not masked. Gal & Ghahramani (2016)
     with a fixed mask; Park et al. (2019); the layer is that of Elman (1990).
 
-    Args:
-        x: the input rows, packed, ``(N, in)``.
-        batch_sizes: the rows of each step, ``T`` numbers that never increase and sum to ``N``.
-        state: the initial hidden state alone, ``(B, H)``.
-        mask: ``(B, H)``, the same at every step, or ``(T, B, H)``. Any real numbers; it takes part in the gradient.
-        weights: the layer's parameters.
-
-    Returns:
-        The hidden states ``(N, H)``, and the one at each sequence's end, ``(B, H)``, alone in a tuple.
+    The arguments and the result are those of `masked_gru_layer`: rows ``(N, in)``, a state ``(B, H)`` alone in a tuple,
+    a mask ``(B, H)`` or ``(T, B, H)``, and hidden states ``(N, H)``.
 
     Example:
         >>> layer = torch.nn.RNN(4, 3)
@@ -119,7 +112,7 @@ def masked_rnn_relu_layer(
 ) -> tuple[Tensor, States]:
     """One relu layer of `torch.nn.RNN`, in one direction, whose recurrent input is masked.
 
-    Like `masked_rnn_tanh_layer` with another activation: the same arguments, result and masking.
+    Like `masked_rnn_tanh_layer` with another activation: the same arguments, result, masking and sources.
 
     Example:
         >>> layer = torch.nn.RNN(4, 3, nonlinearity="relu")

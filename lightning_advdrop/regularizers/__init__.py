@@ -4,6 +4,7 @@ from lightning_advdrop.regularizers.adversarial_dropout import AdversarialDropou
 from lightning_advdrop.regularizers.base import Passes, Penalty, Regularizer
 from lightning_advdrop.regularizers.expectation_linear_dropout import ExpectationLinearDropout
 from lightning_advdrop.regularizers.fraternal_dropout import FraternalDropout
+from lightning_advdrop.regularizers.inference_gap import InferenceGap, inference_gap
 from lightning_advdrop.regularizers.mask_search import fisher_gains
 from lightning_advdrop.regularizers.perturbations import (
     AdversarialTraining,
@@ -21,6 +22,7 @@ __all__ = [
     "AdversarialTraining",
     "ExpectationLinearDropout",
     "FraternalDropout",
+    "InferenceGap",
     "Passes",
     "Penalty",
     "PerturbationRegularizer",
@@ -35,4 +37,5 @@ __all__ = [
     "VariationalDropout",
     "VirtualAdversarialTraining",
     "fisher_gains",
+    "inference_gap",
 ]

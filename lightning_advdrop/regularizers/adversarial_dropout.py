@@ -224,8 +224,8 @@ class AdversarialDropout(Regularizer):
         """What flips are worth, as the gradient of what they raise."""
         if self.search_by == "fisher":
             return fisher_gains(passes, point, self.divergence, self.draws)
-        if first and self.probes_base:
-            return base_gradients(self._distance(passes, passes.base, passes.base), point, passes.observed)
+        if first and self.probes_base and all(passes.observed[site].acting is not None for site in point):
+            return base_gradients(self._distance(passes, passes.base, passes.base), point, passes)
         binary = {site: mask.detach().requires_grad_() for site, mask in point.items()}
         prediction = passes.probe(rescaled(binary, passes.observed))
         value = self._distance(passes, passes.base.detach(), prediction)
@@ -236,11 +236,11 @@ class AdversarialDropout(Regularizer):
         return dict(zip(binary, gradients, strict=True))
 
     def _warn_if_stationary(self, value: Tensor) -> None:
-        if self.start == "ones" and self.divergence != "ce" and not self._warned and value < _SAME_PREDICTION:
+        if self.start != "one_drop" and self.divergence != "ce" and not self._warned and value < _SAME_PREDICTION:
             self._warned = True
             warnings.warn(
-                "start='ones' found the same prediction in both passes, where the gradient is zero, so that the flips "
-                "are arbitrary; use start='one_drop' in a network without other dropout.",
+                f"start={self.start!r} found the same prediction in both passes, where the gradient is zero, so that "
+                "the flips are arbitrary; use start='one_drop' in a network without other dropout.",
                 stacklevel=2,
             )
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_advdrop.masking import Acting, Masks, MaskSite, Observation, RecordedForward
 
@@ -53,6 +53,21 @@ class Passes:
             names = ", ".join(site.name for site in self.recorded.sites)
             raise ValueError(f"sites: none of {names} took part in the forward pass, so there is nothing to mask.")
         return self.recorded.observed
+
+    def acting(self, sites: Collection[MaskSite]) -> list[Acting]:
+        """What acted at sites in the base pass.
+
+        Raises:
+            ValueError: if nothing did at one of them.
+        """
+        found = [self.observed[site].acting for site in sites]
+        missing = [site.name for site, acting in zip(sites, found, strict=True) if acting is None]
+        if missing:
+            raise ValueError(
+                f"recorded: nothing acted at {', '.join(missing)} in the base pass, so that it has no gradient there; "
+                "record it with the regularizer's own record()."
+            )
+        return found
 
     def check_sites(self) -> None:
         """Raises the `ValueError` of `observed`, for regularizers whose passes need no masks of their own."""
@@ -114,6 +129,33 @@ class Regularizer(ABC):
             generator: draws random masks.
         """
         return None
+
+    def record(self, module: nn.Module, sites: Sequence[MaskSite], generator: torch.Generator) -> RecordedForward:
+        """A forward of a module whose first run is the base pass, under what acts in it.
+
+        Args:
+            module: the module whose forward will run.
+            sites: where masks may act.
+            generator: draws random masks; the `Passes` get the same one.
+
+        Example:
+            >>> from lightning_advdrop.masking import find_sites
+            >>> from lightning_advdrop.regularizers import FraternalDropout
+            >>> lstm, x, generator = nn.LSTM(4, 3), torch.randn(5, 2, 4), torch.Generator()
+            >>> regularizer = FraternalDropout(rate=0.5)
+            >>> recorded = regularizer.record(lstm, find_sites(lstm), generator)
+            >>> with recorded.first_run():
+            ...     base = lstm(x)[0][-1]
+            >>> penalty = regularizer.penalty(Passes(recorded, lambda: lstm(x)[0][-1], base, generator=generator))
+            >>> penalty.value.requires_grad
+            True
+        """
+        return RecordedForward(
+            module,
+            sites,
+            share_noise=self.share_masks,
+            first_masks=lambda seen: self.first_mask(seen, generator),
+        )
 
     @abstractmethod
     def penalty(self, passes: Passes) -> Penalty:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -22,18 +22,21 @@ def rescaled(masks: BinaryMasks, observed: Mapping[MaskSite, Observation]) -> Bi
     return {site: observed[site].site.rescale(mask) for site, mask in masks.items()}
 
 
-def base_gradients(value: Tensor, masks: BinaryMasks, observed: Mapping[MaskSite, Observation]) -> BinaryMasks:
+def base_gradients(value: Tensor, masks: BinaryMasks, passes: Passes) -> BinaryMasks:
     """The gradient of something computed from the base pass with respect to the binary masks under which that ran.
 
     Args:
         value: a scalar.
         masks: the binary masks.
-        observed: the sites, with what acted there: the rescaled masks, which must require a gradient.
+        passes: the base pass; the rescaled masks acted in it, with a gradient.
+
+    Raises:
+        ValueError: if no mask acted at one of the sites.
     """
-    acting = [observed[site].acting for site in masks]
+    acting: list[Any] = passes.acting(masks)
     gradients = torch.autograd.grad(value, acting, retain_graph=True, materialize_grads=True)
     return {
-        site: _through_rescaling(observed[site].site, mask, gradient)
+        site: _through_rescaling(passes.observed[site].site, mask, gradient)
         for (site, mask), gradient in zip(masks.items(), gradients, strict=True)
     }
 
@@ -60,17 +63,23 @@ def fisher_gains(passes: Passes, masks: BinaryMasks, divergence: DivergenceName,
 
     Returns:
         The squared gradients, at least 0, signed such that `adversarial_flips` takes them as what each flip adds.
+
+    Raises:
+        ValueError: if the base pass did not run under the masks.
     """
     total = {site: torch.zeros_like(mask) for site, mask in masks.items()}
     for _ in range(draws):
-        gradients = base_gradients(_drawn_log_probability(passes, divergence), masks, passes.observed)
+        gradients = base_gradients(_drawn_log_probability(passes, divergence), masks, passes)
         for site, gradient in gradients.items():
             total[site] += gradient.square() / draws
     return {site: gains * (1 - 2 * masks[site]) for site, gains in total.items()}
 
 
 def _drawn_log_probability(passes: Passes, divergence: DivergenceName) -> Tensor:
-    """The log-probability of labels drawn from the base prediction, summed over everything that is no padding."""
+    """The log-probability of labels drawn from the base prediction, summed over everything that is no padding.
+
+    Each is multiplied by the square root of its weight, so that squares of gradients are weighted by the weight.
+    """
     logits = passes.base if passes.base.dtype is torch.float64 else passes.base.float()
     on_cpu = logits.detach().cpu()
     if divergence in {"mse", "mse_logits"}:
@@ -82,7 +91,8 @@ def _drawn_log_probability(passes: Passes, divergence: DivergenceName) -> Tensor
         flat = on_cpu.softmax(-1).reshape(-1, on_cpu.shape[-1])
         label = torch.multinomial(flat, 1, generator=passes.generator).view(*on_cpu.shape[:-1], 1).to(logits.device)
         terms = logits.log_softmax(-1).gather(-1, label)
-    if passes.weight is not None and passes.weight.dim() < terms.dim():
-        weight = passes.weight.to(terms).view(*passes.weight.shape, *[1] * (terms.dim() - passes.weight.dim()))
-        terms = torch.where(weight == 0, 0, terms * weight)
+    if passes.weight is not None:
+        weight = passes.weight.to(terms)
+        weight = weight.view(*weight.shape, *[1] * (terms.dim() - weight.dim()))
+        terms = torch.where(weight == 0, 0, terms * weight.sqrt())
     return terms.sum()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -56,28 +56,34 @@ class PerturbationRegularizer(Regularizer):
 
     def _normalized(self, passes: Passes, seen: Observation, value: Tensor) -> Tensor:
         value = value.detach()
-        for real in (seen.real, _as_real(passes.weight, value)):
+        for real in (seen.real, self._real(passes.weight, seen)):
             if real is not None:
                 value = value.masked_fill(~real, 0.0)
-        # Scaled first, so that squares of small gradients don't vanish.
-        value = value / value.abs().max().clamp_min(torch.finfo(value.dtype).tiny)
-        return value / self._norm(seen, value).clamp_min(torch.finfo(value.dtype).tiny)
+        tiny = torch.finfo(value.dtype).tiny
+        # The largest of each example first, so that squares of small gradients don't vanish.
+        value = value / self._of_examples("amax", seen, value.abs()).clamp_min(tiny)
+        return value / self._of_examples("sum", seen, value.square()).sqrt().clamp_min(tiny)
 
-    def _norm(self, seen: Observation, value: Tensor) -> Tensor:
-        squares = value.square()
-        if seen.batch_sizes is not None:  # packed rows: the first of each step belongs to the first example
-            example = torch.cat([torch.arange(size) for size in seen.batch_sizes]).to(value.device)
-            total = value.new_zeros(seen.batch_sizes[0]).index_add(0, example, squares.sum(-1))
-            return total.sqrt()[example].unsqueeze(-1)
-        batch_dim = self.batch_dim if seen.site.kind == "embedding" else seen.batch_dim
-        return squares.sum([dim for dim in range(value.dim()) if dim != batch_dim], keepdim=True).sqrt()
+    def _of_examples(self, reduce: Literal["amax", "sum"], seen: Observation, value: Tensor) -> Tensor:
+        """The largest of the values of each example, at least 0, or their sum; broadcasts to them."""
+        if seen.batch_sizes is None:
+            dims = [dim for dim in range(value.dim()) if dim != self._batch_dim(seen)]
+            return value.amax(dims, keepdim=True) if reduce == "amax" else value.sum(dims, keepdim=True)
+        # Packed rows: the first of each step belongs to the first example.
+        example = torch.cat([torch.arange(size) for size in seen.batch_sizes]).to(value.device)
+        rows = value.amax(-1) if reduce == "amax" else value.sum(-1)
+        return value.new_zeros(seen.batch_sizes[0]).scatter_reduce(0, example, rows, reduce)[example].unsqueeze(-1)
 
+    def _batch_dim(self, seen: Observation) -> int:
+        return self.batch_dim if seen.site.kind == "embedding" else seen.batch_dim
 
-def _as_real(weight: Tensor | None, value: Tensor) -> Tensor | None:
-    """Weights of examples and steps as what is no padding, if they have the activation's leading shape."""
-    if weight is None or weight.dim() != value.dim() - 1 or weight.shape != value.shape[:-1]:
-        return None
-    return (weight != 0).unsqueeze(-1)
+    def _real(self, weight: Tensor | None, seen: Observation) -> Tensor | None:
+        """Weights ``(B, T)`` as what is no padding, if the activation has these examples and steps."""
+        if weight is None or weight.dim() != 2 or seen.batch_sizes is not None:
+            return None
+        if self._batch_dim(seen) == 1:
+            weight = weight.T
+        return (weight != 0).unsqueeze(-1) if weight.shape == seen.activation[:-1] else None
 
 
 def _shifts(values: _Shifts, scale: float) -> dict[MaskSite, Any]:
@@ -240,7 +246,8 @@ class AdversarialTraining(PerturbationRegularizer):
         if passes.target is None:
             raise ValueError("target must be given for adversarial training, got None.")
         loss = cross_entropy_to_label(passes.base, passes.target, passes.weight)
-        zeros = {site: seen.acting.value for site, seen in passes.observed.items()}
+        acting: list[Any] = passes.acting(passes.observed)
+        zeros = {site: shift.value for site, shift in zip(passes.observed, acting, strict=True)}
         gradients = torch.autograd.grad(loss, list(zeros.values()), retain_graph=True, materialize_grads=True)
         shifts = self.normalized(passes, dict(zip(zeros, gradients, strict=True)))
         other = passes.run(_shifts(shifts, self.epsilon))

@@ -1,8 +1,8 @@
 """Times forward and backward of a recurrently masked layer: ``python -m tests.benchmarks.bench_lstm``.
 
 Three implementations run in turn, so that what slows the machine down for a while slows all of them down: the stock
-layer without a mask, an efficient loop over the steps, and the masked layer of `lightning_advdrop.nn`: an LSTM, or a GRU
-or a tanh RNN with ``--layer``.
+layer without a mask, an efficient loop over the steps, and the masked layer of `lightning_advdrop.nn`: an LSTM, or
+a GRU or a tanh RNN with ``--layer``.
 """
 
 from __future__ import annotations

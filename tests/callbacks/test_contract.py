@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import logging
+import pickle
 import re
 import subprocess
 import sys
@@ -35,12 +37,12 @@ ROOT = Path(__file__).parent.parent.parent
         ({"steps": 0}, "steps must be at least 1, got 0."),
         ({"divergence": "js"}, "divergence must be one of kl, bernoulli_kl, mse, mse_logits, mse_probs, ce, got 'js'."),
         ({"direction": "up"}, "direction must be one of base_adv, adv_base, got 'up'."),
-        ({"start": "zeros"}, "start must be one of ones, one_drop, got 'zeros'."),
+        ({"start": "zeros"}, "start must be one of ones, one_drop, sampled, got 'zeros'."),
         ({"flips": "none"}, "flips must be one of both, drop, got 'none'."),
         ({"rampup_epochs": -1}, "rampup_epochs must be at least 0, got -1."),
         ({"log_every_n_steps": 0}, "log_every_n_steps must be at least 1, got 0."),
-        ({"sites": []}, "sites must name at least one place, got an empty list."),
-        ({"sites": "hiden"}, "sites: unknown kind 'hiden' in 'hiden'; allowed are recurrent, weight, alone"),
+        ({"sites": []}, "sites must name at least one place, got []."),
+        ({"sites": "hiden"}, "sites: unknown kind 'hiden' in 'hiden'; allowed are recurrent, weight,"),
     ],
     ids=str,
 )
@@ -56,7 +58,7 @@ class NoRecurrence(PlainModel):
 
 
 def test_a_model_without_a_place_for_a_mask_is_refused() -> None:
-    with pytest.raises(ValueError, match="found nothing of the kind 'recurrent' in NoRecurrence, which needs an LSTM"):
+    with pytest.raises(ValueError, match="found nothing of the kind 'recurrent' in NoRecurrence, which needs a recur"):
         quiet_trainer(callbacks=[AdversarialDropoutCallback()]).fit(NoRecurrence(), loader())
 
 
@@ -220,3 +222,14 @@ def test_the_base_class_takes_any_regularizer() -> None:
     callback = RegularizerCallback(AdversarialDropout(rate=0.1), sites="lstm.l1:recurrent", weight=0.5)
     fitted_weights(seeded(PlainModel), callback)
     assert [site.name for site in callback.sites] == ["lstm.l1:recurrent"]
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda callback: pickle.loads(pickle.dumps(callback))])
+def test_a_copy_draws_the_same_masks(again: Any) -> None:
+    callback = AdversarialDropoutCallback(rate=0.2)
+    callback._generator.manual_seed(3)
+    first, second = again(callback), again(callback)
+    drawn = [torch.rand(5, generator=each._generator) for each in (callback, first, second)]
+    assert torch.equal(drawn[0], drawn[1])
+    assert torch.equal(drawn[0], drawn[2])
+    assert first.regularizer.rate == 0.2

@@ -15,7 +15,10 @@ from transformers import BertConfig, BertForSequenceClassification
 from tests.helpers.clients import check_replay, check_training
 from tests.helpers.plain_models import quiet_trainer
 
-CONFIG = {
+# Its attention calls dropout as a function, and never the module for it that it has.
+pytestmark = pytest.mark.filterwarnings("ignore:sites. .*attention.self.dropout:UserWarning")
+
+CONFIG: dict[str, Any] = {
     "vocab_size": 50,
     "hidden_size": 32,
     "num_hidden_layers": 2,
@@ -29,7 +32,7 @@ CONFIG = {
 class Classifier(L.LightningModule):
     def __init__(self, attention: str) -> None:
         super().__init__()
-        self.bert = BertForSequenceClassification(BertConfig(**CONFIG, attn_implementation=attention))
+        self.bert = BertForSequenceClassification(BertConfig(**CONFIG | {"attn_implementation": attention}))
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         loss: Tensor = self.bert(**batch).loss

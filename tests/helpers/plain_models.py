@@ -8,7 +8,7 @@ import lightning as L
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 STEPS, FEATURES, CLASSES = 6, 4, 3
 
@@ -36,6 +36,18 @@ class PlainModel(L.LightningModule):
         return torch.optim.Adam(self.parameters(), lr=1e-2)
 
 
+class QuietModel(PlainModel):
+    """The same without anything random, trained by plain gradient descent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm.dropout = 0.0
+        self.dropout.p = 0.0
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
 def learnable_data(examples: int = 64) -> tuple[Tensor, Tensor]:
     """Sequences whose class is the feature with the largest sum over time."""
     generator = torch.Generator().manual_seed(7)
@@ -45,6 +57,15 @@ def learnable_data(examples: int = 64) -> tuple[Tensor, Tensor]:
 
 def loader(batch_size: int = 16, examples: int = 64) -> DataLoader[Any]:
     return DataLoader(TensorDataset(*learnable_data(examples)), batch_size=batch_size)
+
+
+class SplitModel(QuietModel):
+    """Divides each batch of 16 examples among the processes; Lightning's own sampler would shuffle them."""
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        data, world = TensorDataset(*learnable_data()), self.trainer.world_size
+        sampler: DistributedSampler[Any] = DistributedSampler(data, world, self.trainer.global_rank, shuffle=False)
+        return DataLoader(data, batch_size=16 // world, sampler=sampler)
 
 
 def quiet_trainer(**kwargs: Any) -> L.Trainer:

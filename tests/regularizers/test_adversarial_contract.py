@@ -55,7 +55,9 @@ def test_the_probe_asks_for_no_parameter_gradients(monkeypatch: pytest.MonkeyPat
     asked: list[bool] = []
     run = RecordedForward.run
 
-    def noted(self: RecordedForward, forward: Any, masks: Masks, *, needs_parameter_gradients: bool = True, **more: Any) -> Any:
+    def noted(
+        self: RecordedForward, forward: Any, masks: Masks, *, needs_parameter_gradients: bool = True, **more: Any
+    ) -> Any:
         asked.append(needs_parameter_gradients)
         return run(self, forward, masks, needs_parameter_gradients=needs_parameter_gradients, **more)
 
@@ -133,9 +135,22 @@ def test_other_noise_or_labels_are_no_degenerate_start() -> None:
         ({"rate": 1.1}, "rate must be in [0, 1], got 1.1."),
         ({"rate": float("nan")}, "rate must be in [0, 1], got nan."),
         ({"steps": 0}, "steps must be at least 1, got 0."),
-        ({"divergence": "tv"}, "divergence must be one of kl, mse_logits, mse_probs, ce, got 'tv'."),
+        ({"divergence": "tv"}, "divergence must be one of kl, bernoulli_kl, mse, mse_logits, mse_probs, ce, got 'tv'."),
         ({"direction": "up"}, "direction must be one of base_adv, adv_base, got 'up'."),
-        ({"start": "zeros"}, "start must be one of ones, one_drop, got 'zeros'."),
+        ({"start": "zeros"}, "start must be one of ones, one_drop, sampled, got 'zeros'."),
+        ({"search": "random"}, "search must be one of gradient, fisher, got 'random'."),
+        ({"start_rate": 1.5}, "start_rate must be in [0, 1], got 1.5."),
+        ({"draws": 0}, "draws must be at least 1, got 0."),
+        (
+            {"search": "fisher"},
+            "search='fisher' ranks flips around the base pass's own mask, once: it needs start='ones' and steps=1, "
+            "got start='one_drop' and steps=1.",
+        ),
+        (
+            {"search": "fisher", "start": "ones", "steps": 2},
+            "search='fisher' ranks flips around the base pass's own mask, once: it needs start='ones' and steps=1, "
+            "got start='ones' and steps=2.",
+        ),
         ({"flips": "none"}, "flips must be one of both, drop, got 'none'."),
         (
             {"start": "ones", "share_masks": True, "divergence": "mse_probs"},

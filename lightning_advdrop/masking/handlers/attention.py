@@ -20,6 +20,8 @@ def _attention(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any,
     """Scaled dot product attention, taken apart where its dropout is a site."""
     arguments = _arguments(*args, **kwargs)
     if not mode.dropout:
+        if arguments["dropout_p"]:
+            mode.check_computed_once("dropout=False: dropout")
         return function(**{**arguments, "dropout_p": 0.0})
     if not mode.takes_over_dropout(arguments["dropout_p"]):
         return mode.call(function, args, kwargs)
@@ -56,19 +58,15 @@ def _attend(
         groups = query.shape[-3] // key.shape[-3]
         key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
     scores = query @ key.transpose(-2, -1) * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
-    allowed = _allowed(scores, attn_mask, is_causal)
-    if allowed is None:
-        weights = (scores if attn_mask is None else scores + attn_mask).softmax(-1)
-    else:  # a query that may attend to nothing gets zeros
-        weights = scores.masked_fill(~allowed, -math.inf).softmax(-1).masked_fill(~allowed.any(-1, keepdim=True), 0.0)
-    return F.dropout(weights, dropout_p) @ value
-
-
-def _allowed(scores: Tensor, attn_mask: Tensor | None, is_causal: bool) -> Tensor | None:
-    """Which keys each query may attend to, broadcastable to ``(..., L, S)``; None where no mask says so."""
     if is_causal:
-        return torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
-    return attn_mask if attn_mask is not None and attn_mask.dtype is torch.bool else None
+        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    if attn_mask is None:
+        weights = scores.softmax(-1)
+    else:
+        scores = scores.masked_fill(~attn_mask, -math.inf) if attn_mask.dtype is torch.bool else scores + attn_mask
+        nothing = (scores == -math.inf).all(-1, keepdim=True)  # a query that may attend to nothing gets zeros
+        weights = scores.masked_fill(nothing, 0.0).softmax(-1).masked_fill(nothing, 0.0)
+    return F.dropout(weights, dropout_p) @ value
 
 
 def _multi_head(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

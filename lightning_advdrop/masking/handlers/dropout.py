@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,8 +14,8 @@ from torch import Tensor
 if TYPE_CHECKING:
     from lightning_advdrop.masking.mode import MaskingMode
 
-# Dimensions of what one example's channel holds, for dropout of whole channels.
-_CHANNEL_DIMS = {F.dropout1d: 1, F.dropout2d: 2, F.dropout3d: 3}
+# Dropout of whole channels, and the number of dimensions with which its input has a batch; None for any.
+_CHANNELS = {F.dropout1d: 3, F.dropout2d: None, F.dropout3d: 5, torch.feature_dropout: None}
 
 
 def _dropout(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -21,25 +23,41 @@ def _dropout(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, .
     if not training:
         return mode.call(function, args, kwargs)
     if not mode.dropout:
+        mode.check_computed_once("dropout=False: dropout")
         return x
     site = mode.dropout_site(drop_rate)
     if site is None:
         return mode.call(function, args, kwargs)
-    channel_dims = _CHANNEL_DIMS.get(function, 0)
-    shape = tuple(x.shape[: x.dim() - channel_dims]) + (1,) * channel_dims
-    # Laid out in memory as the activation, since that decides which element gets which random number.
-    ones = x.new_ones(shape) if channel_dims else torch.ones_like(x)
-    noise = function(ones, drop_rate, True) if mode.keep_masks else None
+    rows, shape = _layout(function, x)
+    if mode.keep_masks:
+        mode.before_mask()  # the next run goes on from the random state before this draw
+    noise = _noise(function, x, shape, drop_rate) if mode.keep_masks else None
     own = None if noise is None else (noise != 0).to(noise.dtype)
-    mask = mode.meet_dropout(site, shape, x, own)
+    mask = mode.meet_dropout(replace(site, units=math.prod(shape[rows:])), shape, x, own)
     if mask is not None:
         mode.before_mask()
         if noise is None:  # drawn all the same, so that the dropout behind this one draws what it always draws
-            function(ones, drop_rate, True)
+            _noise(function, x, shape, drop_rate)
         noise = mask
     if noise is None:
         return mode.call(function, args, kwargs)
     return x.mul_(noise) if inplace else x * noise
+
+
+def _layout(function: Callable[..., Any], x: Tensor) -> tuple[int, tuple[int, ...]]:
+    """Where the rows of a mask begin among its dimensions, and its shape: a number for each unit or each channel."""
+    if function not in _CHANNELS:
+        return int(x.dim() > 1), tuple(x.shape)
+    rows = int(_CHANNELS[function] in {None, x.dim()})
+    return rows, tuple(x.shape[: rows + 1]) + (1,) * (x.dim() - rows - 1)
+
+
+def _noise(function: Callable[..., Any], x: Tensor, shape: tuple[int, ...], drop_rate: float) -> Tensor:
+    """The factors by which dropout multiplies ``x``."""
+    if function in _CHANNELS:
+        return torch.feature_dropout(x.new_ones(1, math.prod(shape)), drop_rate, True).view(shape)
+    # Laid out in memory as the activation, since that decides which element gets which random number.
+    return F.dropout(torch.ones_like(x), drop_rate)
 
 
 def _arguments(
@@ -58,6 +76,7 @@ def _alpha_dropout(
 ) -> Any:
     x, drop_rate, training, _ = _arguments(*args, **kwargs)
     if training and not mode.dropout:
+        mode.check_computed_once("dropout=False: dropout")
         return x
     if training and mode.dropout_site(drop_rate) is not None:
         raise ValueError(
@@ -68,6 +87,8 @@ def _alpha_dropout(
 
 
 HANDLERS: dict[Callable[..., Any], Callable[..., Any]] = {
-    **dict.fromkeys((F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, torch.dropout), _dropout),
-    **dict.fromkeys((F.alpha_dropout, F.feature_alpha_dropout), _alpha_dropout),
+    **dict.fromkeys((F.dropout, torch.dropout, *_CHANNELS), _dropout),
+    **dict.fromkeys(
+        (F.alpha_dropout, F.feature_alpha_dropout, torch.alpha_dropout, torch.feature_alpha_dropout), _alpha_dropout
+    ),
 }

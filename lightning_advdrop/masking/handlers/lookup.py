@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from lightning_advdrop.masking.acting import Shift
 
@@ -16,9 +17,27 @@ if TYPE_CHECKING:
 
 def _embedding(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     words, weight = _argument(args, kwargs, 0, "input"), _argument(args, kwargs, 1, "weight")
-    found = mode.call(function, args, kwargs)
     padding = args[2] if len(args) > 2 else kwargs.get("padding_idx")
-    real = None if padding is None or padding < 0 else (words != padding).unsqueeze(-1)
+    if padding is not None:
+        padding %= len(weight)  # from the end if negative
+    return _look_up(mode, words, weight, padding, lambda: mode.call(function, args, kwargs))
+
+
+def _torch_embedding(
+    mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    weight, words = _argument(args, kwargs, 0, "weight"), _argument(args, kwargs, 1, "indices")
+    padding = args[2] if len(args) > 2 else kwargs.get("padding_idx", -1)
+    return _look_up(mode, words, weight, None if padding < 0 else padding, lambda: mode.call(function, args, kwargs))
+
+
+def _look_up(
+    mode: MaskingMode, words: Tensor, weight: Tensor, padding: int | None, look_up: Callable[[], Tensor]
+) -> Tensor:
+    found = look_up()
+    if not mode.has(weight):
+        return found
+    real = None if padding is None else (words != padding).unsqueeze(-1)
     acting = mode.meet(weight, "embedding", (len(weight), 1), found, real=real)
     if acting is None:
         return found
@@ -49,7 +68,5 @@ def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], position: int, name
 HANDLERS: dict[Callable[..., Any], Callable[..., Any]] = {
     F.embedding: _embedding,
     F.embedding_bag: _embedding_bag,
-    torch.embedding: lambda mode, function, args, kwargs: _embedding(
-        mode, lambda words, weight, *rest, **more: function(weight, words, *rest, **more), (args[1], args[0]), kwargs
-    ),
+    torch.embedding: _torch_embedding,
 }

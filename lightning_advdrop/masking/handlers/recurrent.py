@@ -23,6 +23,8 @@ def _call(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...]
     if mode.dropout:
         unmasked = call
     else:
+        if call.config.dropout and call.config.train:
+            mode.check_computed_once("dropout=False: dropout")
         unmasked = call = call.replace(dropout=0.0)
     if any(mode.has(weights.weight_hh) or mode.has(weights.weight_ih) for weights in call.weights):
         masks, call = _under_weight_masks(mode, *_under_input_shift(mode, _masks(mode, call), call))

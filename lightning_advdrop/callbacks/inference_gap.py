@@ -1,0 +1,297 @@
+"""Watching the gap between dropout's training and inference phases while a network is trained."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
+from lightning_utilities.core.apply_func import apply_to_collection
+from torch import Tensor, nn
+
+from lightning_advdrop.callbacks.compatibility import check_trainable
+from lightning_advdrop.callbacks.predictions import Output, Target, select_prediction, select_weight
+from lightning_advdrop.callbacks.recording import ForwardRecorder, RecordedCall, candidates
+from lightning_advdrop.functional import Direction, DivergenceName
+from lightning_advdrop.masking import (
+    MaskSite,
+    ModuleState,
+    RecordedForward,
+    SiteSpecs,
+    check_sites,
+    find_sites,
+    isolated,
+)
+from lightning_advdrop.regularizers import Passes, inference_gap
+from lightning_advdrop.regularizers.inference_gap import gap_search
+
+# Estimates what it is given: a module, its forward, and the arguments of a call.
+Estimate = Callable[[nn.Module, Callable[..., Any], tuple[Any, ...], dict[str, Any]], None]
+
+
+class InferenceGapMonitor(Callback):
+    """Logs how far random and adversarial masks of one budget move the prediction of the network without dropout.
+
+    ``gap/random`` is the mean divergence over random masks, the gap between dropout's training phase and its inference
+    phase; ``gap/adversarial`` is the value of adversarial dropout, which bounds that gap from above (see
+    `lightning_advdrop.regularizers.inference_gap`, also for where it may not). Both are means over the first batches of
+    each validation epoch, beside the other validation metrics. It works with and without a regularizer in the trainer,
+    for any LightningModule whose ``validation_step`` computes its prediction in the forward of a module; of several
+    validation loaders the first is taken.
+
+    Nothing else changes: ``validation_step`` runs once, and buffers, attributes, metrics and global random generators
+    are left as they are. The masks come from a generator of the callback's own, which starts from ``seed`` in each
+    validation epoch, so that epochs are compared under the same random numbers.
+
+    Source: Park, Song, Ji, Lee & Moon, "Adversarial Dropout for Recurrent Neural Networks", AAAI 2019
+    (arXiv 1904.09816).
+
+    Args:
+        sites: where masks act, see `lightning_advdrop.masking.find_sites`.
+        rate: the budget: the share of a mask row's units that are dropped, in [0, 1].
+        divergence: ``kl``, ``bernoulli_kl``, ``mse``, ``mse_logits`` or ``mse_probs``.
+        direction: ``base_adv`` or ``adv_base``.
+        samples: the number of random masks for each batch, at least 1.
+        limit_batches: the first batches of each validation epoch that are looked at, at least 1.
+        steps: the rounds of the adversarial search, at least 1.
+        module: path of the submodule whose output is compared; found by itself where there is one answer.
+        output: which part of its output is the prediction: an index, a key or a callable.
+        call: which of several forward passes in one validation step counts, from 0; None takes the mean over all.
+        mask: where a batch tells what is real and what is padding, see `RegularizerCallback`.
+        seed: of the random masks, at least 0.
+
+    Raises:
+        ValueError: if an argument is outside what is allowed.
+
+    Example:
+        >>> monitor = InferenceGapMonitor(sites="recurrent", rate=0.03, limit_batches=2)
+        >>> monitor.samples
+        8
+    """
+
+    def __init__(
+        self,
+        sites: SiteSpecs = "recurrent",
+        rate: float = 0.03,
+        divergence: DivergenceName = "kl",
+        direction: Direction = "base_adv",
+        samples: int = 8,
+        limit_batches: int = 1,
+        steps: int = 1,
+        module: str | None = None,
+        output: Output = None,
+        call: int | None = None,
+        mask: Target | None = None,
+        seed: int = 0,
+    ) -> None:
+        check_sites(sites)
+        gap_search(rate, divergence, direction, samples, steps)
+        if limit_batches < 1:
+            raise ValueError(f"limit_batches must be at least 1, got {limit_batches}.")
+        if call is not None and call < 0:
+            raise ValueError(f"call must be at least 0, or None for all calls, got {call}.")
+        if seed < 0:
+            raise ValueError(f"seed must be at least 0, got {seed}.")
+        self.site_names = sites
+        self.rate = rate
+        self.divergence: DivergenceName = divergence
+        self.direction: Direction = direction
+        self.samples = samples
+        self.limit_batches = limit_batches
+        self.steps = steps
+        self.module = module
+        self.output = output
+        self.call = call
+        self.mask = mask
+        self.seed = seed
+        self._sites: list[MaskSite] = []
+        self._generator: torch.Generator | None = None
+        self._found: list[tuple[float, float]] = []
+        self._batch_size = 1
+        self._watching = ExitStack()
+
+    # Lightning's hooks.
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuses strategies that shard the weights."""
+        if pl_module.automatic_optimization:  # under manual optimization there is nothing else to refuse
+            check_trainable(self, trainer, pl_module)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuses a network without sites before anything is trained, and warns where nothing will be validated."""
+        find_sites(pl_module, self.site_names)
+        if not trainer.enable_validation:
+            rank_zero_warn(
+                f"{type(self).__name__} looks at validation batches, and this trainer has none: give it a validation "
+                "loader, the module a validation_step, and limit_val_batches above 0."
+            )
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Finds the sites, and starts the generator afresh."""
+        self._sites = find_sites(pl_module, self.site_names)
+        self._generator = torch.Generator().manual_seed(self.seed + trainer.global_rank)
+
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Watches the forward passes of the step to come."""
+        self._stop()
+        if trainer.sanity_checking or batch_idx >= self.limit_batches or dataloader_idx > 0:
+            return
+        calls = itertools.count()
+
+        def estimate(part: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> None:
+            if self.call is None or self.call == next(calls):
+                self._estimate(pl_module, part, forward, args, kwargs, batch)
+
+        watch = _ForwardWatch(pl_module, self._sites, self.module, estimate)
+        # Compiled code does not show its calls, so these batches are validated uncompiled.
+        self._watching.enter_context(torch.compiler.set_stance("force_eager"))
+        self._watching.enter_context(watch.recording())
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Logs what was found in the step."""
+        if trainer.sanity_checking or batch_idx >= self.limit_batches or dataloader_idx > 0:
+            return
+        found = list(self._found)
+        self._stop()
+        if not found:
+            raise ValueError(self._nothing_called())
+        random, adversarial = (sum(values) / len(found) for values in zip(*found, strict=True))
+        pl_module.log_dict(
+            {"gap/random": random, "gap/adversarial": adversarial},
+            on_step=False,
+            on_epoch=True,
+            batch_size=self._batch_size,
+            sync_dist=True,
+            add_dataloader_idx=False,
+        )
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leaves the module as it was."""
+        self._stop()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Leaves the module as it was, and keeps nothing of it."""
+        self._stop()
+        self._sites = []
+        self._generator = None  # a generator can't be sent to a process that is spawned
+
+    def _stop(self) -> None:
+        self._watching.close()
+        self._found = []
+
+    def _nothing_called(self) -> str:
+        layers = ", ".join(sorted({site.layer for site in self._sites}))
+        which = "" if self.call is None else f"for call={self.call} "
+        return (
+            f"module: validation_step must {which}compute its prediction by calling a module that contains the masked "
+            f"layers ({layers}), one of {', '.join(map(repr, _around(self._sites)))}, but none is called."
+        )
+
+    # Estimating.
+
+    def _estimate(
+        self, root: LightningModule, part: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any, batch: Any
+    ) -> None:
+        with torch.inference_mode(False), torch.no_grad(), _without_inference_tensors(root):
+            args, kwargs, batch = _without_inference((args, kwargs, batch))
+            with isolated(), ModuleState(root).borrowed():
+                found = self._gap(root, part, lambda: forward(*args, **kwargs), batch)
+        self._found.append(found)
+
+    def _gap(self, root: nn.Module, part: nn.Module, forward: Callable[[], Any], batch: Any) -> tuple[float, float]:
+        recorded = RecordedForward(part, self._sites, share_noise=True)
+        call = RecordedCall(recorded, forward, None, root)
+        with recorded.first_run():
+            output = call.again()
+        base = select_prediction(output, self.output)
+        weight = None if self.mask is None else select_weight(batch, self.mask, base)
+        passes = Passes(
+            recorded,
+            lambda: select_prediction(call.again(), self.output),
+            base,
+            weight=weight,
+            generator=self._generator,
+        )
+        passes.check_sites()
+        self._batch_size = len(base)
+        if not base.isfinite().all():  # a run that diverges must not end because it is watched
+            return math.nan, math.nan
+        found = inference_gap(passes, self.rate, self.divergence, self.direction, self.samples, self.steps)
+        return found.random.item(), found.adversarial.item()
+
+
+class _ForwardWatch(ForwardRecorder):
+    """Estimates at each outermost forward of the module whose prediction is compared, before that forward runs."""
+
+    def __init__(self, root: nn.Module, sites: Sequence[MaskSite], module: str | None, estimate: Estimate) -> None:
+        super().__init__(root, sites, record=lambda part: RecordedForward(part, sites, share_noise=True), module=module)
+        self._estimate = estimate
+
+    def _watched(self, path: str, module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
+        # What only the masked layer itself is called for is no prediction.
+        if path not in _around(self._sites):
+            return forward
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            if not self._idle:
+                return forward(*args, **kwargs)
+            self._idle = False
+            try:
+                self._estimate(module, forward, args, kwargs)
+                return forward(*args, **kwargs)
+            finally:
+                self._idle = True
+
+        return watched
+
+
+def _around(sites: Sequence[MaskSite]) -> list[str]:
+    layers = {site.layer for site in sites if site.kind != "dropout"}
+    return [path for path in candidates(sites) if path not in layers]
+
+
+def _without_inference(value: Any) -> Any:
+    """The value with copies of tensors that were made in inference mode, which no graph can remember."""
+    return apply_to_collection(value, Tensor, lambda tensor: tensor.clone() if tensor.is_inference() else tensor)
+
+
+@contextmanager
+def _without_inference_tensors(root: nn.Module) -> Iterator[None]:
+    """A context in which no buffer or attribute of a module was made in inference mode, and nothing stays changed."""
+    lives = [live for part in root.modules() for live in (vars(part), part._buffers)]
+    outside = [dict(live) for live in lives]
+    copies: dict[int, Tensor] = {}
+
+    def usable(value: Any) -> Any:
+        if isinstance(value, Tensor) and value.is_inference():
+            return copies.setdefault(id(value), value.clone())
+        if type(value) is list:
+            return [usable(member) for member in value]
+        if type(value) is dict:
+            return {name: usable(member) for name, member in value.items()}
+        return value
+
+    skipped = {"_parameters", "_modules", "_buffers"}
+    for live, values in zip(lives, outside, strict=True):
+        live.update({name: usable(value) for name, value in values.items() if name not in skipped})
+    try:
+        yield
+    finally:
+        for live, values in zip(lives, outside, strict=True):
+            live.clear()
+            live.update(values)

@@ -1,0 +1,255 @@
+"""What is compared: the prediction in an output, which call counts, and what is padding."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections import OrderedDict
+from typing import Any, NamedTuple
+
+import lightning as L
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from lightning_advdrop import AdversarialDropoutCallback
+from lightning_advdrop.callbacks.predictions import select_prediction, select_target, select_weight
+from tests.helpers.plain_models import CLASSES, FEATURES, PlainModel, fitted_weights, loader, quiet_trainer, seeded
+
+PREDICTION, OTHER = torch.zeros(2, 3), torch.ones(2, 3)
+
+
+class NamedPair(NamedTuple):
+    features: Tensor
+    prediction: Tensor
+
+
+class Unnamed(NamedTuple):
+    first: Tensor
+    second: Tensor
+
+
+@dataclasses.dataclass
+class WithLogits:
+    prediction: Tensor
+    logits: Tensor
+
+
+@dataclasses.dataclass
+class WithoutNames:
+    scores: Tensor
+    state: Tensor
+
+
+@pytest.mark.parametrize(
+    ("output", "which"),
+    [
+        (PREDICTION, None),
+        ((PREDICTION, OTHER), None),
+        ([PREDICTION, OTHER], None),
+        ({"x": OTHER, "prediction": PREDICTION}, None),
+        ({"prediction": OTHER, "logits": PREDICTION}, None),
+        (OrderedDict(loss=OTHER, logits=PREDICTION), None),
+        (NamedPair(OTHER, PREDICTION), None),
+        (Unnamed(PREDICTION, OTHER), None),
+        (WithLogits(OTHER, PREDICTION), None),
+        ((OTHER, PREDICTION), 1),
+        ((OTHER, PREDICTION), -1),
+        (Unnamed(OTHER, PREDICTION), "second"),
+        (WithoutNames(PREDICTION, OTHER), "scores"),
+        ({"x": OTHER, 7: PREDICTION}, 7),
+        ({"x": [OTHER, PREDICTION]}, lambda output: output["x"][1]),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_the_prediction_is_found(output: Any, which: Any) -> None:
+    assert select_prediction(output, which) is PREDICTION
+
+
+@pytest.mark.parametrize(
+    ("output", "which", "message"),
+    [
+        ({"x": OTHER}, None, "output=None must lead to the prediction, a floating-point tensor (batch, ...), got a "
+         "NoneType in a dict with the keys x; name an index, a key or a callable that picks it."),
+        (WithoutNames(OTHER, OTHER), None, "got a NoneType in a WithoutNames with the fields scores, state; name"),
+        (Unnamed(OTHER, OTHER), "third", "output='third' must lead to the prediction, a floating-point tensor "
+         "(batch, ...), got a NoneType in a Unnamed with the fields first, second; name"),
+        ((OTHER, OTHER), 2, "output=2 must lead to the prediction, a floating-point tensor (batch, ...), got a "
+         "NoneType in a tuple of length 2; name"),
+        (torch.tensor(1.0), None, "got a tensor of torch.float32 and shape () in a Tensor; name"),
+        ("text", None, "got a NoneType in a str; name"),
+    ],
+    ids=lambda value: type(value).__name__,
+)  # fmt: skip
+def test_what_is_no_prediction_is_refused(output: Any, which: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        select_prediction(output, which)
+
+
+def test_labels_are_found_in_batches_of_any_kind() -> None:
+    for batch, which in (((OTHER, PREDICTION), 1), ({"y": PREDICTION}, "y"), (Unnamed(OTHER, PREDICTION), "second")):
+        assert select_target(batch, which) is PREDICTION
+    assert select_target((OTHER, (PREDICTION, None)), lambda batch: batch[1][0]) is PREDICTION
+
+
+@pytest.mark.parametrize(
+    ("mask", "prediction", "expected"),
+    [
+        ((4,), (4, 3), (4,)),
+        ((4,), (4,), (4,)),
+        ((4,), (4, 5, 3), (4, 1)),
+        ((4, 5), (4, 5, 3), (4, 5)),
+        ((4, 5), (4, 5), (4, 5)),
+        ((4, 5), (4, 5, 2, 3), (4, 5, 1)),
+    ],
+    ids=str,
+)
+def test_padding_is_aligned_with_the_prediction(
+    mask: tuple[int, ...], prediction: tuple[int, ...], expected: tuple[int, ...]
+) -> None:
+    batch = {"real": torch.ones(mask, dtype=torch.bool)}
+    assert select_weight(batch, "real", torch.zeros(prediction)).shape == expected
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        ({"x": OTHER}, "mask='real' must lead to a tensor (batch,) or (batch, time) that is 1 where the batch is real, "
+         "got a NoneType in a dict with the keys x; name an index, a key or a callable that picks it."),
+        ({"real": torch.tensor(1.0)}, "mask='real' must lead to a tensor (batch,) or (batch, time)"),
+        ({"real": torch.ones(3, 2)}, "mask='real' must have the leading shape of the prediction (2, 3), got (3, 2); a "
+         "callable can bring it into that shape."),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_is_no_padding_mask_is_refused(batch: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        select_weight(batch, "real", PREDICTION)
+
+
+class Tagger(L.LightningModule):
+    """One label for each time step, of sequences that are padded to one length."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(FEATURES, 8, batch_first=True)
+        self.head = nn.Linear(8, CLASSES)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.head(self.lstm(x)[0])
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        return F.cross_entropy(self(batch["x"])[batch["real"]], batch["y"][batch["real"]])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.0)
+
+
+def padded(real: int) -> DataLoader[Any]:
+    x = torch.randn(8, 6, FEATURES, generator=torch.Generator().manual_seed(1))
+    examples = [
+        {
+            "x": each,
+            "y": torch.arange(6) % CLASSES,
+            "real": torch.arange(6) < real,
+            "example": torch.tensor(True),
+        }
+        for each in x
+    ]
+    return DataLoader(examples, batch_size=8)  # type: ignore[arg-type]
+
+
+def divergence_of(real: int, **arguments: Any) -> float:
+    callback = AdversarialDropoutCallback(
+        rate=0.2, divergence="ce", start="ones", share_masks=True, target="y", **arguments
+    )
+    trainer = quiet_trainer(callbacks=[callback], max_epochs=1)
+    trainer.fit(seeded(Tagger), padded(real))
+    return float(trainer.callback_metrics["advdrop/divergence"])
+
+
+def test_padding_does_not_count() -> None:
+    everything = divergence_of(6)
+    assert divergence_of(6, mask="real") == pytest.approx(everything, rel=1e-6)
+    assert divergence_of(3, mask="example") == pytest.approx(everything, rel=1e-6)
+    assert divergence_of(3) == pytest.approx(everything, rel=1e-6)
+    assert divergence_of(3, mask=lambda batch: batch["real"]) != pytest.approx(everything, rel=1e-3)
+
+
+class TwoCalls(PlainModel):
+    """Compares two views of a batch."""
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Any:
+        x, y = batch
+        return F.cross_entropy(self(x), y) + F.cross_entropy(self(3 * x), y)
+
+
+def test_one_of_several_calls_can_be_chosen() -> None:
+    def divergence(call: int | None) -> float:
+        callback = AdversarialDropoutCallback(divergence="ce", start="ones", rate=0.2, call=call, share_masks=True)
+        trainer = quiet_trainer(callbacks=[callback], max_epochs=1, limit_train_batches=1)
+        fit_seeded(trainer, seeded(TwoCalls))
+        return float(trainer.callback_metrics["advdrop/divergence"])
+
+    first, second, both = divergence(0), divergence(1), divergence(None)
+    assert first != pytest.approx(second, rel=1e-3)
+    assert both == pytest.approx((first + second) / 2, rel=1e-5)
+
+
+def fit_seeded(trainer: L.Trainer, model: L.LightningModule) -> None:
+    L.seed_everything(3, verbose=False)
+    trainer.fit(model, loader())
+
+
+def test_a_call_that_is_not_made_is_refused() -> None:
+    message = (
+        r"call must be below the number of forward passes in training_step, counted from 0, got 2 where there are 2"
+    )
+    with pytest.raises(ValueError, match=message):
+        fit_seeded(quiet_trainer(callbacks=[AdversarialDropoutCallback(call=2)]), seeded(TwoCalls))
+
+
+def test_a_negative_call_is_refused() -> None:
+    with pytest.raises(ValueError, match="call must be at least 0, or None for all calls, got -1"):
+        AdversarialDropoutCallback(call=-1)
+
+
+class Regression(PlainModel):
+    """Predicts one number for each example, without a last dimension of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(12, 1)
+
+    def forward(self, x: Tensor) -> Any:
+        return super().forward(x).squeeze(-1)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Any:
+        return F.mse_loss(self(batch[0]), batch[1].float())
+
+
+class SeveralLabels(PlainModel):
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Any:
+        x, y = batch
+        return F.binary_cross_entropy_with_logits(self(x), F.one_hot(y, CLASSES).float())
+
+
+@pytest.mark.parametrize(("model", "divergence"), [(Regression, "mse"), (SeveralLabels, "bernoulli_kl")])
+def test_regression_and_several_labels(model: type[PlainModel], divergence: Any) -> None:
+    callback = AdversarialDropoutCallback(rate=0.2, divergence=divergence)
+    found: list[float] = []
+    callback.listeners.append(lambda penalty: found.append(penalty.value.item()))
+    fitted_weights(seeded(model), callback)
+    assert len(found) == 8
+    assert min(found) > 0
+
+
+def test_several_labels_may_be_the_target() -> None:
+    callback = AdversarialDropoutCallback(
+        rate=0.2, divergence="ce", target=lambda batch: F.one_hot(batch[1], CLASSES).float()
+    )
+    trainer = quiet_trainer(callbacks=[callback])
+    trainer.fit(seeded(SeveralLabels), loader())
+    assert trainer.callback_metrics["advdrop/divergence"] > 0

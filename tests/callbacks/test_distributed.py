@@ -1,0 +1,61 @@
+"""Several processes: the weights of one process on the same examples; sharded weights are refused."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, ModelParallelStrategy
+from torch import Tensor
+
+from lightning_advdrop import AdversarialDropoutCallback
+from tests.helpers.plain_models import QuietModel, SplitModel, quiet_trainer, seeded
+
+
+def weights(*callbacks: L.Callback, **trainer: Any) -> dict[str, Tensor]:
+    model = seeded(SplitModel)
+    quiet_trainer(callbacks=list(callbacks), max_epochs=1, use_distributed_sampler=False, **trainer).fit(model)
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+@pytest.mark.filterwarnings("ignore:.*barrier.*:UserWarning")
+def test_two_processes_learn_what_one_learns_on_the_same_batches() -> None:
+    """Without random numbers: each process draws its own."""
+
+    def callback() -> AdversarialDropoutCallback:
+        return AdversarialDropoutCallback(rate=0.2, divergence="ce", start="ones", share_masks=True)
+
+    one = weights(callback())
+    strategy = DDPStrategy(start_method="spawn", process_group_backend="gloo")
+    two = weights(callback(), strategy=strategy, devices=2)
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], rtol=0, atol=1e-6)
+    assert any(not torch.equal(one[name], value) for name, value in weights().items())
+
+
+def test_processes_draw_different_masks() -> None:
+    drawn = []
+    for rank in (0, 1):
+        trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cpu")), global_rank=rank)
+        callback = AdversarialDropoutCallback()
+        torch.manual_seed(0)
+        callback.setup(trainer, QuietModel(), "fit")  # type: ignore[arg-type]
+        drawn.append(callback._generator.initial_seed())
+    assert drawn[0] != drawn[1]
+
+
+class MyFSDP(FSDPStrategy):
+    pass
+
+
+@pytest.mark.parametrize("strategy", [FSDPStrategy, ModelParallelStrategy, MyFSDP], ids=lambda s: s.__name__)
+def test_strategies_that_shard_the_weights_are_refused_by_name(strategy: type[Any]) -> None:
+    trainer = SimpleNamespace(strategy=object.__new__(strategy))  # without the devices that it would ask for
+    name = "ModelParallelStrategy" if strategy is ModelParallelStrategy else "FSDPStrategy"
+    message = f"AdversarialDropoutCallback runs forward passes of its own, .* got strategy={name}, which shards them"
+    with pytest.raises(MisconfigurationException, match=message):
+        AdversarialDropoutCallback().setup(trainer, QuietModel(), "fit")  # type: ignore[arg-type]

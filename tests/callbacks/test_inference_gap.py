@@ -1,0 +1,320 @@
+"""The monitor of the inference gap: what it logs, and that it changes nothing else."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import re
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+import torch.nn.functional as F
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.loggers import CSVLogger
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_sequence
+from torch.utils.data import DataLoader
+from torchmetrics.classification import MulticlassAccuracy
+
+from lightning_advdrop import AdversarialDropoutCallback, InferenceGapMonitor
+from lightning_advdrop.cli import run_experiment
+from lightning_advdrop.masking import RecordedForward, find_sites
+from lightning_advdrop.regularizers import Passes, inference_gap
+from tests.helpers.plain_models import PlainModel, loader, quiet_trainer, seeded
+
+Rows = list[dict[str, str]]
+
+
+class Validated(PlainModel):
+    """Keeps everything in its attributes that a forward or a step may write to, and counts its steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(12)
+        self.accuracy = MulticlassAccuracy(3)
+        self.by_hand = MulticlassAccuracy(3)
+        self.hidden: Any = None
+        self.seen: list[Tensor] = []
+        self.steps = 0
+
+    def forward(self, x: Tensor) -> Any:
+        if self.hidden is not None and self.hidden[0].shape[1] != len(x):
+            self.hidden = None
+        output, self.hidden = self.lstm(x, self.hidden)
+        self.hidden = tuple(part.detach() for part in self.hidden)
+        self.log("forwards", 1.0, on_step=False, on_epoch=True, reduce_fx="sum")
+        return self.head(self.dropout(self.norm(output[:, -1])))
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
+        self.steps += 1
+        logits = self(batch[0])
+        self.seen.append(logits)
+        self.accuracy(logits, batch[1])
+        self.by_hand.update(logits, batch[1])
+        self.log("val/loss", F.cross_entropy(logits, batch[1]))
+        self.log("val/accuracy", self.accuracy)
+
+    def on_validation_epoch_end(self) -> None:
+        self.log("val/by_hand", self.by_hand.compute())
+        self.by_hand.reset()  # under inference mode, so that its states are inference tensors from here on
+        self.seen.clear()
+        self.hidden = None
+
+
+class Simple(PlainModel):
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self.log("val/loss", F.cross_entropy(self(batch[0]), batch[1]))
+
+
+def rows(folder: str) -> Rows:
+    with Path(folder, "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def fit(model: L.LightningModule, *callbacks: L.Callback, val: Any = None, **trainer: Any) -> tuple[Rows, L.Trainer]:
+    """What is logged in a fit that always starts from the same seed."""
+    L.seed_everything(3, verbose=False)
+    logger = CSVLogger("logs")
+    made = quiet_trainer(
+        callbacks=list(callbacks), logger=logger, log_every_n_steps=1, **({"num_sanity_val_steps": 2} | trainer)
+    )
+    train = DataLoader(loader().dataset, batch_size=16, shuffle=True)
+    made.fit(model, train, loader() if val is None else val)
+    return rows(logger.log_dir), made
+
+
+@pytest.mark.parametrize("regularized", [False, True])
+@pytest.mark.parametrize("inference_mode", [False, True])
+def test_training_and_logs_are_those_of_a_run_without_it_to_the_bit(regularized: bool, inference_mode: bool) -> None:
+    # A regularizer keeps the module's attributes itself, which must not be inference tensors.
+    make = Simple if regularized else Validated
+    found = []
+    for monitors in ([], [InferenceGapMonitor(rate=0.2, limit_batches=2)]):
+        model = seeded(make)
+        callbacks = [AdversarialDropoutCallback(rate=0.2)] if regularized else []
+        logged, _ = fit(model, *callbacks, *monitors, inference_mode=inference_mode)
+        found.append((model, torch.get_rng_state(), logged))
+        assert all(parameter.grad is None or not parameter.grad.is_inference() for parameter in model.parameters())
+    (plain, plain_state, plain_rows), (watched, watched_state, watched_rows) = found
+    assert all(torch.equal(value, watched.state_dict()[name]) for name, value in plain.state_dict().items())
+    assert torch.equal(plain_state, watched_state)
+    assert vars(plain).keys() == vars(watched).keys()
+    gaps = [(row.pop("gap/random"), row.pop("gap/adversarial")) for row in watched_rows]
+    assert watched_rows == plain_rows
+    assert sum(bool(random) for random, _ in gaps) == 2
+    if not regularized:
+        assert watched.steps == plain.steps == 10
+
+
+def test_values_are_those_of_the_function_and_stand_beside_the_other_validation_metrics() -> None:
+    model = seeded(Simple)
+    logged, trainer = fit(model, InferenceGapMonitor(rate=0.2, samples=3, limit_batches=2, steps=2, seed=5))
+    assert [(row["epoch"], row["step"]) for row in logged if row["gap/random"]] == [("0", "3"), ("1", "7")]
+    assert all(row["val/loss"] for row in logged if row["gap/random"])
+    generator, expected = torch.Generator().manual_seed(5), []
+    model.eval()
+    for batch in list(loader())[:2]:
+        recorded = RecordedForward(model, find_sites(model), share_noise=True)
+        with recorded.first_run(), torch.no_grad():
+            base = model(batch[0])
+        passes = Passes(recorded, functools.partial(model, batch[0]), base, generator=generator)
+        expected.append(inference_gap(passes, 0.2, samples=3, steps=2))
+    for name in ("random", "adversarial"):
+        value = torch.stack([getattr(gap, name) for gap in expected]).mean()
+        torch.testing.assert_close(trainer.logged_metrics[f"gap/{name}"], value, rtol=1e-5, atol=1e-8)
+    assert 0 < trainer.logged_metrics["gap/random"] < trainer.logged_metrics["gap/adversarial"]
+
+
+def test_it_works_for_validation_alone_and_early_stopping_can_follow_it() -> None:
+    model = seeded(Simple)
+    (metrics,) = quiet_trainer(callbacks=[InferenceGapMonitor(rate=0.2)]).validate(model, loader(), verbose=False)
+    assert set(metrics) == {"val/loss", "gap/random", "gap/adversarial"}
+    stopping = EarlyStopping("gap/adversarial", patience=1)
+    fit(model, InferenceGapMonitor(rate=0.2), stopping)
+    assert stopping.best_score > 0
+
+
+def test_of_several_loaders_the_first_is_taken() -> None:
+    logged, _ = fit(Validated(), InferenceGapMonitor(rate=0.2), val=[loader(), loader(8)])
+    assert sorted(name for name in logged[0] if name.startswith("gap")) == ["gap/adversarial", "gap/random"]
+
+
+class Packed(Simple):
+    """Gets and gives a mapping, and works on packed sequences, twice a step."""
+
+    def forward(self, batch: Any) -> Any:
+        _, (hidden, _) = self.lstm(batch["x"])
+        return {"features": hidden, "logits": self.head(hidden[-1])}
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return F.cross_entropy(self(batch)["logits"], batch["y"])
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        first = self(batch)["logits"]
+        second = self({**batch, "x": batch["x"]})["features"].sum()
+        self.log("val/loss", F.cross_entropy(first, batch["y"]) + 0 * second, batch_size=len(first))
+
+
+def collated(examples: Any) -> dict[str, Any]:
+    sequences = [x[: 2 + index % 5] for index, (x, _) in enumerate(examples)]
+    x = pack_sequence(sequences, enforce_sorted=False)
+    real = torch.tensor([1.0] * (len(sequences) - 4) + [0.0] * 4)
+    return {"x": x, "y": torch.stack([y for _, y in examples]), "real": real}
+
+
+def test_calls_outputs_masks_and_packed_batches() -> None:
+    data = DataLoader(loader().dataset, batch_size=16, collate_fn=collated)
+
+    def value(**arguments: Any) -> float:
+        monitor = InferenceGapMonitor(rate=0.2, **arguments)
+        trainer = quiet_trainer(callbacks=[monitor], max_epochs=1, num_sanity_val_steps=0)
+        trainer.validate(seeded(Packed), data, verbose=False)
+        return float(trainer.logged_metrics["gap/random"])
+
+    assert value(call=0) == value(module="", call=0) == value(call=0, output="logits")
+    assert value(call=0) == value(call=1) != value()  # for the second of two passes other masks are drawn
+    assert value(mask="real", call=0) != value(call=0)
+    assert value(output=lambda output: output["logits"] * 2, call=0) > value(call=0)
+    with pytest.raises(ValueError, match="module: validation_step must for call=2 compute its prediction by calling"):
+        value(call=2)
+    with pytest.raises(ValueError, match="output='y' must lead to the prediction"):
+        value(output="y")
+    with pytest.raises(ValueError, match=re.escape("mask='is_real' must lead to a tensor (batch,)")):
+        value(mask="is_real")
+
+
+class Inline(Simple):
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        output, _ = self.lstm(batch[0])
+        self.log("val/loss", self.head(output).sum())
+
+
+def test_a_step_without_a_prediction_is_refused_and_the_module_left_as_it_was() -> None:
+    model = Inline()
+    before = dict(vars(model))
+    message = (
+        "module: validation_step must compute its prediction by calling a module that contains the masked layers "
+        "(lstm), one of '', but none is called."
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        quiet_trainer(callbacks=[InferenceGapMonitor()], num_sanity_val_steps=0).fit(model, loader(), loader())
+    assert vars(model).keys() - before.keys() <= {"_hparams"}  # Lightning's own
+
+
+class Failing(Simple):
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        super().validation_step(batch, batch_idx)
+        raise RuntimeError("the user's own")
+
+
+def test_an_exception_leaves_the_module_as_it_was() -> None:
+    model, monitor = Failing(), InferenceGapMonitor()
+    with pytest.raises(RuntimeError, match="the user's own"):
+        quiet_trainer(callbacks=[monitor]).validate(model, loader(), verbose=False)
+    assert "forward" not in vars(model)
+    assert monitor._found == []
+
+
+def test_a_network_that_diverged_is_logged_as_nan() -> None:
+    model = Simple()
+    model.head.weight.data.fill_(float("nan"))
+    (metrics,) = quiet_trainer(callbacks=[InferenceGapMonitor()]).validate(model, loader(), verbose=False)
+    assert metrics["gap/random"] != metrics["gap/random"]
+
+
+class Manual(Simple):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.GRU(4, 12, batch_first=True)  # type: ignore[assignment] # torch's LSTM needs a CPU with bfloat16
+        self.automatic_optimization = False
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        self.manual_backward(super().training_step(batch, batch_idx))
+        self.optimizers().step()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "64-true"])
+def test_manual_optimization_and_other_precisions(precision: Any) -> None:
+    logged, _ = fit(Manual(), InferenceGapMonitor(rate=0.2), precision=precision, max_epochs=1)
+    assert float(logged[-1]["gap/adversarial"]) > 0
+
+
+class Outer(L.LightningModule):
+    def __init__(self, *, compiled: bool) -> None:
+        super().__init__()
+        network = PlainModel()
+        self.network: Any = torch.compile(network, backend="eager") if compiled else network
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self.log("val/loss", F.cross_entropy(self.network(batch[0]), batch[1]))
+
+
+def test_a_compiled_network_is_watched() -> None:
+    """The backend `eager` traces like any other and needs no C++ compiler."""
+    torch._dynamo.reset()
+    found = [
+        quiet_trainer(callbacks=[InferenceGapMonitor(rate=0.2)]).validate(
+            seeded(Outer, compiled=compiled), loader(), verbose=False
+        )
+        for compiled in (False, True)
+    ]
+    torch._dynamo.reset()
+    assert found[0][0] == pytest.approx(found[1][0])
+    assert found[0][0]["gap/random"] > 0
+
+
+def test_nothing_to_validate_is_said() -> None:
+    with pytest.warns(UserWarning, match="looks at validation batches, and this trainer has none"):
+        quiet_trainer(callbacks=[InferenceGapMonitor()], max_epochs=1).fit(PlainModel(), loader())
+
+
+def test_a_network_without_sites_is_refused_before_it_is_trained() -> None:
+    model = Simple()
+    model.lstm = nn.Linear(4, 12)  # type: ignore[assignment]
+    with pytest.raises(ValueError, match="found nothing of the kind 'recurrent' in Simple"):
+        fit(model, InferenceGapMonitor())
+    with pytest.raises(ValueError, match="must be the path of a module around all masked layers, one of '', got 'h'"):
+        fit(Simple(), InferenceGapMonitor(module="h"))
+
+
+def test_strategies_that_shard_the_weights_are_refused() -> None:
+    from types import SimpleNamespace
+
+    from lightning.pytorch.strategies import FSDPStrategy
+
+    trainer: Any = SimpleNamespace(strategy=object.__new__(FSDPStrategy))
+    with pytest.raises(MisconfigurationException, match="InferenceGapMonitor runs forward passes of its own"):
+        InferenceGapMonitor().setup(trainer, Simple(), "fit")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"sites": []}, "sites must name at least one place, got []."),
+        ({"rate": -0.5}, "rate must be in [0, 1], got -0.5."),
+        ({"divergence": "ce"}, "divergence must compare two predictions, got 'ce'"),
+        ({"direction": "up"}, "direction must be one of base_adv, adv_base, got 'up'."),
+        ({"samples": 0}, "samples must be at least 1, got 0."),
+        ({"limit_batches": 0}, "limit_batches must be at least 1, got 0."),
+        ({"steps": 0}, "steps must be at least 1, got 0."),
+        ({"call": -1}, "call must be at least 0, or None for all calls, got -1."),
+        ({"seed": -1}, "seed must be at least 0, got -1."),
+    ],
+    ids=str,
+)
+def test_arguments_are_checked_when_it_is_made(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        InferenceGapMonitor(**arguments)
+
+
+@pytest.mark.parametrize("name", ["InferenceGapMonitor", "lightning_advdrop.InferenceGapMonitor"])
+def test_the_command_line_appends_it(name: str) -> None:
+    configs = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
+    arguments = ["--config", str(configs), f"--trainer.callbacks+={name}", "--trainer.callbacks.samples=3"]
+    callbacks = vars(run_experiment(arguments, run=False).trainer)["callbacks"]
+    assert [each.samples for each in callbacks if isinstance(each, InferenceGapMonitor)] == [3]
+    assert {"ModelCheckpoint", "AdversarialDropoutCallback"} <= {type(each).__name__ for each in callbacks}

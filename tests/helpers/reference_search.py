@@ -1,0 +1,92 @@
+"""Adversarial dropout with all ways of starting and searching, row by row, on the network of `reference_family`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tests.helpers.reference_family import Expected, Problem, _none, scaled
+
+
+def adversarial_masks(p: Problem) -> tuple[Tensor, Tensor]:
+    """The reference mask and the adversarial one, binary."""
+    settings, ones = p.settings, torch.ones(p.shape(), dtype=torch.float64)
+    start = settings.get("start", "one_drop")
+    reference = p.mask(settings["start_rate"]) if start == "sampled" else ones
+    point = dropped_one(reference, p.generator) if start == "one_drop" else reference
+    mask = point if settings.get("keep_start") else reference
+    left = settings["budget"] - bool(settings.get("keep_start"))
+    steps = settings.get("steps", 1)
+    for number in range(steps):
+        now = left // steps if number < steps - 1 else left - (steps - 1) * (left // steps)
+        if now:
+            mask = point = flipped(mask, gains(p, point, mask), now, settings.get("flips", "both"))
+    return reference, mask
+
+
+def adversarial_dropout(p: Problem) -> Expected:
+    _, mask = adversarial_masks(p)
+    base = p.base()
+    return Expected(base, p.distance(base, p.other(scaled(mask))), _none(base))
+
+
+def gains(p: Problem, point: Tensor, mask: Tensor) -> Tensor:
+    """What each flip of a mask is worth: in first order at ``point``, or as the Fisher information says."""
+    if p.settings.get("search") == "fisher":
+        return sum((drawn_score(p, point).square() for _ in range(p.settings["draws"])), start=torch.zeros_like(point))
+    leaf = point.clone().requires_grad_()
+    value = p.distance(p.base(), p.other(scaled(leaf)), detach_base=True)
+    return torch.autograd.grad(value, leaf)[0] * (1 - 2 * mask)
+
+
+def drawn_score(p: Problem, point: Tensor) -> Tensor:
+    """The gradient of the log-probability of labels drawn from the prediction under a mask."""
+    leaf = point.clone().requires_grad_()
+    logits = p.base(scaled(leaf))
+    if logits.shape[-1] == 1:
+        label = torch.bernoulli(logits.detach().sigmoid(), generator=p.generator)
+        logs = label * logits.sigmoid().log() + (1 - label) * (1 - logits.sigmoid()).log()
+    elif p.settings["divergence"] == "mse_logits":
+        drawn = logits.detach() + torch.randn(logits.shape, generator=p.generator, dtype=logits.dtype)
+        logs = -0.5 * (drawn - logits).square().sum(-1, keepdim=True)
+    else:
+        probabilities = logits.detach().softmax(-1).flatten(0, -2)
+        label = torch.multinomial(probabilities, 1, generator=p.generator).view(*logits.shape[:-1], 1)
+        logs = logits.softmax(-1).log().gather(-1, label)
+    logs = logs.squeeze(-1)
+    if p.weight is not None:
+        logs = logs * p.weight.expand_as(logs).sqrt()
+    return torch.autograd.grad(logs.sum(), leaf)[0]
+
+
+def fisher_diagonal(p: Problem, point: Tensor) -> Tensor:
+    """The diagonal of the Fisher information with respect to a mask ``(B, H)``: the sum over all classes."""
+    total = torch.zeros_like(point)
+    for b in range(len(point)):
+        for label in range(p.model.out.out_features):
+            leaf = point.clone().requires_grad_()
+            probability = p.base(scaled(leaf))[b].softmax(-1)[label]
+            (score,) = torch.autograd.grad(probability.log(), leaf)
+            total[b] += float(probability) * score[b].square()
+    return total
+
+
+def dropped_one(mask: Tensor, generator: torch.Generator | None) -> Tensor:
+    """One kept unit fewer in each row, at random."""
+    rows = mask.clone().view(-1, mask.shape[-1])
+    draws = torch.rand(*mask.shape[:-1], 1, generator=generator, dtype=torch.float64).flatten()
+    for row, draw in zip(rows, draws, strict=True):
+        kept = row.nonzero().flatten()
+        row[kept[int(draw * len(kept))]] = 0
+    return rows.view(mask.shape)
+
+
+def flipped(mask: Tensor, worth: Tensor, count: int, flips: str) -> Tensor:
+    """The ``count`` flips of each row that are worth most, if they are worth anything."""
+    result = mask.clone().view(-1, mask.shape[-1])
+    for row, values in zip(result, worth.view(result.shape), strict=True):
+        units = [u for u in range(len(row)) if flips == "both" or row[u] == 1]
+        for unit in sorted(units, key=lambda u, values=values: -float(values[u]))[:count]:  # type: ignore[misc]
+            if values[unit] > 0:
+                row[unit] = 1 - row[unit]
+    return result.view(mask.shape)

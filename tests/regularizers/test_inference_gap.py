@@ -1,0 +1,192 @@
+"""The gap between dropout's two phases on one batch, against enumeration and against passes made by hand."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightning_advdrop.functional import kl_divergence, mse_probs, rescale_mask
+from lightning_advdrop.masking import RecordedForward, SiteSpecs, apply, find_sites
+from lightning_advdrop.regularizers import InferenceGap, Passes, inference_gap
+
+UNITS, BATCH = 8, 5
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(20, 4)
+        self.lstm = nn.LSTM(4, UNITS, batch_first=True)
+        self.dropout = nn.Dropout(0.3)
+        self.head = nn.Linear(UNITS, 3)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        outputs, _ = self.lstm(self.embedding(tokens))
+        logits: Tensor = self.head(self.dropout(outputs[:, -1]))
+        return logits
+
+
+def network() -> tuple[Net, Tensor]:
+    torch.manual_seed(1)
+    net = Net().double().eval()
+    for parameter in net.parameters():
+        parameter.data *= 2
+    return net, torch.randint(20, (BATCH, 6))
+
+
+def passes(net: Net, x: Tensor, sites: SiteSpecs = "recurrent", weight: Tensor | None = None) -> Passes:
+    recorded = RecordedForward(net, find_sites(net, sites), share_noise=True)
+    with recorded.first_run(), torch.no_grad():
+        base = net(x)
+    return Passes(recorded, lambda: net(x), base, weight=weight, generator=torch.Generator().manual_seed(2))
+
+
+def same(one: InferenceGap, other: InferenceGap) -> bool:
+    return all(torch.equal(value, vars(other)[name]) for name, value in vars(one).items())
+
+
+def enumerated(net: Net, x: Tensor, drops: int) -> Tensor:
+    """The divergence of each example under each mask with so many drops, (masks, B)."""
+    (site,) = find_sites(net, "recurrent")
+    base = net(x).log_softmax(-1)
+    found = []
+    for places in itertools.combinations(range(UNITS), drops):
+        mask = torch.ones(BATCH, UNITS, dtype=torch.float64)
+        mask[:, places] = 0
+        with apply(net, {site: rescale_mask(mask)}):
+            other = net(x).log_softmax(-1)
+        found.append(F.kl_div(other, base, log_target=True, reduction="none").sum(-1))
+    return torch.stack(found).detach()
+
+
+@pytest.mark.parametrize(("rate", "drops"), [(0.05, 1), (0.25, 2), (0.4, 3)])
+def test_random_and_adversarial_values_are_those_of_the_enumeration(rate: float, drops: int) -> None:
+    net, x = network()
+    every = enumerated(net, x, drops)
+    gap = inference_gap(passes(net, x), rate, samples=400)
+    assert abs(gap.random - every.mean()) < 4 * (every.var(0).mean() / (400 * BATCH)).sqrt()
+    assert gap.random <= gap.adversarial <= every.max(0).values.mean() + 1e-12
+    assert gap.adversarial > 0.6 * every.max(0).values.mean()
+    assert torch.equal(gap.random, gap.samples.mean())
+
+
+def test_each_row_has_exactly_the_budget_of_drops(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, x = network()
+    seen: list[Tensor] = []
+    passes_ = passes(net, x, ["recurrent", "weight", "embedding"])
+    run = RecordedForward.run
+
+    def watched(self: RecordedForward, forward: Any, masks: Any, **options: Any) -> Any:
+        if not torch.is_grad_enabled():
+            seen.extend((site.as_rows(mask) == 0).sum(-1) for site, mask in masks.items())
+        return run(self, forward, masks, **options)
+
+    monkeypatch.setattr(RecordedForward, "run", watched)
+    inference_gap(passes_, rate=0.25, samples=3)
+    random = seen[:-3]
+    assert [drops.tolist() for drops in random] == 3 * [[5], [2] * BATCH, [2] * 4 * UNITS]
+    assert [int(drops.max()) <= most for drops, most in zip(seen[-3:], (5, 2, 2), strict=True)] == [True] * 3
+
+
+@pytest.mark.parametrize("direction", ["base_adv", "adv_base"])
+def test_direction_divergence_and_weight_are_followed(direction: Any) -> None:
+    net, x = network()
+    weight = torch.tensor([1.0, 0.0, 1.0, 0.0, 2.0])
+    every_row = passes(net, x, weight=weight)
+    gap = inference_gap(every_row, rate=0.25, direction=direction, divergence="mse_probs", samples=2, steps=2)
+    generator = torch.Generator().manual_seed(2)
+    (site,) = find_sites(net, "recurrent")
+    for value in gap.samples:
+        dropped = torch.rand(BATCH, UNITS, generator=generator).topk(2).indices
+        mask = torch.ones(BATCH, UNITS, dtype=torch.float64).scatter(-1, dropped, 0)
+        with apply(net, {site: rescale_mask(mask)}):
+            other = net(x)
+        torch.testing.assert_close(value, mse_probs(net(x), other, weight).detach())
+
+
+def test_kl_knows_its_direction() -> None:
+    net, x = network()
+    one, other = (inference_gap(passes(net, x), 0.25, direction=d, samples=1) for d in ("base_adv", "adv_base"))
+    assert one.random != other.random
+    assert one.adversarial != other.adversarial
+
+
+def test_a_site_has_a_budget_of_its_own_and_nothing_to_drop_is_no_gap() -> None:
+    net, x = network()
+    none = inference_gap(passes(net, x), rate=0.0, samples=2)
+    assert (none.random.item(), none.adversarial.item(), none.samples.tolist()) == (0, 0, [0, 0])
+    own = inference_gap(passes(net, x, {"recurrent": 0.25, "weight": 0.0}), rate=0.9)
+    assert same(own, inference_gap(passes(net, x), rate=0.25))
+
+
+def test_nothing_has_a_graph_and_the_same_generator_gives_the_same_values() -> None:
+    net, x = network()
+    state = torch.get_rng_state()
+    first, second = inference_gap(passes(net, x)), inference_gap(passes(net, x))
+    assert not any(value.requires_grad for value in (first.random, first.adversarial, first.samples))
+    assert same(first, second)
+    assert all(parameter.grad is None for parameter in net.parameters())
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_half_precision_is_compared_in_single() -> None:
+    net, x = network()
+    gap = inference_gap(passes(net.bfloat16(), x), rate=0.0)
+    assert gap.random.dtype is torch.float32
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"rate": 1.5}, "rate must be in [0, 1], got 1.5."),
+        ({"divergence": "ce"}, "divergence must compare two predictions, got 'ce', which looks at one of them only."),
+        ({"divergence": "js"}, "divergence must be one of kl, bernoulli_kl, mse, mse_logits, mse_probs, ce, got 'js'."),
+        ({"direction": "up"}, "direction must be one of base_adv, adv_base, got 'up'."),
+        ({"samples": 0}, "samples must be at least 1, got 0."),
+        ({"steps": 0}, "steps must be at least 1, got 0."),
+    ],
+)
+def test_arguments_are_checked(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        inference_gap(passes(*network()), **arguments)
+
+
+def test_the_networks_own_dropout_must_be_off() -> None:
+    net, x = network()
+    message = "sites: the network drops units at dropout:dropout itself in the base pass, which must be made in eval"
+    with pytest.raises(ValueError, match=message):
+        inference_gap(passes(net.train(), x, "dropout"))
+    with pytest.raises(ValueError, match="sites: none of dropout:dropout took part in the forward pass"):
+        inference_gap(passes(net.eval(), x, "dropout"))
+
+
+@pytest.mark.gpu
+def test_cudnn_does_not_stand_in_the_way() -> None:
+    """Its recurrent layers have no backward pass in eval mode; the second layer here is not masked."""
+    torch.manual_seed(0)
+    net, x = nn.LSTM(4, UNITS, num_layers=2).eval().cuda(), torch.randn(6, BATCH, 4, device="cuda")
+    recorded = RecordedForward(net, find_sites(net, "l0:recurrent"), share_noise=True)
+    with recorded.first_run(), torch.no_grad():
+        base = net(x)[0][-1]
+    gap = inference_gap(Passes(recorded, lambda: net(x)[0][-1], base), rate=0.25)
+    assert isinstance(gap, InferenceGap)
+    assert gap.adversarial > gap.random > 0
+
+
+def test_a_trained_network_keeps_to_the_bound() -> None:
+    net, x = network()
+    labels = (x.sum(1) % 3).long()
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.02)
+    for _ in range(40):
+        optimizer.zero_grad()
+        F.cross_entropy(net(x), labels).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    gap = inference_gap(passes(net, x), rate=0.25, samples=64)
+    assert gap.random < gap.adversarial
+    assert kl_divergence(net(x), net(x)).item() == 0
