@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from types import FrameType
+from typing import Any
 
 import torch
 from torch.utils.checkpoint import checkpoint
@@ -24,8 +25,8 @@ def in_checkpoint() -> bool:
 
 def recomputes() -> bool:
     """Whether what is computed now will be computed again in the backward pass; quick, but not for all variants."""
-    hooks = torch._C._autograd._top_saved_tensors_default_hooks(False)
-    return hooks is not None and hooks[0].__module__ == checkpoint.__module__
+    hooks: Any = torch._C._autograd._top_saved_tensors_default_hooks(False)
+    return bool(hooks is not None and hooks[0].__module__ == checkpoint.__module__)
 
 
 def refuse_checkpoint(what: str) -> None:

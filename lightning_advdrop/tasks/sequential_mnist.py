@@ -145,7 +145,8 @@ class SequentialMNISTTask(LightningModule):
             self, lambda: self(sequences), lambda logits: F.cross_entropy(logits, labels), target=labels
         )
         self._log("train", loss.prediction, labels, loss.supervised)
-        return loss.total
+        total: Tensor = loss.total
+        return total
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Logs loss and accuracy."""

@@ -56,7 +56,8 @@ class Network(nn.Module):
                 parameter.mul_(2)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.drop(x if self.embedding is None else self.embedding(x))
+        x = x if self.embedding is None else self.embedding(x)
+        x = self.drop(x) if self.drop.p else x
         if self.layout == "packed":
             _, states = self.rnn(pack_padded_sequence(x, self.lengths, batch_first=True))
             last = states[0] if isinstance(states, tuple) else states
@@ -102,15 +103,17 @@ class Network(nn.Module):
         return row.detach() if int(x) == 0 else row
 
     def _run(self, steps: Sequence[Tensor], b: int, mask: Tensor | None, kind: str) -> list[Tensor]:
-        w_hh = self.rnn.weight_hh_l0 * mask if kind == "weight" and mask is not None else self.rnn.weight_hh_l0
+        names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+        w_ih, hidden, b_ih, b_hh = (self.rnn.get_parameter(name) for name in names)
+        w_hh = hidden * mask if kind == "weight" and mask is not None else hidden * 1
         h = c = w_hh.new_zeros(UNITS)
         outputs = []
         for t, x in enumerate(steps):
             inside = h
             if kind == "recurrent" and mask is not None:
                 inside = h * (mask[t, b] if mask.dim() == 3 else mask[b])
-            from_x = self.rnn.weight_ih_l0 @ x + self.rnn.bias_ih_l0
-            from_h = w_hh @ inside + self.rnn.bias_hh_l0
+            from_x = w_ih @ x + b_ih
+            from_h = w_hh @ inside + b_hh
             if isinstance(self.rnn, nn.LSTM):
                 i, f, g, o = (from_x + from_h).chunk(4)
                 c = f.sigmoid() * c + i.sigmoid() * g.tanh()
@@ -171,7 +174,7 @@ class Problem:
     def shape(self) -> tuple[int, ...]:
         """Of a mask."""
         if self.kind == "weight":
-            return tuple(self.model.rnn.weight_hh_l0.shape)
+            return tuple(self.model.rnn.get_parameter("weight_hh_l0").shape)
         if self.kind == "input":
             return (len(self.x), 1, FEATURES)
         steps = (self.x.shape[1],) if self.settings.get("per_step") else ()

@@ -67,7 +67,7 @@ def fisher_diagonal(p: Problem, point: Tensor) -> Tensor:
             leaf = point.clone().requires_grad_()
             probability = p.base(scaled(leaf))[b].softmax(-1)[label]
             (score,) = torch.autograd.grad(probability.log(), leaf)
-            total[b] += float(probability) * score[b].square()
+            total[b] += probability.item() * score[b].square()
     return total
 
 

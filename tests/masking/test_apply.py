@@ -99,6 +99,7 @@ def test_weight_masks_multiply_the_hidden_weights(layout: dict[str, Any]) -> Non
     masks = {site: random_mask(*site.shape(BATCH)) for site in find_sites(plain, "weight")}
     with torch.no_grad():
         for site in find_sites(by_hand, "weight"):
+            assert isinstance(site.anchor, nn.Parameter)
             site.anchor.mul_(next(mask for same, mask in masks.items() if same.name == site.name))
     with apply_masks(plain, masks):
         result = plain(x)
@@ -112,6 +113,7 @@ def test_both_kinds_at_once() -> None:
     masks = {site: random_mask(BATCH, UNITS) for site in recurrent}
     with torch.no_grad():
         for site in find_sites(by_hand, "weight"):
+            assert isinstance(site.anchor, nn.Parameter)
             site.anchor.mul_(next(mask for same, mask in weights.items() if same.name == site.name))
     with apply_masks(plain, {**masks, **weights}):
         result = plain(x)

@@ -183,7 +183,7 @@ def test_prediction_penalty_and_gradients_are_the_formulas(case: Case) -> None:
     passes = setting.passes()
     found = setting.regularizer.penalty(passes)
     expected = REFERENCES[case.regularizer](setting.problem())
-    close = {"rtol": 1e-9, "atol": 1e-9}
+    close: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-9}
     torch.testing.assert_close(passes.base, expected.base, **close)
     torch.testing.assert_close(found.value, expected.value, **close)
     supervised = torch.zeros_like(found.value) if found.supervised is None else found.supervised
@@ -193,7 +193,7 @@ def test_prediction_penalty_and_gradients_are_the_formulas(case: Case) -> None:
     theirs = expected.value + 3 * expected.supervised + expected.base.square().sum()
     gradients = parameter_gradients(ours, setting.model)
     for name, gradient in parameter_gradients(theirs, setting.model).items():
-        torch.testing.assert_close(gradients[name], gradient, **close, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(gradients[name], gradient, **close, msg=f"the gradient of {name} differs")
     assert found.value.abs() > 1e-6 or case.regularizer is VariationalDropout
 
 

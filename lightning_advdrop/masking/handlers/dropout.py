@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from lightning_advdrop.masking.mode import MaskingMode
 
 # Dropout of whole channels, and the number of dimensions with which its input has a batch; None for any.
-_CHANNELS = {F.dropout1d: 3, F.dropout2d: None, F.dropout3d: 5, torch.feature_dropout: None}
+_CHANNELS: dict[Callable[..., Any], int | None] = {
+    F.dropout1d: 3,
+    F.dropout2d: None,
+    F.dropout3d: 5,
+    torch.feature_dropout: None,
+}
 
 
 def _dropout(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -35,18 +35,26 @@ def _call(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...]
 
 
 def _masks(mode: MaskingMode, call: RecurrentCall) -> RecurrentMasks:
-    batch, steps = call.batch, len(call.batch_sizes)
-    width = call.weights[0].weight_hh.shape[1]
+    batch, steps, hidden = call.batch, len(call.batch_sizes), call.states[0][0]  # (B, P)
     recurrent = [
-        mode.meet(weights.weight_hh, "recurrent", (batch, width), call.data, steps=steps) for weights in call.weights
+        mode.meet(weights.weight_hh, "recurrent", (batch, hidden.shape[1]), hidden, steps=steps)
+        for weights in call.weights
     ]
     rows = {"batch_dim": 0 if call.batch_first else 1, "batch_sizes": call.batch_sizes if call.packed else None}
     inputs = [
-        mode.meet(w.weight_ih, "hidden" if layer else "input", (batch, 1, w.weight_ih.shape[1]), call.data, **rows)
-        for layer, w in enumerate(call.weights[:: call.config.directions])
+        _meet_locked(mode, call, "hidden" if layer else "input", weights.weight_ih, weights.weight_ih.shape[1], rows)
+        for layer, weights in enumerate(call.weights[:: call.config.directions])
     ]
-    output = mode.meet(call.weights[-1].weight_hh, "output", (batch, 1, width * call.config.directions), call.data)
+    width = hidden.shape[1] * call.config.directions
+    output = _meet_locked(mode, call, "output", call.weights[-1].weight_hh, width, rows)
     return RecurrentMasks(recurrent, inputs, output)  # a shift is taken out next
+
+
+def _meet_locked(
+    mode: MaskingMode, call: RecurrentCall, kind: str, anchor: Tensor, width: int, rows: dict[str, Any]
+) -> Any:
+    like = call.data[..., :1].expand(*call.data.shape[:-1], width)
+    return mode.meet(anchor, kind, (call.batch, 1, width), like, **rows)
 
 
 def _under_input_shift(mode: MaskingMode, masks: RecurrentMasks, call: RecurrentCall) -> tuple[Any, ...]:

@@ -1,0 +1,274 @@
+"""What the relatives of adversarial dropout cost, refuse and leave alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lightning_advdrop.masking import MaskSite, Observation, RecordedForward, find_sites
+from lightning_advdrop.regularizers import (
+    AdversarialTraining,
+    ExpectationLinearDropout,
+    FraternalDropout,
+    Passes,
+    PerturbationRegularizer,
+    PiModel,
+    PseudoEnsemble,
+    RandomMaskRegularizer,
+    RandomPerturbation,
+    RDrop,
+    Regularizer,
+    VariationalDropout,
+    VirtualAdversarialTraining,
+)
+from tests.helpers.models_recurrent import Tagger, parameter_gradients
+from tests.helpers.reference_family import FEATURES, Network
+
+BATCH, STEPS = 4, 5
+
+
+def passes_of(regularizer: Regularizer, model: nn.Module, x: Tensor, kind: str, **more: Any) -> Passes:
+    generator = torch.Generator().manual_seed(5)
+    recorded = regularizer.record(model, find_sites(model, kind), generator)
+    with recorded.first_run():
+        base = model(x)
+    recorded.draw_noise(1)
+    more.setdefault("target", torch.arange(len(x)) % 3)
+    return Passes(recorded, lambda: model(x), base, generator=generator, **more)
+
+
+def example(**network: Any) -> tuple[Network, Tensor]:
+    torch.manual_seed(0)
+    return Network(**network), torch.randn(BATCH, STEPS, FEATURES, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("regularizer", "kind", "further"),
+    [
+        (VariationalDropout(), "recurrent", []),
+        (FraternalDropout(), "recurrent", [True]),
+        (RDrop(), "recurrent", [True]),
+        (PseudoEnsemble(), "recurrent", [True]),
+        (PiModel(), "recurrent", [True]),
+        (ExpectationLinearDropout(), "recurrent", [True]),
+        (RandomPerturbation(), "input", [True]),
+        (VirtualAdversarialTraining(), "input", [False, True]),
+        (VirtualAdversarialTraining(power_iterations=3), "input", [False, False, False, True]),
+        (AdversarialTraining(), "input", [True]),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Regularizer) else str(value),
+)
+def test_further_passes(
+    regularizer: Regularizer, kind: str, further: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One entry for each further pass: whether gradients of the parameters are asked of it."""
+    asked: list[bool] = []
+    run = RecordedForward.run
+
+    def noted(self: RecordedForward, *arguments: Any, needs_parameter_gradients: bool = True, **more: Any) -> Any:
+        asked.append(needs_parameter_gradients)
+        return run(self, *arguments, needs_parameter_gradients=needs_parameter_gradients, **more)
+
+    monkeypatch.setattr(RecordedForward, "run", noted)
+    model, x = example()
+    regularizer.penalty(passes_of(regularizer, model, x, kind))
+    assert asked == further
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("method", [FraternalDropout, RDrop, PseudoEnsemble, PiModel, ExpectationLinearDropout])
+@pytest.mark.parametrize("kind", ["recurrent", "weight", "input", "hidden", "output", "dropout"])
+def test_masks_act_at_every_kind_of_site(method: Callable[..., RandomMaskRegularizer], kind: str) -> None:
+    torch.manual_seed(0)
+    model, x = Tagger(layers=2, dropout=0.3 if kind == "dropout" else 0.0), torch.randn(BATCH, STEPS, 4)
+    regularizer = method(rate=0.4)
+    value = regularizer.penalty(passes_of(regularizer, model, x, kind)).value
+    assert value > 0
+    assert any((gradient != 0).any() for gradient in parameter_gradients(value, model).values())
+
+
+@pytest.mark.parametrize("method", [FraternalDropout, PseudoEnsemble, PiModel, ExpectationLinearDropout])
+def test_nothing_dropped_is_no_distance(method: Callable[..., RandomMaskRegularizer]) -> None:
+    model, x = example()
+    regularizer = method(rate=0.0)
+    assert regularizer.penalty(passes_of(regularizer, model, x, "recurrent")).value < 1e-12
+
+
+def test_a_site_has_a_rate_of_its_own() -> None:
+    model, x = example()
+    regularizer = FraternalDropout(rate=0.0)
+    generator = torch.Generator().manual_seed(5)
+    recorded = regularizer.record(model, find_sites(model, {"recurrent": 0.5}), generator)
+    with recorded.first_run():
+        base = model(x)
+    assert regularizer.penalty(Passes(recorded, lambda: model(x), base, generator=generator)).value > 0
+
+
+class Norms:
+    """The norms of what a regularizer adds at its one site, by example."""
+
+    def __init__(self, regularizer: PerturbationRegularizer, passes: Passes) -> None:
+        self.regularizer, self.passes = regularizer, passes
+        ((self.site, self.seen),) = passes.observed.items()
+
+    def of(self, value: Tensor) -> Tensor:
+        (unit,) = self.regularizer.normalized(self.passes, {self.site: value}).values()
+        self.unit = unit
+        if self.seen.batch_sizes is None:
+            norms: Tensor = unit.movedim(self.seen.batch_dim, 0).flatten(1).square().sum(1).sqrt()
+            return norms
+        rows = [
+            unit[[start + b for start, size in self._starts() if b < size]] for b in range(self.seen.batch_sizes[0])
+        ]
+        return torch.stack([row.square().sum().sqrt() for row in rows])
+
+    def _starts(self) -> list[tuple[int, int]]:
+        sizes = list(self.seen.batch_sizes or ())
+        return [(sum(sizes[:t]), size) for t, size in enumerate(sizes)]
+
+
+@pytest.mark.parametrize("layout", ["batch_first", "time_first", "packed"])
+def test_gradients_of_very_different_sizes_have_the_same_norm(layout: str) -> None:
+    """An example that the network is sure of has a gradient many orders of magnitude below the others'."""
+    model, x = example(layout=layout, lengths=(5, 4, 4, 2) if layout == "packed" else ())
+    regularizer = RandomPerturbation()
+    norms = Norms(regularizer, passes_of(regularizer, model.float(), x.float(), "input"))
+    value = torch.randn(norms.seen.activation)
+    sizes = torch.tensor([1.0, 1e-20, 1e-30, 0.0])
+    if norms.seen.batch_sizes is None:
+        value = (value.movedim(norms.seen.batch_dim, 0) * sizes.view(-1, 1, 1)).movedim(0, norms.seen.batch_dim)
+    else:
+        value = value * torch.cat([sizes[:size] for size in norms.seen.batch_sizes]).unsqueeze(-1)
+    torch.testing.assert_close(norms.of(value), torch.tensor([1.0, 1.0, 1.0, 0.0]))
+
+
+@pytest.mark.parametrize("steps", [BATCH, STEPS])
+@pytest.mark.parametrize("layout", ["batch_first", "time_first"])
+def test_padding_is_found_in_either_layout(layout: str, steps: int) -> None:
+    """Also where a batch has as many examples as steps."""
+    model, x = example(layout=layout, sequence=True)
+    weight = (torch.arange(steps) < torch.tensor([[4], [3], [2], [1]])).double()
+    regularizer = RandomPerturbation()
+    norms = Norms(regularizer, passes_of(regularizer, model, x[:, :steps], "input", weight=weight))
+    torch.testing.assert_close(norms.of(torch.randn(norms.seen.activation)), torch.ones(BATCH))
+    added = norms.unit.movedim(norms.seen.batch_dim, 0).abs().sum(-1) > 0  # (B, T)
+    assert torch.equal(added, weight > 0)
+
+
+def test_an_embedding_with_the_time_first() -> None:
+    class TimeFirst(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding, self.lstm = nn.Embedding(9, FEATURES, padding_idx=0), nn.LSTM(FEATURES, 4)
+
+        def forward(self, words: Tensor) -> Tensor:
+            outputs: Tensor = self.lstm(self.embedding(words.T))[0][-1]
+            return outputs
+
+    words = torch.tensor([[1, 2, 3], [4, 5, 0]])
+    regularizer = RandomPerturbation(batch_dim=1)
+    norms = Norms(regularizer, passes_of(regularizer, TimeFirst(), words, "embedding"))
+    norms.of(torch.randn(norms.seen.activation))
+    torch.testing.assert_close(norms.unit.square().sum((0, 2)), torch.ones(2))
+    assert (norms.unit[2, 1] == 0).all()
+
+
+COMPARES_TWO = "divergence must compare two predictions, got 'ce', which looks at one of them only."
+UNKNOWN = "divergence must be one of kl, bernoulli_kl, mse, mse_logits, mse_probs, ce, got 'js'."
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "message"),
+    [
+        *(
+            (m, {"rate": 1.5}, "rate must be in [0, 1], got 1.5.")
+            for m in (VariationalDropout, FraternalDropout, RDrop)
+        ),
+        *(
+            (m, {"divergence": "ce"}, COMPARES_TWO)
+            for m in (FraternalDropout, PseudoEnsemble, PiModel, ExpectationLinearDropout)
+        ),
+        (PseudoEnsemble, {"divergence": "js"}, UNKNOWN),
+        (PiModel, {"direction": "up"}, "direction must be one of base_adv, adv_base, got 'up'."),
+        *(
+            (m, {"epsilon": 0.0}, "epsilon must be above 0, got 0.0.")
+            for m in (RandomPerturbation, AdversarialTraining)
+        ),
+        (VirtualAdversarialTraining, {"epsilon": float("nan")}, "epsilon must be above 0, got nan."),
+        (
+            VirtualAdversarialTraining,
+            {"divergence": "ce"},
+            "divergence must compare two predictions, got 'ce'; use AdversarialTraining.",
+        ),
+        (RandomPerturbation, {"divergence": "js"}, UNKNOWN),
+        (VirtualAdversarialTraining, {"finite_difference": 0.0}, "finite_difference must be above 0, got 0.0."),
+        (VirtualAdversarialTraining, {"power_iterations": 0}, "power_iterations must be at least 1, got 0."),
+    ],
+    ids=str,
+)
+def test_arguments_that_are_refused(method: type[Regularizer], arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        method(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("regularizer", "kind", "message"),
+    [
+        (RDrop(), "recurrent", "target must be given for both_losses=True, got None."),
+        (AdversarialTraining(), "input", "target must be given for adversarial training, got None."),
+    ],
+    ids=["RDrop", "AdversarialTraining"],
+)
+def test_labels_that_are_missing_are_refused(regularizer: Regularizer, kind: str, message: str) -> None:
+    model, x = example()
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        regularizer.penalty(passes_of(regularizer, model, x, kind, target=None))
+
+
+@pytest.mark.parametrize("regularizer", [RandomPerturbation(), VirtualAdversarialTraining(), AdversarialTraining()])
+def test_nothing_is_added_where_only_masks_act(regularizer: Regularizer) -> None:
+    model, x = example()
+    message = "sites must be of the kind 'embedding' or 'input' for something to be added, got 'rnn.l0:recurrent'."
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        regularizer.penalty(passes_of(regularizer, model, x, "recurrent"))
+
+
+def test_adversarial_training_asks_for_its_own_recording() -> None:
+    model, x = example()
+    recorded = RecordedForward(model, find_sites(model, "input"), share_noise=True)
+    with recorded.first_run():
+        base = model(x)
+    passes = Passes(recorded, lambda: model(x), base, torch.zeros(BATCH, dtype=torch.long))
+    with pytest.raises(ValueError, match=r"^recorded") as error:
+        AdversarialTraining().penalty(passes)
+    assert str(error.value) == (
+        "recorded: nothing acted at rnn:input in the base pass, so that it has no gradient there; "
+        "record it with the regularizer's own record()."
+    )
+
+
+@pytest.mark.parametrize("regularizer", [VariationalDropout(), ExpectationLinearDropout(), AdversarialTraining()])
+def test_sites_that_take_no_part_are_refused(regularizer: Regularizer) -> None:
+    class Unused(Network):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.sum(1)
+
+    message = "sites: none of rnn:input took part in the forward pass, so there is nothing to mask."
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        regularizer.penalty(passes_of(regularizer, Unused(), example()[1].requires_grad_(), "input"))
+
+
+def test_a_regularizer_of_ones_own_needs_only_a_penalty() -> None:
+    class Nothing(Regularizer):
+        def penalty(self, passes: Passes) -> Any:
+            return passes.base
+
+    site = MaskSite("a", "recurrent", "", nn.Identity(), 3)
+    seen = Observation(site, (1, 3), (1, 3), torch.empty(0))
+    assert Nothing().active([site])
+    assert Nothing().first_mask(seen, torch.Generator()) is None
