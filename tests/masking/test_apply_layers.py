@@ -71,6 +71,7 @@ def expected(case: Case, layer: Any, masks: dict[MaskSite, Tensor]) -> tuple[lis
     named = {site.name: mask for site, mask in masks.items()}
     for site in find_sites(copy, "weight"):
         if site.name in named:
+            assert isinstance(site.anchor, nn.Parameter)
             site.anchor.data.mul_(named[site.name])
     recurrent = [named.get(site.name) for site in find_sites(copy)]
     inputs = [named.get(f"l{index}:hidden" if index else ":input") for index in range(case.layers)]
