@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
@@ -34,7 +35,8 @@ class Prefix:
 
     Only calls whose whole effect is their result can be handed back. The prefix therefore ends before a call that
     returns nothing (such as one that switches gradients off) or that writes to a tensor from outside the prefix (such
-    as a buffer), and before activation checkpointing, whose results are not to be kept.
+    as a buffer), and before activation checkpointing, whose results are not to be kept. Where results are views of what
+    was written to, nothing can be handed back at all.
     """
 
     def __init__(self) -> None:
@@ -55,7 +57,12 @@ class Prefix:
     def append(self, function: TorchFunction, arguments: list[Any], result: Any) -> None:
         """Adds a call; one that can't be handed back is left out by `PrefixReader`."""
         self._calls.append(_Call(function, self.signature(arguments), result))
-        self._results.update(id(leaf) for leaf in tree_leaves(result) if isinstance(leaf, Tensor))
+        given = {id(tensor) for a in arguments if isinstance(a, Tensor) for tensor in (a, a._base)}
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                self._results.add(id(leaf))
+                if leaf._base is not None and id(leaf._base) not in given:
+                    self._results.add(id(leaf._base))  # made by the call itself, as by a linear layer
 
     def signature(self, arguments: list[Any]) -> tuple[Any, ...]:
         """What must be the same when a call is handed back: numbers, parameters and the prefix's own results."""
@@ -63,7 +70,7 @@ class Prefix:
             id(argument)
             if isinstance(argument, nn.Parameter) or id(argument) in self._results
             else argument
-            if isinstance(argument, (bool, int, float, str))
+            if argument is None or isinstance(argument, (bool, int, float, str, torch.dtype, torch.device))
             else type(argument)
             for argument in arguments
         )
@@ -74,10 +81,20 @@ class Prefix:
 
     def stop(self, *, complete: bool, random_state: RandomState | None = None) -> None:
         """Ends a run's part. ``complete``: nothing may be appended any more, by no run."""
-        tensors = [leaf for call in self._calls for leaf in tree_leaves(call.result) if isinstance(leaf, Tensor)]
-        self._versions = [(tensor, tensor._version) for tensor in tensors if not tensor.is_inference()]
+        self._versions = [(tensor, tensor._version) for tensor in self._tensors() if not tensor.is_inference()]
         self._random_state = random_state or RandomState.now()
         self._complete = complete
+
+    def stop_before_write(self, written: list[Tensor], random_state: RandomState | None) -> None:
+        """Ends it before a call that wrote to tensors from outside; results that are views of them are of no use."""
+        memory = {_memory(tensor) for tensor in written}
+        if any(_memory(tensor) in memory for tensor in self._tensors()):
+            self._calls.clear()
+            self._results.clear()
+        self.stop(complete=True, random_state=random_state)
+
+    def _tensors(self) -> list[Tensor]:
+        return [leaf for call in self._calls for leaf in tree_leaves(call.result) if isinstance(leaf, Tensor)]
 
 
 class PrefixReader:
@@ -140,11 +157,12 @@ class PrefixReader:
             self.stop(complete=True)
             return function(*args, **kwargs)
         outside = [(a, a._version) for a in arguments if _has_version(a) and not prefix.owns(a)]
-        before = RandomState.now() if _writes_in_place(function) else None
+        before = RandomState.now() if kwargs.get("inplace") or _writes_in_place(function) else None
         result = function(*args, **kwargs)
-        if result is None or any(tensor._version != version for tensor, version in outside):
+        written = [tensor for tensor, version in outside if tensor._version != version]
+        if result is None or written:
             self._open = False
-            prefix.stop(complete=True, random_state=before)
+            prefix.stop_before_write(written, before)
         else:
             prefix.append(function, arguments, result)
             self._position += 1
@@ -152,10 +170,12 @@ class PrefixReader:
 
 
 def flat_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Any]:
-    """The arguments of a call, with the members of lists and tuples one by one."""
+    """The arguments of a call, with the members of lists, tuples and slices one by one."""
     for argument in (*args, *kwargs.values()):
         if isinstance(argument, (list, tuple)):
-            yield from argument
+            yield from flat_arguments(tuple(argument), {})
+        elif isinstance(argument, slice):
+            yield from (argument.start, argument.stop, argument.step)
         else:
             yield argument
 
@@ -164,6 +184,11 @@ def _writes_in_place(function: TorchFunction) -> bool:
     """Whether a function writes to its arguments by torch's naming convention; random numbers perhaps."""
     name = getattr(function, "__name__", "")
     return name.endswith("_") and not name.endswith("__")
+
+
+def _memory(tensor: Tensor) -> int:
+    """Where a tensor's memory is; sparse ones, which are no views, have none of their own."""
+    return tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided else id(tensor)
 
 
 def _has_version(argument: Any) -> bool:

@@ -11,6 +11,7 @@ from torch.autograd import gradcheck
 from lightning_advdrop.functional import (
     Flips,
     adversarial_flips,
+    drop_one,
     flip_budget,
     rescale_mask,
     sample_bernoulli,
@@ -209,6 +210,30 @@ def test_one_drop_is_uniform_and_independent_between_rows() -> None:
     places = (1 - mask).argmax(-1)  # (10000, 2)
     pairs = torch.bincount(places[:, 0] * 5 + places[:, 1], minlength=25) / 10_000
     assert pairs.sub(1 / 25).abs().max() < 0.01  # five deviations
+
+
+def test_one_more_drop_is_uniform_among_the_units_that_are_kept() -> None:
+    mask = torch.tensor([0.0, 1.0, 1.0, 0.0, 1.0, 0.0, 1.0])
+    dropped = mask - drop_one(mask.expand(8_000, 7), generator=generator(3))
+    counts = dropped.sum(0)
+    assert counts[mask == 0].eq(0).all()
+    assert ((counts[mask == 1] - 2_000).square() / 2_000).sum() < 11.34  # chi-square of 3 degrees of freedom at 1 %
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_one_more_drop_keeps_rows_without_a_kept_unit(dtype: torch.dtype) -> None:
+    mask = torch.tensor([[[0, 0, 0], [0, 1, 0]], [[1, 1, 1], [0, 0, 0]]], dtype=dtype, requires_grad=True)
+    before = mask.detach().clone()
+    dropped = drop_one(mask, generator=generator(4))
+    assert (dropped.dtype, dropped.shape, dropped.requires_grad) == (dtype, mask.shape, False)
+    assert dropped.sum(-1).tolist() == [[0, 0], [2, 0]]
+    assert torch.equal(mask, before)
+
+
+def test_one_more_drop_draws_for_each_row_by_itself() -> None:
+    places = (1 - drop_one(torch.ones(10_000, 2, 4), generator=generator(5))).argmax(-1)  # (10000, 2)
+    pairs = torch.bincount(places[:, 0] * 4 + places[:, 1], minlength=16)
+    assert ((pairs - 625).square() / 625).sum() < 30.58  # chi-square of 15 degrees of freedom at 1 %
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])

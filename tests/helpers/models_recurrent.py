@@ -94,3 +94,25 @@ def parameter_gradients(loss: Tensor, module: nn.Module) -> dict[str, Tensor]:
     names, parameters = zip(*module.named_parameters(), strict=True)
     gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
     return dict(zip(names, gradients, strict=True))
+
+
+class Stack(nn.Module):
+    """An embedding and two recurrent modules with a layer before each and dropout between, for every kind of site."""
+
+    def __init__(self, dropout: float = 0.3, layer: Any = nn.LSTM) -> None:
+        super().__init__()
+        self.table = nn.Embedding(9, 4, padding_idx=0)
+        self.lift = nn.Linear(4, 5)
+        self.drop = nn.Dropout(dropout)
+        self.lower = layer(5, 6, 2, dropout=dropout)
+        self.between = nn.Linear(6, 6)
+        self.upper = layer(6, 6)
+        self.out = nn.Linear(6, 3)
+        self.rate = dropout
+
+    def forward(self, words: Tensor) -> Tensor:  # (T, B)
+        x = torch.tanh(self.lift(self.table(words)))
+        hidden, _ = self.lower(x + self.drop(x))
+        hidden, _ = self.upper(torch.sigmoid(self.between(hidden)))
+        logits: Tensor = self.out(F.dropout(hidden[-1], self.rate, self.training))
+        return logits

@@ -127,19 +127,69 @@ def test_it_ends_before_a_call_that_returns_nothing() -> None:
     assert len(prefix) == 1
 
 
-@pytest.mark.parametrize("view", [False, True])
-def test_it_ends_before_a_call_that_writes_to_a_tensor_from_outside(view: bool) -> None:
+def fill(target: Tensor, inplace: bool = True) -> Tensor:
+    """Random in place, without saying so by its name."""
+    return target.normal_()
+
+
+@pytest.mark.parametrize(("function", "kwargs"), [(Tensor.normal_, {}), (fill, {"inplace": True})])
+def test_it_ends_before_a_call_that_writes_to_a_tensor_from_outside(function: Any, kwargs: dict[str, Any]) -> None:
     prefix, buffer = Prefix(), torch.zeros(3)
     reader = PrefixReader(prefix)
-    target = reader.call(Tensor.__getitem__, (buffer, slice(0, 2)), {}) if view else buffer
-    reader.call(Tensor.normal_, (target,), {})
+    reader.call(torch.rand, (2,), {})
+    reader.call(function, (buffer,), kwargs)
     drawn = buffer.clone()
-    assert len(prefix) == view
-    if view:
-        again = PrefixReader(prefix)  # at its end, the random state is that before the call that wrote
-        again.call(Tensor.__getitem__, (buffer, slice(0, 2)), {})
-        again.call(Tensor.normal_, (target,), {})
-        assert torch.equal(buffer, drawn)
+    assert len(prefix) == 1
+    again = PrefixReader(prefix)  # at its end, the random state is that before the call that wrote
+    again.call(torch.rand, (2,), {})
+    again.call(function, (buffer,), kwargs)
+    assert torch.equal(buffer, drawn)
+
+
+@pytest.mark.parametrize("written", ["buffer", "view"])
+def test_views_of_what_is_written_to_are_of_no_use(written: str) -> None:
+    """A view that was handed back would be one of the tensor that was there in the first run."""
+    prefix, buffer = Prefix(), torch.zeros(3)
+    reader = PrefixReader(prefix)
+    view = reader.call(Tensor.__getitem__, (buffer, slice(0, 2)), {})
+    reader.call(Tensor.add_, (view if written == "view" else buffer, 1), {})
+    assert len(prefix) == 0
+    other = torch.zeros(3)
+    again = PrefixReader(prefix)
+    assert again.call(Tensor.__getitem__, (other, slice(0, 2)), {})._base is other
+
+
+def test_a_view_of_what_a_call_made_itself_belongs_to_it() -> None:
+    prefix, layer = Prefix(), torch.nn.Linear(3, 3)
+    reader = PrefixReader(prefix)
+    result = reader.call(layer, (torch.rand(2, 2, 3),), {})
+    assert result._base is not None
+    reader.call(Tensor.mul_, (result, 2), {})
+    reader.stop(complete=True)
+    assert len(prefix) == 2
+    assert prefix.valid
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ((slice(0, 3), 1), (slice(0, 2), 1)),
+        ((slice(None), [0, 1]), (slice(None), [0, 2])),
+        ((torch.float32,), (torch.float64,)),
+        ((None,), (0,)),
+    ],
+)
+def test_slices_lists_and_types_are_compared(arguments: tuple[Any, Any]) -> None:
+    def function(*_: Any) -> Tensor:
+        return torch.rand(2)
+
+    first, other = arguments
+    prefix = Prefix()
+    result = PrefixReader(prefix).call(function, (first,), {})
+    prefix.stop(complete=True)
+    assert PrefixReader(prefix).call(function, (first,), {}) is result
+    with pytest.raises(PrefixMismatchError, match="or with other arguments"):
+        PrefixReader(prefix).call(function, (other,), {})
 
 
 def test_an_exception_is_not_recorded() -> None:
