@@ -59,7 +59,7 @@ class Prefix:
         self._calls.append(_Call(function, self.signature(arguments), result))
         given = {id(tensor) for a in arguments if isinstance(a, Tensor) for tensor in (a, a._base)}
         for leaf in tree_leaves(result):
-            if isinstance(leaf, Tensor):
+            if isinstance(leaf, Tensor) and id(leaf) not in given:  # dropout(x, 0) and x.contiguous() return x itself
                 self._results.add(id(leaf))
                 if leaf._base is not None and id(leaf._base) not in given:
                     self._results.add(id(leaf._base))  # made by the call itself, as by a linear layer

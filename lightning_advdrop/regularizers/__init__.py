@@ -5,7 +5,7 @@ from lightning_advdrop.regularizers.base import Passes, Penalty, Regularizer
 from lightning_advdrop.regularizers.expectation_linear_dropout import ExpectationLinearDropout
 from lightning_advdrop.regularizers.fraternal_dropout import FraternalDropout
 from lightning_advdrop.regularizers.inference_gap import InferenceGap, inference_gap
-from lightning_advdrop.regularizers.mask_search import fisher_gains
+from lightning_advdrop.regularizers.mask_search import fisher_flips, fisher_scores
 from lightning_advdrop.regularizers.perturbations import (
     AdversarialTraining,
     PerturbationRegularizer,
@@ -36,6 +36,7 @@ __all__ = [
     "Start",
     "VariationalDropout",
     "VirtualAdversarialTraining",
-    "fisher_gains",
+    "fisher_flips",
+    "fisher_scores",
     "inference_gap",
 ]

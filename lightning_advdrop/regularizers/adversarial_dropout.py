@@ -20,7 +20,13 @@ from lightning_advdrop.functional import (
 )
 from lightning_advdrop.masking import MaskSite, Observation
 from lightning_advdrop.regularizers.base import Passes, Penalty, Regularizer
-from lightning_advdrop.regularizers.mask_search import BinaryMasks, base_gradients, fisher_gains, rescaled
+from lightning_advdrop.regularizers.mask_search import (
+    BinaryMasks,
+    base_gradients,
+    fisher_flips,
+    fisher_scores,
+    rescaled,
+)
 
 Start = Literal["ones", "one_drop", "sampled"]
 Search = Literal["gradient", "fisher"]
@@ -59,8 +65,8 @@ class AdversarialDropout(Regularizer):
             point of linearisation.
         start_rate: the probability of a drop in a sampled start, in [0, 1].
         per_step: whether recurrent sites have a mask for each time step, with a budget each, instead of one for all.
-        search: ``gradient``, or ``fisher`` to rank flips by the Fisher information of the prediction (see
-            `lightning_advdrop.regularizers.fisher_gains`), which needs no probe; with ``start="ones"`` and one step.
+        search: ``gradient``, or ``fisher`` to choose flips by the Fisher information of the prediction (see
+            `lightning_advdrop.regularizers.fisher_flips`), which needs no probe; with ``start="ones"`` and one step.
         draws: the labels that the Fisher search draws for each example, at least 1.
 
     Raises:
@@ -127,7 +133,7 @@ class AdversarialDropout(Regularizer):
         if self.search_by == "fisher":
             if self.start != "ones" or self.steps != 1:
                 raise ValueError(
-                    "search='fisher' ranks flips around the base pass's own mask, once: it needs start='ones' and "
+                    "search='fisher' chooses flips around the base pass's own mask, once: it needs start='ones' and "
                     f"steps=1, got start={self.start!r} and steps={self.steps}."
                 )
         elif self.start == "ones" and self.share_masks and self.divergence != "ce":
@@ -203,7 +209,11 @@ class AdversarialDropout(Regularizer):
         return self.rate if site.rate is None else site.rate
 
     def _flipped(self, site: MaskSite, mask: Tensor, gradient: Tensor, budget: int) -> Tensor:
-        return adversarial_flips(site.as_rows(mask), site.as_rows(gradient), budget, self.flips).view(mask.shape)
+        rows = site.as_rows(mask)
+        if self.search_by == "fisher":
+            scores = gradient.reshape(len(gradient), *rows.shape)
+            return fisher_flips(rows, scores, budget, self.flips).view(mask.shape)
+        return adversarial_flips(rows, site.as_rows(gradient), budget, self.flips).view(mask.shape)
 
     def _rounds(self, observed: Sequence[Observation]) -> Iterator[dict[MaskSite, int]]:
         """How many flips of a row each round may make at each site; rounds in which no site may flip are left out."""
@@ -221,9 +231,9 @@ class AdversarialDropout(Regularizer):
                 yield shares
 
     def _gradients(self, passes: Passes, point: BinaryMasks, *, first: bool) -> BinaryMasks:
-        """What flips are worth, as the gradient of what they raise."""
+        """The gradient of what flips are to raise; for the Fisher search one for each draw."""
         if self.search_by == "fisher":
-            return fisher_gains(passes, point, self.divergence, self.draws)
+            return fisher_scores(passes, point, self.divergence, self.draws)
         if first and self.probes_base and all(passes.observed[site].acting is not None for site in point):
             return base_gradients(self._distance(passes, passes.base, passes.base), point, passes)
         binary = {site: mask.detach().requires_grad_() for site, mask in point.items()}

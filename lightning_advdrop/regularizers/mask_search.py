@@ -1,4 +1,4 @@
-"""What a flip of each unit of a mask is worth: the gradient of a divergence, or the Fisher information."""
+"""Which flips of a mask are worth most without a probe: by the base pass's gradient, or by Fisher information."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from lightning_advdrop.functional import DivergenceName
+from lightning_advdrop.functional import DivergenceName, Flips, adversarial_flips
 from lightning_advdrop.masking import MaskSite, Observation
 
 if TYPE_CHECKING:
     from lightning_advdrop.regularizers.base import Passes
 
 BinaryMasks = dict[MaskSite, Tensor]
+
+# Two masks whose worth differs by less are as good as each other.
+_TIE = 1e-5
 
 
 def rescaled(masks: BinaryMasks, observed: Mapping[MaskSite, Observation]) -> BinaryMasks:
@@ -46,12 +49,12 @@ def _through_rescaling(site: MaskSite, mask: Tensor, gradient: Tensor) -> Tensor
     return torch.autograd.grad(site.rescale(binary), binary, gradient)[0]
 
 
-def fisher_gains(passes: Passes, masks: BinaryMasks, divergence: DivergenceName, draws: int) -> BinaryMasks:
-    """What flips are worth in second order, where the base pass ran under the start mask itself.
+def fisher_scores(passes: Passes, masks: BinaryMasks, divergence: DivergenceName, draws: int) -> BinaryMasks:
+    """Gradients of the log-probabilities of drawn labels with respect to the mask under which the base pass ran.
 
     There, a divergence is stationary, and its second-order term is half of ``d^T F d`` for a change ``d`` of the mask,
-    with the Fisher information ``F`` of the prediction. The square of the gradient of a drawn label's log-probability
-    is an unbiased estimate of F's diagonal.
+    with the Fisher information ``F`` of the prediction. The mean of the scores' outer products is an unbiased estimate
+    of F. See `fisher_flips` for the masks that they lead to.
 
     Args:
         passes: the base pass.
@@ -62,17 +65,46 @@ def fisher_gains(passes: Passes, masks: BinaryMasks, divergence: DivergenceName,
         draws: how many labels are drawn for each example.
 
     Returns:
-        The squared gradients, at least 0, signed such that `adversarial_flips` takes them as what each flip adds.
+        The scores, ``(draws, ...)`` of a mask's shape.
 
     Raises:
         ValueError: if the base pass did not run under the masks.
     """
-    total = {site: torch.zeros_like(mask) for site, mask in masks.items()}
-    for _ in range(draws):
-        gradients = base_gradients(_drawn_log_probability(passes, divergence), masks, passes)
-        for site, gradient in gradients.items():
-            total[site] += gradient.square() / draws
-    return {site: gains * (1 - 2 * masks[site]) for site, gains in total.items()}
+    drawn = [base_gradients(_drawn_log_probability(passes, divergence), masks, passes) for _ in range(draws)]
+    return {site: torch.stack([scores[site] for scores in drawn]) for site in masks}
+
+
+def fisher_flips(mask: Tensor, scores: Tensor, budget: int, flips: Flips = "both") -> Tensor:
+    """Flips the units that raise the second-order term of a divergence most, as estimated by scores.
+
+    Each score proposes two masks, those that lower and that raise its label's log-probability most. In each row the
+    proposal with the largest ``d^T F d`` is taken, with F the mean outer product of all scores; of equals one that
+    lowers. With one score that is an exact maximiser. Ranking units by F's diagonal alone would mix changes that cancel
+    each other.
+
+    Args:
+        mask: binary, ``(rows, units)``.
+        scores: ``(draws, rows, units)``, see `fisher_scores`.
+        budget: the most flips of a row, at least 0.
+        flips: ``both`` or ``drop``.
+
+    Returns:
+        A new mask like ``mask``, without a gradient.
+
+    Example:
+        >>> mask, score = torch.ones(1, 4), torch.tensor([[[3.0, -2.0, 1.0, -2.0]]])
+        >>> fisher_flips(mask, score, budget=1)
+        tensor([[0., 1., 1., 1.]])
+        >>> fisher_flips(mask, torch.tensor([[[3.0, -2.0, 0.5, -2.0]]]), budget=2)
+        tensor([[1., 0., 1., 0.]])
+    """
+    best, largest = mask, scores.new_zeros(len(mask))
+    for proposing in (*-scores, *scores):  # those that lower a label's log-probability first
+        proposal = adversarial_flips(mask, proposing, budget, flips)
+        worth = (scores * (proposal - mask)).sum(-1).square().mean(0)
+        best = torch.where((worth > (1 + _TIE) * largest).unsqueeze(-1), proposal, best)
+        largest = torch.maximum(worth, largest)
+    return best
 
 
 def _drawn_log_probability(passes: Passes, divergence: DivergenceName) -> Tensor:

@@ -1,28 +1,134 @@
-"""Every overlay on the quickstart: it replaces the regularizer alone, and trains a few steps."""
+"""Every overlay with every experiment: it replaces the method and nothing else, and trains a few steps."""
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+import lightning_advdrop
+from lightning_advdrop import RegularizerCallback
 from lightning_advdrop.callbacks.training_step import attached_regularizers
-from lightning_advdrop.cli import run_experiment
-from tests.configs.test_configs import FEW_STEPS
+from lightning_advdrop.cli import ExperimentCLI, run_experiment
+from tests.configs.test_configs import FEW_STEPS, tiny_mnist
+
+__all__ = ["tiny_mnist"]
 
 FOLDER = Path(__file__).parent.parent.parent / "configs"
 OVERLAYS = sorted((FOLDER / "methods").glob("*.yaml"))
+SMALL = ("quickstart", "smnist_rows", "smnist_small", "psmnist_small")
+# What belongs to the experiment, whatever the method: its length, its model and its logging.
+OF_THE_EXPERIMENT = {"rampup_epochs", "module", "output", "target", "call", "mask", "log_every_n_steps"}
+# Values other than those of any overlay.
+OTHER_VALUES: dict[str, Any] = {
+    "sites": "weight",
+    "rate": 0.9,
+    "weight": 0.5,
+    "steps": 3,
+    "divergence": "mse",
+    "flips": "drop",
+    "start_rate": 0.9,
+    "draws": 7,
+    "epsilon": 9.0,
+    "finite_difference": 9.0,
+    "power_iterations": 5,
+    "batch_dim": 1,
+    "per_step": True,
+    "both_losses": False,
+}
+
+
+def stated(overlay: Path) -> list[dict[str, Any]]:
+    """The regularizers that an overlay names."""
+    content = yaml.safe_load(overlay.read_text())
+    assert list(content) == ["regularizer"]
+    found = content["regularizer"] or []
+    return found if isinstance(found, list) else [found]
+
+
+def callback_class(regularizer: dict[str, Any]) -> type[RegularizerCallback]:
+    package, name = regularizer["class_path"].rsplit(".", 1)
+    assert package == "lightning_advdrop"
+    found: type[RegularizerCallback] = getattr(lightning_advdrop, name)
+    assert issubclass(found, RegularizerCallback)
+    return found
+
+
+def settings(regularizer: dict[str, Any]) -> set[str]:
+    """The names of a method's settings: the arguments of its callback but for those of the experiment."""
+    return {"weight", *inspect.signature(callback_class(regularizer)).parameters} - OF_THE_EXPERIMENT - {"kwargs"}
+
+
+def merged(*configs: Path) -> ExperimentCLI:
+    """The objects that several configuration files make together."""
+    return run_experiment([argument for config in configs for argument in ("--config", str(config))], run=False)
+
+
+def regularizers_of(command: ExperimentCLI) -> list[dict[str, Any]]:
+    found = command.config["regularizer"] or []
+    return [dict(each.as_dict()) for each in (found if isinstance(found, list) else [found])]
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.stem)
-def test_it_takes_the_regularizers_place(overlay: Path) -> None:
-    command = run_experiment(["fit", "--config", str(FOLDER / "quickstart.yaml"), "--config", str(overlay), *FEW_STEPS])
-    content = yaml.safe_load(overlay.read_text())
-    assert list(content) == ["regularizer"]
-    wanted = content["regularizer"] or []
-    wanted = wanted if isinstance(wanted, list) else [wanted]
-    names = [f"lightning_advdrop.{type(each).__name__}" for each in attached_regularizers(command.model)]
-    assert names == [each["class_path"] for each in wanted]
+def test_it_names_every_setting_of_its_method(overlay: Path) -> None:
+    for regularizer in stated(overlay):
+        assert set(regularizer["init_args"]) == settings(regularizer)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.stem)
+def test_nothing_is_left_over_of_a_published_method(overlay: Path) -> None:
+    check_replacement(overlay, FOLDER / "smnist.yaml")
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.stem)
+def test_nothing_is_left_over_of_other_settings(overlay: Path, tmp_path: Path) -> None:
+    """Of the experiment's own class, and of every setting that two classes share."""
+    experiment = yaml.safe_load((FOLDER / "quickstart.yaml").read_text())
+    for number, regularizer in enumerate(stated(overlay)):
+        names = settings(regularizer) & set(OTHER_VALUES)
+        arguments = {name: OTHER_VALUES[name] for name in names} | {"log_every_n_steps": 3, "rampup_epochs": 4}
+        arguments |= {"module": "model"}
+        experiment["regularizer"] = {"class_path": regularizer["class_path"], "init_args": arguments}
+        changed = tmp_path / f"{number}.yaml"
+        changed.write_text(yaml.safe_dump(experiment))
+        check_replacement(overlay, changed)
+
+
+def check_replacement(overlay: Path, experiment: Path) -> None:
+    alone, command = merged(experiment), merged(experiment, overlay)
+    found, wanted = regularizers_of(command), stated(overlay)
+    assert [each["class_path"] for each in found] == [each["class_path"] for each in wanted]
+    for each, want in zip(found, wanted, strict=True):
+        assert {name: each["init_args"][name] for name in want["init_args"]} == want["init_args"]
+    # What describes the experiment stays, and so does everything else of it.
+    kept = regularizers_of(alone)[0]["init_args"]
+    for each in found:
+        assert {name: each["init_args"][name] for name in OF_THE_EXPERIMENT} == {n: kept[n] for n in OF_THE_EXPERIMENT}
+    for name in ("model", "data", "trainer", "seed_everything", "test_after_fit"):
+        assert command.config[name] == alone.config[name]
+
+
+@pytest.mark.usefixtures("tiny_mnist")
+@pytest.mark.parametrize("experiment", SMALL)
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.stem)
+def test_it_trains_a_few_steps(overlay: Path, experiment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")  # its logger is there, and writes nothing
+    path = FOLDER / f"{experiment}.yaml"
+    arguments = ["fit", "--config", str(path), "--config", str(overlay), *FEW_STEPS]
+    arguments += ["--model.init_args.hidden_size", "10"]
+    if "train_size" in yaml.safe_load(path.read_text())["data"]["init_args"]:
+        arguments += ["--data.init_args.train_size", "20"]
+    command = run_experiment(arguments)
+    assert [type(each) for each in attached_regularizers(command.model)] == list(map(callback_class, stated(overlay)))
     assert command.trainer.checkpoint_callback is not None
+    assert len(command.trainer.loggers) == 2
     assert command.trainer.global_step == 2
+    assert command.trainer.callback_metrics["test/loss"] > 0
+    assert command.trainer.log_dir is not None
+    logged = (Path(command.trainer.log_dir) / "metrics.csv").read_text().splitlines()[0].split(",")
+    prefixes = {callback_class(each).log_prefix for each in stated(overlay)}
+    assert {name.partition("/")[0] for name in logged if name.endswith("/divergence")} == prefixes
+    assert ("train/penalty" in logged) == bool(prefixes)

@@ -19,7 +19,9 @@ def adversarial_masks(p: Problem) -> tuple[Tensor, Tensor]:
     steps = settings.get("steps", 1)
     for number in range(steps):
         now = left // steps if number < steps - 1 else left - (steps - 1) * (left // steps)
-        if now:
+        if now and settings.get("search") == "fisher":
+            mask = point = best_proposal(p, mask, now)
+        elif now:
             mask = point = flipped(mask, gains(p, point, mask), now, settings.get("flips", "both"))
     return reference, mask
 
@@ -31,12 +33,31 @@ def adversarial_dropout(p: Problem) -> Expected:
 
 
 def gains(p: Problem, point: Tensor, mask: Tensor) -> Tensor:
-    """What each flip of a mask is worth: in first order at ``point``, or as the Fisher information says."""
-    if p.settings.get("search") == "fisher":
-        return sum((drawn_score(p, point).square() for _ in range(p.settings["draws"])), start=torch.zeros_like(point))
+    """What each flip of a mask is worth in first order at ``point``."""
     leaf = point.clone().requires_grad_()
     value = p.distance(p.base(), p.other(scaled(leaf)), detach_base=True)
     return torch.autograd.grad(value, leaf)[0] * (1 - 2 * mask)
+
+
+def best_proposal(p: Problem, mask: Tensor, budget: int) -> Tensor:
+    """Of the masks that move each drawn label's log-probability most, up or down, the one with the largest curvature.
+
+    That is the mean over all drawn labels of the squared change of their log-probabilities, in first order.
+    """
+    scores = [drawn_score(p, mask) for _ in range(p.settings["draws"])]
+    proposals = [
+        flipped(mask, sign * score * (1 - 2 * mask), budget, p.settings["flips"])
+        for score in scores
+        for sign in (-1, 1)
+    ]
+    result = mask.clone().view(-1, mask.shape[-1])
+    for row in range(len(result)):
+        values = []
+        for proposal in proposals:
+            change = (proposal - mask).view(result.shape)[row]
+            values.append(sum(float(score.view(result.shape)[row] @ change) ** 2 for score in scores))
+        result[row] = proposals[values.index(max(values))].view(result.shape)[row]
+    return result.view(mask.shape)
 
 
 def drawn_score(p: Problem, point: Tensor) -> Tensor:
@@ -59,15 +80,15 @@ def drawn_score(p: Problem, point: Tensor) -> Tensor:
     return torch.autograd.grad(logs.sum(), leaf)[0]
 
 
-def fisher_diagonal(p: Problem, point: Tensor) -> Tensor:
-    """The diagonal of the Fisher information with respect to a mask ``(B, H)``: the sum over all classes."""
-    total = torch.zeros_like(point)
+def fisher_information(p: Problem, point: Tensor) -> Tensor:
+    """The Fisher information with respect to a mask ``(B, H)``, as ``(B, H, H)``: the sum over all classes."""
+    total = torch.zeros(*point.shape, point.shape[-1], dtype=point.dtype)
     for b in range(len(point)):
         for label in range(p.model.out.out_features):
             leaf = point.clone().requires_grad_()
             probability = p.base(scaled(leaf))[b].softmax(-1)[label]
             (score,) = torch.autograd.grad(probability.log(), leaf)
-            total[b] += probability.item() * score[b].square()
+            total[b] += probability.item() * score[b].outer(score[b])
     return total
 
 

@@ -143,12 +143,12 @@ def test_other_noise_or_labels_are_no_degenerate_start() -> None:
         ({"draws": 0}, "draws must be at least 1, got 0."),
         (
             {"search": "fisher"},
-            "search='fisher' ranks flips around the base pass's own mask, once: it needs start='ones' and steps=1, "
+            "search='fisher' chooses flips around the base pass's own mask, once: it needs start='ones' and steps=1, "
             "got start='one_drop' and steps=1.",
         ),
         (
             {"search": "fisher", "start": "ones", "steps": 2},
-            "search='fisher' ranks flips around the base pass's own mask, once: it needs start='ones' and steps=1, "
+            "search='fisher' chooses flips around the base pass's own mask, once: it needs start='ones' and steps=1, "
             "got start='ones' and steps=2.",
         ),
         ({"flips": "none"}, "flips must be one of both, drop, got 'none'."),

@@ -101,17 +101,17 @@ CASES = [
         for f in ("both", "drop")
     ),
     *(
-        Case(AdversarialDropout, {"rate": 0.5, "per_step": True, **more}, network={"cell": cell})
+        Case(AdversarialDropout, {"rate": 0.34, "per_step": True, **more}, network={"cell": cell})
         for cell in ("lstm", "gru")
         for more in ({"steps": 2}, {"start": "sampled", "start_rate": 0.3}, {"start": "ones", "search": "fisher"})
     ),
     *(
-        Case(AdversarialDropout, {"rate": 0.5, "start": "ones", "search": "fisher", "draws": draws}, **network)
+        Case(AdversarialDropout, {"rate": 0.34, "start": "ones", "search": "fisher", "draws": draws}, **network)
         for network in NETWORKS
         for draws in (1, 3)
     ),
     *(
-        Case(AdversarialDropout, {"rate": 0.5, "start": "ones", "search": "fisher", "divergence": d}, kind)
+        Case(AdversarialDropout, {"rate": 0.34, "start": "ones", "search": "fisher", "divergence": d}, kind)
         for kind in ("recurrent", "weight", "input")
         for d in DIVERGENCES
     ),

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from lightning_advdrop import functional
 from lightning_advdrop.masking import RecordedForward, find_sites
-from lightning_advdrop.regularizers import AdversarialDropout, Passes, Regularizer, fisher_gains
+from lightning_advdrop.regularizers import AdversarialDropout, Passes, Regularizer, fisher_flips, fisher_scores
 from tests.helpers.models_recurrent import Tagger
 from tests.helpers.reference_family import FEATURES, UNITS, Network, Problem
-from tests.helpers.reference_search import fisher_diagonal
+from tests.helpers.reference_masks import all_masks, within_budget
+from tests.helpers.reference_search import fisher_information
 
 BATCH, STEPS, COPIES = 5, 6, 3000
 
@@ -138,13 +139,14 @@ def test_the_fisher_search_asks_for_the_recorded_masks() -> None:
 
 
 def estimate(model: Network, x: Tensor, divergence: Any, weight: Tensor | None = None) -> Tensor:
-    """The mean of the Fisher search's gains at the mask of ones, over 3000 copies of each example with a draw each."""
+    """The mean outer product of scores at the mask of ones, ``(B, H, H)``, over many copies of each example."""
     x = x.repeat_interleave(COPIES, 0)
     weight = weight if weight is None else weight.repeat_interleave(COPIES, 0)
     passes = passes_of(AdversarialDropout(start="ones", search="fisher"), model, x, weight=weight)
     ones = {site: seen.ones() for site, seen in passes.observed.items()}
-    (gains,) = fisher_gains(passes, ones, divergence, draws=1).values()
-    return -gains.view(-1, COPIES, UNITS).mean(1)
+    (scores,) = fisher_scores(passes, ones, divergence, draws=1).values()
+    copies = scores[0].view(-1, COPIES, UNITS)
+    return torch.einsum("bni,bnj->bij", copies, copies) / COPIES
 
 
 def expected_curvature(
@@ -166,9 +168,11 @@ def expected_curvature(
 def test_the_mean_over_draws_is_the_sum_over_classes() -> None:
     model, x = batch()
     problem = Problem(model, x, {"divergence": "kl"}, torch.zeros(BATCH, dtype=torch.long))
-    exact = fisher_diagonal(problem, torch.ones(BATCH, UNITS, dtype=torch.float64))
+    exact = fisher_information(problem, torch.ones(BATCH, UNITS, dtype=torch.float64))
     found = estimate(model, x, "kl")
-    torch.testing.assert_close(found.sum(-1), exact.sum(-1), rtol=0.1, atol=1e-6)
+    torch.testing.assert_close(
+        found.diagonal(dim1=1, dim2=2).sum(-1), exact.diagonal(dim1=1, dim2=2).sum(-1), rtol=0.1, atol=1e-6
+    )
     torch.testing.assert_close(found, exact, rtol=0.2, atol=float(exact.max()) / 50)
 
 
@@ -183,7 +187,7 @@ def test_the_diagonal_is_the_curvature_of_the_divergence(divergence: Any, classe
     curvature = expected_curvature(
         passes, lambda p, q: functional.divergence(divergence, "base_adv", p, q, weight=weight), model, x[:1]
     )
-    found = estimate(model, x[:1], divergence, weight)[0]
+    found = estimate(model, x[:1], divergence, weight)[0].diagonal()
     torch.testing.assert_close(found / found.sum(), curvature / curvature.sum(), rtol=0.15, atol=0.01)
 
 
@@ -225,3 +229,31 @@ def test_at_dropout_the_networks_own_mask_is_the_reference_of_each_search() -> N
         penalty = regularizer.penalty(Passes(recorded, lambda: model(x), base, generator=generator))
         assert penalty.value > 0
         assert 0 < penalty.metrics["flip_rate"] <= 0.3
+
+
+@pytest.mark.parametrize("flips", ["both", "drop"])
+@pytest.mark.parametrize("budget", [0, 1, 2, 4, 6])
+def test_one_score_leads_to_the_best_of_all_masks(budget: int, flips: Any) -> None:
+    generator = torch.Generator().manual_seed(0)
+    mask = (torch.rand(20, UNITS, generator=generator, dtype=torch.float64) > 0.3).double()
+    score = torch.randn(1, 20, UNITS, generator=generator, dtype=torch.float64)
+    found = fisher_flips(mask, score, budget, flips)
+    for row, best in enumerate(found):
+        candidates = all_masks(UNITS)
+        candidates = candidates[within_budget(candidates, mask[row], budget, flips)]
+        worth = ((candidates - mask[row]) @ score[0, row]).square()
+        torch.testing.assert_close(((best - mask[row]) @ score[0, row]).square(), worth.max())
+        assert (best != mask[row]).sum() <= budget
+
+
+def test_several_scores_lead_to_a_proposal_that_all_agree_on() -> None:
+    """The first score's own proposal is worth less to the other two than theirs."""
+    scores = torch.tensor([[[3.0, 0.0, 0.0]], [[0.0, 2.5, 0.0]], [[0.0, 2.5, 0.0]]])
+    assert fisher_flips(torch.ones(1, 3), scores, budget=1).tolist() == [[1, 0, 1]]
+
+
+def test_of_equals_the_one_that_lowers_the_labels_probability_is_taken() -> None:
+    """Dropping a half of the units and dropping the other are the same in first order, since masks are rescaled."""
+    score = torch.tensor([[[1.0, -1.0, 2.0, -2.0]], [[-1.0, 1.0, -2.0, 2.0]]])
+    for number, expected in enumerate([[0, 1, 0, 1], [1, 0, 1, 0]]):
+        assert fisher_flips(torch.ones(1, 4), score[number : number + 1], budget=2).tolist() == [expected]
