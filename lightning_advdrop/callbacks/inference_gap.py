@@ -280,8 +280,8 @@ def _without_inference_tensors(root: nn.Module) -> Iterator[None]:
     def usable(value: Any) -> Any:
         if isinstance(value, Tensor) and value.is_inference():
             return copies.setdefault(id(value), value.clone())
-        if type(value) is list:
-            return [usable(member) for member in value]
+        if type(value) in {list, tuple}:
+            return type(value)(usable(member) for member in value)
         if type(value) is dict:
             return {name: usable(member) for name, member in value.items()}
         return value

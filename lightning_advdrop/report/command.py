@@ -1,8 +1,6 @@
 """The command ``advdrop report``."""
 
 import argparse
-import os
-import secrets
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,20 +8,21 @@ from pathlib import Path
 from tqdm import tqdm
 
 from lightning_advdrop.report.errors import ReportError, RunError
+from lightning_advdrop.report.figures import choose_figures, has_curve
+from lightning_advdrop.report.files import replacing
 from lightning_advdrop.report.groups import PLAIN, Group, group_runs
-from lightning_advdrop.report.plots import axis_label, draw_curves
+from lightning_advdrop.report.pages import Page, as_html, as_markdown
 from lightning_advdrop.report.runs import Run, find_runs, load_run, natural_key
-from lightning_advdrop.report.tables import format_table, summarize
+from lightning_advdrop.report.tables import format_table, summarize, table_cells
 
 TABLE_FILE = "report.md"
-FIGURE_FILE = "curves.png"
+HTML_FILE = "report.html"
 _FEW_RUNS = 20
 _EXPLANATION = """\
 `{metric}` is the last value that a run logged, as mean and sample standard deviation (std) over the seeds; "vs.
 {baseline}" is the difference to the mean of {baseline}, p that of a paired, two-sided t-test over the seeds that both
 have.{minutes}"""
 _MINUTES = " Minutes are from the writing of `config.yaml` to that of the last value, as mean over the runs."
-_CAPTION = "{label} over the epochs: mean over the seeds; the band is one standard deviation to either side."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Make a report: print the table, and write it and the figure into the output folder.
+    """Make a report: print the table, and write it with the figures into the output folder, as Markdown and HTML.
 
     What was left out and what was written is said on the standard error stream, so that the table can be piped.
 
@@ -93,18 +92,22 @@ def _report(arguments: argparse.Namespace) -> None:
     _check_curve(chosen, arguments.curve)
     groups, notes = group_runs(chosen, baseline)
     notes += _missing_baselines(groups, baseline) + _diverged(groups, metric)
-    drawn, undrawn = _drawable(groups, arguments.curve)
+    figures, undrawn = choose_figures(groups, arguments.curve, baseline)
     for note in notes + undrawn:
         _say(f"Note: {note}")
     rows = summarize(groups, metric, baseline)
     table = format_table(rows, metric, baseline)
     output.mkdir(parents=True, exist_ok=True)
-    draw_curves(drawn, arguments.curve, output / FIGURE_FILE, baseline)
+    pictures = [draw(output) for draw in figures]
     timed = _MINUTES if any(row.minutes is not None for row in rows) else ""
     explanation = _EXPLANATION.format(metric=metric, baseline=baseline, minutes=timed)
-    _write(output / TABLE_FILE, _page(table, metric, explanation, arguments.curve, left_out + notes + undrawn))
+    cells = table_cells(rows, metric, baseline)
+    page = Page(f"Report: {metric}", table, cells, explanation, pictures, left_out + notes + undrawn)
+    _write(output / TABLE_FILE, as_markdown(page))
+    _write(output / HTML_FILE, as_html(page))
     sys.stdout.write(f"{table}\n")
-    _say(f"Wrote {output / TABLE_FILE} and {output / FIGURE_FILE}")
+    *first, last = [output / TABLE_FILE, output / HTML_FILE, *(picture.path for picture in pictures)]
+    _say(f"Wrote {', '.join(map(str, first))} and {last}")
 
 
 def _say(text: str) -> None:
@@ -147,15 +150,11 @@ def _nothing_left(paths: Iterable[Path], metric: str, loaded: Sequence[Run], cou
 
 
 def _check_curve(runs: Sequence[Run], curve: str) -> None:
-    if not any(_has_curve(one, curve) for one in runs):
+    if not any(has_curve(one, curve) for one in runs):
         raise ReportError(
             f"found no run to draw: looked for {curve!r} by epoch in metrics.csv, but the runs logged {_metrics(runs)};"
             " choose one with --curve"
         )
-
-
-def _has_curve(candidate: Run, curve: str) -> bool:
-    return curve in candidate.history and bool(candidate.history[curve].by_epoch)
 
 
 def _metrics(runs: Iterable[Run]) -> str:
@@ -182,32 +181,6 @@ def _diverged(groups: Iterable[Group], metric: str) -> list[str]:
     ]
 
 
-def _drawable(groups: Iterable[Group], curve: str) -> tuple[list[Group], list[str]]:
-    drawn, notes = [], []
-    for group in groups:
-        with_curve = [one for one in group.runs if _has_curve(one, curve)]
-        notes += [
-            f"{one.folder} is not in the figure: it did not log {curve!r} by epoch"
-            for one in group.runs
-            if not _has_curve(one, curve)
-        ]
-        if with_curve:
-            drawn.append(Group(group.experiment, group.method, tuple(with_curve)))
-    return drawn, notes
-
-
-def _page(table: str, metric: str, explanation: str, curve: str, remarks: Sequence[str]) -> str:
-    caption = _CAPTION.format(label=axis_label(curve))
-    parts = [f"# Report: {metric}", table, explanation, f"![{axis_label(curve)}]({FIGURE_FILE})", caption]
-    if remarks:
-        parts += ["## Remarks", "\n".join(f"- {remark}" for remark in remarks)]
-    return "\n\n".join(parts) + "\n"
-
-
 def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
-    try:
+    with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -67,7 +67,7 @@ def method_key(method: str, baseline: str) -> tuple[bool, list[str | float]]:
         >>> sorted(["fraternal dropout", "plain", "adversarial dropout"], key=lambda name: method_key(name, "plain"))
         ['plain', 'adversarial dropout', 'fraternal dropout']
     """
-    return method != baseline, natural_key(method)
+    return method != baseline, natural_key(method.casefold())
 
 
 def _by_method(runs: Iterable[Run]) -> dict[str, list[Run]]:

@@ -1,15 +1,14 @@
-"""The figure of a report: curves over the epochs."""
+"""The figures of a report: curves over the epochs, and what all figures share."""
 
 import math
-import os
-import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lightning_advdrop.report.errors import ReportError
+from lightning_advdrop.report.files import replacing
 from lightning_advdrop.report.groups import PLAIN, Group, method_key
 from lightning_advdrop.report.tables import is_percentage
 
@@ -68,6 +67,19 @@ def draw_curves(groups: Sequence[Group], metric: str, path: Path, baseline: str 
     """
     if not groups:
         raise ReportError("groups must hold at least one group to draw, got none")
+    save_picture(path, lambda: _figure(groups, metric, baseline))
+
+
+def save_picture(path: Path, make: Callable[[], "Figure"]) -> None:
+    """Write a figure in the style of reports as a PNG file, which is put in its place when it is whole.
+
+    Args:
+        path: The file to write.
+        make: Makes the figure.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
     # Imported here: matplotlib takes a second, which the other commands need not wait for.
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -76,15 +88,9 @@ def draw_curves(groups: Sequence[Group], metric: str, path: Path, baseline: str 
     style: dict[Any, Any] = {**matplotlib.rcParamsDefault, **_STYLE}
     del style["backend"]
     with matplotlib.rc_context(style):
-        figure = _figure(groups, metric, baseline)
-        canvas = FigureCanvasAgg(figure)
-        partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
-        try:
-            with partial.open("xb") as file:
-                canvas.print_figure(file, format="png", dpi=_DOTS_PER_INCH)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        canvas = FigureCanvasAgg(make())
+        with replacing(path) as partial, partial.open("xb") as file:
+            canvas.print_figure(file, format="png", dpi=_DOTS_PER_INCH)
 
 
 def curve(group: Group, metric: str) -> tuple[list[int], list[float], list[float]]:
@@ -129,24 +135,40 @@ def axis_label(metric: str) -> str:
 
 
 def _figure(groups: Sequence[Group], metric: str, baseline: str) -> "Figure":
-    from matplotlib.figure import Figure
-
-    panels: dict[str, list[Group]] = {}
-    for group in groups:
-        panels.setdefault(group.experiment, []).append(group)
+    experiments = by_experiment(groups)
     looks = _looks(groups, baseline)
-    columns = min(len(panels), _MOST_COLUMNS)
-    rows = math.ceil(len(panels) / columns)
-    width, height = _PANEL_INCHES
-    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for axes, (experiment, members) in zip(grid.flat, panels.items(), strict=False):
+    figure, panels = panel_grid(len(experiments))
+    for axes, (experiment, members) in zip(panels, experiments.items(), strict=True):
         for group in members:
             _draw(axes, group, metric, *looks[group.method])
-        _furnish(axes, experiment, metric)
-    for axes in list(grid.flat)[len(panels) :]:
-        axes.remove()
+        _furnish(axes, experiment, axis_label(metric))
     return figure
+
+
+def by_experiment(groups: Sequence[Group]) -> dict[str, list[Group]]:
+    """The groups of each experiment, in their order."""
+    experiments: dict[str, list[Group]] = {}
+    for group in groups:
+        experiments.setdefault(group.experiment, []).append(group)
+    return experiments
+
+
+def panel_grid(count: int) -> tuple["Figure", list["Axes"]]:
+    """A figure with so many panels, in rows of up to three.
+
+    Args:
+        count: At least 1.
+    """
+    from matplotlib.figure import Figure
+
+    columns = min(count, _MOST_COLUMNS)
+    rows = math.ceil(count / columns)
+    width, height = _PANEL_INCHES
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in panels[count:]:
+        axes.remove()
+    return figure, panels[:count]
 
 
 def _looks(groups: Sequence[Group], baseline: str) -> Mapping[str, tuple[str, Any]]:
@@ -170,13 +192,13 @@ def _draw(axes: "Axes", group: Group, metric: str, color: str, style: Any) -> No
     axes.fill_between(epochs, middle - half, middle + half, color=color, alpha=0.18, linewidth=0)
 
 
-def _furnish(axes: "Axes", experiment: str, metric: str) -> None:
+def _furnish(axes: "Axes", experiment: str, label: str) -> None:
     from matplotlib.ticker import MaxNLocator
 
     # Names are no formulas: "$" would start one.
     axes.set_title(experiment, parse_math=False)
     axes.set_xlabel("Training time (epochs)")
-    axes.set_ylabel(axis_label(metric), parse_math=False)
+    axes.set_ylabel(label, parse_math=False)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     for text in axes.legend(loc="best").get_texts():
         text.set_parse_math(False)

@@ -16,6 +16,14 @@ _VERSION = re.compile(r"version_(\d+)")
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?(?:e[-+]?\d+)?)")
 # The class names of this package start with it; other callbacks of a trainer say nothing about the method.
 _PACKAGE = __name__.partition(".")[0]
+# What the literature calls those whose class name in words is something else.
+_NAMES = {
+    "ExpectationLinearDropout": "expectation-linear dropout",
+    "PiModel": "Pi-model",
+    "PseudoEnsemble": "pseudo-ensemble agreement",
+    "RDrop": "R-Drop",
+    "VirtualAdversarialTraining": "virtual adversarial",
+}
 _NO_SETTINGS = ("trainer.callbacks", "trainer.default_root_dir", "trainer.enable_", "trainer.logger")
 # Between the two files lies the training; a smaller difference is that of a copy that did not keep the times.
 _SHORTEST_RUN_SECONDS = 1.0
@@ -209,10 +217,19 @@ def _as_list(value: object) -> list[Any]:
 
 
 def _regularizer(entry: Mapping[str, Any]) -> Regularizer:
-    name = entry["class_path"].rpartition(".")[2].removesuffix("Callback")
-    # A word starts at a capital that begins lower case or ends it: RDrop is "r drop".
+    module, _, name = entry["class_path"].rpartition(".")
+    arguments = dict(entry.get("init_args") or {})
+    inner = arguments.get("regularizer")
+    if name == "RegularizerCallback" and isinstance(inner, dict) and isinstance(inner.get("class_path"), str):
+        found = _regularizer(inner)
+        del arguments["regularizer"]
+        return Regularizer(found.name, {**found.arguments, **arguments})
+    name = name.removesuffix("Callback")
+    if module.partition(".")[0] == _PACKAGE and name in _NAMES:
+        return Regularizer(_NAMES[name], arguments)
+    # A word starts at a capital that begins lower case or ends it: VATLoss is "vat loss".
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
-    return Regularizer(words.lower(), dict(entry.get("init_args") or {}))
+    return Regularizer(words.lower(), arguments)
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, object]:

@@ -9,6 +9,7 @@ import numpy as np
 from lightning_advdrop.report.groups import PLAIN, Group
 
 _PERCENT_ENDINGS = ("accuracy", "error_rate", "f1")
+TEXT_COLUMNS = 2
 _NOTHING = "\N{EN DASH}"
 # Differences that vary by less than this part of the values differ by rounding only.
 _ROUNDING = 1e-12
@@ -135,13 +136,23 @@ def format_table(rows: Sequence[Row], metric: str, baseline: str = PLAIN) -> str
         | :--------- | :----- | ----: | ---------------------: | ------: | -----------------: | ----: |
         | digits     | r drop |     2 |                  90.00 |    1.00 |              +2.30 | 0.041 |
     """
+    return _align(table_cells(rows, metric, baseline), TEXT_COLUMNS)
+
+
+def table_cells(rows: Sequence[Row], metric: str, baseline: str = PLAIN) -> list[list[str]]:
+    """The cells of the table, line by line from the heading on; texts stand in the first `TEXT_COLUMNS` columns.
+
+    Args:
+        rows: What to show.
+        metric: See `format_table`.
+        baseline: See there.
+    """
     # A difference of percentages is none: from 50 % to 55 % are 5 points, and 10 %.
     unit, points = (" (%)", " (points)") if is_percentage(metric) else ("", "")
     headings = ["experiment", "method", "seeds", f"mean {metric}{unit}", f"std{unit}", f"vs. {baseline}{points}", "p"]
     timed = any(row.minutes is not None for row in rows)
     lines = [headings + ["minutes"] * timed]
-    lines += [_cells(row, metric) + [_minutes(row.minutes)] * timed for row in rows]
-    return _align(lines, texts=2)
+    return lines + [_cells(row, metric) + [_minutes(row.minutes)] * timed for row in rows]
 
 
 def _cells(row: Row, metric: str) -> list[str]:

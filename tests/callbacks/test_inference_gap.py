@@ -6,6 +6,7 @@ import csv
 import functools
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.strategies import FSDPStrategy
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence
 from torch.utils.data import DataLoader
@@ -40,6 +42,7 @@ class Validated(PlainModel):
         self.hidden: Any = None
         self.seen: list[Tensor] = []
         self.steps = 0
+        self.register_buffer("calls", torch.zeros(()))
 
     def forward(self, x: Tensor) -> Any:
         if self.hidden is not None and self.hidden[0].shape[1] != len(x):
@@ -47,7 +50,9 @@ class Validated(PlainModel):
         output, self.hidden = self.lstm(x, self.hidden)
         self.hidden = tuple(part.detach() for part in self.hidden)
         self.log("forwards", 1.0, on_step=False, on_epoch=True, reduce_fx="sum")
-        return self.head(self.dropout(self.norm(output[:, -1])))
+        self.calls.add_(1)  # type: ignore[operator] # in place
+        noise = 0.01 * torch.randn(output.shape[-1])  # also where it predicts
+        return self.head(self.dropout(self.norm(output[:, -1] + noise)))
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
         self.steps += 1
@@ -90,7 +95,6 @@ def fit(model: L.LightningModule, *callbacks: L.Callback, val: Any = None, **tra
 @pytest.mark.parametrize("regularized", [False, True])
 @pytest.mark.parametrize("inference_mode", [False, True])
 def test_training_and_logs_are_those_of_a_run_without_it_to_the_bit(regularized: bool, inference_mode: bool) -> None:
-    # A regularizer keeps the module's attributes itself, which must not be inference tensors.
     make = Simple if regularized else Validated
     found = []
     for monitors in ([], [InferenceGapMonitor(rate=0.2, limit_batches=2)]):
@@ -108,6 +112,18 @@ def test_training_and_logs_are_those_of_a_run_without_it_to_the_bit(regularized:
     assert sum(bool(random) for random, _ in gaps) == 2
     if not regularized:
         assert watched.steps == plain.steps == 10
+
+
+def test_sanity_checking_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    batches = []
+
+    def counting(passes: Passes, *arguments: Any) -> Any:
+        batches.append(passes)
+        return inference_gap(passes, *arguments)
+
+    monkeypatch.setattr("lightning_advdrop.callbacks.inference_gap.inference_gap", counting)
+    fit(Simple(), InferenceGapMonitor(limit_batches=2), num_sanity_val_steps=2)
+    assert len(batches) == 2 * 2
 
 
 def test_values_are_those_of_the_function_and_stand_beside_the_other_validation_metrics() -> None:
@@ -136,6 +152,20 @@ def test_it_works_for_validation_alone_and_early_stopping_can_follow_it() -> Non
     stopping = EarlyStopping("gap/adversarial", patience=1)
     fit(model, InferenceGapMonitor(rate=0.2), stopping)
     assert stopping.best_score > 0
+
+
+def test_what_was_made_under_inference_mode_is_no_obstacle() -> None:
+    """Validation alone runs under it: batches, a carried state and metrics that were reset are inference tensors."""
+    values = []
+    for monitors in ([], [InferenceGapMonitor(rate=0.2, limit_batches=3)]):
+        model = seeded(Validated)
+        trainer = quiet_trainer(callbacks=monitors)
+        trainer.validate(model, loader(), verbose=False)
+        assert model.by_hand.tp.is_inference()
+        (metrics,) = trainer.validate(model, loader(), verbose=False)
+        values.append(dict(metrics))
+    assert values[1].pop("gap/adversarial") > values[1].pop("gap/random") > 0
+    assert values[0] == values[1]
 
 
 def test_of_several_loaders_the_first_is_taken() -> None:
@@ -282,10 +312,6 @@ def test_a_network_without_sites_is_refused_before_it_is_trained() -> None:
 
 
 def test_strategies_that_shard_the_weights_are_refused() -> None:
-    from types import SimpleNamespace
-
-    from lightning.pytorch.strategies import FSDPStrategy
-
     trainer: Any = SimpleNamespace(strategy=object.__new__(FSDPStrategy))
     with pytest.raises(MisconfigurationException, match="InferenceGapMonitor runs forward passes of its own"):
         InferenceGapMonitor().setup(trainer, Simple(), "fit")

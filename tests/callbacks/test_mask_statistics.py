@@ -16,7 +16,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from matplotlib.image import imread
 from torch import Tensor, nn
 
-from lightning_advdrop import AdversarialDropoutCallback, FraternalDropoutCallback, MaskStatistics
+from lightning_advdrop import AdversarialDropoutCallback, FraternalDropoutCallback, InferenceGapMonitor, MaskStatistics
 from lightning_advdrop.callbacks.mask_statistics import _heat_map, _histogram, _picture
 from lightning_advdrop.masking import MaskSite, find_sites
 from lightning_advdrop.regularizers import Penalty
@@ -226,14 +226,33 @@ def test_an_exception_ends_the_listening() -> None:
     assert callback.listeners == []
 
 
-@pytest.mark.filterwarnings("ignore:.*barrier.*:UserWarning")
-def test_several_processes_are_counted_together() -> None:
-    strategy = DDPStrategy(start_method="spawn", process_group_backend="gloo")
-    callbacks = AdversarialDropoutCallback(rate=0.2), MaskStatistics()
-    trainer = fit(*callbacks, strategy=strategy, devices=2, max_epochs=1, version="both")
-    shares = [float(row["share"]) for row in read(trainer.log_dir)]
+class Validated(PlainModel):
+    """Looks at itself in the process that trains it, since what happens there is not seen in this one."""
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self.log("val/mean", self(batch[0]).mean(), sync_dist=True)
+
+    def on_fit_end(self) -> None:
+        assert self.forward.__func__ is PlainModel.forward  # type: ignore[attr-defined]
+        metrics = self.trainer.callback_metrics
+        assert metrics["gap/adversarial"] > metrics["gap/random"] > 0
+
+
+@pytest.mark.filterwarnings("ignore:.*barrier.*:UserWarning", "ignore:Using `DistributedSampler`")
+def test_several_processes_are_counted_together_and_log_one_gap() -> None:
+    logger = CSVLogger("logs", version="both")
+    trainer = quiet_trainer(
+        callbacks=[AdversarialDropoutCallback(rate=0.2), MaskStatistics(), InferenceGapMonitor(rate=0.2)],
+        strategy=DDPStrategy(start_method="spawn", process_group_backend="gloo"),
+        devices=2,
+        max_epochs=1,
+        logger=logger,
+        log_every_n_steps=1,
+    )
+    trainer.fit(seeded(Validated), loader(), loader())
+    shares = np.array([float(row["share"]) for row in read(logger.log_dir)])
     assert len(shares) == 2 * 12
-    np.testing.assert_allclose(np.array(shares) * 64, np.round(np.array(shares) * 64), atol=1e-3)  # of all 64 examples
+    np.testing.assert_allclose(shares * 64, np.round(shares * 64), atol=1e-3)  # of all 64 examples
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ def make_run(
     val: Sequence[float] = (0.5, 0.7),
     minutes: float = 2.0,
     modified: float = 0.0,
+    gap: Sequence[float] = (),
     **config: Any,
 ) -> Path:
     """Write what a fit and a test leave in ``<experiment>/version_<n>``.
@@ -38,6 +39,7 @@ def make_run(
         val: Validation accuracy of each epoch.
         minutes: From the writing of the config to the last value.
         modified: When the last value was written, in seconds after a fixed time.
+        gap: Mean over random masks of each epoch; the adversarial value is three times that.
         config: Further parts of the config.
     """
     logger = CSVLogger(folder.parent.parent, name=folder.parent.name, version=folder.name)
@@ -45,7 +47,10 @@ def make_run(
     for epoch, accuracy in enumerate(val):
         logger.log_metrics({"train/loss": 1 - accuracy, "train/penalty": 0.01, "epoch": epoch}, step)
         step += 10
-        logger.log_metrics({"val/loss": 1.1 - accuracy, "val/accuracy": accuracy, "epoch": epoch}, step - 1)
+        values = {"val/loss": 1.1 - accuracy, "val/accuracy": accuracy}
+        if gap:
+            values |= {"gap/random": gap[epoch], "gap/adversarial": 3 * gap[epoch]}
+        logger.log_metrics({**values, "epoch": epoch}, step - 1)
         logger.save()
     if test is not None:
         logger.log_metrics({"test/loss": 1.2 - test, "test/accuracy": test, "epoch": len(val)}, step)
@@ -67,3 +72,12 @@ def make_runs(
         make_run(experiment / f"version_{first + seed}", seed, regularizer, test=test, **arguments)
         for seed, test in enumerate(tests)
     ]
+
+
+def write_masks(folder: Path, *sites: Sequence[Sequence[float]]) -> None:
+    """Write the file of mask statistics: the shares of each site, by epoch and unit."""
+    lines = ["epoch,site,unit,units,share"]
+    for number, epochs in enumerate(sites):
+        for epoch, shares in enumerate(epochs):
+            lines += [f"{epoch},lstm.l{number}:recurrent,{unit},1,{share}" for unit, share in enumerate(shares)]
+    (folder / "masks.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,4 +1,5 @@
 import argparse
+import base64
 import io
 import re
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lightning_advdrop.report import add_arguments, run
-from tests.helpers.runs import make_run, make_runs, regularizer
+from tests.helpers.runs import make_run, make_runs, regularizer, write_masks
 
 
 @pytest.fixture(autouse=True)
@@ -36,8 +37,8 @@ def test_table_and_figure_are_written_and_said(capsys: pytest.CaptureFixture[str
         "| digits     | adversarial dropout |     3 |                  86.00 |    4.00 |              +4.00 | 0.074 |"
         "     5.0 |\n"
     )
-    assert err == "Wrote report/report.md and report/curves.png\n"
-    assert sorted(path.name for path in Path("report").iterdir()) == ["curves.png", "report.md"]
+    assert err == "Wrote report/report.md, report/report.html and report/curves.png\n"
+    assert sorted(path.name for path in Path("report").iterdir()) == ["curves.png", "report.html", "report.md"]
     page = Path("report/report.md").read_text(encoding="utf-8")
     assert f"\n\n{out}\n" in page
     assert re.search(r"!\[.+\]\(curves\.png\)", page)
@@ -63,7 +64,7 @@ def test_arguments_are_followed(capsys: pytest.CaptureFixture[str]) -> None:
         ["adversarial dropout", "1", "0.3000", *["\N{EN DASH}"] * 3],
         ["plain", "1", "0.4000", "\N{EN DASH}", "+0.1000", "\N{EN DASH}"],
     ]
-    assert err == "Wrote a/b/report.md and a/b/curves.png\n"
+    assert err == "Wrote a/b/report.md, a/b/report.html and a/b/curves.png\n"
     page = Path("a/b/report.md").read_text(encoding="utf-8")
     assert "Training loss over the epochs" in page
     assert "Minutes" not in page
@@ -94,6 +95,57 @@ def test_what_is_left_out_is_said_with_the_reason(capsys: pytest.CaptureFixture[
     assert [cell.strip() for cell in out.splitlines()[2].split("|")[3:5]] == ["3", "86.67"]
     page = Path("report/report.md").read_text(encoding="utf-8")
     assert page.endswith("## Remarks\n\n" + "".join(f"- {text}\n" for text in said))
+
+
+def test_the_page_in_html_holds_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    make_runs(Path("runs/<digits>"), [0.8, 0.9])
+    make_run(Path("runs/<digits>/version_6"), 7, test=None)
+    assert report("runs") == 0
+    page = Path("report/report.html").read_text(encoding="utf-8")
+    picture = base64.b64encode(Path("report/curves.png").read_bytes()).decode()
+    assert f'<img src="data:image/png;base64,{picture}" alt="Validation accuracy (%)">' in page
+    assert '<td class="text">&lt;digits&gt;</td><td class="text">plain</td><td>2</td><td>85.00</td>' in page
+    assert "<li>runs/&lt;digits&gt;/version_6: metrics.csv holds no value of &#x27;test/accuracy&#x27;</li>" in page
+    assert "<code>test/accuracy</code> is the last value" in page
+    assert "<digits>" not in page
+    assert not re.search(r"(src|href)=\"(?!data:)", page)
+
+
+def test_gap_and_masks_are_drawn_where_they_are_there(capsys: pytest.CaptureFixture[str]) -> None:
+    plain = make_runs(Path("runs/digits"), [0.8, 0.9], gap=[0.01, 0.02])
+    found = make_runs(Path("runs/digits"), [0.8, 0.9], regularizer(), first=2, gap=[0.02, 0.01])
+    make_run(Path("runs/digits/version_9"), 5)
+    write_masks(found[0], [[0.5, 0.25], [0.25, 0.75]])
+    write_masks(found[1], [[0.5, 0.25], [0.25, 0.75]])
+    assert report("runs") == 0
+    err = capsys.readouterr().err
+    assert err.splitlines() == [
+        "Note: runs/digits/version_9 is not in the gap plot: it did not log 'gap/random' and 'gap/adversarial' by"
+        " epoch",
+        "Wrote report/report.md, report/report.html, report/curves.png, report/gap.png and report/masks.png",
+    ]
+    text = Path("report/report.md").read_text(encoding="utf-8")
+    assert re.findall(r"!\[.+\]\((.+)\)", text) == ["curves.png", "gap.png", "masks.png"]
+    assert Path("report/report.html").read_text(encoding="utf-8").count("<img src=") == 3
+    assert len(plain) == 2
+
+
+def test_a_damaged_masks_file_is_named_and_another_run_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = make_runs(Path("runs/digits"), [0.8, 0.9], regularizer())
+    (first / "masks.csv").write_text("epoch,share\n")
+    write_masks(second, [[0.5]])
+    assert report("runs") == 0
+    err = capsys.readouterr().err
+    begins = "masks.csv does not begin with epoch,site,unit,units,share"
+    assert f"Note: runs/digits/version_0 is not in the heat map: {begins}\n" in err
+    assert Path("report/masks.png").exists()
+
+
+def test_many_sites_are_drawn_in_part(capsys: pytest.CaptureFixture[str]) -> None:
+    (run,) = make_runs(Path("runs/digits"), [0.8], regularizer())
+    write_masks(run, *[[[0.5]]] * 13)
+    assert report("runs") == 0
+    assert "Note: the heat map shows the first 12 of 13 sites; report on fewer runs at once" in capsys.readouterr().err
 
 
 def test_a_run_that_was_not_tested_does_not_hide_an_older_one(capsys: pytest.CaptureFixture[str]) -> None:

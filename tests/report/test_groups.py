@@ -87,3 +87,15 @@ def test_other_differences_are_said(tmp_path: Path) -> None:
     make_run(tmp_path / "digits" / "version_1", 0, regularizer(), model={"init_args": {"lr": 0.01, "units": 8}})
     _, notes = groups_below(tmp_path)
     assert notes == ["runs of digits differ in model.init_args.lr (0.01, 0.1) and are compared all the same"]
+
+
+def test_a_list_of_regularizers_has_a_readable_name(tmp_path: Path) -> None:
+    virtual = regularizer("lightning_advdrop.VirtualAdversarialCallback")
+    make_run(tmp_path / "imdb" / "version_0", 0, [regularizer(), virtual])
+    make_run(tmp_path / "imdb" / "version_1", 0, regularizer("lightning_advdrop.RDropCallback"))
+    make_run(tmp_path / "imdb" / "version_2", 0)
+    assert [method for _, method in groups_below(tmp_path)[0]] == [
+        "plain",
+        "adversarial dropout + virtual adversarial",
+        "R-Drop",
+    ]

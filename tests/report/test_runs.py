@@ -53,12 +53,42 @@ def test_without_a_number_there_is_no_seed(tmp_path: Path, seed: bool | None) ->
         (regularizer(), ["adversarial dropout"]),
         ([regularizer(), regularizer(FRATERNAL)], ["adversarial dropout", "fraternal dropout"]),
         ({"class_path": "RDropCallback"}, ["r drop"]),
+        *[
+            ({"class_path": f"lightning_advdrop.{name}Callback"}, [words])
+            for name, words in {
+                "AdversarialDropout": "adversarial dropout",
+                "AdversarialTraining": "adversarial training",
+                "ExpectationLinearDropout": "expectation-linear dropout",
+                "FraternalDropout": "fraternal dropout",
+                "PiModel": "Pi-model",
+                "PseudoEnsemble": "pseudo-ensemble agreement",
+                "RDrop": "R-Drop",
+                "RandomPerturbation": "random perturbation",
+                "VariationalDropout": "variational dropout",
+                "VirtualAdversarial": "virtual adversarial",
+            }.items()
+        ],
+        (
+            {
+                "class_path": "lightning_advdrop.RegularizerCallback",
+                "init_args": {"regularizer": {"class_path": "lightning_advdrop.regularizers.RDrop"}},
+            },
+            ["R-Drop"],
+        ),
+        ({"class_path": "lightning_advdrop.RegularizerCallback"}, ["regularizer"]),
         ({"class_path": "my.ExpectationLinearDropout", "init_args": None}, ["expectation linear dropout"]),
     ],
 )
 def test_regularizers_are_named(tmp_path: Path, configured: Any, names: list[str]) -> None:
     run = load_run(make_run(tmp_path / "digits" / "version_0", 0, configured))
     assert [found.name for found in run.regularizers] == names
+
+
+def test_a_regularizer_within_a_callback_brings_its_arguments(tmp_path: Path) -> None:
+    inner = {"class_path": "lightning_advdrop.regularizers.RDrop", "init_args": {"rate": 0.1}}
+    outer = regularizer("lightning_advdrop.RegularizerCallback", regularizer=inner)
+    (found,) = load_run(make_run(tmp_path / "digits" / "version_0", 0, outer)).regularizers
+    assert found.arguments == {"rate": 0.1, "sites": "recurrent", "weight": 1.0}
 
 
 def test_a_config_without_regularizer_is_plain(tmp_path: Path) -> None:

@@ -1,0 +1,74 @@
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from lightning_advdrop.report import MaskShares, ReportError, RunError, draw_masks, read_masks
+from lightning_advdrop.report.masks import _figure
+from tests.helpers.runs import write_masks
+
+HEADING = "epoch,site,unit,units,share\n"
+
+
+def test_the_file_is_read_into_matrices(tmp_path: Path) -> None:
+    file = tmp_path / "masks.csv"
+    file.write_text(f"{HEADING}2,a,0,4,0.5\n2,a,4,2,0.25\n4,a,0,4,1\n4,b,0,1,0\n")
+    found = read_masks(file)
+    np.testing.assert_array_equal(found["a"].shares, [[0.5, np.nan, 1.0], [0.25, np.nan, np.nan]])
+    assert (found["a"].first_epoch, found["a"].units) == (2, 6)
+    assert found["b"].shares.tolist() == [[0.0]]
+
+
+def test_what_the_callback_writes_is_read(tmp_path: Path) -> None:
+    write_masks(tmp_path, [[0.5, 0.25], [0.25, 0.75]], [[1.0]])
+    found = read_masks(tmp_path / "masks.csv")
+    assert {site: shares.shares.tolist() for site, shares in found.items()} == {
+        "lstm.l0:recurrent": [[0.5, 0.25], [0.25, 0.75]],
+        "lstm.l1:recurrent": [[1.0]],
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "found no masks.csv, which MaskStatistics writes"),
+        (b"", "masks.csv does not begin with epoch,site,unit,units,share"),
+        (b"epoch,share\n", "masks.csv does not begin with epoch,site,unit,units,share"),
+        (HEADING.encode(), "masks.csv holds no value"),
+        (f"{HEADING}0,a,0,1\n".encode(), "masks.csv has '0,a,0,1' in line 2, where epoch, site, unit, units and share"),
+        (f"{HEADING}0,a,0,1,x\n".encode(), "masks.csv has '0,a,0,1,x' in line 2, where epoch, site"),
+        (f"{HEADING}0,a,0,1,2\n".encode(), "masks.csv has '0,a,0,1,2' in line 2, where epoch, site"),
+        (f"{HEADING}0,a,-1,1,0\n".encode(), "masks.csv has '0,a,-1,1,0' in line 2, where epoch, site"),
+        (b"\xff", "masks.csv cannot be read ("),
+    ],
+)
+def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / "masks.csv").write_bytes(content)
+    with pytest.raises(RunError, match=re.escape(message)):
+        read_masks(tmp_path / "masks.csv")
+
+
+def test_a_file_that_is_a_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="cannot be read"):
+        read_masks(tmp_path)
+
+
+def test_each_site_has_a_panel(tmp_path: Path) -> None:
+    shares = MaskShares(np.array([[0.1, 0.2], [0.3, 0.4]]), 4, 6)
+    panels = [(f"$digits$, plain\n{number}", shares) for number in range(2)]
+    first, second, *bars = _figure(panels).axes
+    assert [first.get_title(), second.get_title()] == ["$digits$, plain\n0", "$digits$, plain\n1"]
+    (image,) = first.get_images()
+    assert list(image.get_extent()) == [4.5, 6.5, 0, 6]
+    assert len(bars) == 2
+    draw_masks(panels, tmp_path / "masks.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["masks.png"]
+    assert imread(tmp_path / "masks.png").shape == (660, 1760, 4)
+
+
+def test_nothing_to_draw_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ReportError, match="panels must hold at least one site to draw, got none"):
+        draw_masks([], tmp_path / "masks.png")
