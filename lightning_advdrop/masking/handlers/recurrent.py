@@ -19,19 +19,21 @@ def _call(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...]
     """A call of `torch.lstm` or one of its siblings."""
     if mode.inside:
         return mode.call(function, args, kwargs)
-    call = RecurrentCall.parse(function, args)
-    if mode.dropout:
-        unmasked = call
-    else:
-        if call.config.dropout and call.config.train:
-            mode.check_computed_once("dropout=False: dropout")
-        unmasked = call = call.replace(dropout=0.0)
+    given = RecurrentCall.parse(function, args)
+    call = given if mode.dropout else _without_dropout(mode, given)
     if any(mode.has(weights.weight_hh) or mode.has(weights.weight_ih) for weights in call.weights):
-        masks, call = _under_weight_masks(mode, *_under_input_shift(mode, _masks(mode, call), call))
+        masks, call = _under_input_shift(mode, _masks(mode, call), call)
+        call = _under_weight_masks(mode, call)
         if not masks.empty:
             with mode.within():  # to see, and hand back, what happens before the first masked layer
                 return call.run_masked(masks)
-    return mode.call(function, args, kwargs) if call is unmasked and mode.dropout else call.run()
+    return mode.call(function, args, kwargs) if call is given else call.run()
+
+
+def _without_dropout(mode: MaskingMode, call: RecurrentCall) -> RecurrentCall:
+    if call.config.dropout and call.config.train:
+        mode.check_computed_once("dropout=False: dropout")
+    return call.replace(dropout=0.0)
 
 
 def _masks(mode: MaskingMode, call: RecurrentCall) -> RecurrentMasks:
@@ -57,7 +59,7 @@ def _meet_locked(
     return mode.meet(anchor, kind, (call.batch, 1, width), like, **rows)
 
 
-def _under_input_shift(mode: MaskingMode, masks: RecurrentMasks, call: RecurrentCall) -> tuple[Any, ...]:
+def _under_input_shift(mode: MaskingMode, masks: RecurrentMasks, call: RecurrentCall) -> tuple[Any, RecurrentCall]:
     shift = masks.inputs[0]
     if not isinstance(shift, Shift):
         return masks, call
@@ -65,12 +67,10 @@ def _under_input_shift(mode: MaskingMode, masks: RecurrentMasks, call: Recurrent
     return masks._replace(inputs=[None, *masks.inputs[1:]]), replace(call, data=call.data + shift.value)
 
 
-def _under_weight_masks(
-    mode: MaskingMode, masks: RecurrentMasks, call: RecurrentCall
-) -> tuple[RecurrentMasks, RecurrentCall]:
+def _under_weight_masks(mode: MaskingMode, call: RecurrentCall) -> RecurrentCall:
     weights = [under_weight_mask(mode, weights) for weights in call.weights]
     changed = any(new is not old for new, old in zip(weights, call.weights, strict=True))
-    return masks, call.replace(weights=weights) if changed else call
+    return call.replace(weights=weights) if changed else call
 
 
 def under_weight_mask(mode: MaskingMode, weights: LayerWeights) -> LayerWeights:
