@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-
 from lightning_advdrop.functional import Direction, DivergenceName
-from lightning_advdrop.masking import Observation
 from lightning_advdrop.regularizers.base import Passes, Penalty
 from lightning_advdrop.regularizers.random_masks import RandomMaskRegularizer
 
@@ -33,6 +29,8 @@ class FraternalDropout(RandomMaskRegularizer):
         'mse_logits'
     """
 
+    masks_base = True
+
     def __init__(
         self,
         rate: float = 0.05,
@@ -41,10 +39,6 @@ class FraternalDropout(RandomMaskRegularizer):
         detach_base: bool = False,
     ) -> None:
         super().__init__(rate, divergence, direction, detach_base)
-
-    def first_mask(self, seen: Observation, generator: torch.Generator) -> Tensor | None:
-        """The first mask."""
-        return self.random_mask(seen, generator)
 
     def penalty(self, passes: Passes) -> Penalty:
         """The divergence between the predictions under the two masks.

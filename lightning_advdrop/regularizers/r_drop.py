@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-
 from lightning_advdrop.functional import cross_entropy_to_label, kl_divergence
-from lightning_advdrop.masking import Observation
 from lightning_advdrop.regularizers.base import Passes, Penalty
 from lightning_advdrop.regularizers.random_masks import RandomMaskRegularizer
 
@@ -32,13 +28,11 @@ class RDrop(RandomMaskRegularizer):
         True
     """
 
+    masks_base = True
+
     def __init__(self, rate: float = 0.05, both_losses: bool = True) -> None:
         super().__init__(rate, "kl")
         self.needs_target = both_losses
-
-    def first_mask(self, seen: Observation, generator: torch.Generator) -> Tensor | None:
-        """The first mask."""
-        return self.random_mask(seen, generator)
 
     def penalty(self, passes: Passes) -> Penalty:
         """The symmetric divergence, and the second pass's cross-entropy beside it.

@@ -24,7 +24,12 @@ class RandomMaskRegularizer(Regularizer):
 
     Raises:
         ValueError: if an argument is outside what is allowed.
+
+    Attributes:
+        masks_base: whether the base pass runs under a random mask, too.
     """
+
+    masks_base: bool = False
 
     def __init__(
         self,
@@ -59,6 +64,10 @@ class RandomMaskRegularizer(Regularizer):
             if mask is not None:
                 masks[site] = mask
         return masks
+
+    def first_mask(self, seen: Observation, generator: torch.Generator) -> Tensor | None:
+        """A random mask, where the base pass has one."""
+        return self.random_mask(seen, generator) if self.masks_base else None
 
     def distance(self, passes: Passes, other: Tensor) -> Tensor:
         """The divergence between the base prediction and another one."""

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-
-from lightning_advdrop.masking import Observation
 from lightning_advdrop.regularizers.base import Passes, Penalty
 from lightning_advdrop.regularizers.random_masks import RandomMaskRegularizer
 
@@ -28,12 +24,10 @@ class VariationalDropout(RandomMaskRegularizer):
         0.25
     """
 
+    masks_base = True
+
     def __init__(self, rate: float = 0.05) -> None:
         super().__init__(rate, "mse_logits")
-
-    def first_mask(self, seen: Observation, generator: torch.Generator) -> Tensor | None:
-        """A random mask."""
-        return self.random_mask(seen, generator)
 
     def penalty(self, passes: Passes) -> Penalty:
         """No penalty: 0.
