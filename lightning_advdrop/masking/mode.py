@@ -35,7 +35,6 @@ class MaskingMode(TorchFunctionMode):
         prefix: what earlier runs of the same forward computed before the first mask.
         first: whether this is the first run, whose observations are kept in ``observed``.
         keep_masks: whether the masks that the network draws itself in the first run are kept there too.
-        needs_parameter_gradients: False where only the masks' gradients will be asked for.
         dropout: False to switch all of the network's own dropout off.
     """
 
@@ -48,13 +47,11 @@ class MaskingMode(TorchFunctionMode):
         prefix: Prefix | None = None,
         first: bool = False,
         keep_masks: bool = False,
-        needs_parameter_gradients: bool = True,
         dropout: bool = True,
     ) -> None:
         super().__init__()
         self.observed: dict[MaskSite, Observation] = {}
         self.keep_masks = keep_masks
-        self.needs_parameter_gradients = needs_parameter_gradients
         self.dropout = dropout
         self.inside = False
         self._sites = {(id(site.anchor), site.kind): site for site in sites}
@@ -99,14 +96,27 @@ class MaskingMode(TorchFunctionMode):
             refuse_checkpoint(what)
 
     @contextmanager
-    def within(self) -> Iterator[None]:
-        """A context in which the mode sees the parts of a function that it handles."""
+    def handled(self) -> Iterator[None]:
+        """A context in which what is called is a part of a function that was handled."""
         before, self.inside = self.inside, True
         try:
-            with self:
-                yield
+            yield
         finally:
             self.inside = before
+
+    @contextmanager
+    def within(self) -> Iterator[None]:
+        """A context in which the mode sees the parts of a function that it handles."""
+        with self.handled(), self:
+            yield
+
+    def times(self, given: Tensor | None, acting: Tensor | None) -> Tensor | None:
+        """The product of a mask that a call was given and one that acts in this pass, of which either may be None."""
+        if given is None or acting is None:
+            return acting if given is None else given
+        product = given * acting
+        self._acting[id(product)] = product
+        return product
 
     def has(self, anchor: object) -> bool:
         """Whether a weight or module belongs to a site."""

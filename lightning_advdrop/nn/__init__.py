@@ -1,6 +1,6 @@
 """Torch modules: recurrent layers that can be masked, and the kernels and calls that they run on."""
 
-from lightning_advdrop.nn.call import MASKED_LAYERS, RECURRENT_FUNCTIONS, RecurrentCall, RecurrentConfig
+from lightning_advdrop.nn.call import MASKED_LAYERS, RECURRENT_FUNCTIONS, RecurrentCall, RecurrentConfig, masked_call
 from lightning_advdrop.nn.cells import CELL_FUNCTIONS, masked_cell
 from lightning_advdrop.nn.gru_kernel import masked_gru_layer
 from lightning_advdrop.nn.layer import LayerWeights
@@ -20,6 +20,7 @@ __all__ = [
     "RecurrentCall",
     "RecurrentConfig",
     "RecurrentMasks",
+    "masked_call",
     "masked_cell",
     "masked_gru_layer",
     "masked_lstm_layer",

@@ -237,7 +237,7 @@ class AdversarialDropout(Regularizer):
         if first and self.probes_base and all(passes.observed[site].acting is not None for site in point):
             return base_gradients(self._distance(passes, passes.base, passes.base), point, passes)
         binary = {site: mask.detach().requires_grad_() for site, mask in point.items()}
-        prediction = passes.probe(rescaled(binary, passes.observed))
+        prediction = passes.run(rescaled(binary, passes.observed))
         value = self._distance(passes, passes.base.detach(), prediction)
         if first:
             self._warn_if_stationary(value)

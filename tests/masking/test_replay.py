@@ -58,7 +58,7 @@ def test_gradients_are_those_of_a_run_without_handing_back(kind: str, share_nois
         if not handing_back:
             recorded._prefix = Prefix()
         else:
-            recorded.run(lambda: model(x), masks, needs_parameter_gradients=False)
+            recorded.run(lambda: model(x), masks)
         output = recorded.run(lambda: model(x), masks)
         found.append((output, parameter_gradients(output.square().sum(), model)))
     torch.testing.assert_close(*found, rtol=1e-10, atol=1e-10)
