@@ -65,6 +65,7 @@ class MaskingMode(TorchFunctionMode):
         self._reader = PrefixReader(Prefix() if prefix is None else prefix)
         self._first = first
         self._acting: dict[int, Tensor] = {}
+        self._standing: dict[int, tuple[Tensor, Any]] = {}
         self._calls: Counter[int] = Counter()
         self._has_backward = torch.is_grad_enabled()
 
@@ -110,7 +111,29 @@ class MaskingMode(TorchFunctionMode):
 
     def has(self, anchor: object) -> bool:
         """Whether a weight or module belongs to a site."""
-        return id(anchor) in self._anchors
+        return id(self._parameter(anchor)) in self._anchors
+
+    def stand_for(self, tensor: Tensor, parameter: Tensor) -> None:
+        """Says that a tensor, which was computed from a parameter, is given to a layer in its place in this pass."""
+        self._standing[id(tensor)] = tensor, self._parameter(parameter)
+
+    def _parameter(self, anchor: object) -> Any:
+        """The parameter for which a tensor stands, else the anchor itself."""
+        return self._standing.get(id(anchor), (None, anchor))[1]
+
+    def masks(self, anchor: object, kind: str, shape: Shape, activation: Tensor) -> bool:
+        """Whether a mask acts at a site in this pass, asked where the network would draw its own.
+
+        Args:
+            anchor: see `meet`; the site may have been met before or will be.
+            kind: see there.
+            shape: see there.
+            activation: see there.
+        """
+        site = self._sites.get((id(anchor), kind))
+        met = None if site is None else self.observed.get(site)
+        acting = self.meet(anchor, kind, shape, activation) if met is None else met.acting
+        return isinstance(acting, Tensor)
 
     def takes_over_dropout(self, drop_rate: float) -> bool:
         """Whether dropout that is called now belongs to a site."""
@@ -148,7 +171,7 @@ class MaskingMode(TorchFunctionMode):
         Raises:
             ValueError: if the mask has another shape, or the site was met with another one in this pass.
         """
-        site = self._sites.get((id(anchor), kind))
+        site = self._sites.get((id(self._parameter(anchor)), kind))
         if site is None:
             return None
         return self._meet(Observation(site, shape, tuple(activation.shape), _empty_like(activation), **known))
