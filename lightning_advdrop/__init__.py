@@ -11,9 +11,11 @@ from lightning_advdrop.callbacks import (
     AdversarialDropoutCallback,
     AdversarialTrainingCallback,
     ExpectationLinearDropoutCallback,
+    ExponentialAveraging,
     FraternalDropoutCallback,
     InferenceGapMonitor,
     MaskStatistics,
+    NonMonotonicAveraging,
     PiModelCallback,
     PseudoEnsembleCallback,
     RandomPerturbationCallback,
@@ -24,17 +26,20 @@ from lightning_advdrop.callbacks import (
     regularized_loss,
 )
 from lightning_advdrop.datamodules import DigitsDataModule, MNISTDataModule
-from lightning_advdrop.tasks import SequentialMNISTTask
+from lightning_advdrop.tasks import LanguageModelingTask, SequentialMNISTTask
 
 __all__ = [
     "AdversarialDropoutCallback",
     "AdversarialTrainingCallback",
     "DigitsDataModule",
     "ExpectationLinearDropoutCallback",
+    "ExponentialAveraging",
     "FraternalDropoutCallback",
     "InferenceGapMonitor",
+    "LanguageModelingTask",
     "MNISTDataModule",
     "MaskStatistics",
+    "NonMonotonicAveraging",
     "PiModelCallback",
     "PseudoEnsembleCallback",
     "RDropCallback",

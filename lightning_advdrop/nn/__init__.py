@@ -21,10 +21,10 @@ from lightning_advdrop.nn.rnn_kernel import masked_rnn_relu_layer, masked_rnn_ta
 
 __all__ = [
     "AWDLSTM",
-    "AWDLSTMOutput",
     "CELL_FUNCTIONS",
     "MASKED_LAYERS",
     "RECURRENT_FUNCTIONS",
+    "AWDLSTMOutput",
     "LayerWeights",
     "MaskedGRU",
     "MaskedLSTM",
