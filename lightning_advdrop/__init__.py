@@ -25,7 +25,13 @@ from lightning_advdrop.callbacks import (
     VirtualAdversarialCallback,
     regularized_loss,
 )
-from lightning_advdrop.datamodules import DigitsDataModule, MNISTDataModule
+from lightning_advdrop.datamodules import (
+    DigitsDataModule,
+    MNISTDataModule,
+    PennTreebankDataModule,
+    TextFileDataModule,
+    WikiText2DataModule,
+)
 from lightning_advdrop.tasks import LanguageModelingTask, SequentialMNISTTask
 
 __all__ = [
@@ -40,14 +46,17 @@ __all__ = [
     "MNISTDataModule",
     "MaskStatistics",
     "NonMonotonicAveraging",
+    "PennTreebankDataModule",
     "PiModelCallback",
     "PseudoEnsembleCallback",
     "RDropCallback",
     "RandomPerturbationCallback",
     "RegularizerCallback",
     "SequentialMNISTTask",
+    "TextFileDataModule",
     "VariationalDropoutCallback",
     "VirtualAdversarialCallback",
+    "WikiText2DataModule",
     "__version__",
     "functional",
     "masking",
