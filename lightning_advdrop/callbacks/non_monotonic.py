@@ -27,7 +27,8 @@ class NonMonotonicAveraging(AveragedWeights):
     fires while weights are averaged. The values before the trigger do not count there: they are those of raw weights.
 
     Logs ``averaging/triggered`` once an epoch: 0 before averaging began, then 1. The whole state is part of a
-    checkpoint, so that a resumed run goes on as if it had not been interrupted.
+    checkpoint, so that a resumed run goes on as if it had not been interrupted. (One exception is Lightning's: from a
+    checkpoint that was saved after the last step of an epoch and before its validation, it goes on without the latter.)
 
     Source: Merity, Keskar & Socher, "Regularizing and Optimizing LSTM Language Models", ICLR 2018 (arXiv 1708.02182),
     section 4, and algorithm 1.
@@ -47,7 +48,7 @@ class NonMonotonicAveraging(AveragedWeights):
     Example:
         >>> averaging = NonMonotonicAveraging(nonmono=2)
         >>> [averaging.observe(loss) for loss in (5.0, 4.0, 4.2, 4.1, 4.3)]
-        [False, False, False, True, True]
+        [False, False, False, False, True]
     """
 
     def __init__(

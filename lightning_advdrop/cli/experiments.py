@@ -11,10 +11,12 @@ from typing import Any, Literal
 import torch
 import wandb
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 
 from lightning_advdrop.callbacks import RegularizerCallback, flush_denormals
+from lightning_advdrop.callbacks.averaging import AveragedWeights
 
 EXPERIMENT_COMMANDS = ("fit", "validate", "test", "predict")
 
@@ -87,7 +89,21 @@ class ExperimentCLI(LightningCLI):
         """Tests the weights that ``test_after_fit`` names."""
         which = self._get(self.config, "test_after_fit")
         if which is not None and not self._get(self.config, "trainer.fast_dev_run"):
-            self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=which)
+            _forget_averages(self.trainer)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="You're using the WeightAveraging callback, but loading")
+                self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=which)
+
+
+def _forget_averages(trainer: Trainer) -> None:
+    """Makes a checkpoint give its averaged weights.
+
+    While Lightning's weight averaging holds the average of a fit, it takes every checkpoint that is loaded for one to
+    be resumed, and would have the raw weights tested.
+    """
+    for callback in vars(trainer)["callbacks"]:
+        if isinstance(callback, WeightAveraging) and not isinstance(callback, AveragedWeights):
+            callback._average_model = None
 
 
 def run_experiment(arguments: Sequence[str], *, run: bool = True) -> ExperimentCLI:
