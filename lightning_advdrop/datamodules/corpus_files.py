@@ -85,13 +85,16 @@ class Corpus:
         train, words = _number_freely(read_words(self.sources["train"], self.tokens))
         self._check_length("train", len(train))
         vocabulary = self._vocabulary(dict(zip(words, np.bincount(train).tolist(), strict=True)))
-        np.save(folder / "train.npy", np.array(vocabulary.encode(words), np.int32)[train])
+        train = np.array(vocabulary.encode(words), np.int32)[train]
+        np.save(folder / "train.npy", train)
         for split in SPLITS[1:]:
             pieces = read_words(self.sources[split], self.tokens)
             text = _joined([np.array(vocabulary.encode(words), np.int32) for words in pieces])
             self._check_length(split, len(text))
             np.save(folder / f"{split}.npy", text)
-        vocabulary.save(folder / _VOCABULARY)
+        # Counted anew: what is not in the vocabulary is now <unk>.
+        counts = np.bincount(train, minlength=len(vocabulary)).tolist()
+        Vocabulary(vocabulary.words, counts, UNKNOWN).save(folder / _VOCABULARY)
 
     def _vocabulary(self, counts: Mapping[str, int]) -> Vocabulary:
         vocabulary = Vocabulary.build(

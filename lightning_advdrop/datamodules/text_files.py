@@ -19,6 +19,8 @@ END_OF_LINE = "<eos>"
 Tokens = Literal["whitespace", "word"]
 
 _CHUNK = 1 << 20
+# What is kept of a piece until its word ends, so that memory is bounded.
+_LONGEST = 1_000_000
 _WORD = re.compile(rf"{UNKNOWN}|{END_OF_LINE}|\w+(?:['\u2019]\w+)*|[^\w\s]")
 _SPLITTERS: dict[Tokens, Callable[[str], list[str]]] = {"whitespace": str.split, "word": _WORD.findall}
 _UNPACKING_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
@@ -85,7 +87,7 @@ def read_words(source: TextSource, tokens: Tokens = "whitespace") -> Iterator[li
         ValueError: If ``tokens`` is another string.
         OSError: If the file cannot be read.
         TextFormatError: If the file is no whole zip archive with that member, or the text is not UTF-8 or goes on
-            without white space for more than a whole piece.
+            without white space for more than two million characters; from one million on it may be refused.
 
     Example:
         >>> import tempfile
@@ -105,9 +107,9 @@ def read_words(source: TextSource, tokens: Tokens = "whitespace") -> Iterator[li
             end = max(text.rfind(" "), text.rfind("\n"), text.rfind("\t")) + 1
             rest, last = text[end:], piece[-1]
             line += text.count("\n", 0, end)
-            if len(rest) > _CHUNK:
+            if len(rest) > _LONGEST:
                 raise TextFormatError(
-                    f"{source} has more than {_CHUNK:,} characters without a space in line {line}: is it text?"
+                    f"{source} has more than {_LONGEST:,} characters without a space in line {line}: is it text?"
                 )
             yield split(text[:end].replace("\n", f" {END_OF_LINE} "))
     if last != "\n":
