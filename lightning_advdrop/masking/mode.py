@@ -121,18 +121,25 @@ class MaskingMode(TorchFunctionMode):
         """The parameter for which a tensor stands, else the anchor itself."""
         return self._standing.get(id(anchor), (None, anchor))[1]
 
-    def masks(self, anchor: object, kind: str, shape: Shape, activation: Tensor) -> bool:
+    def masks(self, anchor: object, kind: str, shape: Shape, activation: Tensor, drop_rate: float) -> bool:
         """Whether a mask acts at a site in this pass, asked where the network would draw its own.
 
         Args:
-            anchor: see `meet`; the site may have been met before or will be.
+            anchor: see `meet`; the layer itself may have met the site before, or will.
             kind: see there.
             shape: see there.
             activation: see there.
+            drop_rate: the probability with which the network drops a unit.
         """
-        site = self._sites.get((id(anchor), kind))
-        met = None if site is None else self.observed.get(site)
-        acting = self.meet(anchor, kind, shape, activation) if met is None else met.acting
+        known = self._sites.get((id(anchor), kind))
+        if known is None:
+            return False
+        site = replace(known, drop_rate=drop_rate)
+        met = self.observed.get(site)
+        if met is None:
+            acting = self._meet(Observation(site, shape, tuple(activation.shape), _empty_like(activation)))
+        else:
+            acting, self.observed[site] = met.acting, replace(met, site=site)
         return isinstance(acting, Tensor)
 
     def takes_over_dropout(self, drop_rate: float) -> bool:
@@ -199,6 +206,8 @@ class MaskingMode(TorchFunctionMode):
             self._acting[id(tensor)] = tensor
         if self._first:
             self._reader.stop(complete=False)
+            if before is not None:
+                seen = replace(seen, site=before.site)
             if isinstance(acting, Tensor):
                 seen = replace(seen, mask=(acting.detach() != 0).to(acting.dtype))
             self.observed[seen.site] = replace(seen, acting=acting)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics import MeanMetric
+from torchmetrics import Metric
 
 IGNORED = -100
 """The target of what is no token: the end of a text, filled up to a whole batch."""
@@ -32,7 +32,7 @@ def token_loss(logits: Tensor, targets: Tensor, reduction: Literal["mean", "none
     return loss if reduction == "mean" else loss.view_as(targets)
 
 
-class TokenPerplexity(MeanMetric):
+class TokenPerplexity(Metric):
     """The exponential of the mean loss of all tokens of a split, however they are spread over batches.
 
     `torchmetrics.text.Perplexity` takes logits and computes a softmax of its own; this takes the loss that is there.
@@ -48,18 +48,27 @@ class TokenPerplexity(MeanMetric):
         4.0
     """
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(nan_strategy="disable", **kwargs)  # NaN is to show
+    full_state_update = False
+    is_differentiable = False
+    higher_is_better = False
+    total: Tensor
+    count: Tensor
 
-    def update(self, loss: Tensor, tokens: int | Tensor) -> None:  # type: ignore[override]
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("count", torch.tensor(0.0), dist_reduce_fx="sum")
+
+    def update(self, loss: Tensor, tokens: int) -> None:
         """Adds a batch.
 
         Args:
             loss: the mean loss of its tokens, a scalar.
             tokens: how many there are.
         """
-        super().update(loss, tokens)
+        self.total += loss * tokens
+        self.count += tokens
 
     def compute(self) -> Tensor:
         """The perplexity, a scalar of at least 1."""
-        return torch.exp(super().compute())
+        return torch.exp(self.total / self.count)

@@ -23,7 +23,7 @@ def _own_noise(
     if not mode.dropout:
         mode.check_computed_once("dropout=False: dropout")
         return None
-    masked = [mode.masks(place.anchor, place.kind, tuple(shape), activation) for place in places]
+    masked = [mode.masks(place.anchor, place.kind, tuple(shape), activation, p) for place in places]
     if any(masked):
         mode.before_mask()
         draw_noise(shape, p, activation)  # all the same, so that the dropout behind this draws what it always draws
