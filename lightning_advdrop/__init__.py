@@ -11,9 +11,11 @@ from lightning_advdrop.callbacks import (
     AdversarialDropoutCallback,
     AdversarialTrainingCallback,
     ExpectationLinearDropoutCallback,
+    ExponentialAveraging,
     FraternalDropoutCallback,
     InferenceGapMonitor,
     MaskStatistics,
+    NonMonotonicAveraging,
     PiModelCallback,
     PseudoEnsembleCallback,
     RandomPerturbationCallback,
@@ -23,26 +25,38 @@ from lightning_advdrop.callbacks import (
     VirtualAdversarialCallback,
     regularized_loss,
 )
-from lightning_advdrop.datamodules import DigitsDataModule, MNISTDataModule
-from lightning_advdrop.tasks import SequentialMNISTTask
+from lightning_advdrop.datamodules import (
+    DigitsDataModule,
+    MNISTDataModule,
+    PennTreebankDataModule,
+    TextFileDataModule,
+    WikiText2DataModule,
+)
+from lightning_advdrop.tasks import LanguageModelingTask, SequentialMNISTTask
 
 __all__ = [
     "AdversarialDropoutCallback",
     "AdversarialTrainingCallback",
     "DigitsDataModule",
     "ExpectationLinearDropoutCallback",
+    "ExponentialAveraging",
     "FraternalDropoutCallback",
     "InferenceGapMonitor",
+    "LanguageModelingTask",
     "MNISTDataModule",
     "MaskStatistics",
+    "NonMonotonicAveraging",
+    "PennTreebankDataModule",
     "PiModelCallback",
     "PseudoEnsembleCallback",
     "RDropCallback",
     "RandomPerturbationCallback",
     "RegularizerCallback",
     "SequentialMNISTTask",
+    "TextFileDataModule",
     "VariationalDropoutCallback",
     "VirtualAdversarialCallback",
+    "WikiText2DataModule",
     "__version__",
     "functional",
     "masking",

@@ -30,19 +30,19 @@ class RegularizedLoss(NamedTuple):
     Attributes:
         total: the supervised loss plus the weighted penalties, a scalar to be minimised.
         supervised: the supervised loss alone.
-        prediction: the prediction of the base pass.
+        prediction: what the base pass returned.
     """
 
     total: Tensor
     supervised: Tensor
-    prediction: Tensor
+    prediction: Any
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def regularized_loss(
     pl_module: LightningModule,
-    forward: Callable[[], Tensor],
-    loss: Callable[[Tensor], Tensor],
+    forward: Callable[[], Any],
+    loss: Callable[[Any], Tensor],
     *,
     target: Tensor | None = None,
     weight: Tensor | None = None,
@@ -54,14 +54,14 @@ def regularized_loss(
 
     Args:
         pl_module: the module, attached to a trainer.
-        forward: computes the prediction ``(B, ..., classes)``. It will be called again under masks, so it should do
-            nothing else.
-        loss: computes the supervised loss, a scalar, from the prediction.
+        forward: computes the prediction ``(B, ..., classes)``, or returns something of which each callback's ``output``
+            tells the prediction. It will be called again under masks, so it should do nothing else.
+        loss: computes the supervised loss, a scalar, from what the base pass returned.
         target: the labels, for regularizers that need them.
         weight: weights of the examples and time steps, broadcastable to ``(B, ...)``; 0 for padding.
 
     Returns:
-        The total and the supervised loss, and the prediction of the base pass.
+        The total and the supervised loss, and what the base pass returned.
 
     Example:
         >>> import torch

@@ -62,6 +62,7 @@ class MaskingMode(TorchFunctionMode):
         self._reader = PrefixReader(Prefix() if prefix is None else prefix)
         self._first = first
         self._acting: dict[int, Tensor] = {}
+        self._standing: dict[int, tuple[Tensor, Any]] = {}
         self._calls: Counter[int] = Counter()
         self._has_backward = torch.is_grad_enabled()
 
@@ -120,7 +121,36 @@ class MaskingMode(TorchFunctionMode):
 
     def has(self, anchor: object) -> bool:
         """Whether a weight or module belongs to a site."""
-        return id(anchor) in self._anchors
+        return id(self._parameter(anchor)) in self._anchors
+
+    def stand_for(self, tensor: Tensor, parameter: Tensor) -> None:
+        """Says that a tensor, which was computed from a parameter, is given to a layer in its place in this pass."""
+        self._standing[id(tensor)] = tensor, self._parameter(parameter)
+
+    def _parameter(self, anchor: object) -> Any:
+        """The parameter for which a tensor stands, else the anchor itself."""
+        return self._standing.get(id(anchor), (None, anchor))[1]
+
+    def masks(self, anchor: object, kind: str, shape: Shape, activation: Tensor, drop_rate: float) -> bool:
+        """Whether a mask acts at a site in this pass, asked where the network would draw its own.
+
+        Args:
+            anchor: see `meet`; the layer itself may have met the site before, or will.
+            kind: see there.
+            shape: see there.
+            activation: see there.
+            drop_rate: the probability with which the network drops a unit.
+        """
+        known = self._sites.get((id(anchor), kind))
+        if known is None:
+            return False
+        site = replace(known, drop_rate=drop_rate)
+        met = self.observed.get(site)
+        if met is None:
+            acting = self._meet(Observation(site, shape, tuple(activation.shape), _empty_like(activation)))
+        else:
+            acting, self.observed[site] = met.acting, replace(met, site=site)
+        return isinstance(acting, Tensor)
 
     def takes_over_dropout(self, drop_rate: float) -> bool:
         """Whether dropout that is called now belongs to a site."""
@@ -158,7 +188,7 @@ class MaskingMode(TorchFunctionMode):
         Raises:
             ValueError: if the mask has another shape, or the site was met with another one in this pass.
         """
-        site = self._sites.get((id(anchor), kind))
+        site = self._sites.get((id(self._parameter(anchor)), kind))
         if site is None:
             return None
         return self._meet(Observation(site, shape, tuple(activation.shape), _empty_like(activation), **known))
@@ -186,6 +216,8 @@ class MaskingMode(TorchFunctionMode):
             self._acting[id(tensor)] = tensor
         if self._first:
             self._reader.stop(complete=False)
+            if before is not None:
+                seen = replace(seen, site=before.site)
             if isinstance(acting, Tensor):
                 seen = replace(seen, mask=(acting.detach() != 0).to(acting.dtype))
             self.observed[seen.site] = replace(seen, acting=acting)

@@ -149,11 +149,6 @@ def test_other_noise_or_labels_are_no_degenerate_start() -> None:
         ),
         ({"flips": "none"}, "flips must be one of both, drop, got 'none'."),
         (
-            {"start": "ones", "share_masks": True, "divergence": "mse_probs"},
-            "start='ones' with share_masks=True and divergence='mse_probs' compares two equal predictions, "
-            "where the gradient is zero; use start='one_drop', share_masks=False or divergence='ce'.",
-        ),
-        (
             {"start": "ones", "keep_start": True},
             "keep_start=True needs start='one_drop', got 'ones': there is no drop to keep.",
         ),
@@ -162,6 +157,17 @@ def test_other_noise_or_labels_are_no_degenerate_start() -> None:
 def test_arguments_that_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         AdversarialDropout(**arguments)
+
+
+def test_two_equal_predictions_are_refused() -> None:
+    regularizer = AdversarialDropout(start="ones", share_masks=True, divergence="mse_probs")
+    with pytest.raises(ValueError, match=r"^start='ones' with share_masks=True") as error:
+        regularizer.penalty(passes_of(Tagger(), share_noise=True))
+    assert str(error.value) == (
+        "start='ones' with share_masks=True and divergence='mse_probs' compares two equal predictions, where the "
+        "gradient is zero, unless the network drops units itself at one of the sites; use start='one_drop', "
+        "share_masks=False or divergence='ce'."
+    )
 
 
 def test_cross_entropy_without_labels_is_refused() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lightning_advdrop.masking.handlers import attention, cells, dropout, lookup, offering, recurrent
+from lightning_advdrop.masking.handlers import attention, cells, dropout, lookup, offering, own_dropout, recurrent
 
 Handler = Callable[..., Any]
 
@@ -17,4 +17,5 @@ HANDLERS: Mapping[Callable[..., Any], Handler] = {
     **dropout.HANDLERS,
     **attention.HANDLERS,
     **offering.HANDLERS,
+    **own_dropout.HANDLERS,
 }
