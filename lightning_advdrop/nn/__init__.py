@@ -1,7 +1,16 @@
-"""Torch modules: recurrent layers that can be masked, and the kernels and calls that they run on."""
+"""Torch modules: recurrent layers that can be masked, the kernels that they run on, and networks that read documents."""
 
 from lightning_advdrop.nn.call import MASKED_LAYERS, RECURRENT_FUNCTIONS, RecurrentCall, RecurrentConfig
 from lightning_advdrop.nn.cells import CELL_FUNCTIONS, masked_cell
+from lightning_advdrop.nn.documents import (
+    DocumentClassifier,
+    DocumentEncoder,
+    DocumentLanguageModel,
+    LanguageModelOutput,
+    LSTMStates,
+    reversed_documents,
+)
+from lightning_advdrop.nn.embedding import LockedDropout, NormalizedEmbedding
 from lightning_advdrop.nn.gru_kernel import masked_gru_layer
 from lightning_advdrop.nn.layer import LayerWeights
 from lightning_advdrop.nn.lstm_kernel import masked_lstm_layer
@@ -13,10 +22,17 @@ __all__ = [
     "CELL_FUNCTIONS",
     "MASKED_LAYERS",
     "RECURRENT_FUNCTIONS",
+    "DocumentClassifier",
+    "DocumentEncoder",
+    "DocumentLanguageModel",
+    "LSTMStates",
+    "LanguageModelOutput",
     "LayerWeights",
+    "LockedDropout",
     "MaskedGRU",
     "MaskedLSTM",
     "MaskedRNN",
+    "NormalizedEmbedding",
     "RecurrentCall",
     "RecurrentConfig",
     "RecurrentMasks",
@@ -25,4 +41,5 @@ __all__ = [
     "masked_lstm_layer",
     "masked_rnn_relu_layer",
     "masked_rnn_tanh_layer",
+    "reversed_documents",
 ]

@@ -35,10 +35,11 @@ def _look_up(
     mode: MaskingMode, words: Tensor, weight: Tensor, padding: int | None, look_up: Callable[[], Tensor]
 ) -> Tensor:
     found = look_up()
-    if not mode.has(weight):
+    anchor = mode.anchor(weight, "embedding")
+    if not mode.has(anchor):
         return found
     real = None if padding is None else (words != padding).unsqueeze(-1)
-    acting = mode.meet(weight, "embedding", (len(weight), 1), found, real=real)
+    acting = mode.meet(anchor, "embedding", (len(weight), 1), found, real=real)
     if acting is None:
         return found
     mode.before_mask()
@@ -51,7 +52,7 @@ def _embedding_bag(
     mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     weight = _argument(args, kwargs, 1, "weight")
-    mask = mode.meet(weight, "embedding", (len(weight), 1), weight)
+    mask = mode.meet(mode.anchor(weight, "embedding"), "embedding", (len(weight), 1), weight)
     if mask is None:
         return mode.call(function, args, kwargs)
     mode.before_mask()
