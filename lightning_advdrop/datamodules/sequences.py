@@ -13,7 +13,7 @@ Batch = tuple[Tensor, Tensor]
 """Sequences ``(B, steps, features)`` of dtype ``float32`` in [0, 1] and labels ``(B,)`` of dtype ``int64``."""
 
 _PERMUTATION_SEED = 10
-_MAX_SEED = 2**32 - 1
+MAX_SEED = 2**32 - 1
 
 
 def check_integer(name: str, value: object, low: int, high: int | None = None) -> None:
@@ -169,7 +169,7 @@ class SequenceImageDataModule(LightningDataModule, ABC):
         check_integer("batch_size", batch_size, low=1)
         check_integer("eval_batch_size", eval_batch_size, low=1)
         check_integer("num_workers", num_workers, low=0)
-        check_integer("seed", seed, low=0, high=_MAX_SEED)
+        check_integer("seed", seed, low=0, high=MAX_SEED)
         self.side = side
         self.by = by
         self.permuted = permuted
