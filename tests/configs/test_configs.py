@@ -7,28 +7,32 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lightning_advdrop import MNISTDataModule
 from lightning_advdrop.callbacks.training_step import attached_regularizers
 from lightning_advdrop.cli import run_experiment
-from tests.helpers.idx_files import mnist_arrays, write_mnist
+from tests.helpers.tiny_data import TINY_DATA, TinyData
 
 CONFIGS = sorted((Path(__file__).parent.parent.parent / "configs").glob("*.yaml"))
 FEW_STEPS = (
     *("--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1", "--trainer.limit_test_batches", "1"),
-    *("--trainer.max_epochs", "1", "--data.init_args.batch_size", "4", "--data.init_args.eval_batch_size", "4"),
-    *("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"),
-    *("--trainer.log_every_n_steps", "1"),
+    *("--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false"),
+    *("--trainer.enable_model_summary", "false", "--trainer.log_every_n_steps", "1"),
 )
 
 
+def tiny_data(config: Path) -> tuple[TinyData, list[str]]:
+    """The tiny data for an experiment, and the options that make it run on them."""
+    data = yaml.safe_load(config.read_text())["data"]
+    tiny = TINY_DATA[data["class_path"].rpartition(".")[2]]
+    return tiny, tiny.overrides(data.get("init_args", {}))
+
+
 @pytest.fixture
-def tiny_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small files in MNIST's format where the data module looks for them."""
-    monkeypatch.setattr(MNISTDataModule, "n_train", 30)
-    monkeypatch.setattr(MNISTDataModule, "n_validation", 10)
-    monkeypatch.setattr(MNISTDataModule, "n_test", 10)
-    write_mnist(tmp_path, mnist_arrays(40, 10))
+def with_tiny_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small files in the real formats where the data modules look for them."""
+    for tiny in TINY_DATA.values():
+        tiny.write(tmp_path, monkeypatch)
     monkeypatch.setenv("LIGHTNING_ADVDROP_DATA", str(tmp_path))
+    monkeypatch.setenv("LIGHTNING_ADVDROP_CACHE", str(tmp_path / "cache"))
 
 
 def test_there_are_configs() -> None:
@@ -36,16 +40,15 @@ def test_there_are_configs() -> None:
     assert names >= {"quickstart", "smnist", "psmnist", "smnist_rows", "smnist_small", "psmnist_small"}
 
 
-@pytest.mark.usefixtures("tiny_mnist")
+@pytest.mark.usefixtures("with_tiny_data")
 @pytest.mark.parametrize("plain", [False, True], ids=["regularized", "plain"])
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_it_trains_a_few_steps(path: Path, plain: bool) -> None:
-    arguments = ["fit", "--config", str(path), *FEW_STEPS]
-    if "train_size" in yaml.safe_load(path.read_text())["data"]["init_args"]:
-        arguments += ["--data.init_args.train_size", "20"]
+    _, overrides = tiny_data(path)
+    arguments = ["fit", "--config", str(path), *FEW_STEPS, *overrides]
     command = run_experiment([*arguments, *(["--regularizer", "null"] if plain else [])])
-    regularizers = attached_regularizers(command.model)
-    assert len(regularizers) == (not plain)
+    has_regularizer = bool(yaml.safe_load(path.read_text()).get("regularizer")) and not plain
+    assert bool(attached_regularizers(command.model)) == has_regularizer
     assert command.trainer.global_step == 2
     assert command.trainer.callback_metrics["test/loss"] > 0
 

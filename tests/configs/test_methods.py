@@ -13,9 +13,9 @@ import lightning_advdrop
 from lightning_advdrop import RegularizerCallback
 from lightning_advdrop.callbacks.training_step import attached_regularizers
 from lightning_advdrop.cli import ExperimentCLI, run_experiment
-from tests.configs.test_configs import FEW_STEPS, tiny_mnist
+from tests.configs.test_configs import FEW_STEPS, tiny_data, with_tiny_data
 
-__all__ = ["tiny_mnist"]
+__all__ = ["with_tiny_data"]
 
 FOLDER = Path(__file__).parent.parent.parent / "configs"
 OVERLAYS = sorted((FOLDER / "methods").glob("*.yaml"))
@@ -111,17 +111,15 @@ def check_replacement(overlay: Path, experiment: Path) -> None:
         assert command.config[name] == alone.config[name]
 
 
-@pytest.mark.usefixtures("tiny_mnist")
+@pytest.mark.usefixtures("with_tiny_data")
 @pytest.mark.parametrize("experiment", SMALL)
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.stem)
 def test_it_trains_a_few_steps(overlay: Path, experiment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")  # its logger is there, and writes nothing
     path = FOLDER / f"{experiment}.yaml"
+    tiny, overrides = tiny_data(path)
     arguments = ["fit", "--config", str(path), "--config", str(overlay), *FEW_STEPS]
-    arguments += ["--model.init_args.hidden_size", "10"]
-    if "train_size" in yaml.safe_load(path.read_text())["data"]["init_args"]:
-        arguments += ["--data.init_args.train_size", "20"]
-    command = run_experiment(arguments)
+    command = run_experiment([*arguments, *overrides, *tiny.model_overrides])
     assert [type(each) for each in attached_regularizers(command.model)] == list(map(callback_class, stated(overlay)))
     assert command.trainer.checkpoint_callback is not None
     assert len(command.trainer.loggers) == 2

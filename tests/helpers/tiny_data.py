@@ -1,0 +1,50 @@
+"""Tiny data sets in the real formats, by data module: what any experiment needs to run a few steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from lightning_advdrop import MNISTDataModule
+from tests.helpers.idx_files import mnist_arrays, write_mnist
+
+_Images = ("--data.init_args.batch_size", "4", "--data.init_args.eval_batch_size", "4")
+
+
+class TinyData(NamedTuple):
+    """Attributes:
+    write: writes the data below a root and makes the data module expect them.
+    overrides: what to append to the command line of an experiment, given its ``data.init_args``.
+    model_overrides: what to append so that the experiment's model is small.
+    """
+
+    write: Callable[[Path, pytest.MonkeyPatch], None]
+    overrides: Callable[[dict[str, Any]], list[str]]
+    model_overrides: tuple[str, ...] = ()
+
+
+def _no_files(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For data that come with a package."""
+
+
+def _write_mnist(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MNISTDataModule, "n_train", 30)
+    monkeypatch.setattr(MNISTDataModule, "n_validation", 10)
+    monkeypatch.setattr(MNISTDataModule, "n_test", 10)
+    write_mnist(root, mnist_arrays(40, 10))
+
+
+def _few_images(arguments: dict[str, Any]) -> list[str]:
+    return [*_Images, *(["--data.init_args.train_size", "20"] if "train_size" in arguments else [])]
+
+
+_SMALL_LSTM = ("--model.init_args.hidden_size", "10")
+
+#: By the name of the data module's class.
+TINY_DATA: dict[str, TinyData] = {
+    "DigitsDataModule": TinyData(_no_files, _few_images, _SMALL_LSTM),
+    "MNISTDataModule": TinyData(_write_mnist, _few_images, _SMALL_LSTM),
+}
