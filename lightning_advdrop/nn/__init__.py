@@ -1,4 +1,4 @@
-"""Torch modules: recurrent layers that can be masked, the kernels that they run on, and networks that read documents."""
+"""Torch modules: recurrent layers that can be masked, their kernels, and networks that read documents."""
 
 from lightning_advdrop.nn.call import MASKED_LAYERS, RECURRENT_FUNCTIONS, RecurrentCall, RecurrentConfig
 from lightning_advdrop.nn.cells import CELL_FUNCTIONS, masked_cell

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence
 
 from lightning_advdrop.nn.embedding import LockedDropout, NormalizedEmbedding
 from lightning_advdrop.nn.modules import MaskedLSTM
@@ -50,10 +49,10 @@ class DocumentEncoder(nn.Module):
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """The outputs at the last real token, ``(B, H)``, of documents ``(B, T)`` of the lengths ``(B,)``."""
-        embedded = self.dropout(self.embedding(tokens))
-        packed = pack_padded_sequence(embedded, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        _, (last, _) = self.lstm(packed)
-        found: Tensor = last[0]
+        # Padding comes behind what is asked for, so that nothing needs to be packed: on the CPU, the backward pass of a
+        # packed sequence takes ten times as long.
+        outputs, _ = self.lstm(self.dropout(self.embedding(tokens)))
+        found: Tensor = outputs[torch.arange(len(tokens), device=tokens.device), lengths - 1]
         return found
 
     def read_on(self, tokens: Tensor, states: LSTMStates | None = None) -> tuple[Tensor, LSTMStates]:
@@ -74,11 +73,11 @@ class LanguageModelOutput(NamedTuple):
     """What `DocumentLanguageModel` returns.
 
     Attributes:
-        loss: the mean negative log-likelihood of the next words, in nats, a scalar.
-        states: the LSTM's states after the last word.
+        outputs: the LSTM's output at each word, ``(B, T, H)``; the one that a regularizer compares.
+        states: its states after the last word.
     """
 
-    loss: Tensor
+    outputs: Tensor
     states: LSTMStates
 
 
@@ -102,7 +101,9 @@ class DocumentLanguageModel(nn.Module):
 
     Example:
         >>> model = DocumentLanguageModel([1] * 20, embedding_size=6, hidden_size=8, cutoffs=[10])
-        >>> model(torch.zeros(4, 2, dtype=torch.long), torch.ones(4, 2, dtype=torch.long)).loss.shape
+        >>> tokens = torch.arange(12).view(2, 6)
+        >>> outputs, states = model(tokens[:, :-1])
+        >>> model.loss(outputs, targets=tokens[:, 1:]).shape
         torch.Size([])
     """
 
@@ -125,11 +126,14 @@ class DocumentLanguageModel(nn.Module):
         self.encoder = DocumentEncoder(counts, embedding_size, hidden_size, dropout, padding_index)
         self.softmax = nn.AdaptiveLogSoftmaxWithLoss(hidden_size, len(counts), used)
 
-    def forward(self, tokens: Tensor, targets: Tensor, states: LSTMStates | None = None) -> LanguageModelOutput:
-        """The loss on texts in which ``targets`` are the words that follow ``tokens``, both ``(T, B)``."""
-        outputs, states = self.encoder.read_on(tokens.t(), states)
-        loss = self.softmax(outputs.flatten(0, 1), targets.t().flatten()).loss
-        return LanguageModelOutput(loss, states)
+    def forward(self, tokens: Tensor, states: LSTMStates | None = None) -> LanguageModelOutput:
+        """Reads the next words ``(B, T)`` of each text, see `DocumentEncoder.read_on`."""
+        return LanguageModelOutput(*self.encoder.read_on(tokens, states))
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The mean negative log-likelihood of words ``(B, T)`` after outputs ``(B, T, H)``, in nats, a scalar."""
+        found: Tensor = self.softmax(outputs.flatten(0, 1), targets.flatten()).loss
+        return found
 
 
 class DocumentClassifier(nn.Module):

@@ -51,6 +51,29 @@ class NormalizedEmbedding(nn.Embedding):
         super().__init__(len(numbers), embedding_dim, padding_idx)
         self.register_buffer("frequencies", (numbers / numbers.sum()).float())
 
+    @torch.no_grad()
+    def take(self, vectors: Tensor) -> None:
+        """Starts from word vectors that were trained elsewhere.
+
+        Args:
+            vectors: ``(V, embedding_dim)``, a row of zeros for a word that has none. Those words keep their random
+                vectors, brought to the same mean and variance.
+
+        Raises:
+            ValueError: if the vectors have another shape, or all are zero.
+        """
+        if vectors.shape != self.weight.shape:
+            raise ValueError(
+                f"vectors must have the shape {tuple(self.weight.shape)}, words by embedding_dim, got "
+                f"{tuple(vectors.shape)}."
+            )
+        known = vectors.ne(0).any(1)
+        if not known.any():
+            raise ValueError("vectors must have a row other than zeros, got only zeros.")
+        deviation, mean = torch.std_mean(vectors[known], 0, correction=0)
+        self.weight.mul_(deviation).add_(mean)
+        self.weight[known] = vectors[known].to(self.weight)
+
     def table(self) -> Tensor:
         """The normalised vectors of all words, ``(V, embedding_dim)``."""
         centred = self.weight - self.frequencies @ self.weight

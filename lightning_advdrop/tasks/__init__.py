@@ -1,5 +1,18 @@
 """The experiments as LightningModules."""
 
+from lightning_advdrop.tasks.pretrained import load_pretrained
 from lightning_advdrop.tasks.sequential_mnist import SequenceClassifier, SequentialMNISTTask
+from lightning_advdrop.tasks.text_classification import Classified, TextClassificationTask
+from lightning_advdrop.tasks.text_pretraining import TextPretrainingTask
+from lightning_advdrop.tasks.vocabulary import TextSettings, VocabularyTask
 
-__all__ = ["SequenceClassifier", "SequentialMNISTTask"]
+__all__ = [
+    "Classified",
+    "SequenceClassifier",
+    "SequentialMNISTTask",
+    "TextClassificationTask",
+    "TextPretrainingTask",
+    "TextSettings",
+    "VocabularyTask",
+    "load_pretrained",
+]
