@@ -24,7 +24,7 @@ from lightning_advdrop.callbacks import (
     regularized_loss,
 )
 from lightning_advdrop.datamodules import DigitsDataModule, MNISTDataModule
-from lightning_advdrop.tasks import SequentialMNISTTask
+from lightning_advdrop.tasks import SequentialMNISTTask, TextClassificationTask, TextPretrainingTask
 
 __all__ = [
     "AdversarialDropoutCallback",
@@ -41,6 +41,8 @@ __all__ = [
     "RandomPerturbationCallback",
     "RegularizerCallback",
     "SequentialMNISTTask",
+    "TextClassificationTask",
+    "TextPretrainingTask",
     "VariationalDropoutCallback",
     "VirtualAdversarialCallback",
     "__version__",
