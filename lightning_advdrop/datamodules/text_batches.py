@@ -9,13 +9,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DistributedSampler
 
-from lightning_advdrop.datamodules.sequences import check_integer
+from lightning_advdrop.datamodules.sequences import MAX_SEED, check_integer
 
 UNLABELLED = -100
 """The label of a document that has none: cross-entropy's ``ignore_index``."""
 
 _BATCHES_IN_A_POOL = 50
-_MAX_SEED = 2**32 - 1
 
 
 class TextBatch(NamedTuple):
@@ -115,7 +114,7 @@ class LengthBuckets(DistributedSampler[list[int]]):
         world_size: int = 1,
     ) -> None:
         check_integer("batch_size", batch_size, low=1)
-        check_integer("seed", seed, low=0, high=_MAX_SEED)
+        check_integer("seed", seed, low=0, high=MAX_SEED)
         check_integer("world_size", world_size, low=1)
         check_integer("rank", rank, low=0, high=world_size - 1)
         if num_batches is not None:
