@@ -27,12 +27,18 @@ from lightning_advdrop.callbacks import (
 )
 from lightning_advdrop.datamodules import (
     DigitsDataModule,
+    IMDBDataModule,
     MNISTDataModule,
     PennTreebankDataModule,
     TextFileDataModule,
     WikiText2DataModule,
 )
-from lightning_advdrop.tasks import LanguageModelingTask, SequentialMNISTTask
+from lightning_advdrop.tasks import (
+    LanguageModelingTask,
+    SequentialMNISTTask,
+    TextClassificationTask,
+    TextPretrainingTask,
+)
 
 __all__ = [
     "AdversarialDropoutCallback",
@@ -41,6 +47,7 @@ __all__ = [
     "ExpectationLinearDropoutCallback",
     "ExponentialAveraging",
     "FraternalDropoutCallback",
+    "IMDBDataModule",
     "InferenceGapMonitor",
     "LanguageModelingTask",
     "MNISTDataModule",
@@ -53,7 +60,9 @@ __all__ = [
     "RandomPerturbationCallback",
     "RegularizerCallback",
     "SequentialMNISTTask",
+    "TextClassificationTask",
     "TextFileDataModule",
+    "TextPretrainingTask",
     "VariationalDropoutCallback",
     "VirtualAdversarialCallback",
     "WikiText2DataModule",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import ssl
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from torchtext.vocab import Vocab
+from torch import Tensor
+from torchtext.vocab import Vectors, Vocab
 
 
 class Vocabulary:
@@ -118,3 +121,44 @@ class Vocabulary:
     def load(cls, path: Path) -> Vocabulary:
         """Read what `save` wrote."""
         return cls(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def load_vectors(path: Path, vocabulary: Vocabulary) -> Tensor:
+    r"""Read pretrained vectors, as word2vec and GloVe publish them: a word and its numbers a line.
+
+    Args:
+        path: The file: plain text, or the same packed with gzip.
+        vocabulary: The words to look up.
+
+    Returns:
+        ``(V, D)`` of dtype ``float32``; zero for words that the file has no vector for.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it holds something else; it names the file.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "vectors.txt")
+        ...     _ = path.write_text("be 1 2 3\nor 4 5 6\n")
+        ...     load_vectors(path, Vocabulary(["to", "be"], [1, 1]))
+        tensor([[0., 0., 0.],
+                [1., 2., 3.]])
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: found no such file, expected pretrained vectors; correct the path")
+    # torchtext keeps a binary copy that it would read the next time, even if the file has changed since. And it turns
+    # the checking of certificates off for the whole process.
+    context = ssl._create_default_https_context
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            vectors = Vectors(str(path), cache=scratch)
+        except (RuntimeError, TypeError, ValueError, OSError, EOFError) as error:
+            raise ValueError(
+                f"{path} holds no pretrained vectors ({error}): expected a word and at least 3 numbers a line,"
+                " as many in each line"
+            ) from error
+        finally:
+            ssl._create_default_https_context = context
+    found: Tensor = vectors.get_vecs_by_tokens(vocabulary.words)  # (V, D)
+    return found

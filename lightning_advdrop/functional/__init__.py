@@ -1,6 +1,7 @@
 """Pure functions on tensors: masks, divergences between predictions, schedules."""
 
 from lightning_advdrop.functional.divergences import (
+    IGNORED_LABEL,
     Direction,
     DivergenceName,
     bernoulli_kl,
@@ -25,6 +26,7 @@ from lightning_advdrop.functional.masks import (
 from lightning_advdrop.functional.schedules import gaussian_rampdown, sigmoid_rampup
 
 __all__ = [
+    "IGNORED_LABEL",
     "Direction",
     "DivergenceName",
     "Flips",

@@ -13,6 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+IGNORED_LABEL = -100
+"""The class of an example that has none: torch's own ``ignore_index``."""
+
 Direction = Literal["base_adv", "adv_base"]
 DivergenceName = Literal["kl", "bernoulli_kl", "mse", "mse_logits", "mse_probs", "ce"]
 Divergence = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
@@ -28,6 +31,15 @@ def _check_same_shape(first: Tensor, second: Tensor) -> None:
             f"Both outputs must have the same shape, got {tuple(first.shape)} and {tuple(second.shape)}; "
             "the two passes must predict the same examples."
         )
+
+
+def _broadcast(weight: Tensor, shape: torch.Size) -> Tensor:
+    try:
+        return torch.broadcast_to(weight, shape)
+    except RuntimeError:
+        raise ValueError(
+            f"weight must broadcast to the examples' shape {tuple(shape)}, got {tuple(weight.shape)}."
+        ) from None
 
 
 def weighted_mean(values: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -46,12 +58,7 @@ def weighted_mean(values: Tensor, weight: Tensor | None = None) -> Tensor:
     """
     if weight is None:
         return values.mean()
-    try:
-        weight = torch.broadcast_to(weight, values.shape).to(values.dtype)
-    except RuntimeError:
-        raise ValueError(
-            f"weight must broadcast to the examples' shape {tuple(values.shape)}, got {tuple(weight.shape)}."
-        ) from None
+    weight = _broadcast(weight, values.shape).to(values.dtype)
     weighted = torch.where(weight == 0, 0, values * weight)  # padding may hold anything, even NaN
     return weighted.sum() / weight.sum().clamp_min(torch.finfo(values.dtype).tiny)
 
@@ -184,7 +191,8 @@ def cross_entropy_to_label(logits: Tensor, target: Tensor, weight: Tensor | None
             once.
         target: ``(...)``, class indices, or probabilities in [0, 1] for a single logit. For several labels a
             floating-point tensor in the shape of ``logits``, probabilities in [0, 1]; then the binary cross-entropies
-            are summed over the last dimension.
+            are summed over the last dimension. Examples without a label are left out of the mean; as a class index that
+            is `IGNORED_LABEL`.
         weight: ``(...)``, see the module.
 
     Raises:
@@ -192,7 +200,7 @@ def cross_entropy_to_label(logits: Tensor, target: Tensor, weight: Tensor | None
             whole shape.
 
     Example:
-        >>> cross_entropy_to_label(torch.tensor([[0.0, 100.0]]), torch.tensor([1])).item()
+        >>> cross_entropy_to_label(torch.tensor([[0.0, 100.0], [0.0, 0.0]]), torch.tensor([1, IGNORED_LABEL])).item()
         0.0
     """
     z = _float(logits)
@@ -204,11 +212,20 @@ def cross_entropy_to_label(logits: Tensor, target: Tensor, weight: Tensor | None
             f"target must have the shape {tuple(logits.shape[:-1])}, or be floating-point numbers of the shape "
             f"{tuple(logits.shape)} for several labels, got {target.dtype} of the shape {tuple(target.shape)}."
         )
+    if not target.is_floating_point():
+        weight = _without_ignored(target, weight)
     if z.shape[-1] == 1:
         losses = F.binary_cross_entropy_with_logits(z.squeeze(-1), target.to(z.dtype), reduction="none")
     else:
-        losses = F.cross_entropy(z.reshape(-1, z.shape[-1]), target.reshape(-1), reduction="none").view(target.shape)
+        flat = z.reshape(-1, z.shape[-1]), target.reshape(-1)
+        losses = F.cross_entropy(*flat, reduction="none", ignore_index=IGNORED_LABEL).view(target.shape)
     return weighted_mean(losses, weight)
+
+
+def _without_ignored(target: Tensor, weight: Tensor | None) -> Tensor:
+    """Weights that are 0 where there is no label."""
+    labelled = target != IGNORED_LABEL
+    return labelled if weight is None else torch.where(labelled, _broadcast(weight, target.shape), 0)
 
 
 _OF_TWO_OUTPUTS: dict[str, Divergence] = {

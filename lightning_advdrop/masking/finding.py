@@ -59,7 +59,7 @@ def _find_locked(path: str, layer: Any, kind: str) -> Iterator[MaskSite]:
 
 
 def _find_embedding(path: str, layer: Any, kind: str) -> Iterator[MaskSite]:
-    yield MaskSite(f"{path}:{kind}", kind, path, layer.weight, layer.num_embeddings, 1)
+    yield MaskSite(f"{path}:{kind}", kind, path, layer.weight, layer.num_embeddings, 1, owner=layer)
 
 
 def _find_dropout(path: str, layer: Any, kind: str) -> Iterator[MaskSite]:

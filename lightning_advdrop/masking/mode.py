@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from lightning_advdrop.masking.acting import Acting, Shift
@@ -56,6 +56,7 @@ class MaskingMode(TorchFunctionMode):
         self.inside = False
         self._sites = {(id(site.anchor), site.kind): site for site in sites}
         self._anchors = {id(site.anchor) for site in sites}
+        self._owned = {(id(site.owner), site.kind): site.anchor for site in sites if site.owner is not None}
         self._scopes = list({id(site.scope): site for site in sites if site.scope}.values())
         self._choose = choose
         self._running = running
@@ -151,6 +152,14 @@ class MaskingMode(TorchFunctionMode):
         else:
             acting, self.observed[site] = met.acting, replace(met, site=site)
         return isinstance(acting, Tensor)
+
+    def anchor(self, weight: Tensor, kind: str) -> object:
+        """The anchor of the site that a call with a weight belongs to.
+
+        That is the weight itself, or the weight of the module that is running, from which this one was computed.
+        """
+        computed = not isinstance(weight, nn.Parameter)
+        return self._owned.get((id(self._running.stack[-1]), kind), weight) if computed else weight
 
     def takes_over_dropout(self, drop_rate: float) -> bool:
         """Whether dropout that is called now belongs to a site."""

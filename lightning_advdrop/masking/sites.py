@@ -45,6 +45,8 @@ class MaskSite:
         drop_rate: the probability with which the network itself drops a unit here. For kinds other than ``dropout``
             a pass shows it (see `Observation.site`).
         scope: for the kind ``dropout``, the modules within which dropout is taken over: their paths by identity.
+        owner: for the kind ``embedding``, the module that holds the anchor: its lookups in a table that it computes
+            from the anchor, a normalised one for instance, are recognised by the module that is running.
 
     Example:
         >>> from lightning_advdrop.masking import find_sites
@@ -62,6 +64,7 @@ class MaskSite:
     rate: float | None = None
     drop_rate: float = 0.0
     scope: Mapping[int, str] = field(default_factory=dict, repr=False)
+    owner: nn.Module | None = field(default=None, repr=False)
 
     def __eq__(self, other: object) -> bool:
         """Two sites are the same if their names and anchors are."""

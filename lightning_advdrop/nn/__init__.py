@@ -1,8 +1,17 @@
-"""Torch modules: recurrent layers that can be masked, and the kernels and calls that they run on."""
+"""Torch modules: recurrent layers that can be masked, their kernels, and networks that read documents."""
 
 from lightning_advdrop.nn.awd_lstm import AWDLSTM, AWDLSTMOutput
 from lightning_advdrop.nn.call import MASKED_LAYERS, RECURRENT_FUNCTIONS, RecurrentCall, RecurrentConfig, masked_call
 from lightning_advdrop.nn.cells import CELL_FUNCTIONS, masked_cell
+from lightning_advdrop.nn.documents import (
+    DocumentClassifier,
+    DocumentEncoder,
+    DocumentLanguageModel,
+    LanguageModelOutput,
+    LSTMStates,
+    reversed_documents,
+)
+from lightning_advdrop.nn.embedding import LockedDropout, NormalizedEmbedding
 from lightning_advdrop.nn.gru_kernel import masked_gru_layer
 from lightning_advdrop.nn.layer import LayerWeights
 from lightning_advdrop.nn.lstm_kernel import masked_lstm_layer
@@ -25,10 +34,17 @@ __all__ = [
     "MASKED_LAYERS",
     "RECURRENT_FUNCTIONS",
     "AWDLSTMOutput",
+    "DocumentClassifier",
+    "DocumentEncoder",
+    "DocumentLanguageModel",
+    "LSTMStates",
+    "LanguageModelOutput",
     "LayerWeights",
+    "LockedDropout",
     "MaskedGRU",
     "MaskedLSTM",
     "MaskedRNN",
+    "NormalizedEmbedding",
     "Place",
     "RecurrentCall",
     "RecurrentConfig",
@@ -44,5 +60,6 @@ __all__ = [
     "masked_rnn_tanh_layer",
     "masked_weight",
     "own_noise",
+    "reversed_documents",
     "word_dropout",
 ]

@@ -2,6 +2,22 @@
 
 from lightning_advdrop.tasks.language_modeling import LanguageModelingTask
 from lightning_advdrop.tasks.perplexity import TokenPerplexity, token_loss
+from lightning_advdrop.tasks.pretrained import load_pretrained
 from lightning_advdrop.tasks.sequential_mnist import SequenceClassifier, SequentialMNISTTask
+from lightning_advdrop.tasks.text_classification import Classified, TextClassificationTask
+from lightning_advdrop.tasks.text_pretraining import TextPretrainingTask
+from lightning_advdrop.tasks.vocabulary import TextSettings, VocabularyTask
 
-__all__ = ["LanguageModelingTask", "SequenceClassifier", "SequentialMNISTTask", "TokenPerplexity", "token_loss"]
+__all__ = [
+    "Classified",
+    "LanguageModelingTask",
+    "SequenceClassifier",
+    "SequentialMNISTTask",
+    "TextClassificationTask",
+    "TextPretrainingTask",
+    "TextSettings",
+    "TokenPerplexity",
+    "VocabularyTask",
+    "load_pretrained",
+    "token_loss",
+]

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd import gradcheck
 
 from lightning_advdrop.functional import (
+    IGNORED_LABEL,
     Direction,
     DivergenceName,
     bernoulli_kl,
@@ -100,6 +101,30 @@ def test_cross_entropy_is_that_of_the_adversarial_output(direction: Direction, s
 def test_cross_entropy_of_one_example_without_a_batch(shape: tuple[int, ...]) -> None:
     logits, target = outputs(shape)[0], labels(shape)
     torch.testing.assert_close(cross_entropy_to_label(logits, target), each_ce(logits, target))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("shape", SHAPES[:5])
+def test_cross_entropy_leaves_out_examples_without_a_label(shape: tuple[int, ...], weighted: bool) -> None:
+    logits, target = outputs(shape)[0], labels(shape)
+    weight = padding(shape) if weighted else torch.ones(shape[:-1], dtype=torch.int64)
+    expected = mean_of_real(each_ce(logits, target), weight)
+    unlabelled, others = torch.randn(logits.shape, dtype=logits.dtype), torch.full_like(target, IGNORED_LABEL)
+    both = torch.cat([logits, unlabelled]).requires_grad_()
+    weights = torch.cat([weight, torch.ones_like(weight)]) if weighted else None
+    found = cross_entropy_to_label(both, torch.cat([target, others]), weights)
+    torch.testing.assert_close(found, expected)
+    (gradient,) = torch.autograd.grad(found, both)
+    assert gradient[len(logits) :].eq(0).all()
+    assert gradient[: len(logits)].abs().sum() > 0
+
+
+@each_shape
+def test_cross_entropy_without_any_label_is_zero(shape: tuple[int, ...]) -> None:
+    logits = outputs(shape)[0].requires_grad_()
+    found = cross_entropy_to_label(logits, torch.full(shape[:-1], IGNORED_LABEL))
+    assert found == 0
+    assert torch.autograd.grad(found, logits)[0].eq(0).all()
 
 
 def test_cross_entropy_of_one_logit_takes_probabilities() -> None:

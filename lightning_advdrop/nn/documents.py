@@ -1,0 +1,207 @@
+"""Networks that read documents: an encoder, the language model that trains it, and the classifier that uses it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lightning_advdrop.nn.embedding import LockedDropout, NormalizedEmbedding
+from lightning_advdrop.nn.modules import MaskedLSTM
+
+LSTMStates = tuple[Tensor, Tensor]
+"""The hidden and the cell state of an LSTM, each ``(1, B, H)``."""
+
+
+class DocumentEncoder(nn.Module):
+    """An LSTM over embedded words: normalised embedding, locked dropout, one layer.
+
+    Source: Miyato, Dai & Goodfellow, ICLR 2017 (arXiv 1605.07725), section 2.
+
+    Args:
+        counts: how often each word occurs, see `NormalizedEmbedding`.
+        embedding_size: the features of a word.
+        hidden_size: the LSTM's units.
+        dropout: the share of an embedding's features that is dropped, the same ones at each step of a document.
+        padding_index: the number of the word that stands for padding; None for none.
+
+    Example:
+        >>> encoder = DocumentEncoder([1, 1, 1, 1], embedding_size=6, hidden_size=8)
+        >>> encoder(torch.tensor([[3, 1, 2], [2, 0, 0]]), torch.tensor([3, 1])).shape
+        torch.Size([2, 8])
+    """
+
+    def __init__(
+        self,
+        counts: Sequence[int],
+        embedding_size: int = 256,
+        hidden_size: int = 1024,
+        dropout: float = 0.5,
+        padding_index: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.embedding = NormalizedEmbedding(counts, embedding_size, padding_index)
+        self.dropout = LockedDropout(dropout)
+        self.lstm = MaskedLSTM(embedding_size, hidden_size, batch_first=True)
+
+    def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """The outputs at the last real token, ``(B, H)``, of documents ``(B, T)`` of the lengths ``(B,)``."""
+        # Padding comes behind what is asked for, so that nothing needs to be packed: on the CPU, the backward pass of a
+        # packed sequence takes ten times as long.
+        outputs, _ = self.lstm(self.dropout(self.embedding(tokens)))
+        found: Tensor = outputs[torch.arange(len(tokens), device=tokens.device), lengths - 1]
+        return found
+
+    def read_on(self, tokens: Tensor, states: LSTMStates | None = None) -> tuple[Tensor, LSTMStates]:
+        """Goes on reading texts that are longer than a batch.
+
+        Args:
+            tokens: the next words of each text, ``(B, T)``.
+            states: where the LSTM stopped; None for the beginning.
+
+        Returns:
+            The output at each word, ``(B, T, H)``, and the states after the last.
+        """
+        outputs, states = self.lstm(self.dropout(self.embedding(tokens)), states)
+        return outputs, states
+
+
+class LanguageModelOutput(NamedTuple):
+    """What `DocumentLanguageModel` returns.
+
+    Attributes:
+        outputs: the LSTM's output at each word, ``(B, T, H)``; the one that a regularizer compares.
+        states: its states after the last word.
+    """
+
+    outputs: Tensor
+    states: LSTMStates
+
+
+class DocumentLanguageModel(nn.Module):
+    """Predicts each next word; its encoder is what a document classifier starts from.
+
+    The softmax is torch's adaptive one (Grave et al., 2017, arXiv 1609.04309), for which words are numbered by
+    frequency.
+
+    Args:
+        counts: how often each word occurs, see `NormalizedEmbedding`.
+        embedding_size: see `DocumentEncoder`.
+        hidden_size: see there.
+        dropout: see there.
+        padding_index: see there.
+        cutoffs: the numbers of words at which the clusters of the softmax begin, rising; those that the vocabulary
+            does not reach are left out.
+
+    Raises:
+        ValueError: if no cutoff is below the number of words, or they don't rise.
+
+    Example:
+        >>> model = DocumentLanguageModel([1] * 20, embedding_size=6, hidden_size=8, cutoffs=[10])
+        >>> tokens = torch.arange(12).view(2, 6)
+        >>> outputs, states = model(tokens[:, :-1])
+        >>> model.loss(outputs, targets=tokens[:, 1:]).shape
+        torch.Size([])
+    """
+
+    def __init__(
+        self,
+        counts: Sequence[int],
+        embedding_size: int = 256,
+        hidden_size: int = 1024,
+        dropout: float = 0.5,
+        padding_index: int | None = None,
+        cutoffs: Sequence[int] = (2000, 20000),
+    ) -> None:
+        super().__init__()
+        used = [cutoff for cutoff in cutoffs if cutoff < len(counts)]
+        if not used or used[0] < 1 or any(low >= high for low, high in itertools.pairwise(cutoffs)):
+            raise ValueError(
+                f"cutoffs must rise, and the first be from 1 to {len(counts) - 1}, below the {len(counts)} words, "
+                f"got {list(cutoffs)}."
+            )
+        self.encoder = DocumentEncoder(counts, embedding_size, hidden_size, dropout, padding_index)
+        self.softmax = nn.AdaptiveLogSoftmaxWithLoss(hidden_size, len(counts), used)
+
+    def forward(self, tokens: Tensor, states: LSTMStates | None = None) -> LanguageModelOutput:
+        """Reads the next words ``(B, T)`` of each text, see `DocumentEncoder.read_on`."""
+        return LanguageModelOutput(*self.encoder.read_on(tokens, states))
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The mean negative log-likelihood of words ``(B, T)`` after outputs ``(B, T, H)``, in nats, a scalar."""
+        found: Tensor = self.softmax(outputs.flatten(0, 1), targets.flatten()).loss
+        return found
+
+
+class DocumentClassifier(nn.Module):
+    """Reads a document with an encoder, or one in each direction, and classifies it.
+
+    The output at the last real token, of both directions side by side, goes through a layer of rectified linear units
+    to the logits. In the reverse direction a document is read by an encoder of its own from its last word to its first.
+
+    Source: Miyato, Dai & Goodfellow, ICLR 2017 (arXiv 1605.07725), section 2 and, for both directions, section 4.
+
+    Args:
+        counts: how often each word occurs, see `NormalizedEmbedding`.
+        num_classes: at least 2. Two classes have one logit, that of the class 1.
+        embedding_size: see `DocumentEncoder`.
+        hidden_size: see there; for each direction.
+        classifier_size: the units of the hidden layer.
+        dropout: see `DocumentEncoder`.
+        padding_index: see there.
+        bidirectional: whether documents are read backward, too.
+
+    Example:
+        >>> model = DocumentClassifier([1, 1, 1, 1], 2, embedding_size=6, hidden_size=8, bidirectional=True)
+        >>> model(torch.tensor([[3, 1, 2], [2, 0, 0]]), torch.tensor([3, 1])).shape
+        torch.Size([2, 1])
+    """
+
+    def __init__(
+        self,
+        counts: Sequence[int],
+        num_classes: int,
+        embedding_size: int = 256,
+        hidden_size: int = 1024,
+        classifier_size: int = 30,
+        dropout: float = 0.5,
+        padding_index: int | None = None,
+        bidirectional: bool = False,
+    ) -> None:
+        super().__init__()
+        sizes = embedding_size, hidden_size, dropout, padding_index
+        self.encoder = DocumentEncoder(counts, *sizes)
+        self.backward_encoder = DocumentEncoder(counts, *sizes) if bidirectional else None
+        self.head = nn.Sequential(
+            nn.Linear(hidden_size * (2 if bidirectional else 1), classifier_size),
+            nn.ReLU(),
+            nn.Linear(classifier_size, 1 if num_classes == 2 else num_classes),
+        )
+
+    def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """The logits ``(B, classes)``, or ``(B, 1)`` for two classes, of documents ``(B, T)`` padded at the right."""
+        read = [self.encoder(tokens, lengths)]
+        if self.backward_encoder is not None:
+            read.append(self.backward_encoder(reversed_documents(tokens, lengths), lengths))
+        logits: Tensor = self.head(torch.cat(read, -1))
+        return logits
+
+
+def reversed_documents(tokens: Tensor, lengths: Tensor) -> Tensor:
+    """Documents from the last real token to the first; padding stays at the right.
+
+    Args:
+        tokens: ``(B, T)``.
+        lengths: ``(B,)``.
+
+    Example:
+        >>> reversed_documents(torch.tensor([[3, 1, 2], [2, 4, 0]]), torch.tensor([3, 2]))
+        tensor([[2, 1, 3],
+                [4, 2, 0]])
+    """
+    steps = torch.arange(tokens.shape[1], device=tokens.device)
+    mirrored = lengths.unsqueeze(1) - 1 - steps
+    return tokens.gather(1, torch.where(mirrored < 0, steps, mirrored))

@@ -1,0 +1,119 @@
+"""Word embeddings that are normalised, and dropped in the same way at each step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# Added to the variance, as published.
+_EPSILON = 1e-6
+
+
+class NormalizedEmbedding(nn.Embedding):
+    """An embedding whose features have mean 0 and variance 1 over the words, weighted by how often they occur.
+
+    The normalised table is computed from the raw one in each forward, with gradients through mean and variance, so that
+    a change of a given norm, as in virtual adversarial training, cannot be made small by larger vectors. A mask or
+    `lightning_advdrop.masking.Shift` at its site acts on the normalised vectors.
+
+    Source: Miyato, Dai & Goodfellow, "Adversarial Training Methods for Semi-Supervised Text Classification", ICLR 2017
+    (arXiv 1605.07725), equation 1.
+
+    Args:
+        counts: how often each word occurs, at least 0 and not all 0; their number is that of the words.
+        embedding_dim: the features of a word.
+        padding_idx: a word that stands for padding and gets no gradient of its own; None for none.
+
+    Attributes:
+        frequencies: the words' shares of all occurrences, ``(V,)``, a buffer.
+
+    Raises:
+        ValueError: if a count is negative, or all are 0.
+
+    Example:
+        >>> embedding = NormalizedEmbedding([6, 3, 1], embedding_dim=4)
+        >>> text = torch.tensor([0] * 6 + [1] * 3 + [2])
+        >>> vectors = embedding(text)
+        >>> bool(vectors.mean(0).abs().max() < 1e-5), bool((vectors.var(0, correction=0) - 1).abs().max() < 1e-3)
+        (True, True)
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, counts: Sequence[int], embedding_dim: int, padding_idx: int | None = None) -> None:
+        numbers = torch.as_tensor(counts, dtype=torch.float64)
+        if not len(numbers) or numbers.min() < 0 or not numbers.sum() > 0:
+            lowest = f"{len(numbers)} counts, the smallest {numbers.min().item():g}" if len(numbers) else "none"
+            raise ValueError(f"counts must be at least 0 and not all 0, one for each word, got {lowest}.")
+        super().__init__(len(numbers), embedding_dim, padding_idx)
+        self.register_buffer("frequencies", (numbers / numbers.sum()).float())
+
+    @torch.no_grad()
+    def take(self, vectors: Tensor) -> None:
+        """Starts from word vectors that were trained elsewhere.
+
+        Args:
+            vectors: ``(V, embedding_dim)``, a row of zeros for a word that has none. Those words keep their random
+                vectors, brought to the same mean and variance.
+
+        Raises:
+            ValueError: if the vectors have another shape, or all are zero.
+        """
+        if vectors.shape != self.weight.shape:
+            raise ValueError(
+                f"vectors must have the shape {tuple(self.weight.shape)}, words by embedding_dim, got "
+                f"{tuple(vectors.shape)}."
+            )
+        known = vectors.ne(0).any(1)
+        if not known.any():
+            raise ValueError("vectors must have a row other than zeros, got only zeros.")
+        deviation, mean = torch.std_mean(vectors[known], 0, correction=0)
+        self.weight.mul_(deviation).add_(mean)
+        self.weight[known] = vectors[known].to(self.weight)
+
+    def table(self) -> Tensor:
+        """The normalised vectors of all words, ``(V, embedding_dim)``."""
+        centred = self.weight - self.frequencies @ self.weight
+        variance = self.frequencies @ centred.square()
+        return centred * (variance + _EPSILON).rsqrt()
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+        """The normalised vectors ``(..., embedding_dim)`` of words ``(...)``."""
+        return F.embedding(input, self.table(), self.padding_idx)
+
+
+class LockedDropout(nn.Dropout):
+    """Dropout with one mask for all steps of a sequence.
+
+    Its module can be named as a site of the kind ``dropout``, see `lightning_advdrop.masking.find_sites`.
+
+    Source: Gal & Ghahramani, "A Theoretically Grounded Application of Dropout in Recurrent Neural Networks", 2016
+    (arXiv 1512.05287).
+
+    Args:
+        p: the probability of a drop, in [0, 1].
+        time_dim: the dimension of the steps: 1 for ``(B, T, D)``, 0 for ``(T, B, D)``.
+
+    Raises:
+        ValueError: if ``p`` is outside [0, 1].
+
+    Example:
+        >>> dropped = LockedDropout(0.5)(torch.ones(2, 3, 4))
+        >>> torch.equal(dropped[:, 0], dropped[:, 2])
+        True
+    """
+
+    def __init__(self, p: float = 0.5, time_dim: int = 1) -> None:
+        super().__init__(p)
+        self.time_dim = time_dim
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+        """The input ``(B, T, D)``, or ``(T, B, D)``, with the same features dropped at each of an example's steps."""
+        if not self.training or not self.p:
+            return input
+        shape = list(input.shape)
+        shape[self.time_dim] = 1
+        return input * F.dropout(input.new_ones(shape), self.p)

@@ -1,0 +1,293 @@
+"""Classifying documents, with labelled and unlabelled ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import LightningDataModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torchmetrics import MetricCollection
+from torchmetrics.classification import BinaryAccuracy, BinaryF1Score, MulticlassAccuracy, MulticlassF1Score
+
+from lightning_advdrop.callbacks import regularized_loss
+from lightning_advdrop.callbacks.training_step import attached_regularizers
+from lightning_advdrop.datamodules.documents import encode_documents
+from lightning_advdrop.datamodules.text import Vocabulary
+from lightning_advdrop.datamodules.text_batches import TextBatch
+from lightning_advdrop.functional import cross_entropy_to_label
+from lightning_advdrop.nn import DocumentClassifier
+from lightning_advdrop.tasks.pretrained import load_pretrained
+from lightning_advdrop.tasks.training import check_sizes, check_training, decaying_adam
+from lightning_advdrop.tasks.vocabulary import TextSettings, VocabularyTask
+
+TrainingBatch = Mapping[str, TextBatch | None]
+"""The parts ``labelled`` and, where there are any, ``unlabelled``."""
+
+
+class Classified(NamedTuple):
+    """What `TextClassificationTask.classify` says of a text.
+
+    Attributes:
+        label: the number of the most probable class.
+        name: its name, or the number as a string where classes have none.
+        probability: its probability, in [0, 1].
+    """
+
+    label: int
+    name: str
+    probability: float
+
+
+class TextClassificationTask(VocabularyTask):
+    """Semi-supervised classification of documents by an LSTM that was pre-trained as a language model.
+
+    The supervised loss is that of the labelled documents. The trainer's regularizers get the predictions of labelled
+    and unlabelled documents together, from one pass, in which the loss leaves the unlabelled ones out; without an
+    active regularizer they are left out of the pass, too. The network is made for the vocabulary of the data module.
+
+    Logs ``train/loss`` (cross-entropy), ``train/error``, ``val/loss``, ``val/error`` (the share of documents that are
+    classified wrongly), ``val/f1`` (of the class 1; of more than two classes the mean), and the same of ``test``, once
+    an epoch, and ``train/loss_step`` every ``log_every_n_steps`` of the trainer. The defaults are the published
+    settings. The published evaluation is of a moving average of the weights: add Lightning's ``EMAWeightAveraging`` to
+    the trainer's callbacks.
+
+    Source: Miyato, Dai & Goodfellow, "Adversarial Training Methods for Semi-Supervised Text Classification", ICLR 2017
+    (arXiv 1605.07725); Park et al., AAAI 2019 (arXiv 1904.09816), section "Semi-supervised text classification".
+
+    Args:
+        num_classes: at least 2; None takes it from the data module. Two classes have a single logit.
+        embedding_size: the features of a word, at least 1.
+        hidden_size: the LSTM's units in each direction, at least 1.
+        classifier_size: the units of the hidden layer behind it, at least 1.
+        dropout: the share of embedding features that is dropped, in [0, 1).
+        bidirectional: whether documents are read backward as well, by an embedding and LSTM of their own.
+        learning_rate: of Adam, above 0.
+        decay: what the rate is multiplied by at each step, in (0, 1].
+        clip_norm: the largest norm of all gradients but the embedding's together, above 0; None leaves clipping to the
+            trainer, whose own setting always goes first.
+        pretrained: a checkpoint of `lightning_advdrop.tasks.TextPretrainingTask`, from which embedding and LSTM start;
+            None for random ones.
+        pretrained_backward: the same for the backward direction, from a model trained with ``reverse=True``.
+
+    Raises:
+        ValueError: if an argument is outside what is allowed, or ``pretrained_backward`` is given without
+            ``bidirectional``.
+
+    Example:
+        >>> TextClassificationTask(embedding_size=16, hidden_size=32).learning_rate
+        0.0005
+    """
+
+    #: Regularizers don't wrap ``training_step``: it asks them itself.
+    delegates_regularization = True
+    model: DocumentClassifier
+
+    def __init__(
+        self,
+        num_classes: int | None = None,
+        embedding_size: int = 256,
+        hidden_size: int = 1024,
+        classifier_size: int = 30,
+        dropout: float = 0.5,
+        bidirectional: bool = False,
+        learning_rate: float = 5e-4,
+        decay: float = 0.9998,
+        clip_norm: float | None = 1.0,
+        pretrained: str | Path | None = None,
+        pretrained_backward: str | Path | None = None,
+    ) -> None:
+        super().__init__()
+        if num_classes is not None and num_classes < 2:
+            raise ValueError(f"num_classes must be at least 2, or None for that of the data, got {num_classes}.")
+        check_sizes(embedding_size=embedding_size, hidden_size=hidden_size, classifier_size=classifier_size)
+        check_training(dropout, learning_rate, decay, clip_norm)
+        if pretrained_backward is not None and not bidirectional:
+            raise ValueError(f"pretrained_backward={str(pretrained_backward)!r} needs bidirectional=True, got False.")
+        pretrained, pretrained_backward = (
+            None if path is None else str(path) for path in (pretrained, pretrained_backward)
+        )
+        self.save_hyperparameters()
+        self.num_classes = num_classes
+        self.sizes = embedding_size, hidden_size, classifier_size, dropout
+        self.bidirectional = bidirectional
+        self.learning_rate = learning_rate
+        self.decay = decay
+        self.clip_norm = clip_norm
+        self.pretrained = {"pretrained": pretrained, "pretrained_backward": pretrained_backward}
+
+    def build(self, vocabulary: Vocabulary, text: TextSettings) -> None:
+        """Makes the classifier and its metrics."""
+        classes = text.num_classes if self.num_classes is None else self.num_classes
+        if text.num_classes > classes:
+            raise ValueError(f"num_classes must be at least {text.num_classes}, that of the data, got {classes}.")
+        self.model = DocumentClassifier(
+            vocabulary.counts, classes, *self.sizes, text.padding_index, bidirectional=self.bidirectional
+        )
+        self.train_metrics, self.val_metrics, self.test_metrics = (
+            _metrics(classes, prefix=f"{stage}/") for stage in ("train", "val", "test")
+        )
+
+    def start_from(self, data: LightningDataModule) -> None:
+        """Takes word vectors from the data module if it has any, then what has been pre-trained.
+
+        Raises:
+            ValueError: if a pre-trained model has another vocabulary, other sizes or the other direction.
+        """
+        encoders = {"pretrained": self.model.encoder, "pretrained_backward": self.model.backward_encoder}
+        vectors: Tensor | None = data.vectors  # type: ignore[assignment]
+        for argument, encoder in encoders.items():
+            if encoder is None:
+                continue
+            if vectors is not None:
+                encoder.embedding.take(vectors)
+            path, backward = self.pretrained[argument], argument == "pretrained_backward"
+            if path is not None:
+                assert self.vocabulary is not None
+                load_pretrained(encoder, argument, path, vocabulary=self.vocabulary, reverse=backward)
+
+    def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """The logits ``(B, classes)``, or ``(B, 1)`` of two classes.
+
+        Args:
+            tokens: the words' numbers, ``(B, T)``, padded at the right.
+            lengths: how many are real, ``(B,)``, from 1 to ``T``.
+        """
+        logits: Tensor = self.model(tokens, lengths)
+        return logits
+
+    def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:
+        """The cross-entropy of the labelled documents, plus the penalties of the trainer's regularizers."""
+        labelled = batch["labelled"]
+        assert labelled is not None
+        tokens, lengths, labels = self._documents(labelled, batch.get("unlabelled"))
+        loss = regularized_loss(
+            self,
+            lambda: self(tokens, lengths),
+            lambda logits: cross_entropy_to_label(logits, labels),
+            target=labels,
+        )
+        # The labelled ones come first.
+        self._log("train", loss.prediction[: len(labelled.labels)], labelled.labels, loss.supervised)
+        self.log("train/loss_step", loss.supervised.detach(), on_step=True, on_epoch=False)
+        total: Tensor = loss.total
+        return total
+
+    def validation_step(self, batch: TextBatch, batch_idx: int) -> None:
+        """Logs loss, error rate and F1."""
+        self._evaluate("val", batch)
+
+    def test_step(self, batch: TextBatch, batch_idx: int) -> None:
+        """Logs loss, error rate and F1."""
+        self._evaluate("test", batch)
+
+    def predict_step(self, batch: TextBatch | Sequence[str], batch_idx: int = 0) -> dict[str, Tensor]:
+        """Classifies documents, or raw texts.
+
+        Args:
+            batch: documents, or strings as a loader over a list of texts gives them.
+            batch_idx: not used.
+
+        Returns:
+            The predicted class, ``label`` ``(B,)``, and each class's ``probabilities`` ``(B, classes)``.
+        """
+        if not isinstance(batch, TextBatch):
+            batch = self._encode(batch)
+        logits = self(batch.tokens, batch.lengths)
+        probabilities = (F.pad(logits, (1, 0)) if logits.shape[-1] == 1 else logits).softmax(-1)
+        return {"label": probabilities.argmax(-1), "probabilities": probabilities}
+
+    @torch.no_grad()
+    def classify(self, texts: Sequence[str], batch_size: int = 64) -> list[Classified]:
+        """Classifies raw texts, for inference and without a trainer.
+
+        Args:
+            texts: any number of strings.
+            batch_size: how many are read at once, at least 1.
+
+        Raises:
+            ValueError: if ``batch_size`` is below 1, or the task has no vocabulary yet.
+        """
+        check_sizes(batch_size=batch_size)
+        names = None if self.text is None else self.text.class_names
+        training, found = self.training, []
+        self.eval()
+        for start in range(0, len(texts), batch_size):
+            result = self.predict_step(texts[start : start + batch_size])
+            for label, probabilities in zip(result["label"].tolist(), result["probabilities"].tolist(), strict=True):
+                found.append(Classified(label, str(label) if names is None else names[label], probabilities[label]))
+        self.train(training)
+        return found
+
+    def configure_optimizers(self) -> Any:
+        """Adam, with a rate that falls from step to step."""
+        return decaying_adam(self, self.learning_rate, self.decay)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips the norm of all gradients but the embedding's, unless the trainer was told how to clip."""
+        if gradient_clip_val is not None or self.clip_norm is None:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+            return
+        embeddings = {id(part.weight) for part in self.modules() if isinstance(part, nn.Embedding)}
+        nn.utils.clip_grad_norm_([p for p in self.parameters() if id(p) not in embeddings], self.clip_norm)
+
+    def _documents(self, labelled: TextBatch, unlabelled: TextBatch | None) -> TextBatch:
+        """The documents of one pass: the unlabelled ones belong to it where a regularizer looks at them."""
+        active = any(each.current_weight(self.trainer) > 0 for each in attached_regularizers(self))
+        if unlabelled is None or not active:
+            return labelled
+        assert self.text is not None
+        return joined(labelled, unlabelled, self.text.padding_index)
+
+    def _encode(self, texts: Sequence[str]) -> TextBatch:
+        if self.vocabulary is None or self.text is None:
+            raise ValueError("texts need a task with a vocabulary, got one that was neither trained nor loaded.")
+        encoded = encode_documents(list(texts), self.vocabulary, self.text.max_tokens)
+        return TextBatch(*(part.to(self.device) for part in encoded))
+
+    def _evaluate(self, stage: str, batch: TextBatch) -> None:
+        logits = self(batch.tokens, batch.lengths)
+        self._log(stage, logits, batch.labels, cross_entropy_to_label(logits, batch.labels))
+
+    def _log(self, stage: str, logits: Tensor, labels: Tensor, loss: Tensor) -> None:
+        metrics: MetricCollection = getattr(self, f"{stage}_metrics")
+        metrics(logits.detach().squeeze(-1), labels)
+        self.log(f"{stage}/loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(labels))
+        self.log_dict(metrics, on_step=False, on_epoch=True, prog_bar=stage == "val")
+
+
+def joined(first: TextBatch, second: TextBatch, padding_index: int) -> TextBatch:
+    """Two batches of documents as one.
+
+    Args:
+        first: the documents that come first.
+        second: those that come behind them.
+        padding_index: fills up the shorter ones.
+
+    Example:
+        >>> one = TextBatch(torch.tensor([[5, 6, 2]]), torch.tensor([3]), torch.tensor([1]))
+        >>> two = TextBatch(torch.tensor([[7, 2]]), torch.tensor([2]), torch.tensor([-100]))
+        >>> joined(one, two, padding_index=0).tokens
+        tensor([[5, 6, 2],
+                [7, 2, 0]])
+    """
+    steps = max(first.tokens.shape[1], second.tokens.shape[1])
+    tokens = [F.pad(part.tokens, (0, steps - part.tokens.shape[1]), value=padding_index) for part in (first, second)]
+    return TextBatch(
+        torch.cat(tokens), torch.cat([first.lengths, second.lengths]), torch.cat([first.labels, second.labels])
+    )
+
+
+def _metrics(classes: int, prefix: str) -> MetricCollection:
+    accuracy = BinaryAccuracy() if classes == 2 else MulticlassAccuracy(classes, average="micro")
+    f1 = BinaryF1Score() if classes == 2 else MulticlassF1Score(classes, average="macro")
+    return MetricCollection({"error": 1 - accuracy, "f1": f1}, prefix=prefix, compute_groups=False)

@@ -1,0 +1,299 @@
+"""Classification of documents: learning, unlabelled documents, padding, resuming, prediction on strings."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from lightning_advdrop import AdversarialDropoutCallback, TextClassificationTask
+from lightning_advdrop.datamodules.text_batches import UNLABELLED, TextBatch
+from lightning_advdrop.tasks.text_classification import joined
+from tests.helpers.documents import END, PADDING, Documents, documents, words_of
+from tests.helpers.plain_models import quiet_trainer
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The dirpath has changed",
+    "ignore:Checkpoint directory",
+    "ignore:You're using the WeightAveraging callback with a model that overrides the configure_model",
+)
+
+
+def small_task(**kwargs: Any) -> TextClassificationTask:
+    L.seed_everything(5, verbose=False)
+    sizes: dict[str, Any] = {"embedding_size": 8, "hidden_size": 16, "classifier_size": 6}
+    return TextClassificationTask(**({**sizes, "dropout": 0.2, "learning_rate": 1e-2} | kwargs))
+
+
+def park(**kwargs: Any) -> AdversarialDropoutCallback:
+    """Adversarial dropout as published for text."""
+    published: dict[str, Any] = {"rate": 0.04, "steps": 2, "start": "ones", "flips": "drop"}
+    return AdversarialDropoutCallback(**(published | kwargs))
+
+
+def built(data: Documents, **kwargs: Any) -> TextClassificationTask:
+    """A task with its network, without training to speak of."""
+    task = small_task(learning_rate=1e-12, **kwargs)
+    quiet_trainer(max_steps=1, max_epochs=-1, limit_val_batches=0).fit(task, data)
+    return task.eval()
+
+
+class Watch(L.Callback):
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.passes: list[int] = []
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.losses.append(float(trainer.callback_metrics["train/loss"]))
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("regularized", [False, True])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_it_learns(classes: int, regularized: bool, bidirectional: bool) -> None:
+    watch, data = Watch(), Documents(classes, train_size=96)
+    task = small_task(bidirectional=bidirectional)
+    trainer = quiet_trainer(max_epochs=8, callbacks=[watch, *([park(rate=0.1)] if regularized else [])])
+    trainer.fit(task, data)
+    assert watch.losses[-1] < 0.6 * watch.losses[0]
+    assert {"train/error", "train/loss_step", "val/error", "val/f1", "val/loss"} <= set(trainer.callback_metrics)
+    result = trainer.test(task, data, verbose=False)[0]
+    chance = 1 - 1 / classes
+    assert result["test/error"] < 0.6 * chance
+    assert result["test/f1"] > 1 - 0.7 * chance
+
+
+def test_the_error_rate_and_the_loss_are_those_of_all_documents() -> None:
+    data = Documents()
+    task = built(data)
+    result = quiet_trainer().validate(task, data, verbose=False)[0]
+    batch = data.held_out
+    with torch.no_grad():
+        logits = task(batch.tokens, batch.lengths).squeeze(-1)
+    wrong = ((logits > 0).long() != batch.labels).float().mean()
+    assert result["val/error"] == pytest.approx(float(wrong), abs=1e-6)
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, batch.labels.float())
+    assert result["val/loss"] == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_padding_does_not_change_the_logits(bidirectional: bool) -> None:
+    task, batch = built(Documents(), bidirectional=bidirectional), documents(8)
+    alone = [task(t[:n].unsqueeze(0), n.unsqueeze(0)) for t, n in zip(batch.tokens, batch.lengths, strict=True)]
+    padded = torch.cat([batch.tokens, torch.full((8, 5), PADDING)], 1)
+    torch.testing.assert_close(task(padded, batch.lengths), torch.cat(alone), rtol=1e-5, atol=1e-6)
+
+
+def test_the_backward_direction_reads_the_reversed_document() -> None:
+    task, batch = built(Documents(), bidirectional=True), documents(4)
+    encoder: Any = task.model.backward_encoder
+    turned = [t[:n].flip(0).unsqueeze(0) for t, n in zip(batch.tokens, batch.lengths, strict=True)]
+    backward = torch.cat([encoder(t, torch.tensor([t.shape[1]])) for t in turned])
+    forward = task.model.encoder(batch.tokens, batch.lengths)
+    expected = task.model.head(torch.cat([forward, backward], -1))
+    torch.testing.assert_close(task(batch.tokens, batch.lengths), expected)
+
+
+def test_unlabelled_documents_do_not_change_the_supervised_loss() -> None:
+    """With a weight of next to nothing, training is that without unlabelled documents."""
+    ends = []
+    for size, callbacks in ((64, [park(weight=1e-30, start="one_drop")]), (0, [])):
+        watch, task = Watch(), small_task(dropout=0.0)
+        data = Documents(unlabelled_size=size)
+        quiet_trainer(max_epochs=2, callbacks=[*callbacks, watch], limit_val_batches=0).fit(task, data)
+        ends.append(torch.cat([p.detach().flatten() for p in task.parameters()]))
+        ends.append(torch.tensor(watch.losses))
+    torch.testing.assert_close(ends[:2], ends[2:], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "size"), [([], 16), ([park(weight=0.0)], 16), ([park()], 32), ([park(rate=0.0)], 16)]
+)
+def test_unlabelled_documents_are_read_where_a_regularizer_looks_at_them(callbacks: list[Any], size: int) -> None:
+    sizes: list[int] = []
+
+    class Watched(TextClassificationTask):
+        def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+            sizes.append(len(tokens))
+            return super().forward(tokens, lengths)
+
+    task = Watched(embedding_size=8, hidden_size=16)
+    quiet_trainer(max_steps=1, max_epochs=-1, limit_val_batches=0, callbacks=callbacks).fit(task, Documents())
+    assert set(sizes) == {size}
+
+
+def test_documents_that_are_joined_keep_their_order() -> None:
+    long, short = documents(3, seed=3), documents(2, seed=4, longest=7)
+    both = joined(short, long._replace(labels=torch.full((3,), UNLABELLED)), PADDING)
+    assert both.labels.tolist() == [*short.labels.tolist(), *[UNLABELLED] * 3]
+    for number, (row, length) in enumerate(zip(both.tokens, both.lengths, strict=True)):
+        source, place = (short, number) if number < 2 else (long, number - 2)
+        assert torch.equal(row[:length], source.tokens[place][:length])
+        assert row[length:].eq(PADDING).all()
+
+
+def test_the_published_settings() -> None:
+    task = TextClassificationTask()
+    assert (task.sizes, task.clip_norm) == ((256, 1024, 30, 0.5), 1.0)
+    quiet_trainer(max_steps=1, max_epochs=-1, limit_val_batches=0).fit(task, Documents())
+    configured = task.configure_optimizers()
+    scheduler = configured["lr_scheduler"]
+    assert isinstance(configured["optimizer"], torch.optim.Adam)
+    assert (task.learning_rate, task.decay) == (5e-4, 0.9998)
+    assert (scheduler["scheduler"].gamma, scheduler["interval"]) == (0.9998, "step")
+
+
+@pytest.mark.parametrize("own", [None, 0.5])
+def test_the_gradient_norm_of_all_but_the_embedding_is_clipped(own: float | None) -> None:
+    norms: list[tuple[float, float]] = []
+
+    class Watched(TextClassificationTask):
+        def on_train_batch_end(self, *args: Any) -> None:
+            rest = [p.grad.norm() for n, p in self.named_parameters() if "embedding" not in n and p.grad is not None]
+            embedding: Any = self.model.encoder.embedding.weight.grad
+            norms.append((float(torch.stack(rest).norm()), float(embedding.norm())))
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            return 1000 * super().training_step(batch, batch_idx)
+
+    clip = {} if own is None else {"gradient_clip_val": own}
+    task = Watched(embedding_size=8, hidden_size=16)
+    quiet_trainer(max_steps=1, max_epochs=-1, limit_val_batches=0, **clip).fit(task, Documents())
+    ((rest, embedding),) = norms
+    if own is None:
+        assert rest == pytest.approx(1.0, rel=1e-3)
+        assert embedding > 1
+    else:
+        assert (rest**2 + embedding**2) ** 0.5 == pytest.approx(own, rel=1e-3)
+
+
+def test_a_moving_average_of_the_weights_is_what_a_checkpoint_holds(tmp_path: Path) -> None:
+    """With Lightning's own callback, which has to find the network when it is set up."""
+    task, data = small_task(), Documents()
+    averaging = EMAWeightAveraging(decay=0.9, use_buffers=False)
+    trainer = quiet_trainer(max_epochs=2, callbacks=[averaging])
+    trainer.fit(task, data)
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    weight = "model.encoder.lstm.weight_hh_l0"
+    again = TextClassificationTask.load_from_checkpoint(tmp_path / "last.ckpt", weights_only=True)
+    assert torch.equal(again.state_dict()[weight], saved["state_dict"][weight])
+    assert torch.equal(task.state_dict()[weight], saved["state_dict"][weight])
+
+
+def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one_to_the_bit(tmp_path: Path) -> None:
+    def train(epochs: int, folder: str, ckpt_path: str | None = None) -> tuple[Tensor, str]:
+        task = small_task(dropout=0.0)
+        trainer = quiet_trainer(
+            max_epochs=epochs,
+            callbacks=[park(start="one_drop", rampup_epochs=2), EMAWeightAveraging(decay=0.9, use_buffers=False)],
+            enable_checkpointing=True,
+            default_root_dir=tmp_path / folder,
+        )
+        trainer.fit(task, Documents(), ckpt_path=ckpt_path, weights_only=True)
+        path = trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
+        return torch.cat([p.detach().flatten() for p in task.parameters()]), path
+
+    whole, _ = train(3, "whole")
+    _, path = train(1, "stopped")
+    resumed, _ = train(3, "resumed", path)
+    assert torch.equal(whole, resumed)
+
+
+def saved_task(folder: Path, data: Documents) -> tuple[TextClassificationTask, Path]:
+    task = small_task()
+    trainer = quiet_trainer(max_epochs=6, limit_val_batches=0)
+    trainer.fit(task, data)
+    trainer.save_checkpoint(folder / "last.ckpt")
+    return task, folder / "last.ckpt"
+
+
+def as_text(batch: TextBatch) -> list[str]:
+    """The documents as strings, without their end token."""
+    words = words_of(2).words
+    return [" ".join(words[i] for i in row[: n - 1]) for row, n in zip(batch.tokens, batch.lengths, strict=True)]
+
+
+def test_strings_are_classified_by_what_a_checkpoint_holds(tmp_path: Path) -> None:
+    task, path = saved_task(tmp_path, Documents())
+    again = TextClassificationTask.load_from_checkpoint(path, weights_only=True)
+    batch = documents(5, seed=9, longest=10)
+    assert batch.tokens[0, batch.lengths[0] - 1] == END
+    texts = as_text(batch)
+    found = again.classify(texts, batch_size=2)
+    expected = task.eval().predict_step(batch)
+    assert [each.label for each in found] == expected["label"].tolist()
+    for each, probabilities in zip(found, expected["probabilities"].tolist(), strict=True):
+        assert each.probability == pytest.approx(probabilities[each.label], abs=1e-5)
+        assert each.name == ("negative", "positive")[each.label]
+    assert again.classify([]) == []
+    loader: Any = DataLoader(texts, batch_size=2)  # type: ignore[arg-type]
+    predicted: Any = quiet_trainer().predict(again, loader)
+    assert torch.cat([part["label"] for part in predicted]).tolist() == [each.label for each in found]
+
+
+def test_batches_are_predicted() -> None:
+    task, data = built(Documents(3)), Documents(3)
+    predicted: Any = quiet_trainer().predict(task, data)
+    probabilities = torch.cat([part["probabilities"] for part in predicted])
+    assert probabilities.shape == (64, 3)
+    torch.testing.assert_close(probabilities.sum(-1), torch.ones(64))
+
+
+def test_another_vocabulary_than_the_checkpoint_is_refused(tmp_path: Path) -> None:
+    _, path = saved_task(tmp_path, Documents())
+    words = words_of(2)
+    words.words[4] = "other"
+    with pytest.raises(ValueError, match=r"ckpt_path has another vocabulary than the data: word 4 is 'n1' there and"):
+        quiet_trainer().test(small_task(), Documents(vocabulary=words), ckpt_path=path, weights_only=True)
+    task = TextClassificationTask.load_from_checkpoint(path, weights_only=True)
+    with pytest.raises(ValueError, match=r"the TextClassificationTask has another vocabulary than the data: word 4"):
+        quiet_trainer().test(task, Documents(vocabulary=words))
+
+
+def test_strings_need_a_vocabulary() -> None:
+    with pytest.raises(ValueError, match="texts need a task with a vocabulary, got one that was neither trained nor"):
+        small_task().classify(["good"])
+
+
+def test_a_checkpoint_of_another_task_is_refused() -> None:
+    with pytest.raises(ValueError, match="ckpt_path must be a checkpoint with a vocabulary, got one without"):
+        small_task().on_load_checkpoint({"state_dict": {}})
+
+
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
+def test_loaders_without_a_data_module_are_refused() -> None:
+    with pytest.raises(ValueError, match="datamodule must be given to the trainer for TextClassificationTask to know"):
+        quiet_trainer().fit(small_task(), Documents().train_dataloader())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_classes": 1}, "num_classes must be at least 2, or None for that of the data, got 1."),
+        ({"embedding_size": 0}, "embedding_size must be at least 1, got 0."),
+        ({"hidden_size": 0}, "hidden_size must be at least 1, got 0."),
+        ({"classifier_size": 0}, "classifier_size must be at least 1, got 0."),
+        ({"dropout": -0.1}, "dropout must be in [0, 1), got -0.1."),
+        ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0.0."),
+        ({"decay": 0.0}, "decay must be in (0, 1], got 0.0."),
+        ({"clip_norm": 0.0}, "clip_norm must be above 0 or None, got 0.0."),
+        ({"pretrained_backward": "b.ckpt"}, "pretrained_backward='b.ckpt' needs bidirectional=True, got False."),
+    ],
+    ids=str,
+)
+def test_arguments_are_checked(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        TextClassificationTask(**arguments)
+
+
+def test_fewer_classes_than_the_data_have_are_refused() -> None:
+    with pytest.raises(ValueError, match="num_classes must be at least 3, that of the data, got 2"):
+        quiet_trainer().fit(small_task(num_classes=2), Documents(3))
