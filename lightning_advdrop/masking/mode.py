@@ -232,6 +232,11 @@ class MaskingMode(TorchFunctionMode):
             self.observed[seen.site] = replace(seen, acting=acting)
         return acting
 
+    def check_prefix(self) -> None:
+        """Raises the `PrefixMismatchError` of this run again, if the forward kept it to itself."""
+        if self._reader.mismatch is not None:
+            raise self._reader.mismatch
+
     def stop_prefix(self) -> None:
         """Ends the first run's part of the prefix; called at the end of a forward that met no site."""
         self._reader.stop(complete=False)

@@ -192,5 +192,7 @@ class RecordedForward:
             torch.clear_autocast_cache()
             stack.callback(torch.clear_autocast_cache)
             running = stack.enter_context(RunningModules(self._module))
-            stack.enter_context(mode(running))
-            return forward()
+            entered = stack.enter_context(mode(running))
+            result = forward()
+            entered.check_prefix()
+            return result
