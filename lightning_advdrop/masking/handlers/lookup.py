@@ -46,7 +46,8 @@ def _look_up(
     mode.before_mask()
     if isinstance(acting, Shift):
         return found + acting.value
-    return found * F.embedding(words, acting)  # the same as a lookup in weight * mask, for the words at hand only
+    # The same as a lookup in weight * mask, for the words at hand only. No call that looks like one of the module's.
+    return found * acting.index_select(0, words.flatten()).view(*words.shape, 1)
 
 
 class _Table(NamedTuple):
