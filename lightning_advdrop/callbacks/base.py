@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -54,7 +54,7 @@ class RegularizerCallback(Callback):
             kind of site is unknown.
     """
 
-    #: Before the slash in the names of the metrics.
+    #: Before the slash in the names of the metrics; ``_2`` follows where a callback before it has the same one.
     log_prefix = "advdrop"
 
     def __init__(
@@ -151,7 +151,7 @@ class RegularizerCallback(Callback):
                 "module: the prediction that is compared must have a gradient, got one without; it is computed under "
                 "torch.no_grad(), detached, or all its parameters are frozen."
             )
-        self._missing.difference_update(call.recorded.observed)
+        self._missing -= _served(self._missing, call.recorded.observed)
         call.recorded.draw_noise(int(torch.randint(2**31, (), generator=self._generator)))
         passes = Passes(
             call.recorded,
@@ -183,13 +183,19 @@ class RegularizerCallback(Callback):
         values: dict[str, Tensor | float] = {"weight": weight}
         if penalty is not None:
             values |= {"divergence": penalty.value.detach(), **penalty.metrics}
-        named = {f"{self.log_prefix}/{name}": value for name, value in values.items()}
+        named = {f"{self._numbered_prefix(pl_module.trainer)}/{name}": value for name, value in values.items()}
         pl_module.log_dict(named, on_step=False, on_epoch=True, batch_size=batch_size)
         step = pl_module.trainer.fit_loop.epoch_loop._batches_that_stepped  # the step axis of all of Lightning's logs
         if step % self.log_every_n_steps == 0:
             numbers = {name: float(value) for name, value in named.items()}
             for logger in pl_module.trainer.loggers:
                 logger.log_metrics(numbers, step=step)
+
+    def _numbered_prefix(self, trainer: Trainer) -> str:
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        alike = [c for c in callbacks if isinstance(c, RegularizerCallback) and c.log_prefix == self.log_prefix]
+        number = alike.index(self) + 1
+        return self.log_prefix if number == 1 else f"{self.log_prefix}_{number}"
 
     # Lightning's hooks.
 
@@ -244,8 +250,13 @@ class RegularizerCallback(Callback):
 
     @property
     def state_key(self) -> str:
-        """Tells several callbacks of one class apart, by their sites."""
-        return self._generate_state_key(sites=self.site_names)
+        """Tells several callbacks of one class apart: by their sites, by ``module`` and by ``call``.
+
+        Of callbacks that are alike in all of them, Lightning refuses to train with more than one.
+        """
+        settings = {"module": self.module, "call": self.call}
+        told = {name: value for name, value in settings.items() if value is not None}
+        return self._generate_state_key(sites=self.site_names, **told)
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the random generator; the schedule follows the trainer's epoch."""
@@ -262,3 +273,17 @@ class RegularizerCallback(Callback):
                 f"The checkpoint holds no state of {self.state_key}; its random generator starts afresh, so the run "
                 "will not be the same as one that was never interrupted."
             )
+
+
+def _served(sites: Collection[MaskSite], observed: Collection[MaskSite]) -> set[MaskSite]:
+    """Those of some sites that took part in a pass.
+
+    A module of dropout whose rate is all that is used, by the module around it that calls dropout as a function, has
+    taken part if that function has.
+    """
+    dropping = {site.layer for site in observed if site.kind == "dropout"}
+    return {
+        site
+        for site in sites
+        if site in observed or (site.kind == "dropout" and site.layer.rpartition(".")[0] in dropping)
+    }
