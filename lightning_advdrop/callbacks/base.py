@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lightning_advdrop.callbacks.compatibility import check_trainable
 from lightning_advdrop.callbacks.denormals import flush_denormals
 from lightning_advdrop.callbacks.description import describe_sites
+from lightning_advdrop.callbacks.mask_generator import go_on
 from lightning_advdrop.callbacks.predictions import Output, Target, select_prediction
 from lightning_advdrop.callbacks.recording import RecordedCall
 from lightning_advdrop.callbacks.training_step import unwrap_training_step, wrap_training_step
@@ -95,6 +96,7 @@ class RegularizerCallback(Callback):
         #: Called with each penalty that is computed, one for each forward pass of a training step.
         self.listeners: list[Callable[[Penalty], None]] = []
         self._generator = torch.Generator()
+        self._rank = 0
 
     def describe(self, module: nn.Module) -> str:
         """A table of the sites in a module and of what they don't cover, see `describe_sites`.
@@ -117,12 +119,7 @@ class RegularizerCallback(Callback):
 
     def recorded_forward(self, module: nn.Module) -> RecordedForward:
         """A forward of a module, to be run once in this step and then again under masks."""
-        return RecordedForward(
-            module,
-            self.sites,
-            share_noise=self.regularizer.share_masks,
-            first_masks=lambda seen: self.regularizer.first_mask(seen, self._generator),
-        )
+        return self.regularizer.record(module, self.sites, self._generator)
 
     def penalty(self, calls: Sequence[RecordedCall], target: Tensor | None) -> Penalty:
         """The mean penalty over the forward passes of one training step, before its weight.
@@ -184,9 +181,11 @@ class RegularizerCallback(Callback):
         if penalty is not None:
             values |= {"divergence": penalty.value.detach(), **penalty.metrics}
         named = {f"{self._numbered_prefix(pl_module.trainer)}/{name}": value for name, value in values.items()}
-        pl_module.log_dict(named, on_step=False, on_epoch=True, batch_size=batch_size)
-        step = pl_module.trainer.fit_loop.epoch_loop._batches_that_stepped  # the step axis of all of Lightning's logs
-        if step % self.log_every_n_steps == 0:
+        pl_module.log_dict(named, on_step=False, on_epoch=True, batch_size=batch_size, sync_dist=True)
+        loop = pl_module.trainer.fit_loop.epoch_loop
+        step = loop._batches_that_stepped  # the step axis of all of Lightning's logs
+        # Of batches whose gradients are accumulated, the last one stands for the step, as in Lightning's own logs.
+        if step % self.log_every_n_steps == 0 and not loop._should_accumulate():
             numbers = {name: float(value) for name, value in named.items()}
             for logger in pl_module.trainer.loggers:
                 logger.log_metrics(numbers, step=step)
@@ -205,7 +204,8 @@ class RegularizerCallback(Callback):
             return
         check_trainable(self, trainer, pl_module)
         flush_denormals(trainer.strategy.root_device)
-        self._generator.manual_seed(torch.initial_seed() % 2**63 + trainer.global_rank)
+        self._rank = trainer.global_rank
+        self._generator.manual_seed(torch.initial_seed() % 2**63 + self._rank)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Finds the sites."""
@@ -262,9 +262,16 @@ class RegularizerCallback(Callback):
         """The state of the random generator; the schedule follows the trainer's epoch."""
         return {"generator": self._generator.get_state()}
 
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Adds the other processes' generators, since a checkpoint is written by one of them."""
+        if trainer.world_size > 1:
+            own = self._generator.get_state().to(trainer.strategy.root_device)
+            checkpoint["callbacks"][self.state_key]["generators"] = trainer.strategy.all_gather(own).cpu()
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on from a checkpoint."""
-        self._generator.set_state(state_dict["generator"])
+        states = state_dict.get("generators", state_dict["generator"].unsqueeze(0))
+        go_on(self._generator, states, self._rank)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: Mapping[str, Any]) -> None:
         """Warns when a checkpoint was written without this callback."""

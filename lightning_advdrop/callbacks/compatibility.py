@@ -22,18 +22,29 @@ def check_trainable(callback: Callback, trainer: Trainer, pl_module: LightningMo
     Raises:
         MisconfigurationException: under manual optimization, or with a strategy that shards the weights.
     """
-    error = _error_type(trainer)
-    name = type(callback).__name__
     if not pl_module.automatic_optimization:
-        raise error(
-            f"{name} adds to the loss that training_step returns, which is not used under manual optimization; "
-            f"{type(pl_module).__name__} has automatic_optimization=False, and needs True."
+        raise _error_type(trainer)(
+            f"{type(callback).__name__} adds to the loss that training_step returns, which is not used under manual "
+            f"optimization; {type(pl_module).__name__} has automatic_optimization=False, and needs True."
         )
+    check_strategy(callback, trainer)
+
+
+def check_strategy(callback: Callback, trainer: Trainer) -> None:
+    """Raises if a callback that runs forward passes of its own can't work with a trainer's strategy.
+
+    Args:
+        callback: named in the message.
+        trainer: see `check_trainable`.
+
+    Raises:
+        MisconfigurationException: with a strategy that shards the weights.
+    """
     refused = sorted(_REFUSED_STRATEGIES & {base.__name__ for base in type(trainer.strategy).__mro__})
     if refused:
-        raise error(
-            f"{name} runs forward passes of its own, for which each process must hold all weights; got "
-            f"strategy={refused[0]}, which shards them. Use 'auto' or 'ddp'."
+        raise _error_type(trainer)(
+            f"{type(callback).__name__} runs forward passes of its own, for which each process must hold all weights; "
+            f"got strategy={refused[0]}, which shards them. Use 'auto' or 'ddp'."
         )
 
 
