@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ class Delegating(QuietModel):
 
 
 #: What acts in the base pass, at sites of several kinds.
-MASKING = {
+MASKING: dict[str, Callable[[], RegularizerCallback]] = {
     "variational": lambda: VariationalDropoutCallback("recurrent", rate=0.3),
     "dropconnect": lambda: VariationalDropoutCallback("weight", rate=0.3),
     "fraternal": lambda: FraternalDropoutCallback("hidden", rate=0.3),
@@ -48,7 +49,7 @@ MASKING = {
     "fisher": lambda: AdversarialDropoutCallback(["recurrent", "input"], rate=0.3, start="ones", search="fisher"),
     "adversarial": lambda: AdversarialTrainingCallback("input", epsilon=0.5),
 }
-OTHERS = {
+OTHERS: dict[str, Callable[[], RegularizerCallback]] = {
     "virtual": lambda: VirtualAdversarialCallback("input", epsilon=0.5),
     "random": lambda: RandomPerturbationCallback("input", epsilon=0.5),
     "masks": lambda: AdversarialDropoutCallback(["hidden", "recurrent"], rate=0.3, share_masks=True),
