@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lightning_advdrop.callbacks.compatibility import check_trainable
 from lightning_advdrop.callbacks.denormals import flush_denormals
 from lightning_advdrop.callbacks.description import describe_sites
+from lightning_advdrop.callbacks.mask_generator import go_on
 from lightning_advdrop.callbacks.predictions import Output, Target, select_prediction
 from lightning_advdrop.callbacks.recording import RecordedCall
 from lightning_advdrop.callbacks.training_step import unwrap_training_step, wrap_training_step
@@ -54,7 +55,7 @@ class RegularizerCallback(Callback):
             kind of site is unknown.
     """
 
-    #: Before the slash in the names of the metrics.
+    #: Before the slash in the names of the metrics; ``_2`` follows where a callback before it has the same one.
     log_prefix = "advdrop"
 
     def __init__(
@@ -95,6 +96,7 @@ class RegularizerCallback(Callback):
         #: Called with each penalty that is computed, one for each forward pass of a training step.
         self.listeners: list[Callable[[Penalty], None]] = []
         self._generator = torch.Generator()
+        self._rank = 0
 
     def describe(self, module: nn.Module) -> str:
         """A table of the sites in a module and of what they don't cover, see `describe_sites`.
@@ -117,12 +119,7 @@ class RegularizerCallback(Callback):
 
     def recorded_forward(self, module: nn.Module) -> RecordedForward:
         """A forward of a module, to be run once in this step and then again under masks."""
-        return RecordedForward(
-            module,
-            self.sites,
-            share_noise=self.regularizer.share_masks,
-            first_masks=lambda seen: self.regularizer.first_mask(seen, self._generator),
-        )
+        return self.regularizer.record(module, self.sites, self._generator)
 
     def penalty(self, calls: Sequence[RecordedCall], target: Tensor | None) -> Penalty:
         """The mean penalty over the forward passes of one training step, before its weight.
@@ -151,7 +148,7 @@ class RegularizerCallback(Callback):
                 "module: the prediction that is compared must have a gradient, got one without; it is computed under "
                 "torch.no_grad(), detached, or all its parameters are frozen."
             )
-        self._missing.difference_update(call.recorded.observed)
+        self._missing -= _served(self._missing, call.recorded.observed)
         call.recorded.draw_noise(int(torch.randint(2**31, (), generator=self._generator)))
         passes = Passes(
             call.recorded,
@@ -183,13 +180,21 @@ class RegularizerCallback(Callback):
         values: dict[str, Tensor | float] = {"weight": weight}
         if penalty is not None:
             values |= {"divergence": penalty.value.detach(), **penalty.metrics}
-        named = {f"{self.log_prefix}/{name}": value for name, value in values.items()}
-        pl_module.log_dict(named, on_step=False, on_epoch=True, batch_size=batch_size)
-        step = pl_module.trainer.fit_loop.epoch_loop._batches_that_stepped  # the step axis of all of Lightning's logs
-        if step % self.log_every_n_steps == 0:
+        named = {f"{self._numbered_prefix(pl_module.trainer)}/{name}": value for name, value in values.items()}
+        pl_module.log_dict(named, on_step=False, on_epoch=True, batch_size=batch_size, sync_dist=True)
+        loop = pl_module.trainer.fit_loop.epoch_loop
+        step = loop._batches_that_stepped  # the step axis of all of Lightning's logs
+        # Of batches whose gradients are accumulated, the last one stands for the step, as in Lightning's own logs.
+        if step % self.log_every_n_steps == 0 and not loop._should_accumulate():
             numbers = {name: float(value) for name, value in named.items()}
             for logger in pl_module.trainer.loggers:
                 logger.log_metrics(numbers, step=step)
+
+    def _numbered_prefix(self, trainer: Trainer) -> str:
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        alike = [c for c in callbacks if isinstance(c, RegularizerCallback) and c.log_prefix == self.log_prefix]
+        number = alike.index(self) + 1
+        return self.log_prefix if number == 1 else f"{self.log_prefix}_{number}"
 
     # Lightning's hooks.
 
@@ -199,7 +204,8 @@ class RegularizerCallback(Callback):
             return
         check_trainable(self, trainer, pl_module)
         flush_denormals(trainer.strategy.root_device)
-        self._generator.manual_seed(torch.initial_seed() % 2**63 + trainer.global_rank)
+        self._rank = trainer.global_rank
+        self._generator.manual_seed(torch.initial_seed() % 2**63 + self._rank)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Finds the sites."""
@@ -244,16 +250,28 @@ class RegularizerCallback(Callback):
 
     @property
     def state_key(self) -> str:
-        """Tells several callbacks of one class apart, by their sites."""
-        return self._generate_state_key(sites=self.site_names)
+        """Tells several callbacks of one class apart: by their sites, by ``module`` and by ``call``.
+
+        Of callbacks that are alike in all of them, Lightning refuses to train with more than one.
+        """
+        settings = {"module": self.module, "call": self.call}
+        told = {name: value for name, value in settings.items() if value is not None}
+        return self._generate_state_key(sites=self.site_names, **told)
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the random generator; the schedule follows the trainer's epoch."""
         return {"generator": self._generator.get_state()}
 
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Adds the other processes' generators, since a checkpoint is written by one of them."""
+        if trainer.world_size > 1:
+            own = self._generator.get_state().to(trainer.strategy.root_device)
+            checkpoint["callbacks"][self.state_key]["generators"] = trainer.strategy.all_gather(own).cpu()
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on from a checkpoint."""
-        self._generator.set_state(state_dict["generator"])
+        states = state_dict.get("generators", state_dict["generator"].unsqueeze(0))
+        go_on(self._generator, states, self._rank)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: Mapping[str, Any]) -> None:
         """Warns when a checkpoint was written without this callback."""
@@ -262,3 +280,17 @@ class RegularizerCallback(Callback):
                 f"The checkpoint holds no state of {self.state_key}; its random generator starts afresh, so the run "
                 "will not be the same as one that was never interrupted."
             )
+
+
+def _served(sites: Collection[MaskSite], observed: Collection[MaskSite]) -> set[MaskSite]:
+    """Those of some sites that took part in a pass.
+
+    A module of dropout whose rate is all that is used, by the module around it that calls dropout as a function, has
+    taken part if that function has.
+    """
+    dropping = {site.layer for site in observed if site.kind == "dropout"}
+    return {
+        site
+        for site in sites
+        if site in observed or (site.kind == "dropout" and site.layer.rpartition(".")[0] in dropping)
+    }

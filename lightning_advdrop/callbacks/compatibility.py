@@ -10,6 +10,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 # Strategies that keep only a part of each weight in a process, or run the passes in an engine of their own.
 _REFUSED_STRATEGIES = frozenset({"FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy"})
 
+# What the callbacks do that needs all weights.
+_PASSES = "runs forward passes of its own"
+
 
 def check_trainable(callback: Callback, trainer: Trainer, pl_module: LightningModule) -> None:
     """Raises if a callback that runs forward passes of its own can't work with a trainer and its module.
@@ -28,10 +31,10 @@ def check_trainable(callback: Callback, trainer: Trainer, pl_module: LightningMo
             f"{type(callback).__name__} adds to the loss that training_step returns, which is not used under manual "
             f"optimization; {type(pl_module).__name__} has automatic_optimization=False, and needs True.",
         )
-    refuse_sharded(callback, trainer, "runs forward passes of its own")
+    refuse_sharded(callback, trainer)
 
 
-def refuse_sharded(callback: Callback, trainer: Trainer, why: str) -> None:
+def refuse_sharded(callback: Callback, trainer: Trainer, why: str = _PASSES) -> None:
     """Raises if a trainer's strategy shards the weights.
 
     Args:

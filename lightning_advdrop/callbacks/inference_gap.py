@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
-from lightning_advdrop.callbacks.compatibility import check_trainable
+from lightning_advdrop.callbacks.compatibility import refuse_sharded
 from lightning_advdrop.callbacks.predictions import Output, Target, select_prediction, select_weight
 from lightning_advdrop.callbacks.recording import ForwardRecorder, RecordedCall, candidates
 from lightning_advdrop.functional import Direction, DivergenceName
@@ -119,8 +119,7 @@ class InferenceGapMonitor(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuses strategies that shard the weights."""
-        if pl_module.automatic_optimization:  # under manual optimization there is nothing else to refuse
-            check_trainable(self, trainer, pl_module)
+        refuse_sharded(self, trainer)  # manual optimization is no concern of validation
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuses a network without sites before anything is trained, and warns where nothing will be validated."""

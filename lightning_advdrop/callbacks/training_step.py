@@ -198,5 +198,6 @@ def _total_penalty(
         added = factor * found.value if found.supervised is None else factor * found.value + found.supervised
         total = added if total is None else total + added
     if total is not None:
-        pl_module.log("train/penalty", total.detach(), on_step=False, on_epoch=True, batch_size=batch_size)
+        value = total.detach()
+        pl_module.log("train/penalty", value, on_step=False, on_epoch=True, batch_size=batch_size, sync_dist=True)
     return total

@@ -121,7 +121,8 @@ class Regularizer(ABC):
 
         Args:
             seen: what is known of the site in this pass.
-            generator: draws random masks.
+            generator: draws random masks. Nothing else may: the global generators belong to the network, whose noise
+                would be another one in this pass than in those that replay it.
         """
         return None
 

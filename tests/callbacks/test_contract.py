@@ -138,6 +138,16 @@ def test_steps_and_epochs_are_logged(tmp_path: Path) -> None:
     assert sum(bool(row.split(",")[column]) for row in rows[1:]) == 3 + 2  # steps 0, 3, 6 and two epochs
 
 
+def test_accumulated_batches_are_logged_as_one_step(tmp_path: Path) -> None:
+    logger = CSVLogger(tmp_path)
+    callback = AdversarialDropoutCallback(log_every_n_steps=1)
+    trainer = quiet_trainer(callbacks=[callback], logger=logger, accumulate_grad_batches=2, log_every_n_steps=1)
+    trainer.fit(seeded(PlainModel), loader())
+    rows = Path(logger.log_dir, "metrics.csv").read_text().splitlines()
+    column = rows[0].split(",").index("advdrop/divergence")
+    assert sum(bool(row.split(",")[column]) for row in rows[1:]) == 4 + 2  # two steps in each epoch, and two epochs
+
+
 def checkpointed(folder: Path, epochs: int, ckpt_path: str | None = None) -> tuple[dict[str, Tensor], L.Trainer]:
     L.seed_everything(3, verbose=False)
     trainer = quiet_trainer(

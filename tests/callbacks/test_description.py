@@ -76,3 +76,20 @@ class FunctionalOnly(PlainModel):
 
 def test_no_warning_for_a_module_that_stands_for_functional_dropout() -> None:
     fitted_weights(seeded(FunctionalOnly), AdversarialDropoutCallback(sites="dropout"))  # warnings are errors
+
+
+class RateOnly(FunctionalOnly):
+    """Has a module for its dropout, of which it uses the rate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(0.3)
+        self.part = nn.ModuleDict({"drop": nn.Dropout(0.3)})
+
+
+def test_a_module_whose_rate_a_function_uses_has_taken_part_and_one_elsewhere_has_not() -> None:
+    callback = AdversarialDropoutCallback(sites="dropout")
+    with pytest.warns(UserWarning, match="took part") as caught:
+        fitted_weights(seeded(RateOnly), callback)
+    messages = [str(each.message) for each in caught if "took part" in str(each.message)]
+    assert [message.split(" took")[0] for message in messages] == ["sites: part.drop:dropout"]

@@ -160,7 +160,7 @@ def test_an_average_of_the_weights_is_that_of_the_weights() -> None:
     """Lightning's own averaging copies the model, swaps the copy in for validation, and goes on."""
     from lightning.pytorch.callbacks import EMAWeightAveraging
 
-    weights = []
+    weights: list[dict[str, Tensor]] = []
     for _ in range(2):
         L.seed_everything(3, verbose=False)
         average = EMAWeightAveraging(decay=0.5)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +17,8 @@ from torch import Tensor
 
 from lightning_advdrop import AdversarialDropoutCallback, NonMonotonicAveraging
 from tests.helpers.plain_models import QuietModel, SplitModel, quiet_trainer, seeded
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 def weights(*callbacks: L.Callback, **trainer: Any) -> dict[str, Tensor]:
@@ -61,3 +66,46 @@ def test_strategies_that_shard_the_weights_are_refused_by_name(strategy: type[An
     message = f"AdversarialDropoutCallback runs forward passes of its own, .* got strategy={name}, which shards them"
     with pytest.raises(MisconfigurationException, match=message):
         AdversarialDropoutCallback().setup(trainer, QuietModel(), "fit")  # type: ignore[arg-type]
+
+
+SHARDED = """
+import torch
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
+from lightning_advdrop import AdversarialDropoutCallback, InferenceGapMonitor
+from tests.helpers.plain_models import PlainModel, loader, quiet_trainer
+
+class OnTheCPU(FSDPStrategy):
+    root_device = torch.device("cpu")
+
+class Model(PlainModel):
+    def configure_model(self):
+        pass
+
+def fit(strategy, *callbacks):
+    try:
+        quiet_trainer(strategy=strategy, devices=1, callbacks=list(callbacks)).fit(Model(), loader())
+        print("fitted")
+    except Exception as error:
+        print(type(error).__name__, error)
+
+fit("fsdp", AdversarialDropoutCallback())
+fit(OnTheCPU(process_group_backend="gloo"))
+fit(OnTheCPU(process_group_backend="gloo"), AdversarialDropoutCallback())
+fit(OnTheCPU(process_group_backend="gloo"), InferenceGapMonitor())
+fit(ModelParallelStrategy(1, 1, process_group_backend="gloo"), AdversarialDropoutCallback())
+"""
+
+
+def test_fully_sharded_training_does_not_run_on_the_cpu_and_is_refused_where_it_would() -> None:
+    """In a process of its own, since torch's process group stays behind."""
+    run = subprocess.run([sys.executable, "-c", SHARDED], capture_output=True, text=True, check=True, cwd=ROOT)
+    lightnings, torchs, *ours = [line for line in run.stdout.splitlines() if "Error" in line or "Exception" in line]
+    assert lightnings.startswith("ValueError The strategy `fsdp` requires a GPU accelerator")
+    assert torchs.startswith("RuntimeError FSDP needs a non-CPU accelerator device")
+    expected = [("AdversarialDropoutCallback", "FSDPStrategy"), ("InferenceGapMonitor", "FSDPStrategy")]
+    expected.append(("AdversarialDropoutCallback", "ModelParallelStrategy"))
+    assert ours == [
+        f"MisconfigurationException {name} runs forward passes of its own, for which each process must hold all "
+        f"weights; got strategy={strategy}, which shards them. Use 'auto' or 'ddp'."
+        for name, strategy in expected
+    ]

@@ -52,6 +52,10 @@ def test_strategies_that_shard_the_weights_are_refused() -> None:
     trainer: Any = SimpleNamespace(strategy=object.__new__(FSDPStrategy))
     with pytest.raises(MisconfigurationException, match="InferenceGapMonitor runs forward passes of its own"):
         InferenceGapMonitor().setup(trainer, Simple(), "fit")
+    by_hand = Simple()
+    by_hand.automatic_optimization = False
+    with pytest.raises(MisconfigurationException, match="got strategy=FSDPStrategy, which shards them"):
+        InferenceGapMonitor().setup(trainer, by_hand, "fit")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -38,7 +40,7 @@ class Delegating(QuietModel):
 
 
 #: What acts in the base pass, at sites of several kinds.
-MASKING = {
+MASKING: dict[str, Callable[[], RegularizerCallback]] = {
     "variational": lambda: VariationalDropoutCallback("recurrent", rate=0.3),
     "dropconnect": lambda: VariationalDropoutCallback("weight", rate=0.3),
     "fraternal": lambda: FraternalDropoutCallback("hidden", rate=0.3),
@@ -47,7 +49,7 @@ MASKING = {
     "fisher": lambda: AdversarialDropoutCallback(["recurrent", "input"], rate=0.3, start="ones", search="fisher"),
     "adversarial": lambda: AdversarialTrainingCallback("input", epsilon=0.5),
 }
-OTHERS = {
+OTHERS: dict[str, Callable[[], RegularizerCallback]] = {
     "virtual": lambda: VirtualAdversarialCallback("input", epsilon=0.5),
     "random": lambda: RandomPerturbationCallback("input", epsilon=0.5),
     "masks": lambda: AdversarialDropoutCallback(["hidden", "recurrent"], rate=0.3, share_masks=True),
@@ -60,7 +62,7 @@ OTHERS = {
 def one_step(model: type[QuietModel], *callbacks: RegularizerCallback) -> tuple[dict[str, float], dict[str, Tensor]]:
     network = seeded(model)
     for callback in callbacks:
-        callback.log_prefix = type(callback).__name__ + str(callback.site_names)
+        callback.log_prefix = f"{type(callback).__name__}_{callback.site_names}"
     L.seed_everything(3, verbose=False)
     trainer = quiet_trainer(callbacks=list(callbacks), max_steps=1, max_epochs=-1)
     trainer.fit(network, loader())
@@ -82,3 +84,27 @@ def test_neither_the_order_nor_the_kind_of_model_matters(masking: str, other: st
         assert again == pytest.approx(logged, rel=1e-4, abs=1e-7)
         for name, value in weights.items():
             torch.testing.assert_close(same[name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_two_of_one_class_have_states_and_metrics_of_their_own(tmp_path: Path) -> None:
+    callbacks = [
+        AdversarialDropoutCallback("recurrent", rate=0.3),
+        AdversarialDropoutCallback("weight", rate=0.3, weight=0.5),
+        AdversarialDropoutCallback("weight", rate=0.1, weight=0.0, call=0),
+        FraternalDropoutCallback("weight", rate=0.1),
+    ]
+    trainer = quiet_trainer(callbacks=callbacks, max_epochs=1)
+    trainer.fit(seeded(QuietModel), loader())
+    logged = {name for name in trainer.callback_metrics if name.endswith("/weight")}
+    assert logged == {"advdrop/weight", "advdrop_2/weight", "advdrop_3/weight", "fraternal_dropout/weight"}
+    assert float(trainer.callback_metrics["advdrop_2/weight"]) == 0.5
+    assert trainer.callback_metrics["advdrop/divergence"] != trainer.callback_metrics["advdrop_2/divergence"]
+    trainer.save_checkpoint(tmp_path / "two.ckpt")
+    states = torch.load(tmp_path / "two.ckpt", weights_only=True)["callbacks"]
+    assert set(states) == {callback.state_key for callback in callbacks}
+    assert len(states) == len(callbacks)
+
+
+def test_two_that_can_not_be_told_apart_are_refused() -> None:
+    with pytest.raises(RuntimeError, match="more than one stateful callback of type `AdversarialDropoutCallback`"):
+        quiet_trainer(callbacks=[AdversarialDropoutCallback(rate=rate) for rate in (0.1, 0.2)])

@@ -15,9 +15,6 @@ from transformers import BertConfig, BertForSequenceClassification
 from tests.helpers.clients import check_replay, check_training
 from tests.helpers.plain_models import quiet_trainer
 
-# Its attention calls dropout as a function, and never the module for it that it has.
-pytestmark = pytest.mark.filterwarnings("ignore:sites. .*attention.self.dropout:UserWarning")
-
 CONFIG: dict[str, Any] = {
     "vocab_size": 50,
     "hidden_size": 32,
