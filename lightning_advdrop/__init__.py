@@ -23,20 +23,29 @@ from lightning_advdrop.callbacks import (
     VirtualAdversarialCallback,
     regularized_loss,
 )
-from lightning_advdrop.datamodules import DigitsDataModule, MNISTDataModule
+from lightning_advdrop.datamodules import (
+    DigitsDataModule,
+    ElecDataModule,
+    IMDBDataModule,
+    MNISTDataModule,
+    RCV1DataModule,
+)
 from lightning_advdrop.tasks import SequentialMNISTTask, TextClassificationTask, TextPretrainingTask
 
 __all__ = [
     "AdversarialDropoutCallback",
     "AdversarialTrainingCallback",
     "DigitsDataModule",
+    "ElecDataModule",
     "ExpectationLinearDropoutCallback",
     "FraternalDropoutCallback",
+    "IMDBDataModule",
     "InferenceGapMonitor",
     "MNISTDataModule",
     "MaskStatistics",
     "PiModelCallback",
     "PseudoEnsembleCallback",
+    "RCV1DataModule",
     "RDropCallback",
     "RandomPerturbationCallback",
     "RegularizerCallback",

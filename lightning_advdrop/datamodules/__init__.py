@@ -1,7 +1,30 @@
 """Data modules: one file per data set, each usable with any Lightning module."""
 
+from lightning_advdrop.datamodules.contiguous import ContiguousBatches
 from lightning_advdrop.datamodules.digits import DigitsDataModule
+from lightning_advdrop.datamodules.document_files import Document, DocumentError
+from lightning_advdrop.datamodules.documents import DocumentDataModule
+from lightning_advdrop.datamodules.elec import ElecDataModule
 from lightning_advdrop.datamodules.imdb import IMDBDataModule
 from lightning_advdrop.datamodules.mnist import MNISTDataModule
+from lightning_advdrop.datamodules.raw_texts import encode_documents
+from lightning_advdrop.datamodules.rcv1 import RCV1DataModule
+from lightning_advdrop.datamodules.text import Vocabulary
+from lightning_advdrop.datamodules.text_batches import UNLABELLED, LengthBuckets, TextBatch
 
-__all__ = ["DigitsDataModule", "IMDBDataModule", "MNISTDataModule"]
+__all__ = [
+    "UNLABELLED",
+    "ContiguousBatches",
+    "DigitsDataModule",
+    "Document",
+    "DocumentDataModule",
+    "DocumentError",
+    "ElecDataModule",
+    "IMDBDataModule",
+    "LengthBuckets",
+    "MNISTDataModule",
+    "RCV1DataModule",
+    "TextBatch",
+    "Vocabulary",
+    "encode_documents",
+]

@@ -16,7 +16,7 @@ from torchmetrics.classification import BinaryAccuracy, BinaryF1Score, Multiclas
 
 from lightning_advdrop.callbacks import regularized_loss
 from lightning_advdrop.callbacks.training_step import attached_regularizers
-from lightning_advdrop.datamodules.documents import encode_documents
+from lightning_advdrop.datamodules.raw_texts import encode_documents
 from lightning_advdrop.datamodules.text import Vocabulary
 from lightning_advdrop.datamodules.text_batches import TextBatch
 from lightning_advdrop.functional import cross_entropy_to_label
@@ -251,7 +251,7 @@ class TextClassificationTask(VocabularyTask):
     def _encode(self, texts: Sequence[str]) -> TextBatch:
         if self.vocabulary is None or self.text is None:
             raise ValueError("texts need a task with a vocabulary, got one that was neither trained nor loaded.")
-        encoded = encode_documents(list(texts), self.vocabulary, self.text.max_tokens)
+        encoded = encode_documents(list(texts), self.vocabulary, self.text.max_tokens, self.text.tokenizer)
         return TextBatch(*(part.to(self.device) for part in encoded))
 
     def _evaluate(self, stage: str, batch: TextBatch) -> None:
