@@ -54,7 +54,13 @@ def _few_documents(arguments: dict[str, Any]) -> list[str]:
     options = {"batch_size": 4, "eval_batch_size": 4, "max_tokens": 8}
     small = {"train_size": 12, "unlabelled_size": 8, "unlabelled_batch_size": 4}
     options |= {name: value for name, value in small.items() if arguments.get(name) is not None}
-    return [word for name, value in options.items() for word in (f"--data.init_args.{name}", str(value))]
+    # Full-size readers take seconds a step.
+    small_model = ("--model.init_args.hidden_size", "16", "--model.init_args.embedding_size", "8")
+    words = [word for name, value in options.items() for word in (f"--data.init_args.{name}", str(value))]
+    if arguments.get("task") == "pretrain":
+        return [*words, *small_model]
+    untrained = ("--model.init_args.pretrained", "null", "--model.init_args.pretrained_backward", "null")
+    return [*words, *small_model, *untrained]
 
 
 def _few_images(arguments: dict[str, Any]) -> list[str]:
