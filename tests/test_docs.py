@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import re
 import shlex
@@ -13,13 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from lightning_advdrop import report
-from lightning_advdrop.cli import EXPERIMENT_COMMANDS, main
+from lightning_advdrop.cli import COMMANDS, EXPERIMENT_COMMANDS, main
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)
-ROOMS = ("functional", "nn", "masking", "regularizers", "callbacks", "datamodules", "tasks", "report")
+ROOMS = ("functional", "nn", "masking", "regularizers", "callbacks", "datamodules", "tasks", "report", "cli")
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -75,20 +73,24 @@ def test_command_lines_are_found() -> None:
 def test_a_command_line_is_understood(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    program, command, *options = shlex.split(line)
-    if command == "report":
-        parser = argparse.ArgumentParser()
-        report.add_arguments(parser)
-        parser.parse_args(options)
+    program, *arguments = shlex.split(line)
+    (command,) = (each for each in COMMANDS if arguments[0] in each.names)
+    options = command.parse(program, arguments).experiment
+    if not command.experiment:
         return
-    assert command in EXPERIMENT_COMMANDS
     (tmp_path / "configs").symlink_to(ROOT / "configs")
-    arguments = [command, *options, *([] if "--print_config" in options else ["--print_config"])]
+    name = arguments[0] if arguments[0] in EXPERIMENT_COMMANDS else "fit"
+    arguments = [name, *options, *([] if "--print_config" in options else ["--print_config"])]
     monkeypatch.setattr(sys, "argv", [program, *arguments])
     with pytest.raises(SystemExit) as stopped:
         main(program=program)
     assert stopped.value.code == 0, capsys.readouterr().err
     assert "class_path: lightning_advdrop." in capsys.readouterr().out
+
+
+def test_the_commands_are_listed() -> None:
+    listed = (DOCS / "api" / "cli.md").read_text(encoding="utf-8").splitlines()
+    assert not [command.usage for command in COMMANDS if f"advdrop {command.usage}" not in listed]
 
 
 @pytest.mark.parametrize("room", ROOMS)

@@ -1,11 +1,13 @@
 """Regularizers as Lightning callbacks."""
 
 from lightning_advdrop.callbacks.adversarial_dropout import AdversarialDropoutCallback
+from lightning_advdrop.callbacks.averaging import ExponentialAveraging
 from lightning_advdrop.callbacks.base import RegularizerCallback
 from lightning_advdrop.callbacks.denormals import flush_denormals
 from lightning_advdrop.callbacks.description import describe_sites
 from lightning_advdrop.callbacks.inference_gap import InferenceGapMonitor
 from lightning_advdrop.callbacks.mask_statistics import MaskStatistics
+from lightning_advdrop.callbacks.non_monotonic import NonMonotonicAveraging
 from lightning_advdrop.callbacks.perturbations import (
     AdversarialTrainingCallback,
     RandomPerturbationCallback,
@@ -25,9 +27,11 @@ __all__ = [
     "AdversarialDropoutCallback",
     "AdversarialTrainingCallback",
     "ExpectationLinearDropoutCallback",
+    "ExponentialAveraging",
     "FraternalDropoutCallback",
     "InferenceGapMonitor",
     "MaskStatistics",
+    "NonMonotonicAveraging",
     "PiModelCallback",
     "PseudoEnsembleCallback",
     "RDropCallback",

@@ -22,25 +22,39 @@ def check_trainable(callback: Callback, trainer: Trainer, pl_module: LightningMo
     Raises:
         MisconfigurationException: under manual optimization, or with a strategy that shards the weights.
     """
-    error = _error_type(trainer)
-    name = type(callback).__name__
     if not pl_module.automatic_optimization:
-        raise error(
-            f"{name} adds to the loss that training_step returns, which is not used under manual optimization; "
-            f"{type(pl_module).__name__} has automatic_optimization=False, and needs True."
+        raise misconfigured(
+            trainer,
+            f"{type(callback).__name__} adds to the loss that training_step returns, which is not used under manual "
+            f"optimization; {type(pl_module).__name__} has automatic_optimization=False, and needs True.",
         )
+    refuse_sharded(callback, trainer, "runs forward passes of its own")
+
+
+def refuse_sharded(callback: Callback, trainer: Trainer, why: str) -> None:
+    """Raises if a trainer's strategy shards the weights.
+
+    Args:
+        callback: named in the message.
+        trainer: of either package.
+        why: what the callback does that needs all weights, for the message.
+
+    Raises:
+        MisconfigurationException: with such a strategy.
+    """
     refused = sorted(_REFUSED_STRATEGIES & {base.__name__ for base in type(trainer.strategy).__mro__})
     if refused:
-        raise error(
-            f"{name} runs forward passes of its own, for which each process must hold all weights; got "
-            f"strategy={refused[0]}, which shards them. Use 'auto' or 'ddp'."
+        raise misconfigured(
+            trainer,
+            f"{type(callback).__name__} {why}, for which each process must hold all weights; got "
+            f"strategy={refused[0]}, which shards them. Use 'auto' or 'ddp'.",
         )
 
 
-def _error_type(trainer: Any) -> type[Exception]:
+def misconfigured(trainer: Any, message: str) -> Exception:
     """The exception of the trainer's own package: each of the two has one, unrelated to the other's."""
     if any(base.__module__.startswith("pytorch_lightning.") for base in type(trainer).__mro__):
         from lightning_fabric.utilities.exceptions import MisconfigurationException as Standalone
 
-        return Standalone
-    return MisconfigurationException
+        return Standalone(message)
+    return MisconfigurationException(message)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -207,7 +207,7 @@ class InferenceGapMonitor(Callback):
     def _estimate(
         self, root: LightningModule, part: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any, batch: Any
     ) -> None:
-        with torch.inference_mode(False), torch.no_grad(), _without_inference_tensors(root):
+        with torch.inference_mode(False), torch.no_grad():
             args, kwargs, batch = _without_inference((args, kwargs, batch))
             with isolated(), ModuleState(root).borrowed():
                 found = self._gap(root, part, lambda: forward(*args, **kwargs), batch)
@@ -268,30 +268,3 @@ def _around(sites: Sequence[MaskSite]) -> list[str]:
 def _without_inference(value: Any) -> Any:
     """The value with copies of tensors that were made in inference mode, which no graph can remember."""
     return apply_to_collection(value, Tensor, lambda tensor: tensor.clone() if tensor.is_inference() else tensor)
-
-
-@contextmanager
-def _without_inference_tensors(root: nn.Module) -> Iterator[None]:
-    """A context in which no buffer or attribute of a module was made in inference mode, and nothing stays changed."""
-    lives = [live for part in root.modules() for live in (vars(part), part._buffers)]
-    outside = [dict(live) for live in lives]
-    copies: dict[int, Tensor] = {}
-
-    def usable(value: Any) -> Any:
-        if isinstance(value, Tensor) and value.is_inference():
-            return copies.setdefault(id(value), value.clone())
-        if type(value) in {list, tuple}:
-            return type(value)(usable(member) for member in value)
-        if type(value) is dict:
-            return {name: usable(member) for name, member in value.items()}
-        return value
-
-    skipped = {"_parameters", "_modules", "_buffers"}
-    for live, values in zip(lives, outside, strict=True):
-        live.update({name: usable(value) for name, value in values.items() if name not in skipped})
-    try:
-        yield
-    finally:
-        for live, values in zip(lives, outside, strict=True):
-            live.clear()
-            live.update(values)

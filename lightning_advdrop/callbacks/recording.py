@@ -2,44 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
+from lightning_advdrop.callbacks.replacing import replaced
 from lightning_advdrop.masking import MaskSite, RecordedForward
-
-_ABSENT = object()
-
-
-@contextmanager
-def replaced(attributes: Iterable[tuple[nn.Module, str, Any]]) -> Iterator[None]:
-    """A context in which modules have other attributes, of the object itself.
-
-    Args:
-        attributes: the modules, the names of attributes, and their values in the context.
-
-    Example:
-        >>> layer = nn.Identity()
-        >>> with replaced([(layer, "forward", lambda x: -x)]):
-        ...     print(layer(2))
-        -2
-        >>> layer(2)
-        2
-    """
-    before = [(vars(module), name, vars(module).get(name, _ABSENT), value) for module, name, value in attributes]
-    for own, name, _, value in before:
-        own[name] = value
-    try:
-        yield
-    finally:
-        for own, name, earlier, _ in reversed(before):
-            if earlier is _ABSENT:
-                own.pop(name, None)
-            else:
-                own[name] = earlier
 
 
 def _log_nothing(*args: Any, **kwargs: Any) -> None:

@@ -14,13 +14,14 @@ from torch import Tensor
 
 from lightning_advdrop.callbacks.predictions import add_to_loss, select_prediction, select_target, select_weight
 from lightning_advdrop.callbacks.recording import ForwardRecorder, RecordedCall
+from lightning_advdrop.callbacks.replacing import replaced
 
 if TYPE_CHECKING:
     from lightning_advdrop.callbacks.base import RegularizerCallback
 
-# Attributes of a wrapped training step: the callbacks it serves, and the step in the module's attributes before.
+# Attributes of a wrapped training step: the callbacks it serves, and the context in which the module has it.
 _SERVED = "_regularizer_callbacks"
-_BEFORE = "_step_before"
+_WRAPPED = "_wrapped"
 
 
 class RegularizedLoss(NamedTuple):
@@ -29,19 +30,19 @@ class RegularizedLoss(NamedTuple):
     Attributes:
         total: the supervised loss plus the weighted penalties, a scalar to be minimised.
         supervised: the supervised loss alone.
-        prediction: the prediction of the base pass.
+        prediction: what the base pass returned.
     """
 
     total: Tensor
     supervised: Tensor
-    prediction: Tensor
+    prediction: Any
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def regularized_loss(
     pl_module: LightningModule,
-    forward: Callable[[], Tensor],
-    loss: Callable[[Tensor], Tensor],
+    forward: Callable[[], Any],
+    loss: Callable[[Any], Tensor],
     *,
     target: Tensor | None = None,
     weight: Tensor | None = None,
@@ -53,14 +54,14 @@ def regularized_loss(
 
     Args:
         pl_module: the module, attached to a trainer.
-        forward: computes the prediction ``(B, ..., classes)``. It will be called again under masks, so it should do
-            nothing else.
-        loss: computes the supervised loss, a scalar, from the prediction.
+        forward: computes the prediction ``(B, ..., classes)``, or returns something of which each callback's ``output``
+            tells the prediction. It will be called again under masks, so it should do nothing else.
+        loss: computes the supervised loss, a scalar, from what the base pass returned.
         target: the labels, for regularizers that need them.
         weight: weights of the examples and time steps, broadcastable to ``(B, ...)``; 0 for padding.
 
     Returns:
-        The total and the supervised loss, and the prediction of the base pass.
+        The total and the supervised loss, and what the base pass returned.
 
     Example:
         >>> import torch
@@ -122,8 +123,9 @@ def wrap_training_step(pl_module: LightningModule, callback: RegularizerCallback
         return _regularized_step(pl_module, callbacks, step, *args, **kwargs)
 
     setattr(regularized_step, _SERVED, callbacks)
-    setattr(regularized_step, _BEFORE, vars(pl_module).get("training_step"))
-    vars(pl_module)["training_step"] = regularized_step
+    wrapped = ExitStack()
+    wrapped.enter_context(replaced([(pl_module, "training_step", regularized_step)]))
+    setattr(regularized_step, _WRAPPED, wrapped)
 
 
 def unwrap_training_step(pl_module: LightningModule, callback: RegularizerCallback) -> None:
@@ -133,10 +135,7 @@ def unwrap_training_step(pl_module: LightningModule, callback: RegularizerCallba
     if callback in served:
         served.remove(callback)
         if not served:
-            before = getattr(step, _BEFORE)
-            del vars(pl_module)["training_step"]
-            if before is not None:
-                vars(pl_module)["training_step"] = before
+            getattr(step, _WRAPPED).close()
 
 
 def _regularized_step(

@@ -35,7 +35,6 @@ class MaskingMode(TorchFunctionMode):
         prefix: what earlier runs of the same forward computed before the first mask.
         first: whether this is the first run, whose observations are kept in ``observed``.
         keep_masks: whether the masks that the network draws itself in the first run are kept there too.
-        needs_parameter_gradients: False where only the masks' gradients will be asked for.
         dropout: False to switch all of the network's own dropout off.
     """
 
@@ -48,13 +47,11 @@ class MaskingMode(TorchFunctionMode):
         prefix: Prefix | None = None,
         first: bool = False,
         keep_masks: bool = False,
-        needs_parameter_gradients: bool = True,
         dropout: bool = True,
     ) -> None:
         super().__init__()
         self.observed: dict[MaskSite, Observation] = {}
         self.keep_masks = keep_masks
-        self.needs_parameter_gradients = needs_parameter_gradients
         self.dropout = dropout
         self.inside = False
         self._sites = {(id(site.anchor), site.kind): site for site in sites}
@@ -66,6 +63,7 @@ class MaskingMode(TorchFunctionMode):
         self._reader = PrefixReader(Prefix() if prefix is None else prefix)
         self._first = first
         self._acting: dict[int, Tensor] = {}
+        self._standing: dict[int, tuple[Tensor, Any]] = {}
         self._calls: Counter[int] = Counter()
         self._has_backward = torch.is_grad_enabled()
 
@@ -100,18 +98,60 @@ class MaskingMode(TorchFunctionMode):
             refuse_checkpoint(what)
 
     @contextmanager
-    def within(self) -> Iterator[None]:
-        """A context in which the mode sees the parts of a function that it handles."""
+    def handled(self) -> Iterator[None]:
+        """A context in which what is called is a part of a function that was handled."""
         before, self.inside = self.inside, True
         try:
-            with self:
-                yield
+            yield
         finally:
             self.inside = before
 
+    @contextmanager
+    def within(self) -> Iterator[None]:
+        """A context in which the mode sees the parts of a function that it handles."""
+        with self.handled(), self:
+            yield
+
+    def times(self, given: Tensor | None, acting: Tensor | None) -> Tensor | None:
+        """The product of a mask that a call was given and one that acts in this pass, of which either may be None."""
+        if given is None or acting is None:
+            return acting if given is None else given
+        product = given * acting
+        self._acting[id(product)] = product
+        return product
+
     def has(self, anchor: object) -> bool:
         """Whether a weight or module belongs to a site."""
-        return id(anchor) in self._anchors
+        return id(self._parameter(anchor)) in self._anchors
+
+    def stand_for(self, tensor: Tensor, parameter: Tensor) -> None:
+        """Says that a tensor, which was computed from a parameter, is given to a layer in its place in this pass."""
+        self._standing[id(tensor)] = tensor, self._parameter(parameter)
+
+    def _parameter(self, anchor: object) -> Any:
+        """The parameter for which a tensor stands, else the anchor itself."""
+        return self._standing.get(id(anchor), (None, anchor))[1]
+
+    def masks(self, anchor: object, kind: str, shape: Shape, activation: Tensor, drop_rate: float) -> bool:
+        """Whether a mask acts at a site in this pass, asked where the network would draw its own.
+
+        Args:
+            anchor: see `meet`; the layer itself may have met the site before, or will.
+            kind: see there.
+            shape: see there.
+            activation: see there.
+            drop_rate: the probability with which the network drops a unit.
+        """
+        known = self._sites.get((id(anchor), kind))
+        if known is None:
+            return False
+        site = replace(known, drop_rate=drop_rate)
+        met = self.observed.get(site)
+        if met is None:
+            acting = self._meet(Observation(site, shape, tuple(activation.shape), _empty_like(activation)))
+        else:
+            acting, self.observed[site] = met.acting, replace(met, site=site)
+        return isinstance(acting, Tensor)
 
     def anchor(self, weight: Tensor, kind: str) -> object:
         """The anchor of the site that a call with a weight belongs to.
@@ -157,7 +197,7 @@ class MaskingMode(TorchFunctionMode):
         Raises:
             ValueError: if the mask has another shape, or the site was met with another one in this pass.
         """
-        site = self._sites.get((id(anchor), kind))
+        site = self._sites.get((id(self._parameter(anchor)), kind))
         if site is None:
             return None
         return self._meet(Observation(site, shape, tuple(activation.shape), _empty_like(activation), **known))
@@ -185,10 +225,17 @@ class MaskingMode(TorchFunctionMode):
             self._acting[id(tensor)] = tensor
         if self._first:
             self._reader.stop(complete=False)
+            if before is not None:
+                seen = replace(seen, site=before.site)
             if isinstance(acting, Tensor):
                 seen = replace(seen, mask=(acting.detach() != 0).to(acting.dtype))
             self.observed[seen.site] = replace(seen, acting=acting)
         return acting
+
+    def check_prefix(self) -> None:
+        """Raises the `PrefixMismatchError` of this run again, if the forward kept it to itself."""
+        if self._reader.mismatch is not None:
+            raise self._reader.mismatch
 
     def stop_prefix(self) -> None:
         """Ends the first run's part of the prefix; called at the end of a forward that met no site."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,39 +15,46 @@ class _Held:
     """A tensor that a module held, with its content at the time."""
 
     tensor: Tensor
-    version: int
+    version: int | None
     content: Tensor
 
     @classmethod
     def of(cls, tensor: Tensor) -> _Held:
-        return cls(tensor, tensor._version, tensor.detach().clone())
+        # Tensors that were made in inference mode don't count what is written to them, and have no graph.
+        return cls(tensor, None if tensor.is_inference() else tensor._version, tensor.detach().clone())
 
     def value(self) -> Tensor:
         """A copy of what it held, or the tensor itself where that has a graph and was not written to since."""
-        unwritten = self.tensor._version == self.version
-        return self.tensor if unwritten and self.tensor.requires_grad else self.content.clone()
+        if self.tensor.requires_grad and self.tensor._version == self.version:
+            return self.tensor
+        return self.content.clone()
+
+
+def _of_members(value: Any, change: Callable[[Any], Any]) -> Any:
+    """A container with changed members; what is none, as it is."""
+    if type(value) is list:
+        return [change(member) for member in value]
+    if type(value) is dict:
+        return {name: change(member) for name, member in value.items()}
+    if type(value) is tuple:
+        return tuple(change(member) for member in value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)._make(change(member) for member in value)  # type: ignore[attr-defined]
+    return value
 
 
 def _hold(value: Any, held: dict[int, _Held]) -> Any:
-    """A copy of a value, with tensors as `_Held`, one for each tensor, and containers that can be written to copied."""
+    """A copy of a value, with tensors as `_Held`, one for each tensor, and containers copied."""
     if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
         return held.setdefault(id(value), _Held.of(value))
-    if type(value) is list:
-        return [_hold(member, held) for member in value]
-    if type(value) is dict:
-        return {name: _hold(member, held) for name, member in value.items()}
-    return value
+    return _of_members(value, lambda member: _hold(member, held))
 
 
 def _release(value: Any, released: dict[int, Tensor]) -> Any:
     """Undoes `_hold`."""
     if isinstance(value, _Held):
         return released.setdefault(id(value), value.value())
-    if type(value) is list:
-        return [_release(member, released) for member in value]
-    if type(value) is dict:
-        return {name: _release(member, released) for name, member in value.items()}
-    return value
+    return _of_members(value, lambda member: _release(member, released))
 
 
 # Dictionaries of torch's own, whose members are not state.

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from lightning_advdrop.masking.acting import Masks
+from lightning_advdrop.masking.handlers.offering import begin_among_others
 from lightning_advdrop.masking.mode import Choose, MaskingMode
 from lightning_advdrop.masking.module_state import ModuleState
 from lightning_advdrop.masking.prefix import Prefix, PrefixMismatchError
@@ -119,12 +120,14 @@ class RecordedForward:
         self._state, self._grad_mode = ModuleState(self._module), _grad_mode()
         if self.share_noise:
             self._noise = RandomState.now()
+        # Of a pass in which others have something act, too, nothing is handed back to runs without that.
+        alone = not begin_among_others()
         with RunningModules(self._module) as running:
             mode = MaskingMode(
                 self.sites,
                 self._first_masks,
                 running,
-                prefix=self._prefix if self.share_noise else None,
+                prefix=self._prefix if self.share_noise and alone else None,
                 first=True,
                 keep_masks=self.share_noise,
             )
@@ -143,7 +146,6 @@ class RecordedForward:
         forward: Callable[[], Any],
         masks: Masks,
         *,
-        needs_parameter_gradients: bool = True,
         dropout: bool = True,
     ) -> Any:
         """Runs the forward again.
@@ -151,7 +153,6 @@ class RecordedForward:
         Args:
             forward: does what was done inside `first_run`.
             masks: what acts at the sites, see `apply`.
-            needs_parameter_gradients: False where only the masks' gradients will be asked for, which saves work.
             dropout: False to switch off all dropout of the network, as for inference, and leave the rest in training.
 
         Returns:
@@ -168,7 +169,6 @@ class RecordedForward:
             MaskingMode,
             [*self.observed, *(site for site in self.sites if site not in self.observed)],
             lambda seen: masks.get(seen.site),
-            needs_parameter_gradients=needs_parameter_gradients,
             dropout=dropout,
         )
         if not dropout:
@@ -192,5 +192,7 @@ class RecordedForward:
             torch.clear_autocast_cache()
             stack.callback(torch.clear_autocast_cache)
             running = stack.enter_context(RunningModules(self._module))
-            stack.enter_context(mode(running))
-            return forward()
+            entered = stack.enter_context(mode(running))
+            result = forward()
+            entered.check_prefix()
+            return result

@@ -15,8 +15,11 @@ from lightning_advdrop.masking.recomputing import recomputes
 TorchFunction = Callable[..., Any]
 
 
-class PrefixMismatchError(RuntimeError):
-    """A forward took another way in its second run, so that results of the first can't be handed back."""
+class PrefixMismatchError(BaseException):
+    """A forward took another way in its second run, so that results of the first can't be handed back.
+
+    Not an `Exception`, since it is no error of the forward's own, which may handle those.
+    """
 
 
 class _Call(NamedTuple):
@@ -102,10 +105,14 @@ class PrefixReader:
 
     Args:
         prefix: what earlier runs computed.
+
+    Attributes:
+        mismatch: what was raised, for a forward that goes on in spite of it.
     """
 
     def __init__(self, prefix: Prefix) -> None:
         self._prefix = prefix
+        self.mismatch: PrefixMismatchError | None = None
         self._position = 0
         self._open = len(prefix) > 0 or not prefix._complete
 
@@ -132,16 +139,20 @@ class PrefixReader:
         if self._open:
             self._open = False
             if 0 < self._position < len(self._prefix):
-                raise PrefixMismatchError("A mask acts before the end of what an earlier run left.")
+                self._refuse("A mask acts before the end of what an earlier run left.")
             if not self._prefix._complete:
                 self._prefix.stop(complete=complete)
+
+    def _refuse(self, why: str) -> None:
+        self.mismatch = PrefixMismatchError(why)
+        raise self.mismatch
 
     def _hand_back(self, function: TorchFunction, arguments: list[Any]) -> Any:
         prefix = self._prefix
         call = prefix._calls[self._position]
         # Property getters are new objects at every look, equal but not the same.
         if call.function != function or call.signature != prefix.signature(arguments):
-            raise PrefixMismatchError(f"{call.function} was called first, then {function}, or with other arguments.")
+            self._refuse(f"{call.function} was called first, then {function}, or with other arguments.")
         self._position += 1
         if self._position == len(prefix):
             if prefix._random_state is not None:

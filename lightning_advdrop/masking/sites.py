@@ -42,7 +42,8 @@ class MaskSite:
         units: the length of a mask's row; each row has its own budget of flips. 0 for a ``dropout`` that has not run.
         rows: the number of rows, or None if there is one for each example of the batch.
         rate: the budget of this site, in place of the regularizer's own; None for that.
-        drop_rate: the probability with which the network itself drops a unit here.
+        drop_rate: the probability with which the network itself drops a unit here. For kinds other than ``dropout``
+            a pass shows it (see `Observation.site`).
         scope: for the kind ``dropout``, the modules within which dropout is taken over: their paths by identity.
         owner: for the kind ``embedding``, the module that holds the anchor: its lookups in a table that it computes
             from the anchor, a normalised one for instance, are recognised by the module that is running.
@@ -158,6 +159,11 @@ class Observation:
     mask: Tensor | None = field(default=None, repr=False)
     acting: Any = field(default=None, repr=False)
 
+    @property
+    def replaces_own(self) -> bool:
+        """Whether a mask takes the place here of one that the network draws, without being counted from that."""
+        return self.site.kind != "dropout" and self.site.drop_rate > 0
+
     def ones(self, *, per_step: bool = False) -> Tensor:
         """The mask that keeps everything.
 
@@ -184,12 +190,14 @@ class Observation:
     def reference(self, generator: torch.Generator | None = None, *, per_step: bool = False) -> Tensor:
         """The mask from which flips are counted: the pass's own, else one as the network would draw, else ones.
 
+        The network's own mask is the reference at sites of the kind ``dropout`` only.
+
         Args:
-            generator: draws a mask where the network drops units at this site.
+            generator: draws a mask for such a site.
             per_step: see `ones`.
         """
         if self.mask is not None:
             return self.mask
-        if self.site.drop_rate:
+        if self.site.drop_rate and not self.replaces_own:
             return self.sample(self.site.drop_rate, generator)
         return self.ones(per_step=per_step)

@@ -1,6 +1,7 @@
 """Torch modules: recurrent layers that can be masked, their kernels, and networks that read documents."""
 
-from lightning_advdrop.nn.call import MASKED_LAYERS, RECURRENT_FUNCTIONS, RecurrentCall, RecurrentConfig
+from lightning_advdrop.nn.awd_lstm import AWDLSTM, AWDLSTMOutput
+from lightning_advdrop.nn.call import MASKED_LAYERS, RECURRENT_FUNCTIONS, RecurrentCall, RecurrentConfig, masked_call
 from lightning_advdrop.nn.cells import CELL_FUNCTIONS, masked_cell
 from lightning_advdrop.nn.documents import (
     DocumentClassifier,
@@ -16,12 +17,23 @@ from lightning_advdrop.nn.layer import LayerWeights
 from lightning_advdrop.nn.lstm_kernel import masked_lstm_layer
 from lightning_advdrop.nn.masks import RecurrentMasks
 from lightning_advdrop.nn.modules import MaskedGRU, MaskedLSTM, MaskedRNN
+from lightning_advdrop.nn.own_dropout import (
+    Place,
+    draw_noise,
+    dropped_weight,
+    locked_dropout,
+    masked_weight,
+    own_noise,
+    word_dropout,
+)
 from lightning_advdrop.nn.rnn_kernel import masked_rnn_relu_layer, masked_rnn_tanh_layer
 
 __all__ = [
+    "AWDLSTM",
     "CELL_FUNCTIONS",
     "MASKED_LAYERS",
     "RECURRENT_FUNCTIONS",
+    "AWDLSTMOutput",
     "DocumentClassifier",
     "DocumentEncoder",
     "DocumentLanguageModel",
@@ -33,13 +45,21 @@ __all__ = [
     "MaskedLSTM",
     "MaskedRNN",
     "NormalizedEmbedding",
+    "Place",
     "RecurrentCall",
     "RecurrentConfig",
     "RecurrentMasks",
+    "draw_noise",
+    "dropped_weight",
+    "locked_dropout",
+    "masked_call",
     "masked_cell",
     "masked_gru_layer",
     "masked_lstm_layer",
     "masked_rnn_relu_layer",
     "masked_rnn_tanh_layer",
+    "masked_weight",
+    "own_noise",
     "reversed_documents",
+    "word_dropout",
 ]

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
 from lightning_advdrop.nn.gru_kernel import masked_gru_layer
 from lightning_advdrop.nn.layer import LayerWeights, States
@@ -229,6 +230,33 @@ class RecurrentCall:
         call = RecurrentCall(self.function, rows, self.batch_sizes, [weights], hx, config, packed_sizes=sizes)
         output, *finals = call.run()
         return output, tuple(final.squeeze(0) for final in finals)
+
+
+def masked_call(call: RecurrentCall, masks: RecurrentMasks) -> tuple[Tensor, ...]:
+    """`RecurrentCall.run_masked` for function modes to see, as they see the torch function of an unmasked call.
+
+    Args:
+        call: the call.
+        masks: where masks act.
+
+    Returns:
+        Output and final states, shaped as by the torch function.
+
+    Raises:
+        ValueError: if the number or the shape of masks doesn't fit the call.
+
+    Example:
+        >>> gru, zeros = torch.nn.GRU(2, 3), torch.zeros(1, 4, 3)
+        >>> args = (torch.ones(5, 4, 2), zeros, gru._flat_weights, True, 1, 0.0, True, False, False)
+        >>> output, _ = masked_call(RecurrentCall.parse(torch.gru, args), RecurrentMasks([torch.ones(4, 3)]))
+        >>> torch.allclose(output, gru(args[0])[0], atol=1e-6)
+        True
+    """
+    tensors = (call.data, *call.states)
+    if has_torch_function(tensors):
+        result: tuple[Tensor, ...] = handle_torch_function(masked_call, tensors, call, masks)
+        return result
+    return call.run_masked(masks)
 
 
 def _as_given(states: States) -> Tensor | States:

@@ -21,6 +21,9 @@ from lightning_advdrop.nn.packed import Block, blocks, final_states, previous_st
 
 States = tuple[Tensor, ...]
 
+# Internal to torch, as long as there is nothing public that tells it.
+_will_run: Callable[[Any], bool] | None = getattr(torch._C, "_will_engine_execute_node", None)
+
 
 class LayerWeights(NamedTuple):
     """The parameters of one recurrent layer in one direction, named as in `torch.nn.LSTM`.
@@ -186,8 +189,28 @@ class _MaskedLayer(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Any, ...]:
         inputs = _inputs(ctx.batch_sizes, *ctx.saved_tensors[: ctx.tensors])
-        kernel = ctx.kernel(inputs, ctx.saved_tensors[ctx.tensors :], ctx.needs_input_grad[2:])
+        kernel = ctx.kernel(inputs, ctx.saved_tensors[ctx.tensors :], _asked_for(ctx)[2:])
         return None, None, *kernel.backward(*grad_outputs)
+
+
+def _asked_for(ctx: Any) -> list[bool]:
+    """For each argument of `_MaskedLayer.forward`, whether its gradient is asked for by the backward pass that runs.
+
+    Torch's own functions know that; a function written in Python is told only which arguments can have gradients. A
+    search asks for those of the masks alone, and would pay for those of the weights.
+    """
+    nodes = (node for node, _ in ctx.next_functions if node is not None)  # of the arguments that can have a gradient
+    return [can_have and _runs(next(nodes)) for can_have in ctx.needs_input_grad]
+
+
+def _runs(node: Any) -> bool:
+    """Whether the backward pass that runs will come to a node of the graph."""
+    if _will_run is None:
+        return True
+    try:
+        return bool(_will_run(node))
+    except RuntimeError:  # a leaf whose gradient is handed out
+        return True
 
 
 def _inputs(batch_sizes: tuple[int, ...], x: Tensor, mask: Tensor, *weights_and_states: Any) -> LayerInputs:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from lightning_advdrop.nn.call import RecurrentCall, RecurrentFunction
+from lightning_advdrop.nn.call import RecurrentCall, RecurrentFunction, masked_call
 from lightning_advdrop.nn.layer import States
 from lightning_advdrop.nn.masks import Mask, RecurrentMasks, check_mask_count, check_recurrent_mask
 
@@ -91,7 +91,7 @@ class _MaskedRecurrent(nn.RNNBase):
         """Makes the call that the stock layer would make, under the masks."""
         layout = self.bias, self.num_layers, self.dropout, self.training, self.bidirectional
         args = *data, self._result(states), self._flat_weights, *layout, *batch_first
-        return RecurrentCall.parse(_FUNCTIONS[self.mode], args).run_masked(RecurrentMasks(masks))
+        return masked_call(RecurrentCall.parse(_FUNCTIONS[self.mode], args), RecurrentMasks(masks))
 
     def _result(self, states: Sequence[Tensor]) -> Tensor | States:
         return tuple(states) if self.mode == "LSTM" else states[0]

@@ -56,11 +56,12 @@ class AdversarialDropout(Regularizer):
             in each row), ``ones`` (the reference itself), or ``sampled`` (a random mask, which then is the reference).
             The reference keeps everything, but at sites of the kind ``dropout`` it is the network's own mask. With
             ``ones``, all divergences but ``ce`` are stationary and nothing is found, unless other noise differs
-            between the two passes.
+            between the two passes, or the network drops units itself where the mask acts (as by DropConnect at a
+            ``weight``).
         flips: ``both``, or ``drop`` to only drop units.
         detach_base: whether no gradient flows into the base prediction.
         share_masks: whether the other noise of the network is the same in the two passes. With ``start="ones"`` and
-            ``ce``, the base pass is then the probe, too.
+            ``ce``, the base pass is then the probe, too, and the reference acts in it.
         keep_start: whether a random drop at the start stays, as the first flip of the budget, instead of being only the
             point of linearisation.
         start_rate: the probability of a drop in a sampled start, in [0, 1].
@@ -130,16 +131,19 @@ class AdversarialDropout(Regularizer):
         self._check_search()
 
     def _check_search(self) -> None:
-        if self.search_by == "fisher":
-            if self.start != "ones" or self.steps != 1:
-                raise ValueError(
-                    "search='fisher' chooses flips around the base pass's own mask, once: it needs start='ones' and "
-                    f"steps=1, got start={self.start!r} and steps={self.steps}."
-                )
-        elif self.start == "ones" and self.share_masks and self.divergence != "ce":
+        if self.search_by == "fisher" and (self.start != "ones" or self.steps != 1):
+            raise ValueError(
+                "search='fisher' chooses flips around the base pass's own mask, once: it needs start='ones' and "
+                f"steps=1, got start={self.start!r} and steps={self.steps}."
+            )
+
+    def _check_passes_differ(self, passes: Passes) -> None:
+        same = self.start == "ones" and self.share_masks and self.divergence != "ce" and self.search_by == "gradient"
+        if same and not any(seen.replaces_own for seen in passes.observed.values()):
             raise ValueError(
                 f"start='ones' with share_masks=True and divergence={self.divergence!r} compares two equal "
-                "predictions, where the gradient is zero; use start='one_drop', share_masks=False or divergence='ce'."
+                "predictions, where the gradient is zero, unless the network drops units itself at one of the sites; "
+                "use start='one_drop', share_masks=False or divergence='ce'."
             )
 
     @property
@@ -170,8 +174,10 @@ class AdversarialDropout(Regularizer):
             The penalty, with the metric ``flip_rate``: the share of units that were flipped, in [0, 1].
 
         Raises:
-            ValueError: if no site took part in the base pass, or ``ce`` was given no target.
+            ValueError: if no site took part in the base pass, ``ce`` was given no target, or the search could never
+                find anything.
         """
+        self._check_passes_differ(passes)
         # A site whose budget is 0 is left as it is, in all passes.
         reference = {s: self._reference(seen, passes) for s, seen in passes.observed.items() if self._rate(seen.site)}
         masks = self.search(passes, reference)
@@ -237,7 +243,7 @@ class AdversarialDropout(Regularizer):
         if first and self.probes_base and all(passes.observed[site].acting is not None for site in point):
             return base_gradients(self._distance(passes, passes.base, passes.base), point, passes)
         binary = {site: mask.detach().requires_grad_() for site, mask in point.items()}
-        prediction = passes.probe(rescaled(binary, passes.observed))
+        prediction = passes.run(rescaled(binary, passes.observed))
         value = self._distance(passes, passes.base.detach(), prediction)
         if first:
             self._warn_if_stationary(value)

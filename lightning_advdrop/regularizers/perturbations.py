@@ -200,7 +200,7 @@ class VirtualAdversarialTraining(RandomPerturbation):
         shifts = self.noise(passes)
         for _ in range(self.power_iterations):
             leaves = {site: (self.finite_difference * value).requires_grad_() for site, value in shifts.items()}
-            other = passes.probe({site: Shift(value) for site, value in leaves.items()})
+            other = passes.run({site: Shift(value) for site, value in leaves.items()})
             value = self._distance(passes, passes.base.detach(), other)
             gradients = torch.autograd.grad(value, list(leaves.values()), materialize_grads=True)
             shifts = self.normalized(passes, dict(zip(leaves, gradients, strict=True)))

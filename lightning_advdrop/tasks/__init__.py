@@ -1,5 +1,7 @@
 """The experiments as LightningModules."""
 
+from lightning_advdrop.tasks.language_modeling import LanguageModelingTask
+from lightning_advdrop.tasks.perplexity import TokenPerplexity, token_loss
 from lightning_advdrop.tasks.pretrained import load_pretrained
 from lightning_advdrop.tasks.sequential_mnist import SequenceClassifier, SequentialMNISTTask
 from lightning_advdrop.tasks.text_classification import Classified, TextClassificationTask
@@ -8,11 +10,14 @@ from lightning_advdrop.tasks.vocabulary import TextSettings, VocabularyTask
 
 __all__ = [
     "Classified",
+    "LanguageModelingTask",
     "SequenceClassifier",
     "SequentialMNISTTask",
     "TextClassificationTask",
     "TextPretrainingTask",
     "TextSettings",
+    "TokenPerplexity",
     "VocabularyTask",
     "load_pretrained",
+    "token_loss",
 ]

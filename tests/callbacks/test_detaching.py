@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_advdrop import AdversarialDropoutCallback
+from lightning_advdrop import AdversarialDropoutCallback, InferenceGapMonitor
 from tests.helpers.plain_models import PlainModel, loader, quiet_trainer, seeded
 from tests.helpers.traces import traces
 
@@ -94,6 +94,83 @@ def test_a_fitted_model_is_one_that_was_fitted_plainly() -> None:
     for again in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert traces(again) == traces(model)
         assert all(torch.equal(a, b) for a, b in zip(again.parameters(), model.parameters(), strict=True))
+
+
+class WithValidation(PlainModel):
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self.log("val/loss", self(batch[0]).square().mean())
+
+
+class Copies(WithValidation):
+    """Copies itself where it is asked to, in its second step."""
+
+    place: str = ""
+    made: Any = ()
+    busy = False
+
+    def copy_at(self, place: str) -> None:
+        if place != self.place or self.busy:
+            return
+        Copies.busy = True
+        Copies.made = (copy.deepcopy(self), copy.copy(self), pickle.loads(pickle.dumps(self)), copy.deepcopy(self.lstm))
+        Copies.busy = False
+
+    def forward(self, x: Tensor) -> Any:
+        self.copy_at("forward")
+        return super().forward(x)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Any:
+        self.copy_at("step")
+        return super().training_step(batch, batch_idx)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self.copy_at("validation")
+        super().validation_step(batch, batch_idx)
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        self.copy_at("batch end")
+
+    def on_train_epoch_end(self) -> None:
+        self.copy_at("epoch end")
+
+
+@pytest.mark.parametrize("place", ["forward", "step", "validation", "batch end", "epoch end"])
+def test_copies_that_are_made_during_a_fit_have_no_trace(place: str) -> None:
+    names = set(vars(seeded(PlainModel)))
+    monitored = [AdversarialDropoutCallback(), AdversarialDropoutCallback("weight"), InferenceGapMonitor()]
+    model = seeded(Copies)
+    Copies.place = place
+    quiet_trainer(callbacks=monitored, max_epochs=1, limit_train_batches=2, num_sanity_val_steps=0).fit(
+        model, loader(), loader()
+    )
+    assert len(Copies.made) == 4
+    for made in Copies.made[:3]:
+        added = set(vars(made)) - names
+        assert not {name for name in added if name in dir(PlainModel) or name.startswith("__")}
+        assert made.training_step.__func__ is Copies.training_step
+        assert made.forward.__func__ is Copies.forward
+        assert made.forward.__self__ is made
+        x = torch.randn(2, 5, 4)
+        made.busy = True
+        assert torch.equal(made.eval()(x), type(made).forward(made, x))
+    assert traces(Copies.made[3]) == traces(seeded(PlainModel).lstm)
+
+
+def test_an_average_of_the_weights_is_that_of_the_weights() -> None:
+    """Lightning's own averaging copies the model, swaps the copy in for validation, and goes on."""
+    from lightning.pytorch.callbacks import EMAWeightAveraging
+
+    weights = []
+    for _ in range(2):
+        L.seed_everything(3, verbose=False)
+        average = EMAWeightAveraging(decay=0.5)
+        model = seeded(WithValidation)
+        quiet_trainer(callbacks=[average, AdversarialDropoutCallback()][:: 1 - 2 * len(weights)], max_epochs=2).fit(
+            model, loader(), loader()
+        )
+        assert "training_step" not in vars(model)
+        weights.append({name: value.clone() for name, value in model.state_dict().items()})
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
 
 def test_a_second_fit_and_a_validation_work_as_the_first() -> None:

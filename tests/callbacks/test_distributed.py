@@ -12,13 +12,15 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, ModelParallelStrategy
 from torch import Tensor
 
-from lightning_advdrop import AdversarialDropoutCallback
+from lightning_advdrop import AdversarialDropoutCallback, NonMonotonicAveraging
 from tests.helpers.plain_models import QuietModel, SplitModel, quiet_trainer, seeded
 
 
 def weights(*callbacks: L.Callback, **trainer: Any) -> dict[str, Tensor]:
-    model = seeded(SplitModel)
-    quiet_trainer(callbacks=list(callbacks), max_epochs=1, use_distributed_sampler=False, **trainer).fit(model)
+    """The average of the weights, which is left in the model after the fit."""
+    model, averaging = seeded(SplitModel), NonMonotonicAveraging(from_start=True)
+    together = quiet_trainer(callbacks=[*callbacks, averaging], max_epochs=1, use_distributed_sampler=False, **trainer)
+    together.fit(model)
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 

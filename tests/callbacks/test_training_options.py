@@ -228,3 +228,28 @@ class SkipsAll(PlainModel):
 def test_skipped_steps_leave_the_weights_alone() -> None:
     before = seeded(SkipsAll).state_dict()
     assert close(before, fitted_weights(seeded(SkipsAll), AdversarialDropoutCallback()), 0)
+
+
+class ResetsInValidation(PlainModel):
+    """After a validation, the states of its metric are tensors of inference mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.accuracy = MulticlassAccuracy(3)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self.accuracy.update(self(batch[0]), batch[1])
+
+    def on_validation_epoch_end(self) -> None:
+        self.log("val/accuracy", self.accuracy.compute())
+        self.accuracy.reset()
+
+
+@pytest.mark.parametrize("sanity", [0, 2])
+def test_a_fit_behind_a_validation(sanity: int) -> None:
+    model = seeded(ResetsInValidation)
+    trainer = quiet_trainer(callbacks=[AdversarialDropoutCallback()], num_sanity_val_steps=sanity)
+    trainer.validate(model, loader(), verbose=False)
+    assert any(value.is_inference() for value in vars(model.accuracy).values() if isinstance(value, Tensor))
+    trainer.fit(model, loader(), loader())
+    assert trainer.callback_metrics["train/penalty"] > 0

@@ -66,6 +66,12 @@ def test_a_module_that_drops(layer: Any, shape: Any, mask: Any, units: int, inpl
         (lambda x: torch.dropout(x, 0.3, True), (4, 5), 5),
         (lambda x: torch.dropout(x, p=0.3, train=True), (4, 5), 5),
         (lambda x: torch.feature_dropout(x, 0.3, True), (4, 5, 2), 5),
+        (lambda x: F.dropout(x * 1, 0.3, inplace=True), (4, 5), 5),
+        (lambda x: torch.dropout_(x * 1, 0.3, True), (4, 5), 5),
+        (lambda x: torch.feature_dropout_(x * 1, 0.3, True), (4, 5, 2), 5),
+        (lambda x: torch.native_dropout(x, 0.3, True)[0], (4, 5), 5),
+        (lambda x: torch.native_dropout(x, 0.3, None)[0], (4, 5), 5),
+        (lambda x: torch.where(torch.native_dropout(x, 0.3, True)[1], x, 0), (4, 5), 5),
         (lambda x: F.dropout(x.transpose(0, 1), 0.3), (5, 4), 5),
         (lambda x: F.dropout(x.expand(6, 4, 5), 0.3), (4, 5), 20),
     ],
@@ -200,7 +206,13 @@ def test_alpha_dropout_is_refused_where_it_is_named(layer: Any) -> None:
     assert [site.name for site in find_sites(model, "b:dropout")] == ["b:dropout"]
 
 
-@pytest.mark.parametrize("function", [F.alpha_dropout, F.feature_alpha_dropout, torch.alpha_dropout])
+ALPHA = [
+    *(F.alpha_dropout, F.feature_alpha_dropout, torch.alpha_dropout),
+    *(torch.alpha_dropout_, torch.feature_alpha_dropout_),
+]
+
+
+@pytest.mark.parametrize("function", ALPHA)
 def test_functional_alpha_dropout_is_refused_within_the_path(function: Any) -> None:
     class Alpha(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
@@ -214,7 +226,7 @@ def test_functional_alpha_dropout_is_refused_within_the_path(function: Any) -> N
     )
     with pytest.raises(ValueError, match=message):
         record(model, lambda: model["a"](x), "dropout")
-    recorded, base = record(model, lambda: model["d"](model["a"](x)), "d:dropout")
-    assert torch.equal(recorded.run(lambda: model["d"](model["a"](x)), references(recorded)), base)
+    recorded, base = record(model, lambda: model["d"](model["a"](x * 1)), "d:dropout")
+    assert torch.equal(recorded.run(lambda: model["d"](model["a"](x * 1)), references(recorded)), base)
     model.eval()
     record(model, lambda: model["a"](x), "dropout")

@@ -220,3 +220,28 @@ def test_a_branch_drawn_from_pythons_generator_is_the_same_again(share_noise: bo
         random.seed(seed)
         base, others, _ = runs(model, forward, share_noise=share_noise)
         assert_all_like_base(base if share_noise else others[0], others)
+
+
+@SHARED
+@pytest.mark.parametrize("caught", [RuntimeError, Exception, BaseException])
+def test_a_forward_that_handles_errors_does_not_handle_ours(share_noise: bool, caught: type[BaseException]) -> None:
+    """As one that tries a quicker way first."""
+    model, calls = Base(), [0]
+
+    def forward(x: Tensor) -> Tensor:
+        calls[0] += 1
+        try:
+            x = torch.tanh(x) if calls[0] % 2 else torch.sin(x)
+        except caught:
+            x = x * 0
+        logits: Tensor = model.out(model.lstm(x)[0][-1])
+        return logits
+
+    x = torch.randn(STEPS, BATCH, 3)
+    recorded = RecordedForward(model, find_sites(model), share_noise=share_noise)
+    with recorded.first_run():
+        forward(x)
+    for _ in range(4):
+        output = recorded.run(lambda: forward(x), {site: site.ones(BATCH) for site in recorded.sites})
+        expected = model.out(model.lstm(torch.tanh(x) if calls[0] % 2 else torch.sin(x))[0][-1])
+        torch.testing.assert_close(output, expected, rtol=1e-5, atol=1e-6)

@@ -1,11 +1,12 @@
 """Borrowing a module without changing it."""
 
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from lightning_advdrop.masking import ModuleState
 
@@ -137,3 +138,36 @@ def test_a_buffer_of_two_modules_stays_one_buffer() -> None:
         first.counted += 1
         assert torch.equal(second.counted, first.counted)
     assert first.counted.sum() == 0
+
+
+class Pair(NamedTuple):
+    hidden: Tensor
+    cell: Tensor
+
+
+@pytest.mark.parametrize("make", [lambda *pair: pair, Pair, lambda *pair: [pair], lambda *pair: {"states": [(pair,)]}])
+def test_tensors_in_tuples_are_copies(model: Any, make: Any) -> None:
+    hidden = torch.zeros(2)
+    held = model["part"].states = make(hidden, hidden)
+    with ModuleState(model).borrowed():
+        assert type(model["part"].states) is type(held)
+        first, second = tree_leaves(model["part"].states)
+        assert first is second  # one tensor stays one
+        first += 1
+    assert model["part"].states is held
+    assert hidden.sum() == 0
+
+
+@pytest.mark.parametrize("name", ["counted", "hidden"])
+def test_tensors_made_in_inference_mode(model: Any, name: str) -> None:
+    """Which know nothing of what is written to them; the copies can have a graph."""
+    with torch.inference_mode():
+        setattr(model["part"], name, torch.zeros(2))
+    made = getattr(model["part"], name)
+    with ModuleState(model).borrowed():
+        inside = getattr(model["part"], name)
+        inside += 1
+        (model["part"].weight * inside).sum().backward()
+    assert getattr(model["part"], name) is made
+    assert made.is_inference()
+    assert made.sum() == 0

@@ -167,7 +167,7 @@ def test_gradients_through_what_is_handed_back(share_noise: bool) -> None:
     start = RandomState.now()
     recorded, base = record(model, lambda: model(x), share_noise=share_noise)
     first, second = halves(recorded), halves(recorded)
-    recorded.run(lambda: model(x), first, needs_parameter_gradients=False)
+    recorded.run(lambda: model(x), first)
     loss = (base.detach() * base).sum() + recorded.run(lambda: model(x), second).square().sum()
     again = parameter_gradients(loss, model)
     start.restore()
@@ -182,14 +182,14 @@ def test_gradients_through_what_is_handed_back(share_noise: bool) -> None:
 
 
 @pytest.mark.parametrize("kind", ["recurrent", "weight"])
-def test_the_masks_gradient_without_parameter_gradients(kind: str) -> None:
+def test_the_masks_gradient_alone_is_that_beside_those_of_parameters(kind: str) -> None:
     model, x = Tagger(layers=2).double(), torch.randn(BATCH, STEPS, 4, dtype=torch.float64)
     recorded, _ = record(model, lambda: model(x), kind, share_noise=True)
     masks = {site: mask.requires_grad_() for site, mask in halves(recorded).items()}
     gradients = []
-    for needed in (False, True):
-        loss = recorded.run(lambda: model(x), masks, needs_parameter_gradients=needed).square().sum()
-        gradients.append(torch.autograd.grad(loss, list(masks.values())))
+    for others in ([], list(model.parameters())):
+        loss = recorded.run(lambda: model(x), masks).square().sum()
+        gradients.append(torch.autograd.grad(loss, [*masks.values(), *others])[: len(masks)])
     for a, b in zip(*gradients, strict=True):
         torch.testing.assert_close(a, b)
         assert a.abs().sum() > 0
@@ -223,7 +223,7 @@ def test_runs_under_bfloat16(share_noise: bool) -> None:
 
     recorded, base = record(model, forward, share_noise=share_noise)
     masks = {site: mask.requires_grad_() for site, mask in halves(recorded).items()}
-    probe = recorded.run(forward, masks, needs_parameter_gradients=False)
+    probe = recorded.run(forward, masks)
     assert torch.autograd.grad(probe.float().sum(), list(masks.values()))[0].isfinite().all()
     again = recorded.run(forward, ones(recorded))
     torch.testing.assert_close(again, base, rtol=0.05, atol=0.05)

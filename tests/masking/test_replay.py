@@ -58,7 +58,7 @@ def test_gradients_are_those_of_a_run_without_handing_back(kind: str, share_nois
         if not handing_back:
             recorded._prefix = Prefix()
         else:
-            recorded.run(lambda: model(x), masks, needs_parameter_gradients=False)
+            recorded.run(lambda: model(x), masks)
         output = recorded.run(lambda: model(x), masks)
         found.append((output, parameter_gradients(output.square().sum(), model)))
     torch.testing.assert_close(*found, rtol=1e-10, atol=1e-10)
@@ -152,6 +152,23 @@ def test_all_dropout_can_be_switched_off() -> None:
     model, x = nn.Sequential(*layers, nn.RNN(3, 3)), torch.randn(5, 2, 3)
     recorded, _ = record(model, lambda: model(x)[0])
     assert torch.equal(recorded.run(lambda: model(x)[0], {}, dropout=False), model[-1](x)[0])
+
+
+@pytest.mark.parametrize(
+    "drop",
+    [
+        lambda x: torch.dropout_(x * 1, 0.5, True),
+        lambda x: torch.native_dropout(x, 0.5, True)[0],
+        lambda x: torch.where(torch.native_dropout(x, 0.5, None)[1], x, 0),
+        lambda x: torch.feature_dropout_(x * 1, 0.5, True),
+        lambda x: torch.alpha_dropout_(x * 1, 0.5, True),
+        lambda x: torch.feature_alpha_dropout_(x * 1, 0.5, True),
+    ],
+)
+def test_dropout_as_a_function_can_be_switched_off(drop: Any) -> None:
+    model, x = nn.RNN(3, 3), torch.randn(5, 2, 3)
+    recorded, _ = record(model, lambda: drop(model(x)[0]))
+    assert torch.equal(recorded.run(lambda: drop(model(x)[0]), {}, dropout=False), model(x)[0])
 
 
 @pytest.mark.parametrize("share_noise", [True, False])

@@ -153,6 +153,9 @@ def test_only_the_gradients_that_are_asked_for_are_computed(monkeypatch: pytest.
     given = leaves(kind, [2, 1], needed=["mask"])
     torch.autograd.backward(loss(kind, [2, 1], given))
     assert given["mask"].grad is not None
+    for tensor in given.values():  # could have one, and is not asked for it
+        tensor.requires_grad_()
+    torch.autograd.grad(loss(kind, [2, 1], given), given["mask"])
     assert not any(added)
 
 

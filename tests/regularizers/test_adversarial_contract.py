@@ -4,13 +4,15 @@ import random
 import re
 import warnings
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_advdrop.masking import Masks, RecordedForward, find_sites
+from lightning_advdrop.masking import RecordedForward, find_sites
+from lightning_advdrop.nn import layer
 from lightning_advdrop.regularizers import AdversarialDropout, Passes
 from tests.helpers.models_recurrent import Tagger
 
@@ -51,28 +53,22 @@ def test_gradients_that_are_there_stay_as_they_are() -> None:
     assert all(parameter.grad is not None and (parameter.grad == 3).all() for parameter in model.parameters())
 
 
-def test_the_probe_asks_for_no_parameter_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[bool] = []
-    run = RecordedForward.run
-
-    def noted(
-        self: RecordedForward, forward: Any, masks: Masks, *, needs_parameter_gradients: bool = True, **more: Any
-    ) -> Any:
-        asked.append(needs_parameter_gradients)
-        return run(self, forward, masks, needs_parameter_gradients=needs_parameter_gradients, **more)
-
-    monkeypatch.setattr(RecordedForward, "run", noted)
-    model = Tagger()
-    AdversarialDropout(rate=0.5, steps=3).penalty(passes_of(model))
-    assert asked == [False, False, False, True]
-
-
-def test_no_gradient_of_the_masked_layer_is_computed_by_the_probe() -> None:
-    model = Tagger(units=6)
-    passes = passes_of(model)
-    prediction = passes.probe({site: site.ones(BATCH).requires_grad_() for site in passes.recorded.sites})
-    gradient = torch.autograd.grad(prediction.sum(), list(model.lstm.parameters()), allow_unused=True)
-    assert not any(isinstance(part, Tensor) for part in gradient)
+@pytest.mark.parametrize("arguments", [{"steps": 3}, {"search": "fisher", "start": "ones"}], ids=str)
+def test_a_search_computes_no_gradient_of_a_parameter(
+    arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, regularizer = Tagger(), AdversarialDropout(rate=0.5, **arguments)
+    x, generator = torch.randn(BATCH, 7, 4), torch.Generator()
+    recorded = regularizer.record(model, find_sites(model), generator)
+    with recorded.first_run():
+        base = model(x)
+    recorded.draw_noise(1)
+    computed = Mock(side_effect=layer._plus)
+    monkeypatch.setattr(layer, "_plus", computed)
+    penalty = regularizer.penalty(Passes(recorded, lambda: model(x), base, generator=generator))
+    computed.assert_not_called()
+    torch.autograd.backward(penalty.value)
+    computed.assert_called()
 
 
 @pytest.mark.parametrize("start", ["one_drop", "ones"])
@@ -153,11 +149,6 @@ def test_other_noise_or_labels_are_no_degenerate_start() -> None:
         ),
         ({"flips": "none"}, "flips must be one of both, drop, got 'none'."),
         (
-            {"start": "ones", "share_masks": True, "divergence": "mse_probs"},
-            "start='ones' with share_masks=True and divergence='mse_probs' compares two equal predictions, "
-            "where the gradient is zero; use start='one_drop', share_masks=False or divergence='ce'.",
-        ),
-        (
             {"start": "ones", "keep_start": True},
             "keep_start=True needs start='one_drop', got 'ones': there is no drop to keep.",
         ),
@@ -166,6 +157,17 @@ def test_other_noise_or_labels_are_no_degenerate_start() -> None:
 def test_arguments_that_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         AdversarialDropout(**arguments)
+
+
+def test_two_equal_predictions_are_refused() -> None:
+    regularizer = AdversarialDropout(start="ones", share_masks=True, divergence="mse_probs")
+    with pytest.raises(ValueError, match=r"^start='ones' with share_masks=True") as error:
+        regularizer.penalty(passes_of(Tagger(), share_noise=True))
+    assert str(error.value) == (
+        "start='ones' with share_masks=True and divergence='mse_probs' compares two equal predictions, where the "
+        "gradient is zero, unless the network drops units itself at one of the sites; use start='one_drop', "
+        "share_masks=False or divergence='ce'."
+    )
 
 
 def test_cross_entropy_without_labels_is_refused() -> None:

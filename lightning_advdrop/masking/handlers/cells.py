@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
+from lightning_advdrop.masking.handlers.offering import offered
 from lightning_advdrop.masking.handlers.recurrent import under_weight_mask
 from lightning_advdrop.nn import CELL_FUNCTIONS, LayerWeights, masked_cell
 
@@ -14,18 +15,36 @@ if TYPE_CHECKING:
     from lightning_advdrop.masking.mode import MaskingMode
 
 
+class _Step(NamedTuple):
+    """One step of a cell, with what acts in it; ``anchor`` is the weight by which its sites are recognised."""
+
+    hidden: Tensor
+    weights: LayerWeights
+    anchor: Tensor
+    mask: Tensor | None = None
+
+
 def _cell(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     x, hx, *flat = args
-    if not mode.has(flat[1]):
+    given = _Step(hx if isinstance(hx, Tensor) else hx[0], LayerWeights(*flat), flat[1])
+    found = given if mode.inside else _meet(mode, given)
+    if found is given:
         return mode.call(function, args, kwargs)
-    h = hx if isinstance(hx, Tensor) else hx[0]
-    mask = mode.meet(flat[1], "recurrent", tuple(h.shape), h)
-    weights = under_weight_mask(mode, LayerWeights(*flat))
-    if mask is None and weights.weight_hh is flat[1]:
-        return mode.call(function, args, kwargs)
+    with offered(_meet, found) as (_, weights, _, mask):
+        args = (x, hx, *weights[:4])
+        return function(*args) if mask is None else masked_cell(function, args, mask)
+
+
+def _meet(mode: MaskingMode, step: _Step) -> _Step:
+    """The step with what acts in this mode, too; the same where nothing does."""
+    if not mode.has(step.anchor):
+        return step
+    acting = mode.meet(step.anchor, "recurrent", tuple(step.hidden.shape), step.hidden)
+    weights = under_weight_mask(mode, step.weights, step.anchor)
+    if acting is None and weights is step.weights:
+        return step
     mode.before_mask()
-    args = (x, hx, *weights[:4])
-    return function(*args) if mask is None else masked_cell(function, args, mask)
+    return step._replace(weights=weights, mask=mode.times(step.mask, acting))
 
 
 HANDLERS: dict[Callable[..., Any], Callable[..., Any]] = dict.fromkeys(CELL_FUNCTIONS, _cell)

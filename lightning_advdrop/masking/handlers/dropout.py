@@ -20,7 +20,9 @@ _CHANNELS: dict[Callable[..., Any], int | None] = {
     F.dropout2d: None,
     F.dropout3d: 5,
     torch.feature_dropout: None,
+    torch.feature_dropout_: None,
 }
+_IN_PLACE = frozenset({torch.dropout_, torch.feature_dropout_, torch.alpha_dropout_, torch.feature_alpha_dropout_})
 
 
 def _dropout(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -29,7 +31,7 @@ def _dropout(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, .
         return mode.call(function, args, kwargs)
     if not mode.dropout:
         mode.check_computed_once("dropout=False: dropout")
-        return x
+        return _result(function, x)
     site = mode.dropout_site(drop_rate)
     if site is None:
         return mode.call(function, args, kwargs)
@@ -46,7 +48,14 @@ def _dropout(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, .
         noise = mask
     if noise is None:
         return mode.call(function, args, kwargs)
-    return x.mul_(noise) if inplace else x * noise
+    return _result(function, x.mul_(noise) if inplace or function in _IN_PLACE else x * noise, noise)
+
+
+def _result(function: Callable[..., Any], output: Tensor, noise: Tensor | None = None) -> Any:
+    """What the function returns; without noise nothing was dropped."""
+    if function is not torch.native_dropout:
+        return output
+    return output, torch.ones_like(output, dtype=torch.bool) if noise is None else noise != 0
 
 
 def _layout(function: Callable[..., Any], x: Tensor) -> tuple[int, tuple[int, ...]]:
@@ -61,6 +70,8 @@ def _noise(function: Callable[..., Any], x: Tensor, shape: tuple[int, ...], drop
     """The factors by which dropout multiplies ``x``."""
     if function in _CHANNELS:
         return torch.feature_dropout(x.new_ones(1, math.prod(shape)), drop_rate, True).view(shape)
+    if function is torch.native_dropout:
+        return torch.native_dropout(torch.ones_like(x), drop_rate, True)[0]
     # Laid out in memory as the activation, since that decides which element gets which random number.
     return F.dropout(torch.ones_like(x), drop_rate)
 
@@ -68,12 +79,13 @@ def _noise(function: Callable[..., Any], x: Tensor, shape: tuple[int, ...], drop
 def _arguments(
     input: Tensor,  # noqa: A002 - torch's name
     p: float = 0.5,
-    training: bool = True,
+    training: bool | None = True,
     inplace: bool = False,
     train: bool | None = None,
 ) -> tuple[Tensor, float, bool, bool]:
     """The arguments of the functions of this file, as any of them names them."""
-    return input, p, training if train is None else train, inplace
+    training = training if train is None else train
+    return input, p, training is None or training, inplace  # None is True to `torch.native_dropout`
 
 
 def _alpha_dropout(
@@ -92,8 +104,9 @@ def _alpha_dropout(
 
 
 HANDLERS: dict[Callable[..., Any], Callable[..., Any]] = {
-    **dict.fromkeys((F.dropout, torch.dropout, *_CHANNELS), _dropout),
+    **dict.fromkeys((F.dropout, torch.dropout, torch.dropout_, torch.native_dropout, *_CHANNELS), _dropout),
+    **dict.fromkeys((F.alpha_dropout, torch.alpha_dropout, torch.alpha_dropout_), _alpha_dropout),
     **dict.fromkeys(
-        (F.alpha_dropout, F.feature_alpha_dropout, torch.alpha_dropout, torch.feature_alpha_dropout), _alpha_dropout
+        (F.feature_alpha_dropout, torch.feature_alpha_dropout, torch.feature_alpha_dropout_), _alpha_dropout
     ),
 }

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_advdrop.masking.acting import Shift
+from lightning_advdrop.masking.handlers.offering import offered
 
 if TYPE_CHECKING:
     from lightning_advdrop.masking.mode import MaskingMode
@@ -48,18 +49,35 @@ def _look_up(
     return found * F.embedding(words, acting)  # the same as a lookup in weight * mask, for the words at hand only
 
 
+class _Table(NamedTuple):
+    """An embedding table with what acts on it; ``anchor`` is the parameter that its site is anchored to."""
+
+    weight: Tensor
+    anchor: Any
+
+
 def _embedding_bag(
     mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     weight = _argument(args, kwargs, 1, "weight")
-    mask = mode.meet(mode.anchor(weight, "embedding"), "embedding", (len(weight), 1), weight)
-    if mask is None:
+    given = _Table(weight, mode.anchor(weight, "embedding"))
+    found = given if mode.inside else _meet_table(mode, given)
+    if found is given:
         return mode.call(function, args, kwargs)
+    with offered(_meet_table, found) as (masked, _):
+        if len(args) > 1:
+            return function(args[0], masked, *args[2:], **kwargs)
+        return function(*args, **{**kwargs, "weight": masked})
+
+
+def _meet_table(mode: MaskingMode, table: _Table) -> _Table:
+    """The table with what acts in this mode, too; the same where nothing does."""
+    acting = mode.meet(table.anchor, "embedding", (len(table.weight), 1), table.weight)
+    if acting is None:
+        return table
     mode.before_mask()
-    masked = weight + mask.value if isinstance(mask, Shift) else weight * mask
-    if len(args) > 1:
-        return function(args[0], masked, *args[2:], **kwargs)
-    return function(*args, **{**kwargs, "weight": masked})
+    weight = table.weight + acting.value if isinstance(acting, Shift) else table.weight * acting
+    return table._replace(weight=weight)
 
 
 def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], position: int, name: str) -> Any:

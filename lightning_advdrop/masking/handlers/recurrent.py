@@ -4,15 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
 from lightning_advdrop.masking.acting import Shift
-from lightning_advdrop.nn import MASKED_LAYERS, RECURRENT_FUNCTIONS, LayerWeights, RecurrentCall, RecurrentMasks
+from lightning_advdrop.masking.handlers.offering import offered
+from lightning_advdrop.nn import (
+    MASKED_LAYERS,
+    RECURRENT_FUNCTIONS,
+    LayerWeights,
+    RecurrentCall,
+    RecurrentMasks,
+    masked_call,
+)
 
 if TYPE_CHECKING:
     from lightning_advdrop.masking.mode import MaskingMode
+
+
+class _Call(NamedTuple):
+    """A recurrent call with what acts in it.
+
+    Attributes:
+        call: the call, with what acts on its input and weights.
+        masks: the other masks.
+        anchors: the weights that were given, by which sites are recognised.
+    """
+
+    call: RecurrentCall
+    masks: RecurrentMasks
+    anchors: list[LayerWeights]
 
 
 def _call(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -21,13 +43,36 @@ def _call(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...]
         return mode.call(function, args, kwargs)
     given = RecurrentCall.parse(function, args)
     call = given if mode.dropout else _without_dropout(mode, given)
-    if any(mode.has(weights.weight_hh) or mode.has(weights.weight_ih) for weights in call.weights):
-        masks, call = _under_input_shift(mode, _masks(mode, call), call)
-        call = _under_weight_masks(mode, call)
-        if not masks.empty:
-            with mode.within():  # to see, and hand back, what happens before the first masked layer
-                return call.run_masked(masks)
-    return mode.call(function, args, kwargs) if call is given else call.run()
+    found = _meet(mode, _Call(call, RecurrentMasks([None] * len(call.weights)), call.weights))
+    if found.call is given and found.masks.empty:
+        return mode.call(function, args, kwargs)
+    return _run(mode, found)
+
+
+def _masked_call(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ARG001
+    """A call of a masked layer to which the model's own forward gave masks."""
+    call, masks = args
+    if not mode.dropout:
+        call = _without_dropout(mode, call)
+    return _run(mode, _meet(mode, _Call(call, masks, call.weights)))
+
+
+def _run(mode: MaskingMode, found: _Call) -> Any:
+    with offered(_meet, found) as (call, masks, _), mode.within():
+        return call.run_masked(masks)  # seen from within, so that what comes before the first mask is handed back
+
+
+def _meet(mode: MaskingMode, found: _Call) -> _Call:
+    """The call with what acts in this mode, too."""
+    if not any(mode.has(weights.weight_hh) or mode.has(weights.weight_ih) for weights in found.anchors):
+        return found
+    shift, own = _without_shift(_masks(mode, found))
+    masks = _product(mode, found.masks, own)
+    call = _under_weight_masks(mode, found)
+    if shift is not None:
+        mode.before_mask()
+        call = replace(call, data=call.data + shift.value)
+    return _Call(call, masks, found.anchors)
 
 
 def _without_dropout(mode: MaskingMode, call: RecurrentCall) -> RecurrentCall:
@@ -36,20 +81,20 @@ def _without_dropout(mode: MaskingMode, call: RecurrentCall) -> RecurrentCall:
     return call.replace(dropout=0.0)
 
 
-def _masks(mode: MaskingMode, call: RecurrentCall) -> RecurrentMasks:
+def _masks(mode: MaskingMode, found: _Call) -> RecurrentMasks:
+    """The masks of this mode; the first of ``inputs`` may be a `Shift`."""
+    call, anchors = found.call, found.anchors
     batch, steps, hidden = call.batch, len(call.batch_sizes), call.states[0][0]  # (B, P)
     recurrent = [
-        mode.meet(weights.weight_hh, "recurrent", (batch, hidden.shape[1]), hidden, steps=steps)
-        for weights in call.weights
+        mode.meet(anchor.weight_hh, "recurrent", (batch, hidden.shape[1]), hidden, steps=steps) for anchor in anchors
     ]
     rows = {"batch_dim": 0 if call.batch_first else 1, "batch_sizes": call.batch_sizes if call.packed else None}
     inputs = [
-        _meet_locked(mode, call, "hidden" if layer else "input", weights.weight_ih, weights.weight_ih.shape[1], rows)
-        for layer, weights in enumerate(call.weights[:: call.config.directions])
+        _meet_locked(mode, call, "hidden" if layer else "input", anchor.weight_ih, anchor.weight_ih.shape[1], rows)
+        for layer, anchor in enumerate(anchors[:: call.config.directions])
     ]
     width = hidden.shape[1] * call.config.directions
-    output = _meet_locked(mode, call, "output", call.weights[-1].weight_hh, width, rows)
-    return RecurrentMasks(recurrent, inputs, output)  # a shift is taken out next
+    return RecurrentMasks(recurrent, inputs, _meet_locked(mode, call, "output", anchors[-1].weight_hh, width, rows))
 
 
 def _meet_locked(
@@ -59,54 +104,57 @@ def _meet_locked(
     return mode.meet(anchor, kind, (call.batch, 1, width), like, **rows)
 
 
-def _under_input_shift(mode: MaskingMode, masks: RecurrentMasks, call: RecurrentCall) -> tuple[Any, RecurrentCall]:
-    shift = masks.inputs[0]
-    if not isinstance(shift, Shift):
-        return masks, call
-    mode.before_mask()
-    return masks._replace(inputs=[None, *masks.inputs[1:]]), replace(call, data=call.data + shift.value)
+def _without_shift(masks: RecurrentMasks) -> tuple[Shift | None, RecurrentMasks]:
+    shift: Any = masks.inputs[0]
+    return (shift, masks._replace(inputs=[None, *masks.inputs[1:]])) if isinstance(shift, Shift) else (None, masks)
 
 
-def _under_weight_masks(mode: MaskingMode, call: RecurrentCall) -> RecurrentCall:
-    weights = [under_weight_mask(mode, weights) for weights in call.weights]
-    changed = any(new is not old for new, old in zip(weights, call.weights, strict=True))
-    return call.replace(weights=weights) if changed else call
+def _product(mode: MaskingMode, given: RecurrentMasks, own: RecurrentMasks) -> RecurrentMasks:
+    inputs = given.inputs or [None] * len(own.inputs)
+    return RecurrentMasks(
+        [mode.times(*pair) for pair in zip(given.recurrent, own.recurrent, strict=True)],
+        [mode.times(*pair) for pair in zip(inputs, own.inputs, strict=True)],
+        mode.times(given.output, own.output),
+    )
 
 
-def under_weight_mask(mode: MaskingMode, weights: LayerWeights) -> LayerWeights:
-    """The weights of a layer, the hidden-to-hidden one under its mask if there is one."""
-    weight = weights.weight_hh
-    mask = mode.meet(weight, "weight", tuple(weight.shape), weight)
+def _under_weight_masks(mode: MaskingMode, found: _Call) -> RecurrentCall:
+    pairs = zip(found.call.weights, found.anchors, strict=True)
+    weights = [under_weight_mask(mode, weights, anchor.weight_hh) for weights, anchor in pairs]
+    changed = any(new is not old for new, old in zip(weights, found.call.weights, strict=True))
+    return found.call.replace(weights=weights) if changed else found.call
+
+
+def under_weight_mask(mode: MaskingMode, weights: LayerWeights, anchor: Tensor) -> LayerWeights:
+    """The weights of a layer, the hidden-to-hidden one under its mask if there is one.
+
+    Args:
+        mode: the mode in which the layer runs.
+        weights: the weights.
+        anchor: the hidden-to-hidden weight by which the site is recognised.
+    """
+    mask = mode.meet(anchor, "weight", tuple(anchor.shape), anchor)
     if mask is None:
         return weights
     mode.before_mask()
-    return weights._replace(weight_hh=weight * mask)
+    return weights._replace(weight_hh=weights.weight_hh * mask)
 
 
 def _masked_layer(
     mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    """A masked layer: on the way from `_call`, or a module to which the model's own forward gave a mask."""
+    """A masked layer: a part of a call that was handled, or one that the model's own forward called by itself."""
     x, batch_sizes, state, mask, weights = args
     if not mode.inside:
-        shape, steps = (batch_sizes[0], weights.weight_hh.shape[1]), len(batch_sizes)
-        acting = mode.meet(weights.weight_hh, "recurrent", shape, x, steps=steps)
-        masked = under_weight_mask(mode, weights)
-        if acting is None and masked is weights:
-            return mode.call(function, args, kwargs)
-        weights, mask = masked, mask if acting is None else mask * acting
-    mode.before_mask()
-    if not mode.needs_parameter_gradients:
-        weights = weights._replace(**{name: _without_gradient(w) for name, w in weights._asdict().items()})
-    return function(x, batch_sizes, state, mask, weights)
-
-
-def _without_gradient(weight: Tensor | None) -> Tensor | None:
-    """A parameter without its gradient; a weight that was computed, from a mask perhaps, stays as it is."""
-    return weight.detach() if weight is not None and weight.is_leaf else weight
+        anchor = weights.weight_hh
+        shape, steps = (batch_sizes[0], anchor.shape[1]), len(batch_sizes)
+        mask = mode.times(mask, mode.meet(anchor, "recurrent", shape, x, steps=steps))
+        weights = under_weight_mask(mode, weights, anchor)
+    return mode.call(function, (x, batch_sizes, state, mask, weights), kwargs)
 
 
 HANDLERS: dict[Callable[..., Any], Callable[..., Any]] = {
     **dict.fromkeys(RECURRENT_FUNCTIONS, _call),
     **dict.fromkeys(MASKED_LAYERS, _masked_layer),
+    masked_call: _masked_call,
 }

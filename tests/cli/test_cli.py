@@ -13,7 +13,7 @@ import yaml
 from lightning_advdrop.callbacks.training_step import attached_regularizers
 from lightning_advdrop.cli import ExperimentCLI, main, run_experiment
 
-CONFIGS = Path(__file__).parent.parent / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 QUICK = (
     *("fit", "--config", str(CONFIGS / "quickstart.yaml")),

@@ -1,15 +1,8 @@
-"""The commands ``lightning`` and ``advdrop``.
-
-Both run the experiments: ``fit``, ``validate``, ``test`` and ``predict``, each with ``--config FILE``.
-``advdrop report`` makes tables and plots of finished runs.
-"""
+"""Running an experiment: ``fit``, ``validate``, ``test`` and ``predict``."""
 
 from __future__ import annotations
 
-import argparse
-import importlib.metadata
 import os
-import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,23 +11,15 @@ from typing import Any, Literal
 import torch
 import wandb
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
-from lightning_advdrop import report
-from lightning_advdrop.__about__ import __version__
 from lightning_advdrop.callbacks import RegularizerCallback, flush_denormals
+from lightning_advdrop.callbacks.averaging import AveragedWeights
 
 EXPERIMENT_COMMANDS = ("fit", "validate", "test", "predict")
-_USAGE = f"""usage: {{program}} {{{{{",".join(EXPERIMENT_COMMANDS)}}}}} --config FILE [--option VALUE ...]
-       {{program}} report RUNS [RUNS ...]
-       {{program}} sites --config FILE [--option VALUE ...]
-       {{program}} --version
-
-Run the experiments of lightning-advdrop {__version__}, make tables and plots of finished runs, and show where the
-masks of an experiment's regularizers act.
-Put --help behind a command to see its options."""
 
 
 class RunConfig(SaveConfigCallback):
@@ -105,7 +90,21 @@ class ExperimentCLI(LightningCLI):
         """Tests the weights that ``test_after_fit`` names."""
         which = self._get(self.config, "test_after_fit")
         if which is not None and not self._get(self.config, "trainer.fast_dev_run"):
-            self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=which)
+            _forget_averages(self.trainer)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="You're using the WeightAveraging callback, but loading")
+                self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=which)
+
+
+def _forget_averages(trainer: Trainer) -> None:
+    """Makes a checkpoint give its averaged weights.
+
+    While Lightning's weight averaging holds the average of a fit, it takes every checkpoint that is loaded for one to
+    be resumed, and would have the raw weights tested.
+    """
+    for callback in vars(trainer)["callbacks"]:
+        if isinstance(callback, WeightAveraging) and not isinstance(callback, AveragedWeights):
+            callback._average_model = None
 
 
 def run_experiment(arguments: Sequence[str], *, run: bool = True) -> ExperimentCLI:
@@ -179,59 +178,3 @@ def describe_experiment(arguments: Sequence[str]) -> str:
     if not regularizers:
         raise ValueError("regularizer must be set to show its sites, got null; name one with --regularizer.")
     return "\n\n".join(f"{type(each).__name__}\n\n{each.describe(command.model)}" for each in regularizers)
-
-
-def main(arguments: Sequence[str] | None = None, program: str = "advdrop") -> int:
-    """The commands.
-
-    Args:
-        arguments: what stands behind the program's name; None takes ``sys.argv``.
-        program: ``lightning`` or ``advdrop``. As ``lightning``, other commands are handed to ``lightning_sdk``.
-
-    Returns:
-        The exit code.
-
-    Example:
-        >>> main(["--version"])
-        lightning-advdrop 0.1.0
-        0
-    """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    command = arguments[0] if arguments else "--help"
-    if command in EXPERIMENT_COMMANDS:
-        run_experiment(arguments)
-        return 0
-    if command == "sites":
-        print(describe_experiment(arguments[1:]))  # noqa: T201 - the answer of a command
-        return 0
-    if command == "report":
-        parser = argparse.ArgumentParser(f"{program} report", description=report.__doc__)
-        report.add_arguments(parser)
-        return report.run(parser.parse_args(arguments[1:]))
-    if command == "--version":
-        print(f"lightning-advdrop {__version__}")  # noqa: T201 - the answer of a command
-        return 0
-    if command in {"-h", "--help"}:
-        print(_USAGE.format(program=program))  # noqa: T201 - the answer of a command
-        return 0
-    return _hand_on(arguments, program)
-
-
-def _hand_on(arguments: list[str], program: str) -> int:
-    """Runs the ``lightning`` command of ``lightning_sdk``, whose name this package's command takes."""
-    if program == "lightning":
-        for entry_point in importlib.metadata.entry_points(group="console_scripts", name="lightning"):
-            if entry_point.dist is not None and entry_point.dist.name.replace("-", "_") == "lightning_sdk":
-                sys.argv = [program, *arguments]
-                return int(entry_point.load()() or 0)
-    elsewhere = " and lightning_sdk, which has other commands, is not installed" if program == "lightning" else ""
-    allowed = ", ".join((*EXPERIMENT_COMMANDS, "report", "sites"))
-    message = f"{program}: unknown command {arguments[0]!r}{elsewhere}; allowed are {allowed}."
-    print(message, file=sys.stderr)  # noqa: T201 - the answer of a command
-    return 2
-
-
-def entry_point() -> None:
-    """What the console scripts call."""
-    program = Path(sys.argv[0]).stem
-    sys.exit(main(program="lightning" if program == "lightning" else "advdrop"))

@@ -1,0 +1,155 @@
+"""Averaged SGD that starts when the validation loss no longer falls."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, get_args
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+
+from lightning_advdrop.callbacks.averaging import AveragedWeights
+from lightning_advdrop.callbacks.compatibility import misconfigured
+
+Mode = Literal["min", "max"]
+
+
+class NonMonotonicAveraging(AveragedWeights):
+    """Non-monotonically triggered averaged SGD: averages the weights of every step once the validation loss stalls.
+
+    After each validation the monitored value is compared with the earlier ones: if it is above the minimum of all of
+    them but the last ``nonmono``, averaging begins, with equal weights for all steps from then on. Before that,
+    nothing is copied, evaluation and checkpoints use the raw weights, and the training is the plain one. Afterwards,
+    validation, the checkpoints' ``state_dict`` and the weights after the fit are the average, and the raw weights
+    are trained on. The optimizer is any; with SGD this is averaged SGD.
+
+    For fine-tuning, ``from_start=True`` averages from the first step, and ``stop=True`` ends the run when the test
+    fires while weights are averaged. The values before the trigger do not count there: they are those of raw weights.
+
+    Logs ``averaging/triggered`` once an epoch: 0 before averaging began, then 1. The whole state is part of a
+    checkpoint, so that a resumed run goes on as if it had not been interrupted. (One exception is Lightning's: from a
+    checkpoint that was saved after the last step of an epoch and before its validation, it goes on without the latter.)
+
+    Source: Merity, Keskar & Socher, "Regularizing and Optimizing LSTM Language Models", ICLR 2018 (arXiv 1708.02182),
+    section 4, and algorithm 1.
+
+    Args:
+        nonmono: the number of latest values that do not count, at least 1.
+        monitor: the name of a metric that is logged in validation.
+        mode: ``min`` for a loss; ``max`` for a metric that is to grow, for which the test is turned round.
+        from_start: whether averaging begins at once.
+        stop: whether the run ends when the test fires while weights are averaged.
+        device: where the average is kept; None for the model's device.
+        use_buffers: whether buffers are averaged, too; otherwise they are the model's.
+
+    Raises:
+        ValueError: if ``nonmono`` is below 1, or ``mode`` is unknown; in the fit, if validation logs no ``monitor``.
+
+    Example:
+        >>> averaging = NonMonotonicAveraging(nonmono=2)
+        >>> [averaging.observe(loss) for loss in (5.0, 4.0, 4.2, 4.1, 4.3)]
+        [False, False, False, False, True]
+    """
+
+    def __init__(
+        self,
+        nonmono: int = 60,
+        monitor: str = "val/loss",
+        mode: Mode = "min",
+        from_start: bool = False,
+        stop: bool = False,
+        device: str | int | None = None,
+        use_buffers: bool = True,
+    ) -> None:
+        super().__init__(device, use_buffers)
+        if nonmono < 1:
+            raise ValueError(f"nonmono must be at least 1, got {nonmono}.")
+        if mode not in get_args(Mode):
+            raise ValueError(f"mode must be one of {', '.join(get_args(Mode))}, got {mode!r}.")
+        self.nonmono = nonmono
+        self.monitor = monitor
+        self.mode: Mode = mode
+        self.from_start = from_start
+        self.stop = stop
+        #: Whether the weights of each step are averaged.
+        self.averaging = from_start
+        self._values: list[float] = []
+
+    def observe(self, value: float) -> bool:
+        """Remembers a monitored value, and tells whether the test fires.
+
+        Args:
+            value: the value; NaN counts as the worst of all.
+        """
+        value = value if self.mode == "min" else -value
+        value = math.inf if math.isnan(value) else value
+        earlier = self._values[: max(0, len(self._values) - self.nonmono)]
+        self._values.append(value)
+        return bool(earlier) and value > min(earlier)
+
+    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
+        """True after every step while weights are averaged."""
+        return self.averaging and step_idx is not None
+
+    # Lightning's hooks.
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuses what can't work, and starts afresh."""
+        super().setup(trainer, pl_module, stage)
+        if stage != "fit":
+            return
+        if self._tests and not trainer.enable_validation:
+            raise misconfigured(
+                trainer,
+                f"{type(self).__name__} decides by {self.monitor!r} of each validation, and this trainer has none; "
+                "give validation data and a validation_step, and limit_val_batches above 0.",
+            )
+        self.averaging, self._values = self.from_start, []
+
+    @property
+    def _tests(self) -> bool:
+        """Whether the test still has an effect."""
+        return self.stop or not self.averaging
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begins to average, or ends the run, if the test fires."""
+        if trainer.state.fn != "fit" or trainer.sanity_checking or not self._tests:
+            return
+        if self.monitor not in trainer.callback_metrics:
+            raise ValueError(
+                f"monitor must be a metric that is logged in validation, got {self.monitor!r}; logged are "
+                f"{', '.join(sorted(trainer.callback_metrics)) or 'none'}."
+            )
+        # All processes are to decide alike, also where each has logged a value of its own.
+        value = trainer.strategy.broadcast(float(trainer.callback_metrics[self.monitor]))
+        if not self.observe(value):
+            return
+        place = f"step {trainer.global_step} (epoch {trainer.current_epoch})"
+        reason = (
+            f"{self.monitor}={value:.6g} is worse than the best of all but the last {self.nonmono} values before it"
+        )
+        if self.averaging:
+            trainer.should_stop = True
+            rank_zero_info(f"{type(self).__name__} ends the run at {place}: {reason}.")
+        else:
+            self.averaging, self._values = True, []
+            rank_zero_info(f"{type(self).__name__} averages the weights from {place} on: {reason}.")
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Logs whether weights are averaged."""
+        super().on_train_epoch_end(trainer, pl_module)
+        pl_module.log("averaging/triggered", float(self.averaging))
+
+    @property
+    def state_key(self) -> str:
+        """Tells it from others by what is monitored."""
+        return self._generate_state_key(monitor=self.monitor, mode=self.mode)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Whether weights are averaged, and the values that were seen."""
+        return {**super().state_dict(), "averaging": self.averaging, "values": list(self._values)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on from a checkpoint."""
+        super().load_state_dict(state_dict)
+        self.averaging, self._values = state_dict["averaging"], list(state_dict["values"])

@@ -1,0 +1,107 @@
+"""The table of commands: a further command is one entry, and usage and messages follow."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from lightning_advdrop import report
+from lightning_advdrop.cli.experiments import EXPERIMENT_COMMANDS, describe_experiment, run_experiment
+
+_EXPERIMENT_OPTIONS = "Every further option is one of the experiment's: see `{program} fit --help`."
+
+
+@dataclass(frozen=True)
+class Command:
+    """One line of the usage: a command, or several that take the same options.
+
+    Attributes:
+        names: what it is called on the command line.
+        synopsis: what stands behind the name in the usage.
+        does: what it does, for the usage and its help.
+        run: runs it, given the parsed options, and returns the exit code. The options have two more attributes:
+            ``command``, the name that was used, and ``experiment``, the options that are the experiment's.
+        add_options: adds the command's own options to a parser; None where all are the experiment's.
+        experiment: whether options other than its own are those of an experiment, such as ``--config``.
+
+    Example:
+        >>> def options(parser):
+        ...     parser.add_argument("word")
+        >>> shout = Command(("shout",), "WORD", "Shouts.", lambda found: print(found.word.upper()) or 0, options)
+        >>> shout("advdrop", ["shout", "hello"])
+        HELLO
+        0
+    """
+
+    names: tuple[str, ...]
+    synopsis: str
+    does: str
+    run: Callable[[Namespace], int]
+    add_options: Callable[[ArgumentParser], None] | None = None
+    experiment: bool = False
+
+    @property
+    def usage(self) -> str:
+        """Its line in the usage, without the program's name."""
+        names = self.names[0] if len(self.names) == 1 else f"{{{','.join(self.names)}}}"
+        return f"{names} {self.synopsis}"
+
+    def parse(self, program: str, arguments: Sequence[str]) -> Namespace:
+        """Parses a command line.
+
+        Args:
+            program: the program's name, for the help.
+            arguments: the command's name and its options.
+
+        Raises:
+            SystemExit: if ``--help`` is asked for, or with the exit code 2 if an option is not understood.
+        """
+        name, *rest = arguments
+        if self.add_options is None:
+            return Namespace(command=name, experiment=rest)
+        more = _EXPERIMENT_OPTIONS.format(program=program) if self.experiment else None
+        # An abbreviation could be an option of the experiment.
+        parser = ArgumentParser(
+            f"{program} {name}", description=self.does, epilog=more, allow_abbrev=not self.experiment
+        )
+        self.add_options(parser)
+        options, unknown = parser.parse_known_args(rest) if self.experiment else (parser.parse_args(rest), [])
+        options.command, options.experiment = name, unknown
+        return options
+
+    def __call__(self, program: str, arguments: Sequence[str]) -> int:
+        """Parses a command line, see `parse`, and runs it; returns the exit code."""
+        return self.run(self.parse(program, arguments))
+
+
+def _experiment(options: Namespace) -> int:
+    run_experiment([options.command, *options.experiment])
+    return 0
+
+
+def _sites(options: Namespace) -> int:
+    print(describe_experiment(options.experiment))  # noqa: T201 - the answer of a command
+    return 0
+
+
+#: All commands, in the order of the usage.
+COMMANDS = (
+    Command(
+        EXPERIMENT_COMMANDS, "--config FILE [--option VALUE ...]", "Runs an experiment.", _experiment, experiment=True
+    ),
+    Command(
+        ("report",),
+        "RUNS [RUNS ...]",
+        "Makes tables and plots of finished runs.",
+        report.run,
+        report.add_arguments,
+    ),
+    Command(
+        ("sites",),
+        "--config FILE [--option VALUE ...]",
+        "Shows where the masks of an experiment's regularizers act.",
+        _sites,
+        experiment=True,
+    ),
+)

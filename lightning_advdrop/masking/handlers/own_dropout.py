@@ -1,0 +1,43 @@
+"""Dropout that a network draws itself at places that are sites, too: a mask that acts there takes its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from lightning_advdrop.nn import draw_noise, masked_weight, own_noise
+
+if TYPE_CHECKING:
+    from lightning_advdrop.masking.mode import MaskingMode
+
+
+def _own_noise(
+    mode: MaskingMode,
+    function: Callable[..., Any],  # noqa: ARG001 - as all handlers
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],  # noqa: ARG001
+) -> Any:
+    shape, p, places, activation = args
+    if not mode.dropout:
+        mode.check_computed_once("dropout=False: dropout")
+        return None
+    masked = [mode.masks(place.anchor, place.kind, tuple(shape), activation, p) for place in places]
+    if any(masked):
+        mode.before_mask()
+        draw_noise(shape, p, activation)  # all the same, so that the dropout behind this draws what it always draws
+        return None
+    with mode:  # to see the dropout that it calls
+        return draw_noise(shape, p, activation)
+
+
+def _masked_weight(
+    mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Tensor:
+    product: Tensor = mode.call(function, args, kwargs)
+    mode.stand_for(product, args[0])
+    return product
+
+
+HANDLERS: dict[Callable[..., Any], Callable[..., Any]] = {own_noise: _own_noise, masked_weight: _masked_weight}

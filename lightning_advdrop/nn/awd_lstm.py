@@ -1,0 +1,168 @@
+"""The AWD-LSTM language model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lightning_advdrop.nn.own_dropout import Place, dropped_weight, locked_dropout, word_dropout
+
+LSTMState = tuple[Tensor, Tensor]
+
+
+class AWDLSTMOutput(NamedTuple):
+    """What `AWDLSTM` returns.
+
+    Attributes:
+        logits: of each next word, ``(T, B, V)``.
+        states: of each layer the last hidden and cell state, ``(1, B, H)`` each.
+        outputs: the last layer's outputs after dropout, ``(T, B, D)``.
+        raw_outputs: the same before dropout.
+    """
+
+    logits: Tensor
+    states: list[LSTMState]
+    outputs: Tensor
+    raw_outputs: Tensor
+
+
+class AWDLSTM(nn.Module):
+    """A language model of stock LSTM layers with dropout wherever there can be some.
+
+    Dropout of whole words, locked dropout before, between and after the layers, and DropConnect on the
+    hidden-to-hidden weights. The layers are plain `torch.nn.LSTM` and stay as they are. Each of
+    these masks is a mask site, too (see `lightning_advdrop.masking.find_sites`): a mask that is given there takes the
+    place of the network's own.
+
+    Source: Merity, Keskar & Socher, "Regularizing and Optimizing LSTM Language Models", ICLR 2018 (arXiv 1708.02182).
+
+    Args:
+        vocabulary_size: the number of words, ``V``.
+        embedding_size: the width of the embeddings, ``E``.
+        hidden_size: the units of each layer but for the last one of a model with tied weights, which has ``E``.
+        num_layers: the number of layers.
+        word_dropout: the probability with which a word is dropped from the embedding table, in [0, 1).
+        input_dropout: of locked dropout before the first layer.
+        hidden_dropout: of locked dropout between layers.
+        output_dropout: of locked dropout after the last layer.
+        weight_dropout: of DropConnect.
+        tie_weights: whether the embedding table is the decoder's weight, too.
+
+    Raises:
+        ValueError: if a size is below 1, or a probability outside [0, 1).
+
+    Example:
+        >>> model = AWDLSTM(10, embedding_size=4, hidden_size=6, num_layers=2)
+        >>> output = model(torch.zeros(5, 3, dtype=torch.int64))
+        >>> output.logits.shape, [tuple(h.shape) for h, c in output.states]
+        (torch.Size([5, 3, 10]), [(1, 3, 6), (1, 3, 4)])
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        embedding_size: int = 400,
+        hidden_size: int = 1150,
+        num_layers: int = 3,
+        *,
+        word_dropout: float = 0.1,
+        input_dropout: float = 0.4,
+        hidden_dropout: float = 0.3,
+        output_dropout: float = 0.4,
+        weight_dropout: float = 0.5,
+        tie_weights: bool = True,
+    ) -> None:
+        super().__init__()
+        sizes = {
+            "vocabulary_size": vocabulary_size,
+            "embedding_size": embedding_size,
+            "hidden_size": hidden_size,
+            "num_layers": num_layers,
+        }
+        rates = {
+            "word_dropout": word_dropout,
+            "input_dropout": input_dropout,
+            "hidden_dropout": hidden_dropout,
+            "output_dropout": output_dropout,
+            "weight_dropout": weight_dropout,
+        }
+        _check(sizes, rates)
+        self.word_dropout, self.weight_dropout = word_dropout, weight_dropout
+        self.input_dropout, self.hidden_dropout, self.output_dropout = input_dropout, hidden_dropout, output_dropout
+        last = embedding_size if tie_weights else hidden_size
+        widths = [embedding_size, *[hidden_size] * (num_layers - 1), last]
+        self.embedding = nn.Embedding(vocabulary_size, embedding_size)
+        self.rnns = nn.ModuleList(nn.LSTM(*pair) for pair in pairwise(widths))
+        self.decoder = nn.Linear(last, vocabulary_size)
+        if tie_weights:
+            self.decoder.weight = self.embedding.weight
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draws the initial weights of embedding and decoder; those of the layers are torch's."""
+        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+        if self.decoder.weight is not self.embedding.weight:
+            nn.init.uniform_(self.decoder.weight, -0.1, 0.1)
+        nn.init.zeros_(self.decoder.bias)
+
+    def forward(self, tokens: Tensor, states: Sequence[LSTMState] | None = None) -> AWDLSTMOutput:
+        """Predicts each next word.
+
+        Args:
+            tokens: words' numbers, int64, ``(T, B)``.
+            states: what an earlier call returned, ``(1, B, H)``, for text that goes on; None for zeros.
+
+        Raises:
+            ValueError: if the tokens have another shape, or there is another number of states.
+        """
+        if tokens.dim() != 2:
+            raise ValueError(f"tokens must have the shape (steps, batch), got {tuple(tokens.shape)}.")
+        if states is not None and len(states) != len(self.rnns):
+            raise ValueError(f"states must hold one for each of the {len(self.rnns)} layers, got {len(states)}.")
+        x = word_dropout(tokens, self.embedding.weight, self.word_dropout, self.training)  # (T, B, E)
+        finals = []
+        for index, (layer, rate, places) in enumerate(self._layers()):
+            x = locked_dropout(x, rate, self.training, places)
+            x, state = self._run_layer(layer, x, None if states is None else states[index])  # (T, B, H)
+            finals.append(state)
+        outputs = locked_dropout(x, self.output_dropout, self.training, [_output(layer)])
+        return AWDLSTMOutput(self.decoder(outputs), finals, outputs, x)
+
+    def _layers(self) -> Iterator[tuple[nn.LSTM, float, list[Place]]]:
+        """Each layer with the dropout before it: its rate, and the sites that are at this place."""
+        before: nn.LSTM | None = None
+        for layer in self.rnns:
+            assert isinstance(layer, nn.LSTM)
+            place = [Place("input", layer.weight_ih_l0)]
+            if before is None:
+                yield layer, self.input_dropout, place
+            else:
+                yield layer, self.hidden_dropout, [_output(before), *place]
+            before = layer
+
+    def _run_layer(self, layer: nn.LSTM, x: Tensor, state: LSTMState | None) -> tuple[Tensor, LSTMState]:
+        """Runs a layer under DropConnect, by the function that the layer itself calls."""
+        weight = dropped_weight(layer.weight_hh_l0, self.weight_dropout, self.training)
+        if state is None:
+            zeros = x.new_zeros(1, x.shape[1], layer.hidden_size)
+            state = zeros, zeros
+        weights = layer.weight_ih_l0, weight, layer.bias_ih_l0, layer.bias_hh_l0
+        output, h, c = torch.lstm(x, state, weights, True, 1, 0.0, self.training, False, False)
+        return output, (h, c)
+
+
+def _output(layer: nn.LSTM) -> Place:
+    return Place("output", layer.weight_hh_l0)
+
+
+def _check(sizes: dict[str, int], rates: dict[str, float]) -> None:
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1, got {size}.")
+    for name, rate in rates.items():
+        if not 0 <= rate < 1:
+            raise ValueError(f"{name} must be in [0, 1), got {rate}.")

@@ -1,0 +1,84 @@
+"""Several methods in one trainer, of which some have something act in the base pass."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lightning_advdrop import (
+    AdversarialDropoutCallback,
+    AdversarialTrainingCallback,
+    ExpectationLinearDropoutCallback,
+    FraternalDropoutCallback,
+    RandomPerturbationCallback,
+    RDropCallback,
+    RegularizerCallback,
+    VariationalDropoutCallback,
+    VirtualAdversarialCallback,
+    regularized_loss,
+)
+from tests.helpers.plain_models import QuietModel, loader, quiet_trainer, seeded
+
+
+class Delegating(QuietModel):
+    """Asks for the penalties itself, as this package's own tasks do."""
+
+    delegates_regularization = True
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Any:
+        x, y = batch
+        return regularized_loss(self, lambda: self(x), lambda logits: F.cross_entropy(logits, y), target=y).total
+
+
+#: What acts in the base pass, at sites of several kinds.
+MASKING = {
+    "variational": lambda: VariationalDropoutCallback("recurrent", rate=0.3),
+    "dropconnect": lambda: VariationalDropoutCallback("weight", rate=0.3),
+    "fraternal": lambda: FraternalDropoutCallback("hidden", rate=0.3),
+    "r_drop": lambda: RDropCallback("weight", rate=0.3),
+    "expectation": lambda: ExpectationLinearDropoutCallback(["recurrent", "output"], rate=0.3),
+    "fisher": lambda: AdversarialDropoutCallback(["recurrent", "input"], rate=0.3, start="ones", search="fisher"),
+    "adversarial": lambda: AdversarialTrainingCallback("input", epsilon=0.5),
+}
+OTHERS = {
+    "virtual": lambda: VirtualAdversarialCallback("input", epsilon=0.5),
+    "random": lambda: RandomPerturbationCallback("input", epsilon=0.5),
+    "masks": lambda: AdversarialDropoutCallback(["hidden", "recurrent"], rate=0.3, share_masks=True),
+    "supervised": lambda: AdversarialDropoutCallback(
+        "weight", rate=0.3, start="ones", share_masks=True, divergence="ce"
+    ),
+}
+
+
+def one_step(model: type[QuietModel], *callbacks: RegularizerCallback) -> tuple[dict[str, float], dict[str, Tensor]]:
+    network = seeded(model)
+    for callback in callbacks:
+        callback.log_prefix = type(callback).__name__ + str(callback.site_names)
+    L.seed_everything(3, verbose=False)
+    trainer = quiet_trainer(callbacks=list(callbacks), max_steps=1, max_epochs=-1)
+    trainer.fit(network, loader())
+    logged = {name: float(value) for name, value in trainer.callback_metrics.items() if name != "loss"}
+    return logged, network.state_dict()
+
+
+@pytest.mark.parametrize(("masking", "other"), list(itertools.product(MASKING, OTHERS)))
+def test_neither_the_order_nor_the_kind_of_model_matters(masking: str, other: str) -> None:
+    results = [
+        one_step(model, *(make() for make in (MASKING[masking], OTHERS[other])[::order]))
+        for model in (QuietModel, Delegating)
+        for order in (1, -1)
+    ]
+    logged, weights = results[0]
+    assert all(math.isfinite(value) for value in logged.values())
+    assert logged["train/penalty"] > 0
+    for again, same in results[1:]:
+        assert again == pytest.approx(logged, rel=1e-4, abs=1e-7)
+        for name, value in weights.items():
+            torch.testing.assert_close(same[name], value, rtol=1e-4, atol=1e-6)
