@@ -31,6 +31,11 @@ def ready(root: Path, **arguments: Any) -> IMDBDataModule:
     return module
 
 
+def training(module: IMDBDataModule) -> list[dict[str, TextBatch]]:
+    loader: Any = module.train_dataloader()
+    return [batch for batch, _, _ in loader]
+
+
 def texts_of(module: IMDBDataModule, batch: TextBatch) -> list[str]:
     words = module.vocabulary.words
     return [
@@ -45,7 +50,7 @@ def labelled_texts(module: IMDBDataModule, batches: Any) -> list[tuple[int, str]
 
 def test_training_batches_are_labelled_and_unlabelled(root: Path) -> None:
     module = ready(root)
-    batches = [batch for batch, _, _ in module.train_dataloader()]
+    batches = training(module)
     assert len(batches) == 5  # of 34 labelled documents
     assert [len(batch["labelled"].labels) for batch in batches].count(8) == 4
     for batch in batches:
@@ -59,20 +64,21 @@ def test_training_batches_are_labelled_and_unlabelled(root: Path) -> None:
 
 def test_sizes_of_batches(root: Path) -> None:
     module = ready(root, batch_size=4, unlabelled_batch_size=3, eval_batch_size=5)
-    batch, _, _ = next(iter(module.train_dataloader()))
+    batch = training(module)[0]
     assert (len(batch["labelled"].labels), len(batch["unlabelled"].labels)) == (4, 3)
-    assert [len(batch.labels) for batch in module.val_dataloader()] == [5, 1]
+    validation: Any = module.val_dataloader()
+    assert [len(batch.labels) for batch in validation] == [5, 1]
     assert ready(root, batch_size=4).unlabelled_batch_size == 4
 
 
 def test_without_unlabelled_documents(root: Path) -> None:
-    batch, _, _ = next(iter(ready(root, unlabelled_size=0).train_dataloader()))
+    batch = training(ready(root, unlabelled_size=0))[0]
     assert set(batch) == {"labelled"}
 
 
 def test_documents_of_all_parts_are_there_once(root: Path) -> None:
     module = ready(root, max_tokens=100)
-    labelled = [batch["labelled"] for batch, _, _ in module.train_dataloader()]
+    labelled = [batch["labelled"] for batch in training(module)]
     loaders: list[Any] = [labelled, module.val_dataloader(), module.test_dataloader()]
     train, validation, test = (labelled_texts(module, loader) for loader in loaders)
     assert (len(train), len(validation), len(test)) == (34, 6, 10)
@@ -109,7 +115,7 @@ def test_small_choices_are_balanced_and_part_of_larger_ones(root: Path) -> None:
     chosen = {}
     for size in (4, 10, None):
         module = ready(root, train_size=size, unlabelled_size=size, max_tokens=100)
-        batches = [batch for batch, _, _ in module.train_dataloader()]
+        batches = training(module)
         chosen[size] = labelled_texts(module, [batch["labelled"] for batch in batches])
         assert len(chosen[size]) == (size or 34)
         assert Counter(label for label, _ in chosen[size]) == dict.fromkeys((0, 1), (size or 34) // 2)
@@ -117,7 +123,7 @@ def test_small_choices_are_balanced_and_part_of_larger_ones(root: Path) -> None:
     assert not Counter(chosen[4]) - Counter(chosen[10])
     assert not Counter(chosen[10]) - Counter(chosen[None])
     other = ready(root, train_size=4, seed=1, max_tokens=100)
-    batch, _, _ = next(iter(other.train_dataloader()))
+    batch = training(other)[0]
     assert Counter(labelled_texts(other, [batch["labelled"]])) != Counter(chosen[4])
 
 
@@ -142,9 +148,7 @@ def test_pre_training_reads_all_documents_as_one_text(root: Path) -> None:
     first = torch.cat([tokens[:, 0] for tokens, _ in batches] + [tokens[:, 1] for tokens, _ in batches]).tolist()
     text = " ".join(module.vocabulary.words[token] for token in first)
     classify = ready(root, max_tokens=100)
-    documents = [
-        text for _, text in labelled_texts(classify, [batch["labelled"] for batch, _, _ in classify.train_dataloader()])
-    ]
+    documents = [text for _, text in labelled_texts(classify, [batch["labelled"] for batch in training(classify)])]
     assert text.count("<eos>") in (63, 64)  # the last of 34 + 30 may be cut off
     assert sum(document in text for document in documents) >= 33
     held_out = [text for _, text in labelled_texts(classify, classify.val_dataloader())]
@@ -236,8 +240,8 @@ def test_vectors(root: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_worker_processes_yield_the_same(root: Path, workers: int) -> None:
     module = ready(root, num_workers=workers)
-    batches = [batch for batch, _, _ in module.train_dataloader()]
-    expected = [batch for batch, _, _ in ready(root).train_dataloader()]
+    batches = training(module)
+    expected = training(ready(root))
     for found, batch in zip(batches, expected, strict=True):
         for part, values in batch.items():
             assert all(torch.equal(one, other) for one, other in zip(found[part], values, strict=True))
