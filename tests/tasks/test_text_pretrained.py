@@ -108,8 +108,11 @@ def test_other_sizes_are_refused(checkpoints: dict[bool, Path]) -> None:
 
 
 def test_what_is_no_language_model_is_refused(checkpoints: dict[bool, Path], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"pretrained='none.ckpt' must be a checkpoint of TextPretrainingTask, got no"):
+    with pytest.raises(ValueError, match=r"pretrained='none.ckpt' must be a checkpoint file, got no such file"):
         start(pretrained="none.ckpt")
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
     with pytest.raises(ValueError, match="must be a checkpoint of TextPretrainingTask, got one without encoder"):
         start(pretrained=tmp_path / "other.ckpt")
+    (tmp_path / "broken.ckpt").write_bytes(b"PK but no archive")
+    with pytest.raises(ValueError, match="must be a checkpoint file, got one that can't be read"):
+        start(pretrained=tmp_path / "broken.ckpt")
