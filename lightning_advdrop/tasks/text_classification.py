@@ -139,7 +139,7 @@ class TextClassificationTask(VocabularyTask):
             ValueError: if a pre-trained model has another vocabulary, other sizes or the other direction.
         """
         encoders = {"pretrained": self.model.encoder, "pretrained_backward": self.model.backward_encoder}
-        vectors: Tensor | None = data.vectors  # type: ignore[assignment]
+        vectors: Tensor | None = data.vectors  # type: ignore[attr-defined]
         for argument, encoder in encoders.items():
             if encoder is None:
                 continue

@@ -11,9 +11,9 @@ import torch
 
 from lightning_advdrop.cli import main
 from tests.helpers.documents import Documents
+from tests.helpers.documents import documents as made_up
 from tests.helpers.plain_models import quiet_trainer
 from tests.tasks.test_text_classification import as_text, saved_task
-from tests.tasks.test_text_classification import documents as made_up
 
 
 @pytest.fixture

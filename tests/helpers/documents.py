@@ -47,7 +47,7 @@ def unlabelled(batch: TextBatch) -> TextBatch:
 
 def cut(batch: TextBatch, size: int) -> list[TextBatch]:
     """Batches of ``size`` documents, each padded to its own longest."""
-    parts = zip(*(part.split(size) for part in batch), strict=True)
+    parts = zip(*(torch.split(part, size) for part in batch), strict=True)
     return [TextBatch(t[:, : int(n.max())], n, y) for t, n, y in parts]
 
 

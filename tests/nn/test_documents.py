@@ -88,7 +88,7 @@ def test_the_language_models_loss_is_that_of_its_probabilities() -> None:
 def test_a_text_read_in_parts_is_read_as_a_whole() -> None:
     model, states = DocumentLanguageModel(COUNTS, 5, 6, cutoffs=[3]).eval(), None
     parts = []
-    for part in TOKENS.split(2, dim=1):
+    for part in torch.split(TOKENS, 2, dim=1):
         outputs, states = model(part, states)
         parts.append(outputs)
     whole = model(TOKENS)

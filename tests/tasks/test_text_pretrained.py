@@ -14,7 +14,7 @@ from lightning_advdrop import TextClassificationTask, TextPretrainingTask
 from tests.helpers.documents import Documents, words_of
 from tests.helpers.plain_models import quiet_trainer
 
-SIZES = {"embedding_size": 8, "hidden_size": 16}
+SIZES: dict[str, Any] = {"embedding_size": 8, "hidden_size": 16}
 
 
 @pytest.fixture
@@ -97,8 +97,9 @@ def test_another_vocabulary_is_refused_with_its_first_difference(checkpoints: di
 def test_the_other_direction_is_refused(checkpoints: dict[bool, Path], argument: str) -> None:
     backward = argument == "pretrained_backward"
     message = f"must be of a model trained with reverse={backward}, got reverse={not backward}."
+    given: dict[str, Any] = {argument: checkpoints[not backward]}
     with pytest.raises(ValueError, match=re.escape(message)):
-        start(bidirectional=True, **{argument: checkpoints[not backward]})
+        start(bidirectional=True, **given)
 
 
 def test_other_sizes_are_refused(checkpoints: dict[bool, Path]) -> None:

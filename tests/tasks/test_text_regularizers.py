@@ -19,7 +19,7 @@ from lightning_advdrop import (
 )
 from lightning_advdrop.callbacks import RegularizerCallback
 from lightning_advdrop.masking import Shift
-from lightning_advdrop.regularizers import PerturbationRegularizer
+from lightning_advdrop.regularizers import PerturbationRegularizer, Regularizer
 from tests.helpers.documents import PADDING, Documents
 from tests.helpers.family import CALLBACKS
 from tests.helpers.plain_models import quiet_trainer
@@ -35,8 +35,11 @@ def trained(callback: Any, steps: int = 2, bidirectional: bool = False, **data: 
 
 def every_callback() -> list[RegularizerCallback]:
     """Each with its own defaults, at a site of a kind that it works at."""
-    perturbing = {c: issubclass(r, PerturbationRegularizer) for r, c in CALLBACKS.items()}
-    return [callback(sites="embedding" if perturbing[callback] else "recurrent") for callback in CALLBACKS.values()]
+    made: dict[type[Regularizer], Any] = dict(CALLBACKS)
+    return [
+        make(sites="embedding" if issubclass(regularizer, PerturbationRegularizer) else "recurrent")
+        for regularizer, make in made.items()
+    ]
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
