@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from lightning_advdrop.callbacks.training_step import attached_regularizers
-from lightning_advdrop.cli import run_experiment
+from lightning_advdrop.cli import describe_experiment, run_experiment
 from tests.helpers.tiny_data import TINY_DATA, TinyData
 
 CONFIGS = sorted((Path(__file__).parent.parent.parent / "configs").glob("*.yaml"))
@@ -16,6 +16,7 @@ FEW_STEPS = (
     *("--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1", "--trainer.limit_test_batches", "1"),
     *("--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false"),
     *("--trainer.enable_model_summary", "false", "--trainer.log_every_n_steps", "1"),
+    *("--trainer.check_val_every_n_epoch", "1"),
 )
 
 
@@ -125,3 +126,25 @@ def test_the_published_settings_of_their_pre_training(name: str) -> None:
     assert config["data"]["init_args"].get("reverse", False) == (name == "imdb_backward")
     checkpoint = config["trainer"]["callbacks"][0]["init_args"]
     assert f"{checkpoint['dirpath']}/{checkpoint['filename']}.ckpt" == f"runs/pretrained/{name}.ckpt"
+
+
+@pytest.mark.usefixtures("with_tiny_data")
+def test_sites_are_shown_of_a_network_that_is_made_for_its_data() -> None:
+    path = next(path for path in CONFIGS if path.stem == "imdb_bidirectional")
+    _, overrides = tiny_data(path)
+    table = describe_experiment(["--config", str(path), *overrides])
+    assert "| model.encoder.lstm.l0:recurrent          | MaskedLSTM | (B, 16) | the callback |" in table
+    assert "| model.backward_encoder.lstm.l0:recurrent | MaskedLSTM | (B, 16) | the callback |" in table
+
+
+@pytest.mark.usefixtures("with_tiny_data")
+def test_a_classifier_starts_from_the_language_model_that_its_configuration_names() -> None:
+    """The commands of the documentation, one after the other."""
+    for name in ("imdb_small_pretrain", "imdb_small"):
+        path = next(path for path in CONFIGS if path.stem == name)
+        _, overrides = tiny_data(path)
+        if "--model.init_args.pretrained" in overrides:
+            overrides = overrides[: overrides.index("--model.init_args.pretrained")]
+        command = run_experiment(["fit", "--config", str(path), *FEW_STEPS, *overrides])
+    assert Path("runs/pretrained/imdb_small.ckpt").is_file()
+    assert command.model.pretrained["pretrained"] == "runs/pretrained/imdb_small.ckpt"
