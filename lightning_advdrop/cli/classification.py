@@ -7,7 +7,6 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator
 
-from lightning_advdrop.callbacks import flush_denormals
 from lightning_advdrop.tasks import Classified, TextClassificationTask, load_text_classifier
 
 
@@ -31,7 +30,6 @@ def run(options: Namespace) -> int:
         ValueError: if the checkpoint is none of a `TextClassificationTask`, or ``batch_size`` is below 1.
     """
     task = load_text_classifier(options.ckpt_path)
-    flush_denormals(task.device)
     texts = options.texts or (line.rstrip("\r\n") for line in sys.stdin)
     for found in classify(task, texts, options.batch_size):
         print(f"{found.name}\t{found.probability:.4f}", flush=True)  # noqa: T201 - the answer of a command
