@@ -27,9 +27,11 @@ from lightning_advdrop.callbacks import (
 )
 from lightning_advdrop.datamodules import (
     DigitsDataModule,
+    ElecDataModule,
     IMDBDataModule,
     MNISTDataModule,
     PennTreebankDataModule,
+    RCV1DataModule,
     TextFileDataModule,
     WikiText2DataModule,
 )
@@ -44,6 +46,7 @@ __all__ = [
     "AdversarialDropoutCallback",
     "AdversarialTrainingCallback",
     "DigitsDataModule",
+    "ElecDataModule",
     "ExpectationLinearDropoutCallback",
     "ExponentialAveraging",
     "FraternalDropoutCallback",
@@ -56,6 +59,7 @@ __all__ = [
     "PennTreebankDataModule",
     "PiModelCallback",
     "PseudoEnsembleCallback",
+    "RCV1DataModule",
     "RDropCallback",
     "RandomPerturbationCallback",
     "RegularizerCallback",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lightning_advdrop import report
+from lightning_advdrop.cli import classification
 from lightning_advdrop.cli.experiments import EXPERIMENT_COMMANDS, describe_experiment, run_experiment
 
 _EXPERIMENT_OPTIONS = "Every further option is one of the experiment's: see `{program} fit --help`."
@@ -103,5 +104,12 @@ COMMANDS = (
         "Shows where the masks of an experiment's regularizers act.",
         _sites,
         experiment=True,
+    ),
+    Command(
+        ("classify",),
+        "--ckpt_path FILE [TEXT ...]",
+        "Classifies texts, given or read line by line.",
+        classification.run,
+        classification.add_options,
     ),
 )

@@ -14,6 +14,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lightning_advdrop.callbacks import RegularizerCallback, flush_denormals
 from lightning_advdrop.callbacks.averaging import AveragedWeights
@@ -124,15 +125,18 @@ def run_experiment(arguments: Sequence[str], *, run: bool = True) -> ExperimentC
     # Lightning calls jsonargparse in a way that is to change; a user can't do anything about the warning.
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     try:
-        return ExperimentCLI(
-            LightningModule,
-            LightningDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            save_config_callback=RunConfig,
-            args=list(arguments),
-            run=run,
-        )
+        with warnings.catch_warnings():
+            # It is about weights that are sharded, which no configuration of ours asks for.
+            warnings.filterwarnings("ignore", message="You're using the WeightAveraging callback with a model that")
+            return ExperimentCLI(
+                LightningModule,
+                LightningDataModule,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                save_config_callback=RunConfig,
+                args=list(arguments),
+                run=run,
+            )
     finally:
         if wandb.run is not None:  # or the next experiment of this process would log into this one's run
             wandb.finish()
@@ -149,6 +153,16 @@ def _keep_wandb_quiet() -> None:
         )
 
 
+def _configure_model(command: ExperimentCLI) -> None:
+    """Makes the layers that a model makes for a trainer's data, as at the beginning of a run."""
+    if is_overridden("configure_model", command.model):
+        command.datamodule.prepare_data()
+        command.datamodule.setup("fit")
+        vars(command.trainer)["datamodule"] = command.datamodule
+        command.model.trainer = command.trainer
+        command.model.configure_model()
+
+
 def describe_experiment(arguments: Sequence[str]) -> str:
     """Tables of the sites at which an experiment's regularizers act, one for each of them.
 
@@ -159,7 +173,7 @@ def describe_experiment(arguments: Sequence[str]) -> str:
         ValueError: if the experiment has no regularizer, or its model has no such site.
     """
     command = run_experiment(arguments, run=False)
-    command.model.configure_model()
+    _configure_model(command)
     regularizers = [each for each in vars(command.trainer)["callbacks"] if isinstance(each, RegularizerCallback)]
     if not regularizers:
         raise ValueError("regularizer must be set to show its sites, got null; name one with --regularizer.")

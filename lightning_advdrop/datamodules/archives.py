@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import tarfile
+import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from lightning_advdrop.datamodules.document_files import DocumentError
@@ -58,6 +60,40 @@ def read_tar_gz(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
         raise DocumentError(
             f"{path} is damaged: found an archive that cannot be unpacked ({error}), expected a whole one; {_REMEDY}"
         ) from error
+
+
+def unpack(path: Path, folder: Path, patterns: Sequence[str]) -> None:
+    """Write some files of a tar archive that is packed with gzip to a folder, without the folders they lie in.
+
+    Each is written to a temporary name and renamed, so that it is whole or absent.
+
+    Args:
+        path: The archive.
+        folder: Where to; it must exist.
+        patterns: Of the names of these files, such as ``"*.cat"``.
+
+    Raises:
+        FileNotFoundError: If there is no such archive.
+        DocumentError: See `read_tar_gz`.
+        OSError: If a file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "elec.tar.gz")
+        ...     _ = Path(folder, "labels").write_text("1")
+        ...     with tarfile.open(path, "w:gz") as archive:
+        ...         archive.add(Path(folder, "labels"), "elec/elec-test.cat")
+        ...     unpack(path, Path(folder), ["*.cat"])
+        ...     Path(folder, "elec-test.cat").read_text()
+        '1'
+    """
+    for name, content in read_tar_gz(path):
+        if any(fnmatchcase(name.name, pattern) for pattern in patterns):
+            with tempfile.TemporaryDirectory(prefix=f".{name.name}-", dir=folder) as scratch:
+                whole = Path(scratch, name.name)
+                whole.write_bytes(content)
+                whole.replace(folder / name.name)
 
 
 def _checked(member: tarfile.TarInfo, path: Path) -> PurePosixPath:

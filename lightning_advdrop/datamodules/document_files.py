@@ -115,7 +115,7 @@ def check_label(text: str, low: int, high: int | None, path: Path | str, line: i
         >>> check_label("2", 1, 2, "elec-test.cat", 1)
         1
     """
-    allowed = f"at least {low}" if high is None else f"from {low} to {high}"
+    allowed = f"of at least {low}" if high is None else f"from {low} to {high}"
     digits = text.strip()
     if not (digits.isascii() and digits.isdigit()) or int(digits) < low or (high is not None and int(digits) > high):
         raise DocumentError(f"{path}, line {line}: found the label {text!r}, expected a whole number {allowed}")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
+from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_advdrop.datamodules.contiguous import ContiguousBatches
@@ -46,58 +49,108 @@ class DocumentDataset(Dataset[TextBatch]):
     __getitems__ = __getitem__
 
 
-def bucket_loader(dataset: DocumentDataset, sampler: LengthBuckets, num_workers: int) -> DataLoader[TextBatch]:
-    """Return a loader of the batches that a sampler makes.
-
-    Args:
-        dataset: Of all documents.
-        sampler: Whose numbers are those of the dataset.
-        num_workers: Worker processes, at least 0.
-
-    Returns:
-        The loader of `TextBatch`.
+@dataclass(frozen=True)
+class DocumentLoaders:
+    """Makes loaders of documents that have the same settings.
 
     Example:
         >>> documents = DocumentSet.of(np.array([5, 2, 7, 6, 2]), lengths=np.array([2, 3]), labels=np.array([0, 1]))
-        >>> dataset = DocumentDataset(documents, max_tokens=9, padding_index=1)
-        >>> loader = bucket_loader(dataset, LengthBuckets(dataset.lengths, batch_size=2, shuffle=False), num_workers=0)
-        >>> [batch.tokens.tolist() for batch in loader]
+        >>> loaders = DocumentLoaders(max_tokens=400, padding_index=1)
+        >>> [batch.tokens.tolist() for batch in loaders.batches(documents, batch_size=2, shuffle=False)]
         [[[5, 2, 1], [7, 6, 2]]]
+        >>> [tokens.T.tolist() for tokens, _ in loaders.text(documents, batch_size=2)]
+        [[[5, 2], [7, 6]]]
     """
-    return DataLoader(
-        dataset,
-        batch_size=None,  # the sampler makes the batches
-        sampler=sampler,
-        num_workers=num_workers,
-        collate_fn=keep_batch,
-        persistent_workers=num_workers > 0,
-    )
 
+    max_tokens: int
+    """The last so many tokens of a document are read; of a text, steps of a batch. At least 1."""
+    padding_index: int
+    """Stands behind the end of the shorter documents of a batch."""
+    reverse: bool = False
+    """Whether a text is read from its end."""
+    seed: int = 0
+    """Of the order, from 0 to ``2**32 - 1``."""
+    num_workers: int = 0
+    """Worker processes of a loader of batches, at least 0."""
+    rank: int = 0
+    """Number of this process, from 0 to ``world_size - 1``."""
+    world_size: int = 1
+    """Number of processes, at least 1."""
 
-def text_loader(
-    documents: DocumentSet, batch_size: int, length: int, *, reverse: bool = False, rank: int = 0, world_size: int = 1
-) -> ContiguousBatches:
-    """Return a loader of documents as one long text, one behind the other.
+    def batches(
+        self, documents: DocumentSet, batch_size: int, *, shuffle: bool, num_batches: int | None = None
+    ) -> DataLoader[TextBatch]:
+        """Return a loader of `TextBatch` of about equally long documents.
 
-    Args:
-        documents: At least so many that every column has two tokens.
-        batch_size: Columns of one process, at least 1.
-        length: Steps of a batch, at least 1.
-        reverse: Whether the whole text is read from its end. What a document follows is an end token, then, too: that
-            of its own, as for the backward layer of a bidirectional classifier.
-        rank: Number of this process, from 0 to ``world_size - 1``.
-        world_size: Number of processes, at least 1.
+        Args:
+            documents: At least one.
+            batch_size: Documents in a batch of one process, at least 1.
+            shuffle: Whether to shuffle; else they come in the order of their lengths.
+            num_batches: Batches in an epoch, at least 1; ``None`` for one pass.
+        """
+        dataset = DocumentDataset(documents, self.max_tokens, self.padding_index)
+        sampler = LengthBuckets(
+            dataset.lengths,
+            batch_size,
+            shuffle=shuffle,
+            num_batches=num_batches,
+            seed=self.seed,
+            rank=self.rank,
+            world_size=self.world_size,
+        )
+        return DataLoader(
+            dataset,
+            batch_size=None,  # the sampler makes the batches
+            sampler=sampler,
+            num_workers=self.num_workers,
+            collate_fn=keep_batch,
+            persistent_workers=self.num_workers > 0,
+        )
 
-    Returns:
-        The loader of ``(tokens (T, B), targets (T, B))``.
+    def in_order(self, documents: DocumentSet, batch_size: int) -> DataLoader[TextBatch]:
+        """Return a loader of `TextBatch` in the documents' own order, which Lightning can share out for predictions.
 
-    Raises:
-        ValueError: If there are too few tokens for so many columns.
+        Args:
+            documents: Any number.
+            batch_size: Documents in a batch, at least 1.
+        """
+        return DataLoader(
+            DocumentDataset(documents, self.max_tokens, self.padding_index),
+            batch_size=batch_size,  # by name, else Lightning cannot rebuild the loader for prediction
+            num_workers=self.num_workers,
+            collate_fn=keep_batch,
+        )
 
-    Example:
-        >>> documents = DocumentSet.of(np.array([5, 2, 7, 6, 2]), lengths=np.array([2, 3]), labels=np.array([0, 1]))
-        >>> [tokens.T.tolist() for tokens, _ in text_loader(documents, batch_size=1, length=9, reverse=True)]
-        [[[2, 6, 7, 2]]]
-    """
-    text = documents.joined()
-    return ContiguousBatches(text[::-1] if reverse else text, batch_size, length, rank=rank, world_size=world_size)
+    def combined(
+        self, labelled: DocumentSet, unlabelled: DocumentSet, batch_size: int, unlabelled_batch_size: int
+    ) -> CombinedLoader:
+        """Return a loader of shuffled ``{"labelled": TextBatch, "unlabelled": TextBatch}``.
+
+        An epoch is one pass over the labelled documents; the unlabelled ones go on where the epoch before stopped.
+
+        Args:
+            labelled: At least one document.
+            unlabelled: Any number; if there is none, batches are ``{"labelled": TextBatch}``.
+            batch_size: Labelled documents in a batch of one process, at least 1.
+            unlabelled_batch_size: Unlabelled documents in a batch of one process, at least 1.
+        """
+        loaders = {"labelled": self.batches(labelled, batch_size, shuffle=True)}
+        if len(unlabelled):
+            steps = len(loaders["labelled"])
+            loaders["unlabelled"] = self.batches(unlabelled, unlabelled_batch_size, shuffle=True, num_batches=steps)
+        return CombinedLoader(loaders, "min_size")  # they are of equal length
+
+    def text(self, documents: DocumentSet, batch_size: int) -> ContiguousBatches:
+        """Return a loader of documents as one long text, one behind the other: ``(tokens (T, B), targets (T, B))``.
+
+        Args:
+            documents: In this order.
+            batch_size: Columns of one process, at least 1.
+
+        Raises:
+            ValueError: If there are too few tokens for so many columns.
+        """
+        text = documents.joined()
+        # Read from its end, a document follows its own end token, as in the backward layer of a classifier.
+        text = text[::-1] if self.reverse else text
+        return ContiguousBatches(text, batch_size, self.max_tokens, rank=self.rank, world_size=self.world_size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -17,9 +17,8 @@ from torch.utils.data import DataLoader
 from lightning_advdrop.datamodules.cache import cached
 from lightning_advdrop.datamodules.contiguous import ContiguousBatches
 from lightning_advdrop.datamodules.document_files import Document
-from lightning_advdrop.datamodules.document_loaders import DocumentDataset, bucket_loader, text_loader
+from lightning_advdrop.datamodules.document_loaders import DocumentLoaders
 from lightning_advdrop.datamodules.document_store import (
-    END,
     FORMAT,
     PADDING,
     DocumentSet,
@@ -28,21 +27,17 @@ from lightning_advdrop.datamodules.document_store import (
     stratified_order,
 )
 from lightning_advdrop.datamodules.roots import data_root
-from lightning_advdrop.datamodules.sequences import MAX_SEED, check_integer, keep_batch
+from lightning_advdrop.datamodules.sequences import MAX_SEED, check_integer
 from lightning_advdrop.datamodules.text import Vocabulary, load_vectors
-from lightning_advdrop.datamodules.text_batches import UNLABELLED, LengthBuckets, TextBatch, pad_documents
-from lightning_advdrop.datamodules.tokenizing import split_at_punctuation
+from lightning_advdrop.datamodules.text_batches import TextBatch
+from lightning_advdrop.datamodules.tokenizing import Tokenizer
 
 Task = Literal["classify", "pretrain"]
 """What the loaders are for."""
-Loader = DataLoader[TextBatch] | ContiguousBatches
-"""A loader for validation or test."""
 
 
 class DocumentDataModule(LightningDataModule, ABC):
     """Labelled and unlabelled documents (Miyato, Dai & Goodfellow 2017, arXiv 1605.07725).
-
-    A subclass names the files, and reads them with :meth:`read` and :meth:`fingerprint`.
 
     The documents are read, split into words and numbered once. The result lies in the folder of prepared data, under
     a name made from the content of the files and the settings that matter, and is used from there. Words of one
@@ -99,6 +94,9 @@ class DocumentDataModule(LightningDataModule, ABC):
     class_names: ClassVar[tuple[str, ...] | None] = None
     """Names of the classes in the order of their labels; ``None`` where they have numbers only."""
 
+    tokenizer: ClassVar[Tokenizer] = "punctuation"
+    """Name of the way in which the documents are split into words: one of `TOKENIZERS`."""
+
     def __init__(
         self,
         root: str | Path | None = None,
@@ -125,14 +123,17 @@ class DocumentDataModule(LightningDataModule, ABC):
                 f"reverse=True needs task='pretrain', got task={task!r}: a classifier reads both ways itself"
             )
         unlabelled_batch_size = batch_size if unlabelled_batch_size is None else unlabelled_batch_size
-        check_integer("train_size", 1 if train_size is None else train_size, low=1)
-        check_integer("unlabelled_size", 0 if unlabelled_size is None else unlabelled_size, low=0)
-        check_integer("max_tokens", max_tokens, low=1)
-        check_integer("max_vocabulary", max_vocabulary, low=1)
-        check_integer("batch_size", batch_size, low=1)
-        check_integer("unlabelled_batch_size", unlabelled_batch_size, low=1)
-        check_integer("eval_batch_size", eval_batch_size, low=1)
-        check_integer("num_workers", num_workers, low=0)
+        for name, value, low in (
+            ("train_size", 1 if train_size is None else train_size, 1),
+            ("unlabelled_size", 0 if unlabelled_size is None else unlabelled_size, 0),
+            ("max_tokens", max_tokens, 1),
+            ("max_vocabulary", max_vocabulary, 1),
+            ("batch_size", batch_size, 1),
+            ("unlabelled_batch_size", unlabelled_batch_size, 1),
+            ("eval_batch_size", eval_batch_size, 1),
+            ("num_workers", num_workers, 0),
+        ):
+            check_integer(name, value, low)
         check_integer("seed", seed, low=0, high=MAX_SEED)
         self.root = data_root(root)
         self.task: Task = task
@@ -202,9 +203,7 @@ class DocumentDataModule(LightningDataModule, ABC):
     @property
     def vectors(self) -> Tensor | None:
         """Pretrained vectors ``(V, D)``, zero for words that the file lacks; ``None`` if no file was named."""
-        if self.vectors_file is None:
-            return None
-        return load_vectors(self.vectors_file, self.vocabulary)
+        return None if self.vectors_file is None else load_vectors(self.vectors_file, self.vocabulary)
 
     def prepare_data(self) -> None:
         """Encode the documents, unless that has been done.
@@ -252,19 +251,14 @@ class DocumentDataModule(LightningDataModule, ABC):
         if self.task == "pretrain":
             documents = DocumentSet.concatenate(labelled, unlabelled)
             order = np.random.RandomState(self.seed).permutation(len(documents))
-            return self._text_loader(documents.choose(order), self.batch_size)
-        loaders = {"labelled": self._batch_loader(labelled, self.batch_size, shuffle=True)}
-        if len(unlabelled):
-            loaders["unlabelled"] = self._batch_loader(
-                unlabelled, self.unlabelled_batch_size, shuffle=True, num_batches=len(loaders["labelled"])
-            )
-        return CombinedLoader(loaders, "min_size")  # they are of equal length
+            return self._loaders().text(documents.choose(order), self.batch_size)
+        return self._loaders().combined(labelled, unlabelled, self.batch_size, self.unlabelled_batch_size)
 
-    def val_dataloader(self) -> Loader:
+    def val_dataloader(self) -> DataLoader[TextBatch] | ContiguousBatches:
         """Return the loader of validation batches: documents in the order of their lengths."""
         return self._eval_loader("validation", "validate")
 
-    def test_dataloader(self) -> Loader:
+    def test_dataloader(self) -> DataLoader[TextBatch] | ContiguousBatches:
         """Return the loader of test batches: documents in the order of their lengths."""
         return self._eval_loader("test", "test")
 
@@ -276,44 +270,19 @@ class DocumentDataModule(LightningDataModule, ABC):
         """
         if self.task == "pretrain":
             raise RuntimeError("predictions need task='classify', got task='pretrain'")
-        dataset = DocumentDataset(self._set("test", "predict"), self.max_tokens, self.padding_index)
-        return DataLoader(
-            dataset,
-            batch_size=self.eval_batch_size,  # by name, else Lightning cannot rebuild the loader for prediction
-            num_workers=self.num_workers,
-            collate_fn=keep_batch,
-        )
+        return self._loaders().in_order(self._set("test", "predict"), self.eval_batch_size)
 
-    def _eval_loader(self, part: str, stage: str) -> Loader:
+    def _eval_loader(self, part: str, stage: str) -> DataLoader[TextBatch] | ContiguousBatches:
         documents = self._set(part, stage)
         if self.task == "pretrain":
-            return self._text_loader(documents, self.eval_batch_size)
-        return self._batch_loader(documents, self.eval_batch_size, shuffle=False)
+            return self._loaders().text(documents, self.eval_batch_size)
+        return self._loaders().batches(documents, self.eval_batch_size, shuffle=False)
 
-    def _batch_loader(
-        self, documents: DocumentSet, batch_size: int, *, shuffle: bool, num_batches: int | None = None
-    ) -> DataLoader[TextBatch]:
-        dataset = DocumentDataset(documents, self.max_tokens, self.padding_index)
-        rank, world_size = self._share()
-        sampler = LengthBuckets(
-            dataset.lengths,
-            batch_size,
-            shuffle=shuffle,
-            num_batches=num_batches,
-            seed=self.seed,
-            rank=rank,
-            world_size=world_size,
+    def _loaders(self) -> DocumentLoaders:
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        return DocumentLoaders(
+            self.max_tokens, self.padding_index, self.reverse, self.seed, self.num_workers, rank, world_size
         )
-        return bucket_loader(dataset, sampler, self.num_workers)
-
-    def _text_loader(self, documents: DocumentSet, batch_size: int) -> ContiguousBatches:
-        rank, world_size = self._share()
-        return text_loader(
-            documents, batch_size, self.max_tokens, reverse=self.reverse, rank=rank, world_size=world_size
-        )
-
-    def _share(self) -> tuple[int, int]:
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _prepared(self) -> Path:
         if self._store is None:
@@ -330,30 +299,3 @@ def _first(name: str, size: int | None, order: npt.NDArray[np.int64]) -> npt.NDA
     if size is not None and size > len(order):
         raise ValueError(f"{name} must be at most {len(order)}, the number of such documents, got {size}")
     return order[:size]
-
-
-def encode_documents(texts: Sequence[str], vocabulary: Vocabulary, max_tokens: int | None = 400) -> TextBatch:
-    """Encode raw texts like the documents of IMDB.
-
-    Args:
-        texts: At least one text.
-        vocabulary: Words, those of `SPECIALS` among them.
-        max_tokens: The last so many tokens of a text are kept, the end token included, at least 1; ``None`` for all.
-
-    Returns:
-        A batch in the order of ``texts``; labels are ``UNLABELLED``.
-
-    Raises:
-        TypeError: If ``max_tokens`` is no integer.
-        ValueError: If there is no text, or ``max_tokens`` is out of its range.
-
-    Example:
-        >>> vocabulary = Vocabulary(["<unk>", "<pad>", "<eos>", "Good"], [0, 0, 0, 5], unknown="<unk>")
-        >>> encode_documents(["Good film!", ""], vocabulary).tokens
-        tensor([[3, 0, 2],
-                [2, 1, 1]])
-    """
-    check_integer("max_tokens", 1 if max_tokens is None else max_tokens, low=1)
-    keep = slice(None) if max_tokens is None else slice(-max_tokens, None)
-    documents = [np.array(vocabulary.encode([*split_at_punctuation(text), END])[keep]) for text in texts]
-    return pad_documents(documents, [UNLABELLED] * len(documents), vocabulary.index[PADDING])

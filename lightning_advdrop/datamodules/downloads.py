@@ -44,7 +44,7 @@ def check_mirrors(mirrors: Sequence[str]) -> tuple[str, ...]:
 def download(
     target: Path,
     mirrors: Sequence[str],
-    checksum: str,
+    checksum: str | None,
     algorithm: Literal["md5", "sha256"] = "md5",
     timeout: float = 30.0,
 ) -> Path:
@@ -57,7 +57,8 @@ def download(
     Args:
         target: Where to put the file; its name is appended to each mirror. Missing folders are made.
         mirrors: Base addresses (``http://`` or ``https://``), tried in this order.
-        checksum: Published checksum of the file, hexadecimal.
+        checksum: Published checksum of the file, hexadecimal. ``None`` where none is published: nothing says
+            then that what was fetched is the right file.
         algorithm: What the checksum was made with: ``"md5"`` or ``"sha256"``.
         timeout: Seconds to wait for an answer of a mirror, more than 0.
 
@@ -82,10 +83,11 @@ def download(
     if timeout <= 0:
         raise ValueError(f"timeout must be more than 0 seconds, got {timeout!r}")
     target.parent.mkdir(parents=True, exist_ok=True)
+    known_hash = None if checksum is None else f"{algorithm}:{checksum}"
     reasons = []
     for address in addresses:
         try:
-            _fetch(address + target.name, target, f"{algorithm}:{checksum}", timeout)
+            _fetch(address + target.name, target, known_hash, timeout)
         except (ValueError, requests.RequestException) as error:  # pooch reports a wrong checksum as a ValueError
             reasons.append(f"  {address}: {_reason(error)}")
         else:
@@ -101,7 +103,7 @@ def download(
     )
 
 
-def _fetch(url: str, target: Path, known_hash: str, timeout: float) -> None:
+def _fetch(url: str, target: Path, known_hash: str | None, timeout: float) -> None:
     """Fetch one file from one mirror, leaving nothing behind if that fails."""
     http = pooch.HTTPDownloader(
         progressbar=sys.stderr.isatty(),

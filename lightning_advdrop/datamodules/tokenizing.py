@@ -1,6 +1,8 @@
 """Splitting raw text into words."""
 
 import re
+from collections.abc import Callable, Mapping
+from typing import Literal
 
 _words = re.compile(r"\w+").findall
 # For ASCII text, half the time of the regular expression: every other character becomes a blank.
@@ -24,3 +26,28 @@ def split_at_punctuation(text: str) -> list[str]:
         ['It', 'isn', 't', 'bad', 'at', 'all', 'br']
     """
     return text.translate(_BLANKS).split() if text.isascii() else _words(text)
+
+
+def split_at_blanks(text: str) -> list[str]:
+    """Split text that is published in words: at blanks, and nowhere else.
+
+    Args:
+        text: Words with blanks between them.
+
+    Returns:
+        Its words in their order; empty if there is none.
+
+    Example:
+        >>> split_at_blanks("it is n't bad .")
+        ['it', 'is', "n't", 'bad', '.']
+    """
+    return text.split()
+
+
+Tokenizer = Literal["punctuation", "blanks"]
+"""Name of a way to split text."""
+TOKENIZERS: Mapping[Tokenizer, Callable[[str], list[str]]] = {
+    "punctuation": split_at_punctuation,
+    "blanks": split_at_blanks,
+}
+"""Ways to split text by name."""

@@ -94,10 +94,11 @@ class DocumentLanguageModel(nn.Module):
         dropout: see there.
         padding_index: see there.
         cutoffs: the numbers of words at which the clusters of the softmax begin, rising; those that the vocabulary
-            does not reach are left out.
+            does not reach are left out, and where none is left there is one in its middle.
 
     Raises:
-        ValueError: if no cutoff is below the number of words, or they don't rise.
+        ValueError: if the cutoffs don't rise, one is below 1, or there are so many that the last cluster, whose words
+            have ``4 ** clusters`` times fewer features, is left without any.
 
     Example:
         >>> model = DocumentLanguageModel([1] * 20, embedding_size=6, hidden_size=8, cutoffs=[10])
@@ -117,11 +118,13 @@ class DocumentLanguageModel(nn.Module):
         cutoffs: Sequence[int] = (2000, 20000),
     ) -> None:
         super().__init__()
-        used = [cutoff for cutoff in cutoffs if cutoff < len(counts)]
-        if not used or used[0] < 1 or any(low >= high for low, high in itertools.pairwise(cutoffs)):
+        if any(cutoff < 1 for cutoff in cutoffs) or any(low >= high for low, high in itertools.pairwise(cutoffs)):
+            raise ValueError(f"cutoffs must be at least 1 and rise, got {list(cutoffs)}.")
+        used = [cutoff for cutoff in cutoffs if cutoff < len(counts)] or [len(counts) // 2]
+        if hidden_size < 4 ** len(used):
             raise ValueError(
-                f"cutoffs must rise, and the first be from 1 to {len(counts) - 1}, below the {len(counts)} words, "
-                f"got {list(cutoffs)}."
+                f"hidden_size must be at least {4 ** len(used)} for {len(used)} cutoffs below the number of words, got "
+                f"{hidden_size}."
             )
         self.encoder = DocumentEncoder(counts, embedding_size, hidden_size, dropout, padding_index)
         self.softmax = nn.AdaptiveLogSoftmaxWithLoss(hidden_size, len(counts), used)

@@ -4,7 +4,7 @@ from lightning_advdrop.tasks.language_modeling import LanguageModelingTask
 from lightning_advdrop.tasks.perplexity import TokenPerplexity, token_loss
 from lightning_advdrop.tasks.pretrained import load_pretrained
 from lightning_advdrop.tasks.sequential_mnist import SequenceClassifier, SequentialMNISTTask
-from lightning_advdrop.tasks.text_classification import Classified, TextClassificationTask
+from lightning_advdrop.tasks.text_classification import Classified, TextClassificationTask, load_text_classifier
 from lightning_advdrop.tasks.text_pretraining import TextPretrainingTask
 from lightning_advdrop.tasks.vocabulary import TextSettings, VocabularyTask
 
@@ -19,5 +19,6 @@ __all__ = [
     "TokenPerplexity",
     "VocabularyTask",
     "load_pretrained",
+    "load_text_classifier",
     "token_loss",
 ]

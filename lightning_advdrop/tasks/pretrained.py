@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,26 @@ from lightning_advdrop.nn import DocumentEncoder
 
 # Where the encoder stands in a checkpoint of TextPretrainingTask.
 _PREFIX = "model.encoder."
+
+
+def read_checkpoint(argument: str, path: str | Path) -> dict[str, Any]:
+    """Reads a checkpoint file.
+
+    Args:
+        argument: the name of the argument that ``path`` was given as, for messages.
+        path: the file.
+
+    Raises:
+        ValueError: if there is no such file, or it can't be read.
+    """
+    where = f"{argument}={str(path)!r}"
+    if not Path(path).is_file():
+        raise ValueError(f"{where} must be a checkpoint file, got no such file.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise ValueError(f"{where} must be a checkpoint file, got one that can't be read.") from error
+    return content if isinstance(content, dict) else {}
 
 
 def load_pretrained(
@@ -31,9 +52,7 @@ def load_pretrained(
         ValueError: if there is no such file, it is another checkpoint, or it does not fit.
     """
     where = f"{argument}={str(path)!r}"
-    if not Path(path).is_file():
-        raise ValueError(f"{where} must be a checkpoint of TextPretrainingTask, got no such file.")
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    checkpoint = read_checkpoint(argument, path)
     named = checkpoint.get("state_dict", {}).items()
     weights = {name.removeprefix(_PREFIX): weight for name, weight in named if name.startswith(_PREFIX)}
     if not weights or "vocabulary" not in checkpoint:

@@ -12,16 +12,16 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import MetricCollection
-from torchmetrics.classification import BinaryAccuracy, BinaryF1Score, MulticlassAccuracy, MulticlassF1Score
 
 from lightning_advdrop.callbacks import regularized_loss
 from lightning_advdrop.callbacks.training_step import attached_regularizers
-from lightning_advdrop.datamodules.documents import encode_documents
+from lightning_advdrop.datamodules.raw_texts import encode_documents
 from lightning_advdrop.datamodules.text import Vocabulary
 from lightning_advdrop.datamodules.text_batches import TextBatch
 from lightning_advdrop.functional import cross_entropy_to_label
 from lightning_advdrop.nn import DocumentClassifier
-from lightning_advdrop.tasks.pretrained import load_pretrained
+from lightning_advdrop.tasks.documents import document_metrics, joined
+from lightning_advdrop.tasks.pretrained import load_pretrained, read_checkpoint
 from lightning_advdrop.tasks.training import check_sizes, check_training, decaying_adam
 from lightning_advdrop.tasks.vocabulary import TextSettings, VocabularyTask
 
@@ -129,7 +129,7 @@ class TextClassificationTask(VocabularyTask):
             vocabulary.counts, classes, *self.sizes, text.padding_index, bidirectional=self.bidirectional
         )
         self.train_metrics, self.val_metrics, self.test_metrics = (
-            _metrics(classes, prefix=f"{stage}/") for stage in ("train", "val", "test")
+            document_metrics(classes, prefix=f"{stage}/") for stage in ("train", "val", "test")
         )
 
     def start_from(self, data: LightningDataModule) -> None:
@@ -139,7 +139,7 @@ class TextClassificationTask(VocabularyTask):
             ValueError: if a pre-trained model has another vocabulary, other sizes or the other direction.
         """
         encoders = {"pretrained": self.model.encoder, "pretrained_backward": self.model.backward_encoder}
-        vectors: Tensor | None = data.vectors  # type: ignore[assignment]
+        vectors: Tensor | None = data.vectors  # type: ignore[attr-defined]
         for argument, encoder in encoders.items():
             if encoder is None:
                 continue
@@ -251,7 +251,7 @@ class TextClassificationTask(VocabularyTask):
     def _encode(self, texts: Sequence[str]) -> TextBatch:
         if self.vocabulary is None or self.text is None:
             raise ValueError("texts need a task with a vocabulary, got one that was neither trained nor loaded.")
-        encoded = encode_documents(list(texts), self.vocabulary, self.text.max_tokens)
+        encoded = encode_documents(list(texts), self.vocabulary, self.text.max_tokens, self.text.tokenizer)
         return TextBatch(*(part.to(self.device) for part in encoded))
 
     def _evaluate(self, stage: str, batch: TextBatch) -> None:
@@ -265,29 +265,20 @@ class TextClassificationTask(VocabularyTask):
         self.log_dict(metrics, on_step=False, on_epoch=True, prog_bar=stage == "val")
 
 
-def joined(first: TextBatch, second: TextBatch, padding_index: int) -> TextBatch:
-    """Two batches of documents as one.
+def load_text_classifier(path: str | Path) -> TextClassificationTask:
+    """Loads a classifier, ready for `TextClassificationTask.classify`.
 
     Args:
-        first: the documents that come first.
-        second: those that come behind them.
-        padding_index: fills up the shorter ones.
+        path: a checkpoint of a `TextClassificationTask`; where weights were averaged, the average is loaded.
 
-    Example:
-        >>> one = TextBatch(torch.tensor([[5, 6, 2]]), torch.tensor([3]), torch.tensor([1]))
-        >>> two = TextBatch(torch.tensor([[7, 2]]), torch.tensor([2]), torch.tensor([-100]))
-        >>> joined(one, two, padding_index=0).tokens
-        tensor([[5, 6, 2],
-                [7, 2, 0]])
+    Returns:
+        The task on the CPU, in evaluation mode.
+
+    Raises:
+        ValueError: if there is no such file, or it is another checkpoint.
     """
-    steps = max(first.tokens.shape[1], second.tokens.shape[1])
-    tokens = [F.pad(part.tokens, (0, steps - part.tokens.shape[1]), value=padding_index) for part in (first, second)]
-    return TextBatch(
-        torch.cat(tokens), torch.cat([first.lengths, second.lengths]), torch.cat([first.labels, second.labels])
-    )
-
-
-def _metrics(classes: int, prefix: str) -> MetricCollection:
-    accuracy = BinaryAccuracy() if classes == 2 else MulticlassAccuracy(classes, average="micro")
-    f1 = BinaryF1Score() if classes == 2 else MulticlassF1Score(classes, average="macro")
-    return MetricCollection({"error": 1 - accuracy, "f1": f1}, prefix=prefix, compute_groups=False)
+    content = read_checkpoint("ckpt_path", path)
+    if "model.head.0.weight" not in content.get("state_dict", {}) or "vocabulary" not in content:
+        raise ValueError(f"ckpt_path={str(path)!r} must be a checkpoint of TextClassificationTask, got another one.")
+    task = TextClassificationTask.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+    return task.eval()

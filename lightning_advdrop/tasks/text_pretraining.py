@@ -79,7 +79,7 @@ class TextPretrainingTask(VocabularyTask):
 
     def start_from(self, data: LightningDataModule) -> None:
         """Takes the data module's pretrained word vectors, if it has any."""
-        vectors: Tensor | None = data.vectors  # type: ignore[assignment]
+        vectors: Tensor | None = data.vectors  # type: ignore[attr-defined]
         if vectors is not None:
             self.model.encoder.embedding.take(vectors)
 

@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 from lightning.pytorch import LightningDataModule, LightningModule
 
 from lightning_advdrop.datamodules.text import Vocabulary
+from lightning_advdrop.datamodules.tokenizing import Tokenizer
 
 
 class TextSettings(NamedTuple):
     """What a text goes through before a network sees it, besides the vocabulary; in plain types.
 
     Attributes:
+        tokenizer: how a text is split into words, see `lightning_advdrop.datamodules.encode_documents`.
         max_tokens: a longer document's last so many words are read; None for all.
         padding_index: the number of the word that fills up batches.
         num_classes: the number of classes.
@@ -21,6 +23,7 @@ class TextSettings(NamedTuple):
         reverse: whether the words were read from the last to the first.
     """
 
+    tokenizer: Tokenizer
     max_tokens: int | None
     padding_index: int
     num_classes: int
@@ -32,6 +35,7 @@ class TextSettings(NamedTuple):
         """Those of a data module."""
         names = data.class_names
         return cls(
+            data.tokenizer,
             data.max_tokens,
             data.padding_index,
             data.num_classes,

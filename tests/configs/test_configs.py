@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from lightning_advdrop.callbacks.training_step import attached_regularizers
-from lightning_advdrop.cli import run_experiment
+from lightning_advdrop.cli import describe_experiment, run_experiment
 from tests.helpers.tiny_data import TINY_DATA, TinyData
 
 CONFIGS = sorted((Path(__file__).parent.parent.parent / "configs").glob("*.yaml"))
@@ -16,6 +16,7 @@ FEW_STEPS = (
     *("--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1", "--trainer.limit_test_batches", "1"),
     *("--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false"),
     *("--trainer.enable_model_summary", "false", "--trainer.log_every_n_steps", "1"),
+    *("--trainer.check_val_every_n_epoch", "1"),
 )
 
 
@@ -77,3 +78,73 @@ def test_the_published_settings(name: str) -> None:
         "start": "one_drop",
         "keep_start": True,
     }
+
+
+PUBLISHED_READER = {"embedding_size": 256, "hidden_size": 1024, "dropout": 0.5, "clip_norm": 1.0}
+
+
+@pytest.mark.parametrize("name", ["imdb", "elec", "rcv1", "imdb_bidirectional"])
+def test_the_published_settings_of_document_classifiers(name: str) -> None:
+    config = yaml.safe_load(next(path for path in CONFIGS if path.stem == name).read_text())
+    assert config["trainer"]["max_steps"] == 15000
+    both = name == "imdb_bidirectional"
+    pretrained = {"pretrained": f"runs/pretrained/{name.partition('_')[0]}.ckpt"}
+    backward = {"bidirectional": True, "pretrained_backward": "runs/pretrained/imdb_backward.ckpt"}
+    classifier = {"classifier_size": 30, "learning_rate": 5e-4, "decay": 0.9998}
+    expected = PUBLISHED_READER | classifier | pretrained | (backward if both else {})
+    assert config["model"]["init_args"] == expected
+    assert config["data"]["init_args"] == {
+        "max_tokens": 400,
+        "batch_size": 64,
+        "unlabelled_batch_size": 64,
+        "eval_batch_size": 256,
+    }
+    assert config["regularizer"]["init_args"] == {
+        "sites": "recurrent",
+        "rate": 0.04,
+        "weight": 1.0,
+        "steps": 2,
+        "divergence": "kl",
+        "direction": "base_adv",
+        "start": "ones",
+        "flips": "drop",
+        "detach_base": True,
+        "share_masks": False,
+    }
+    averaging, _ = config["trainer"]["callbacks"]
+    assert averaging["init_args"]["decay"] == 0.999
+
+
+@pytest.mark.parametrize("name", ["imdb", "elec", "rcv1", "imdb_backward"])
+def test_the_published_settings_of_their_pre_training(name: str) -> None:
+    stem = "imdb_pretrain_backward" if name == "imdb_backward" else f"{name}_pretrain"
+    config = yaml.safe_load(next(path for path in CONFIGS if path.stem == stem).read_text())
+    assert config["trainer"]["max_steps"] == 100_000
+    settings = {"cutoffs": [2000, 20000], "learning_rate": 1e-3, "decay": 0.9999}
+    assert config["model"]["init_args"] == PUBLISHED_READER | settings
+    assert config["data"]["init_args"]["batch_size"] == 256
+    assert config["data"]["init_args"].get("reverse", False) == (name == "imdb_backward")
+    checkpoint = config["trainer"]["callbacks"][0]["init_args"]
+    assert f"{checkpoint['dirpath']}/{checkpoint['filename']}.ckpt" == f"runs/pretrained/{name}.ckpt"
+
+
+@pytest.mark.usefixtures("with_tiny_data")
+def test_sites_are_shown_of_a_network_that_is_made_for_its_data() -> None:
+    path = next(path for path in CONFIGS if path.stem == "imdb_bidirectional")
+    _, overrides = tiny_data(path)
+    table = describe_experiment(["--config", str(path), *overrides])
+    assert "| model.encoder.lstm.l0:recurrent          | MaskedLSTM | (B, 16) | the callback |" in table
+    assert "| model.backward_encoder.lstm.l0:recurrent | MaskedLSTM | (B, 16) | the callback |" in table
+
+
+@pytest.mark.usefixtures("with_tiny_data")
+def test_a_classifier_starts_from_the_language_model_that_its_configuration_names() -> None:
+    """The commands of the documentation, one after the other."""
+    for name in ("imdb_small_pretrain", "imdb_small"):
+        path = next(path for path in CONFIGS if path.stem == name)
+        _, overrides = tiny_data(path)
+        if "--model.init_args.pretrained" in overrides:
+            overrides = overrides[: overrides.index("--model.init_args.pretrained")]
+        command = run_experiment(["fit", "--config", str(path), *FEW_STEPS, *overrides])
+    assert Path("runs/pretrained/imdb_small.ckpt").is_file()
+    assert command.model.pretrained["pretrained"] == "runs/pretrained/imdb_small.ckpt"

@@ -18,8 +18,11 @@ from tests.configs.test_configs import FEW_STEPS, tiny_data, with_tiny_data
 __all__ = ["with_tiny_data"]
 
 FOLDER = Path(__file__).parent.parent.parent / "configs"
-OVERLAYS = sorted((FOLDER / "methods").glob("*.yaml"))
-SMALL = ("quickstart", "smnist_rows", "smnist_small", "psmnist_small")
+OF_ANY = sorted((FOLDER / "methods").glob("*.yaml"))
+OF_TEXT = sorted((FOLDER / "methods" / "text").glob("*.yaml"))
+OVERLAYS = [*OF_ANY, *OF_TEXT]
+SMALL = ("quickstart", "smnist_rows", "smnist_small", "psmnist_small", "imdb_small")
+WITH_SMALL = [(overlay, name) for overlay in OVERLAYS for name in (SMALL if overlay in OF_ANY else ["imdb_small"])]
 # What belongs to the experiment, whatever the method: its length, its model and its logging.
 OF_THE_EXPERIMENT = {"rampup_epochs", "module", "output", "target", "call", "mask", "log_every_n_steps"}
 # Values other than those of any overlay.
@@ -39,6 +42,11 @@ OTHER_VALUES: dict[str, Any] = {
     "per_step": True,
     "both_losses": False,
 }
+
+
+def name_of(value: Path | str) -> str:
+    """What a configuration or an overlay is called in the name of a test."""
+    return value if isinstance(value, str) else str(value.relative_to(FOLDER).with_suffix(""))
 
 
 def stated(overlay: Path) -> list[dict[str, Any]]:
@@ -72,21 +80,22 @@ def regularizers_of(command: ExperimentCLI) -> list[dict[str, Any]]:
     return [dict(each.as_dict()) for each in (found if isinstance(found, list) else [found])]
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=name_of)
 def test_it_names_every_setting_of_its_method(overlay: Path) -> None:
     for regularizer in stated(overlay):
         assert set(regularizer["init_args"]) == settings(regularizer)
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=name_of)
 def test_nothing_is_left_over_of_a_published_method(overlay: Path) -> None:
-    check_replacement(overlay, FOLDER / "smnist.yaml")
+    check_replacement(overlay, FOLDER / ("imdb.yaml" if overlay in OF_TEXT else "smnist.yaml"))
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=name_of)
 def test_nothing_is_left_over_of_other_settings(overlay: Path, tmp_path: Path) -> None:
     """Of the experiment's own class, and of every setting that two classes share."""
-    experiment = yaml.safe_load((FOLDER / "quickstart.yaml").read_text())
+    name = "imdb_small.yaml" if overlay in OF_TEXT else "quickstart.yaml"
+    experiment = yaml.safe_load((FOLDER / name).read_text())
     for number, regularizer in enumerate(stated(overlay)):
         names = settings(regularizer) & set(OTHER_VALUES)
         arguments = {name: OTHER_VALUES[name] for name in names} | {"log_every_n_steps": 3, "rampup_epochs": 4}
@@ -112,8 +121,7 @@ def check_replacement(overlay: Path, experiment: Path) -> None:
 
 
 @pytest.mark.usefixtures("with_tiny_data")
-@pytest.mark.parametrize("experiment", SMALL)
-@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(("overlay", "experiment"), WITH_SMALL, ids=name_of)
 def test_it_trains_a_few_steps(overlay: Path, experiment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")  # its logger is there, and writes nothing
     path = FOLDER / f"{experiment}.yaml"

@@ -47,7 +47,7 @@ def unlabelled(batch: TextBatch) -> TextBatch:
 
 def cut(batch: TextBatch, size: int) -> list[TextBatch]:
     """Batches of ``size`` documents, each padded to its own longest."""
-    parts = zip(*(part.split(size) for part in batch), strict=True)
+    parts = zip(*(torch.split(part, size) for part in batch), strict=True)
     return [TextBatch(t[:, : int(n.max())], n, y) for t, n, y in parts]
 
 
@@ -77,7 +77,7 @@ class Documents(L.LightningDataModule):
         self.batch_size = batch_size
         self.vectors = vectors
         self.vocabulary = words_of(classes) if vocabulary is None else vocabulary
-        self.padding_index, self.max_tokens = PADDING, 10
+        self.padding_index, self.max_tokens, self.tokenizer = PADDING, 10, "blanks"
         self.class_names = ("negative", "positive") if classes == 2 else None
         self.labelled = documents(train_size, classes)
         self.unlabelled = unlabelled(documents(unlabelled_size, classes, seed=1)) if unlabelled_size else None

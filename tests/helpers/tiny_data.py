@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from lightning_advdrop import MNISTDataModule
+from tests.helpers.document_files import as_documents, make_texts, write_elec, write_imdb, write_rcv1
 from tests.helpers.idx_files import mnist_arrays, write_mnist
 
 _Images = ("--data.init_args.batch_size", "4", "--data.init_args.eval_batch_size", "4")
@@ -37,6 +38,31 @@ def _write_mnist(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_mnist(root, mnist_arrays(40, 10))
 
 
+def _write_imdb(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_imdb(root, make_texts())
+
+
+def _write_elec(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_elec(root, as_documents(make_texts()))
+
+
+def _write_rcv1(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_rcv1(root, make_texts(classes=4))
+
+
+def _few_documents(arguments: dict[str, Any]) -> list[str]:
+    options = {"batch_size": 4, "eval_batch_size": 4, "max_tokens": 8}
+    small = {"train_size": 12, "unlabelled_size": 8, "unlabelled_batch_size": 4}
+    options |= {name: value for name, value in small.items() if arguments.get(name) is not None}
+    # Full-size readers take seconds a step.
+    small_model = ("--model.init_args.hidden_size", "16", "--model.init_args.embedding_size", "8")
+    words = [word for name, value in options.items() for word in (f"--data.init_args.{name}", str(value))]
+    if arguments.get("task") == "pretrain":
+        return [*words, *small_model]
+    untrained = ("--model.init_args.pretrained", "null", "--model.init_args.pretrained_backward", "null")
+    return [*words, *small_model, *untrained]
+
+
 def _few_images(arguments: dict[str, Any]) -> list[str]:
     return [*_Images, *(["--data.init_args.train_size", "20"] if "train_size" in arguments else [])]
 
@@ -46,5 +72,8 @@ _SMALL_LSTM = ("--model.init_args.hidden_size", "10")
 #: By the name of the data module's class.
 TINY_DATA: dict[str, TinyData] = {
     "DigitsDataModule": TinyData(_no_files, _few_images, _SMALL_LSTM),
+    "ElecDataModule": TinyData(_write_elec, _few_documents),
+    "IMDBDataModule": TinyData(_write_imdb, _few_documents),
     "MNISTDataModule": TinyData(_write_mnist, _few_images, _SMALL_LSTM),
+    "RCV1DataModule": TinyData(_write_rcv1, _few_documents),
 }

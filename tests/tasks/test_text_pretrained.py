@@ -14,7 +14,7 @@ from lightning_advdrop import TextClassificationTask, TextPretrainingTask
 from tests.helpers.documents import Documents, words_of
 from tests.helpers.plain_models import quiet_trainer
 
-SIZES = {"embedding_size": 8, "hidden_size": 16}
+SIZES: dict[str, Any] = {"embedding_size": 8, "hidden_size": 16}
 
 
 @pytest.fixture
@@ -97,8 +97,9 @@ def test_another_vocabulary_is_refused_with_its_first_difference(checkpoints: di
 def test_the_other_direction_is_refused(checkpoints: dict[bool, Path], argument: str) -> None:
     backward = argument == "pretrained_backward"
     message = f"must be of a model trained with reverse={backward}, got reverse={not backward}."
+    given: dict[str, Any] = {argument: checkpoints[not backward]}
     with pytest.raises(ValueError, match=re.escape(message)):
-        start(bidirectional=True, **{argument: checkpoints[not backward]})
+        start(bidirectional=True, **given)
 
 
 def test_other_sizes_are_refused(checkpoints: dict[bool, Path]) -> None:
@@ -108,8 +109,11 @@ def test_other_sizes_are_refused(checkpoints: dict[bool, Path]) -> None:
 
 
 def test_what_is_no_language_model_is_refused(checkpoints: dict[bool, Path], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"pretrained='none.ckpt' must be a checkpoint of TextPretrainingTask, got no"):
+    with pytest.raises(ValueError, match=r"pretrained='none.ckpt' must be a checkpoint file, got no such file"):
         start(pretrained="none.ckpt")
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
     with pytest.raises(ValueError, match="must be a checkpoint of TextPretrainingTask, got one without encoder"):
         start(pretrained=tmp_path / "other.ckpt")
+    (tmp_path / "broken.ckpt").write_bytes(b"PK but no archive")
+    with pytest.raises(ValueError, match="must be a checkpoint file, got one that can't be read"):
+        start(pretrained=tmp_path / "broken.ckpt")

@@ -1,0 +1,65 @@
+"""The command that classifies texts."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from lightning_advdrop.cli import main
+from tests.helpers.documents import Documents
+from tests.helpers.documents import documents as made_up
+from tests.helpers.plain_models import quiet_trainer
+from tests.tasks.test_text_classification import as_text, saved_task
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    _, path = saved_task(tmp_path, Documents())
+    return path
+
+
+def test_it_prints_a_label_and_its_probability_for_each_text(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    batch = made_up(20, seed=9)
+    capsys.readouterr()
+    assert main(["classify", "--ckpt_path", str(checkpoint), *as_text(batch)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(re.fullmatch(r"(negative|positive)\t(0\.[5-9]\d{3}|1\.0000)", line) for line in lines)
+    right = [line.startswith("positive") == bool(y) for line, y in zip(lines, batch.labels, strict=True)]
+    assert sum(right) > 14
+
+
+def test_it_reads_lines(checkpoint: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = as_text(made_up(5, seed=9))
+    capsys.readouterr()
+    main(["classify", "--ckpt_path", str(checkpoint), *texts])
+    given = capsys.readouterr().out
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(texts) + "\n"))
+    assert main(["classify", "--ckpt_path", str(checkpoint), "--batch_size", "2"]) == 0
+    assert capsys.readouterr().out == given
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+    main(["classify", "--ckpt_path", str(checkpoint)])
+    assert capsys.readouterr().out.count("\t") == 1  # an empty line is a text, too
+
+
+def test_what_it_refuses(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        main(["classify", "--ckpt_path", str(checkpoint), "--batch_size", "0", "text"])
+    with pytest.raises(ValueError, match=r"ckpt_path='none.ckpt' must be a checkpoint file, got no such file."):
+        main(["classify", "--ckpt_path", "none.ckpt", "text"])
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match="must be a checkpoint of TextClassificationTask, got another one"):
+        main(["classify", "--ckpt_path", str(tmp_path / "other.ckpt"), "text"])
+
+
+def test_a_checkpoint_of_an_experiment_is_understood(checkpoint: Path) -> None:
+    """It needs no trainer, no data and no language model."""
+    content = torch.load(checkpoint, weights_only=True)
+    assert set(content["vocabulary"]) == {"words", "counts", "unknown"}
+    assert content["text"]["tokenizer"] == "blanks"
+    assert quiet_trainer().datamodule is None  # type: ignore[attr-defined]

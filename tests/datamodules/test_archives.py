@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import gzip
+import io
+import re
+import tarfile
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from lightning_advdrop.datamodules import DocumentError
+from lightning_advdrop.datamodules.archives import read_tar_gz, unpack
+from tests.helpers.document_files import tar_gz
+
+FILES = {f"data/{number}.txt": (f"text {number} " * 500).encode() for number in range(30)}
+
+
+def written(folder: Path, content: bytes) -> Path:
+    path = folder / "data.tar.gz"
+    path.write_bytes(content)
+    return path
+
+
+def read_whole_files(path: Path) -> None:
+    for name, content in read_tar_gz(path):
+        assert FILES[str(name)] == content
+
+
+def refusal(path: Path) -> str:
+    """What is said; what was yielded before came out whole."""
+    with pytest.raises(DocumentError) as refused:
+        read_whole_files(path)
+    return str(refused.value)
+
+
+def test_files_come_in_their_order(tmp_path: Path) -> None:
+    path = written(tmp_path, tar_gz(FILES))
+    assert list(read_tar_gz(path)) == [(PurePosixPath(name), content) for name, content in FILES.items()]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_missing_archive(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"data\.tar\.gz"):
+        list(read_tar_gz(tmp_path / "data.tar.gz"))
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
+def test_a_truncated_archive(tmp_path: Path, share: float) -> None:
+    content = tar_gz(FILES)
+    size = int(len(content) * share)
+    path = written(tmp_path, content[:size])
+    assert refusal(path) == (
+        f"{path} is truncated: found its end after {size} bytes, expected the end of the gzip stream after them; delete"
+        " the file and download it again"
+    )
+
+
+@pytest.mark.parametrize("missing", range(1, 9))
+def test_an_archive_that_lacks_its_last_bytes(tmp_path: Path, missing: int) -> None:
+    assert "is truncated" in refusal(written(tmp_path, tar_gz(FILES)[:-missing]))
+
+
+def test_a_damaged_archive(tmp_path: Path) -> None:
+    content = bytearray(tar_gz(FILES))
+    content[-6] ^= 0xFF  # of the checksum
+    path = written(tmp_path, bytes(content))
+    assert refusal(path).startswith(f"{path} is damaged: found an archive that cannot be unpacked (CRC check failed")
+
+
+@pytest.mark.parametrize("content", [b"<html>", gzip.compress(b"no archive" * 100)], ids=["no gzip", "no tar"])
+def test_what_is_no_archive(tmp_path: Path, content: bytes) -> None:
+    path = written(tmp_path, content)
+    assert refusal(path).startswith(f"{path} is damaged: found an archive that cannot be unpacked (")
+
+
+@pytest.mark.parametrize("name", ["../0.txt", "data/../../0.txt", "/data/0.txt"])
+def test_paths_that_leave_the_folder(tmp_path: Path, name: str) -> None:
+    path = written(tmp_path, tar_gz({**FILES, name: b"out"}))
+    message = (
+        f"{path} holds the path {name!r}, which leads out of its folder: expected paths below it; delete the file and"
+        " download it again"
+    )
+    assert refusal(path) == message
+    with pytest.raises(DocumentError, match=f"^{re.escape(message)}$"):
+        unpack(path, tmp_path, ["0.txt"])
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
+def test_links_and_devices(tmp_path: Path, kind: bytes) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        member = tarfile.TarInfo("data/link.txt")
+        member.type, member.linkname = kind, "/etc/hostname"
+        archive.addfile(member)
+    path = written(tmp_path, buffer.getvalue())
+    assert refusal(path).startswith(f"{path} holds 'data/link.txt', which is a link or a device: expected files and")
+
+
+def test_folders_are_passed_over(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        member = tarfile.TarInfo("data")
+        member.type = tarfile.DIRTYPE
+        archive.addfile(member)
+    assert list(read_tar_gz(written(tmp_path, buffer.getvalue()))) == []
+
+
+def test_some_files_are_unpacked(tmp_path: Path) -> None:
+    path = written(tmp_path, tar_gz({**FILES, "data/deep/notes.md": b"notes"}))
+    (folder := tmp_path / "out").mkdir()
+    unpack(path, folder, ["1?.txt", "*.md"])
+    found = {file.name: file.read_bytes() for file in folder.iterdir()}
+    assert found == {"notes.md": b"notes", **{f"{n}.txt": FILES[f"data/{n}.txt"] for n in range(10, 20)}}

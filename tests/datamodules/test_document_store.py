@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightning_advdrop.datamodules import UNLABELLED, Document, DocumentError
+from lightning_advdrop.datamodules.document_store import (
+    SPECIALS,
+    DocumentSet,
+    build_store,
+    load_vocabulary,
+    stratified_order,
+)
+
+WORDS = st.sampled_from([*"abcdefgh", *SPECIALS, "Ünï", "1"])
+PARTS = ("train", "test", "unlabelled")
+
+
+def decoded(folder: Path, part: str) -> list[tuple[int, list[str]]]:
+    """Labels and words of a part as they lie in the store."""
+    words, documents = load_vocabulary(folder).words, DocumentSet.load(folder, part)
+    found = []
+    for number in range(len(documents)):
+        tokens = documents.last_tokens(number, 10**9)
+        assert words[tokens[-1]] == "<eos>"
+        found.append((int(documents.labels[number]), [words[token] for token in tokens[:-1]]))
+    return found
+
+
+def filled(*documents: Document) -> list[Document]:
+    """So many more that no part is empty; they have words of their own, which are dropped."""
+    more = [Document("train", 0, f"z{number}", [f"once{number}"]) for number in range(8)]
+    return [*documents, *more, Document("test", 0, "z", ["test"])]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(PARTS), st.integers(0, 2), st.lists(WORDS, min_size=1, max_size=8)), max_size=30)
+)
+@settings(max_examples=50, deadline=None)
+def test_it_holds_the_documents(
+    tmp_path_factory: pytest.TempPathFactory, drawn: list[tuple[str, int, list[str]]]
+) -> None:
+    folder = tmp_path_factory.mktemp("store")
+    documents = filled(*(Document(part, label, f"{n:02}", words) for n, (part, label, words) in enumerate(drawn)))  # type: ignore[arg-type]
+    build_store(iter(documents), folder, max_vocabulary=100, name="Test")
+    parts = {part: decoded(folder, part) for part in (*PARTS, "validation")}
+    # The reference: words that occur in two documents or more of those for training.
+    held_out = Counter((label, tuple(words)) for label, words in parts["validation"])
+    assert held_out.total() == round(0.15 * sum(document.part == "train" for document in documents))
+    vocabulary = load_vocabulary(folder)
+    known = set(vocabulary.words[3:])
+    for part in PARTS:
+        expected = [
+            (document.label, [word if word in known else "<unk>" for word in document.words])
+            for document in sorted(documents, key=lambda document: document.key)
+            if document.part == part
+        ]
+        if part == "train":
+            assert Counter((label, tuple(words)) for label, words in expected) == held_out + Counter(
+                (label, tuple(words)) for label, words in parts["train"]
+            )
+        else:
+            assert parts[part] == expected
+    in_training = [words for part in ("train", "unlabelled") for _, words in parts[part]]
+    occurrences = Counter(word for words in in_training for word in words)
+    assert vocabulary.words[:3] == list(SPECIALS)
+    assert vocabulary.counts == [
+        occurrences["<unk>"],
+        0,
+        len(in_training),
+        *(occurrences[word] for word in vocabulary.words[3:]),
+    ]
+    assert all(sum(word in words for words in in_training) >= 2 for word in known)
+
+
+def test_the_vocabulary(tmp_path: Path) -> None:
+    documents = filled(
+        Document("unlabelled", UNLABELLED, "a", ["twice", "twice", "both", "all", "<pad>"]),
+        Document("unlabelled", UNLABELLED, "b", ["both", "all", "all", "<pad>", "seen"]),
+        Document("test", 1, "c", ["seen", "twice", "both", "both"]),
+    )
+    build_store(documents, tmp_path, max_vocabulary=10, name="Test")
+    vocabulary = load_vocabulary(tmp_path)
+    held_out = len(DocumentSet.load(tmp_path, "validation"))
+    assert held_out == 1
+    assert vocabulary.words == [*SPECIALS, "all", "both"]
+    # "twice" twice, "seen", "<pad>" twice, and a word in each of the training documents
+    assert vocabulary.counts == [5 + 8 - held_out, 0, 2 + 8 - held_out, 3, 2]
+    build_store(documents, tmp_path, max_vocabulary=1, name="Test")
+    assert load_vocabulary(tmp_path).words == [*SPECIALS, "all"]
+    assert decoded(tmp_path, "test")[0] == (1, ["<unk>"] * 4)
+
+
+def test_words_of_validation_and_test_documents_do_not_count(tmp_path: Path) -> None:
+    documents = [Document("train", 0, n, ["common", f"n{n}"]) for n in range(10)]
+    documents += [Document("test", 0, n, ["common", "tested", f"n{n}"]) for n in range(10)]
+    build_store(documents, tmp_path, max_vocabulary=100, name="Test")
+    assert load_vocabulary(tmp_path).words == [*SPECIALS, "common"]
+
+
+def test_the_order_of_reading_does_not_matter(tmp_path: Path) -> None:
+    documents = filled(*(Document("train", n % 2, f"{n}", ["a", "b"] * n + ["c"]) for n in range(1, 9)))
+    stores = []
+    for number in range(2):
+        (folder := tmp_path / str(number)).mkdir()
+        build_store(documents if number else documents[::-1], folder, max_vocabulary=9, name="Test")
+        stores.append({path.name: path.read_bytes() for path in folder.iterdir() if path.name != "vocabulary.json"})
+    assert stores[0] == stores[1]
+
+
+@pytest.mark.parametrize("missing", ["train", "test"])
+def test_a_part_without_documents(tmp_path: Path, missing: str) -> None:
+    documents = [document for document in filled() if document.part != missing]
+    message = f"Test has no documents for {missing}: expected at least 4 for training and 1 for test"
+    with pytest.raises(DocumentError, match=f"^{re.escape(message)}$"):
+        build_store(documents, tmp_path, max_vocabulary=9, name="Test")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tokens_stay_on_the_disk(tmp_path: Path) -> None:
+    build_store(filled(), tmp_path, max_vocabulary=9, name="Test")
+    documents = DocumentSet.load(tmp_path, "train")
+    assert isinstance(documents.tokens, np.memmap)
+    assert documents.choose(np.array([1, 0])).tokens is documents.tokens
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(0, 9))
+def test_every_beginning_has_the_classes_in_proportion(labels: list[int], seed: int) -> None:
+    array = np.array(labels)
+    order = stratified_order(array, seed)
+    assert sorted(order) == list(range(len(labels)))
+    total = np.bincount(array, minlength=5)
+    for size in range(1, len(labels) + 1):
+        counts = np.bincount(array[order[:size]], minlength=5)
+        assert np.abs(counts - size * total / len(labels)).max() <= 3
+
+
+def test_the_order_is_made_by_the_seed() -> None:
+    labels = np.arange(40) % 2
+    assert stratified_order(labels, 0).tolist() == stratified_order(labels, 0).tolist()
+    assert stratified_order(labels, 0).tolist() != stratified_order(labels, 1).tolist()

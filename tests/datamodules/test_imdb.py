@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from lightning_advdrop.datamodules import UNLABELLED, DocumentError, IMDBDataModule
+from lightning_advdrop.datamodules.downloads import DownloadError
+from lightning_advdrop.datamodules.imdb import IMDB_MIRRORS
+from tests.helpers.document_files import imdb_files, make_texts, tar_gz, write_imdb
+from tests.helpers.idx_files import md5
+from tests.helpers.servers import mirror
+
+TEXTS = make_texts()
+PUBLISHED = {"aclImdb_v1.tar.gz": tar_gz(imdb_files(TEXTS))}
+
+
+class SmallIMDB(IMDBDataModule):
+    """The same, with the checksum of a small archive."""
+
+    checksums: ClassVar[Mapping[str, str]] = {name: md5(content) for name, content in PUBLISHED.items()}
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.delenv("LIGHTNING_ADVDROP_DATA", raising=False)
+    monkeypatch.setenv("LIGHTNING_ADVDROP_CACHE", str(tmp_path / "cache"))
+
+
+def read_failure(module: IMDBDataModule) -> str:
+    """What is said about bad data, of which nothing is kept."""
+    with pytest.raises(DocumentError) as refused:
+        module.prepare_data()
+    assert not [path for path in Path(os.environ["LIGHTNING_ADVDROP_CACHE"]).iterdir() if path.is_dir()]
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("unpacked", [False, True])
+def test_reviews_are_those_of_the_files(tmp_path: Path, unpacked: bool) -> None:
+    write_imdb(tmp_path, TEXTS, unpacked)
+    found = Counter((part, label, tuple(words)) for part, label, _, words in IMDBDataModule(tmp_path).read())
+    assert found == Counter(
+        (part, label, tuple(re.findall(r"\w+", text))) for part, texts in TEXTS.items() for label, text in texts
+    )
+
+
+def test_archive_and_folder_give_the_same(tmp_path: Path) -> None:
+    stores = []
+    for unpacked in (False, True):
+        write_imdb(tmp_path / str(unpacked), TEXTS, unpacked)
+        module = IMDBDataModule(tmp_path / str(unpacked))
+        module.prepare_data()
+        assert module._store is not None
+        stores.append({path.name: path.read_bytes() for path in module._store.glob("*.npy")})
+    assert len(stores[0]) == 12
+    # Numbers go by frequency, so that they do not depend on the order of reading.
+    assert stores[0] == stores[1]
+
+
+def test_the_folder_is_preferred(tmp_path: Path) -> None:
+    write_imdb(tmp_path, TEXTS)
+    write_imdb(
+        tmp_path, {part: [(label, "seen") for label, _ in texts] for part, texts in TEXTS.items()}, unpacked=True
+    )
+    assert {word for document in IMDBDataModule(tmp_path).read() for word in document.words} == {"seen"}
+
+
+def test_a_changed_folder_is_encoded_anew(tmp_path: Path) -> None:
+    folder = write_imdb(tmp_path, TEXTS, unpacked=True)
+    before = IMDBDataModule(tmp_path).fingerprint()
+    (folder / "train" / "unsup" / "0_0.txt").write_text("another")
+    assert IMDBDataModule(tmp_path).fingerprint() != before
+
+
+def test_nothing_is_there(tmp_path: Path) -> None:
+    message = (
+        f"IMDB is missing: looked for {tmp_path}/imdb/aclImdb_v1.tar.gz and {tmp_path}/imdb/aclImdb; put one of them"
+        " there, name another folder with root or the environment variable LIGHTNING_ADVDROP_DATA, or set download=True"
+    )
+    for step in ("prepare_data", "setup", "fingerprint", "read"):
+        with pytest.raises(FileNotFoundError, match=f"^{re.escape(message)}$"):
+            list(getattr(IMDBDataModule(tmp_path), step)() or [])
+
+
+@pytest.mark.parametrize("name", ["train/unsup", "train/pos", "test/neg"])
+def test_a_missing_folder(tmp_path: Path, name: str) -> None:
+    folder = write_imdb(tmp_path, TEXTS, unpacked=True)
+    shutil.rmtree(folder / name)
+    message = (
+        f"IMDB reviews are missing: found no .txt file in {folder / name}; unpack aclImdb_v1.tar.gz again, or remove"
+        f" {folder} to have the archive itself read"
+    )
+    with pytest.raises(FileNotFoundError, match=f"^{re.escape(message)}$"):
+        IMDBDataModule(tmp_path).prepare_data()
+
+
+def test_an_archive_without_unlabelled_reviews(tmp_path: Path) -> None:
+    archive = write_imdb(tmp_path, {**TEXTS, "unlabelled": []})
+    message = (
+        f"{archive} lacks reviews: found none in aclImdb/train/unsup, expected some; delete the file and download it"
+        " again"
+    )
+    assert read_failure(IMDBDataModule(tmp_path)) == message
+
+
+def test_a_truncated_archive(tmp_path: Path) -> None:
+    archive = write_imdb(tmp_path, TEXTS)
+    archive.write_bytes(archive.read_bytes()[:-100])
+    assert read_failure(IMDBDataModule(tmp_path)).startswith(f"{archive} is truncated: found its end after ")
+
+
+def test_a_path_that_leaves_the_folder(tmp_path: Path) -> None:
+    archive = write_imdb(tmp_path, TEXTS)
+    archive.write_bytes(tar_gz({**imdb_files(TEXTS), "aclImdb/train/pos/../../../../evil.txt": b"evil"}))
+    message = f"{archive} holds the path 'aclImdb/train/pos/../../../../evil.txt', which leads out of its folder"
+    assert read_failure(IMDBDataModule(tmp_path)).startswith(message)
+    assert not list(tmp_path.parent.rglob("evil.txt"))
+
+
+@pytest.mark.parametrize("unpacked", [False, True])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "found a document without a word, expected at least one; remove it"),
+        (b" ...\n", "found a document without a word, expected at least one; remove it"),
+        (b"caf\xe9", "found byte 0xe9 at position 4 of the line, expected UTF-8; convert the file"),
+    ],
+)
+def test_a_bad_review(tmp_path: Path, unpacked: bool, content: bytes, message: str) -> None:
+    path = write_imdb(tmp_path, TEXTS, unpacked)
+    name = "test/pos/1_9.txt"
+    if unpacked:
+        (path / name).write_bytes(content)
+        place = path / name
+    else:
+        path.write_bytes(tar_gz({**imdb_files(TEXTS), f"aclImdb/{name}": content}))
+        place = path / "aclImdb" / name
+    assert read_failure(IMDBDataModule(tmp_path)) == f"{place}, line 1: {message}"
+
+
+def test_the_line_of_an_invalid_byte(tmp_path: Path) -> None:
+    folder = write_imdb(tmp_path, TEXTS, unpacked=True)
+    (folder / "train/unsup/0_0.txt").write_bytes("fine\nübel \n".encode() + b"ab\xff")
+    assert "0_0.txt, line 3: found byte 0xff at position 3 of the line" in read_failure(IMDBDataModule(tmp_path))
+
+
+def test_download_fetches_what_is_missing(tmp_path: Path) -> None:
+    with mirror({}, "missing") as first, mirror(PUBLISHED) as second:
+        for _ in range(2):
+            SmallIMDB(tmp_path, download=True, mirrors=[first.address, second.address]).prepare_data()
+    assert first.requests == second.requests == list(PUBLISHED)
+    assert (tmp_path / "imdb" / "aclImdb_v1.tar.gz").read_bytes() == PUBLISHED["aclImdb_v1.tar.gz"]
+
+
+def test_download_is_not_needed_beside_the_folder(tmp_path: Path) -> None:
+    write_imdb(tmp_path, TEXTS, unpacked=True)
+    with mirror(PUBLISHED) as server:
+        SmallIMDB(tmp_path, download=True, mirrors=[server.address]).prepare_data()
+    assert server.requests == []
+
+
+def test_download_checks_the_published_checksum(tmp_path: Path) -> None:
+    with (
+        mirror(PUBLISHED) as small,
+        pytest.raises(DownloadError, match="expected md5:7c2ac02c03563afcf9b574c7e56c153a but got"),
+    ):
+        IMDBDataModule(tmp_path, download=True, mirrors=[small.address]).prepare_data()
+    assert list((tmp_path / "imdb").iterdir()) == []
+
+
+def test_published_facts() -> None:
+    module = IMDBDataModule()
+    assert module.mirrors == IMDB_MIRRORS
+    assert (module.class_names, module.num_classes, module.tokenizer) == (("neg", "pos"), 2, "punctuation")
+    assert (module.max_tokens, module.max_vocabulary, module.batch_size) == (400, 100_000, 64)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"mirrors": []}, "mirrors must be a list of at least one base address, got []"),
+        ({"batch_size": 0}, "batch_size must be an integer of at least 1, got 0"),
+    ],
+)
+def test_values_out_of_range(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        IMDBDataModule(**arguments)
+
+
+@pytest.mark.real_data
+def test_real_archive(real_data_root: Path, tmp_path: Path) -> None:
+    module = IMDBDataModule(real_data_root, cache=tmp_path)
+    module.prepare_data()
+    module.setup()
+    counts = {part: (len(documents), int(documents.lengths.sum())) for part, documents in module._sets.items()}
+    assert counts == {
+        "train": (21_250, 5_177_960),
+        "validation": (3_750, 903_593),
+        "unlabelled": (50_000, 12_200_586),
+        "test": (25_000, 5_944_295),
+    }
+    for part, each in (("train", 10_625), ("validation", 1_875), ("test", 12_500)):
+        assert Counter(module._sets[part].labels.tolist()) == {0: each, 1: each}
+    assert set(module._sets["unlabelled"].labels.tolist()) == {UNLABELLED}
+    vocabulary = module.vocabulary
+    assert len(vocabulary) == 86_969
+    assert vocabulary.words[:6] == ["<unk>", "<pad>", "<eos>", "the", "and", "a"]
+    assert vocabulary.counts[:6] == [77_038, 0, 71_250, 830_768, 449_273, 448_108]
+    assert sum(vocabulary.counts) == 5_177_960 + 12_200_586

@@ -1,0 +1,147 @@
+"""Every regularizer on labelled and unlabelled documents."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from torch import Tensor
+
+from lightning_advdrop import (
+    AdversarialDropoutCallback,
+    AdversarialTrainingCallback,
+    RandomPerturbationCallback,
+    RDropCallback,
+    TextClassificationTask,
+    VirtualAdversarialCallback,
+)
+from lightning_advdrop.callbacks import RegularizerCallback
+from lightning_advdrop.masking import Shift
+from lightning_advdrop.regularizers import PerturbationRegularizer, Regularizer
+from tests.helpers.documents import PADDING, Documents
+from tests.helpers.family import CALLBACKS
+from tests.helpers.plain_models import quiet_trainer
+
+
+def trained(callback: Any, steps: int = 2, bidirectional: bool = False, **data: Any) -> tuple[Any, Any]:
+    L.seed_everything(5, verbose=False)
+    task = TextClassificationTask(embedding_size=8, hidden_size=16, bidirectional=bidirectional)
+    trainer = quiet_trainer(max_steps=steps, max_epochs=-1, callbacks=[callback], limit_val_batches=0)
+    trainer.fit(task, Documents(**data))
+    return task, trainer
+
+
+def every_callback() -> list[RegularizerCallback]:
+    """Each with its own defaults, at a site of a kind that it works at."""
+    made: dict[type[Regularizer], Any] = dict(CALLBACKS)
+    return [
+        make(sites="embedding" if issubclass(regularizer, PerturbationRegularizer) else "recurrent")
+        for regularizer, make in made.items()
+    ]
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("callback", every_callback(), ids=lambda callback: type(callback).__name__)
+def test_it_trains_on_labelled_and_unlabelled_documents(callback: RegularizerCallback, bidirectional: bool) -> None:
+    task, trainer = trained(callback, bidirectional=bidirectional)
+    assert trainer.global_step == 2
+    assert all(p.isfinite().all() for p in task.parameters())
+    penalty = float(trainer.callback_metrics["train/penalty"])
+    assert penalty >= 0
+    assert (penalty > 0) == (type(callback).__name__ != "VariationalDropoutCallback")
+
+
+@pytest.mark.parametrize("kind", ["input", "output", "weight", "dropout", "embedding"])
+def test_adversarial_dropout_elsewhere(kind: str) -> None:
+    _, trainer = trained(AdversarialDropoutCallback(sites=kind, rate=0.2))
+    assert trainer.callback_metrics["advdrop/flip_rate"] > 0
+
+
+def test_adversarial_dropout_as_published() -> None:
+    """The embedding's dropout differs between the two passes, so that a start of ones finds something."""
+    callback = AdversarialDropoutCallback(rate=0.2, start="ones", flips="drop", steps=2)
+    found: list[Any] = []
+    callback.listeners.append(found.append)
+    _, trainer = trained(callback)
+    (mask,) = found[0].masks.values()
+    assert mask.shape == (32, 16)
+    assert (mask == 0).sum(1).max() <= 3
+    assert trainer.callback_metrics["advdrop/flip_rate"] > 0
+
+
+def spied(callback: Any, **kwargs: Any) -> tuple[list[Any], Any]:
+    """What a regularizer adds at the embedding in its last pass, and the documents of the pass."""
+    shifts: list[Tensor] = []
+    run, seen = type(callback.regularizer).penalty, []
+
+    def penalty(passes: Any) -> Any:
+        before = passes.recorded.run
+
+        def watch(forward: Any, masks: Any, **more: Any) -> Any:
+            shifts[:] = [acting.value.detach() for acting in masks.values() if isinstance(acting, Shift)]
+            return before(forward, masks, **more)
+
+        passes.recorded.run = watch
+        seen.append(passes)
+        return run(callback.regularizer, passes)
+
+    callback.regularizer.penalty = penalty
+    trained(callback, steps=1, **kwargs)
+    return shifts, seen[0]
+
+
+@pytest.mark.parametrize(
+    "callback", [VirtualAdversarialCallback(), RandomPerturbationCallback()], ids=lambda c: type(c).__name__
+)
+def test_virtual_perturbations_have_their_norm_for_every_document_and_leave_padding_out(callback: Any) -> None:
+    (shift,), passes = spied(callback)
+    (seen,) = passes.observed.values()
+    assert len(shift) == 32
+    norms = shift.flatten(1).norm(dim=1)
+    found = norms > 0  # a prediction may not change at all at a distance of 0.1, in float32
+    torch.testing.assert_close(norms[found], torch.full_like(norms[found], 5.0))
+    assert found.sum() > 28
+    assert seen.real is not None
+    assert not seen.real.all()
+    assert shift[~seen.real.squeeze(-1)].eq(0).all()
+    assert passes.target[16:].eq(-100).all()
+
+
+def test_adversarial_training_perturbs_the_labelled_documents_only() -> None:
+    (shift,), _ = spied(AdversarialTrainingCallback())
+    torch.testing.assert_close(shift[:16].flatten(1).norm(dim=1), torch.full((16,), 5.0))
+    assert shift[16:].eq(0).all()
+
+
+@pytest.mark.parametrize(
+    "callback",
+    [AdversarialTrainingCallback(), AdversarialDropoutCallback(divergence="ce", rate=0.2)],
+    ids=lambda c: type(c).__name__,
+)
+def test_unlabelled_documents_do_not_change_what_needs_labels(callback: Any) -> None:
+    """Training with them is that without them, but for rounding."""
+    ends = []
+    for size in (64, 0):
+        L.seed_everything(5, verbose=False)
+        task = TextClassificationTask(embedding_size=8, hidden_size=16, dropout=0.0)
+        callback.regularizer.start = "ones"
+        quiet_trainer(max_steps=3, max_epochs=-1, callbacks=[callback], limit_val_batches=0).fit(
+            task, Documents(unlabelled_size=size)
+        )
+        ends.append(torch.cat([p.detach().flatten() for p in task.parameters()]))
+    torch.testing.assert_close(*ends, rtol=1e-4, atol=1e-6)
+
+
+def test_the_second_loss_of_r_drop_is_that_of_labelled_documents() -> None:
+    callback = RDropCallback(rate=0.3)
+    found: list[Any] = []
+    callback.listeners.append(found.append)
+    trained(callback, steps=1)
+    assert 0.5 < float(found[0].supervised.detach()) < 0.9
+
+
+def test_padding_is_the_embeddings() -> None:
+    task, _ = trained(AdversarialDropoutCallback())
+    assert task.model.encoder.embedding.padding_idx == PADDING
