@@ -188,7 +188,7 @@ class CorpusDataModule(LightningDataModule, ABC):
         )
         if self.trainer is not None:
             # A run that is resumed between two epochs draws its first batch before Lightning tells the epoch.
-            loader.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)
+            loader.set_epoch(_processed(self.trainer.fit_loop.epoch_progress))
         return loader
 
     def val_dataloader(self) -> ContiguousBatches:
@@ -215,5 +215,10 @@ def _place(trainer: Trainer) -> dict[str, Any]:
     return {
         "rank": trainer.global_rank,
         "world_size": trainer.world_size,
-        "used_batches": lambda: trainer.fit_loop.epoch_loop.batch_progress.current.processed,
+        "used_batches": lambda: _processed(trainer.fit_loop.epoch_loop.batch_progress),
     }
+
+
+def _processed(progress: Any) -> int:
+    """Read a counter of Lightning's, which does not declare its type."""
+    return int(progress.current.processed)

@@ -31,7 +31,8 @@ class Reader(L.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         tokens, targets = batch
         self.seen.append((self.current_epoch, torch.cat([tokens, targets]).tolist()))
-        return (self.embedding(tokens) - self.embedding(targets)).square().mean()
+        loss: Tensor = (self.embedding(tokens) - self.embedding(targets)).square().mean()
+        return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         pass
