@@ -8,15 +8,17 @@ import numpy.typing as npt
 
 Text = npt.NDArray[np.integer]
 Floats = npt.NDArray[np.float64]
+Model = Callable[[Text, Text], Floats]
+"""Probabilities ``(N,)`` of words, given each one's word before and the words."""
 
-UNIGRAM_ALPHAS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+ALPHAS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 DISCOUNTS = (0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def unigram(train: Text, n_words: int, alpha: float) -> Floats:
     """Frequencies with ``alpha`` added to each count (Lidstone): probabilities ``(n_words,)``."""
-    counts: Floats = np.bincount(train, minlength=n_words) + alpha
-    return np.asarray(counts / counts.sum())
+    counts = np.bincount(train, minlength=n_words) + alpha
+    return np.asarray(counts / counts.sum(), np.float64)
 
 
 @dataclass(frozen=True)
@@ -87,17 +89,20 @@ def perplexities(train: Text, validation: Text, test: Text, n_words: int) -> dic
     As for a recurrent network, every word but the first of a text is predicted.
     """
     bigrams = Bigrams.count(train, n_words)
-    candidates: dict[str, list[Callable[[Text, Text], Floats]]] = {
-        "unigram": [lambda before, after, a=a: unigram(train, n_words, a)[after] for a in UNIGRAM_ALPHAS],
-        "bigram, Witten-Bell": [
-            lambda before, after, a=a: bigrams.witten_bell(before, after, unigram(train, n_words, a))
-            for a in UNIGRAM_ALPHAS
-        ],
-        "bigram, Kneser-Ney": [
-            lambda before, after, a=a, d=d: bigrams.kneser_ney(before, after, d, a)
-            for a in UNIGRAM_ALPHAS
-            for d in DISCOUNTS
-        ],
+
+    def frequencies(alpha: float) -> Model:
+        return lambda before, after: unigram(train, n_words, alpha)[after]
+
+    def witten_bell(alpha: float) -> Model:
+        return lambda before, after: bigrams.witten_bell(before, after, unigram(train, n_words, alpha))
+
+    def kneser_ney(alpha: float, discount: float) -> Model:
+        return lambda before, after: bigrams.kneser_ney(before, after, discount, alpha)
+
+    candidates = {
+        "unigram": [frequencies(alpha) for alpha in ALPHAS],
+        "bigram, Witten-Bell": [witten_bell(alpha) for alpha in ALPHAS],
+        "bigram, Kneser-Ney": [kneser_ney(alpha, discount) for alpha in ALPHAS for discount in DISCOUNTS],
     }
     found = {}
     for name, models in candidates.items():
