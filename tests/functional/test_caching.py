@@ -95,8 +95,9 @@ def test_huge_scores_neither_overflow_nor_vanish() -> None:
     ids=str,
 )
 def test_arguments_are_checked(options: dict[str, Any], message: str) -> None:
+    fine: dict[str, Any] = {"thetas": [0.1], "interpolations": [0.1], "window": 2}
     with pytest.raises(ValueError, match=re.escape(message)):
-        neural_cache(*case(3, 2), **({"thetas": [0.1], "interpolations": [0.1], "window": 2} | options))
+        neural_cache(*case(3, 2), **(fine | options))
 
 
 def test_shapes_are_checked() -> None:
