@@ -19,10 +19,11 @@ def main(args: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", choices=DATA, nargs="+", default=list(DATA), help="data sets")
     parser.add_argument("--train_tokens", type=int, help="train on this many words from the beginning; default: all")
+    parser.add_argument("--max_words", type=int, help="size of the vocabulary beside <unk> and <eos>; default: all")
     arguments = parser.parse_args(args)
     print("| data | training words | model | validation | test |\n| --- | --- | --- | --- | --- |")
     for name in arguments.data:
-        data = DATA[name](train_tokens=arguments.train_tokens)
+        data = DATA[name](train_tokens=arguments.train_tokens, max_words=arguments.max_words)
         data.prepare_data()
         data.setup()
         train, validation, test = (data.text(split) for split in ("train", "validation", "test"))
