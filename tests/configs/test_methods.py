@@ -19,7 +19,12 @@ __all__ = ["with_tiny_data"]
 
 FOLDER = Path(__file__).parent.parent.parent / "configs"
 OVERLAYS = sorted((FOLDER / "methods").glob("*.yaml"))
-SMALL = ("quickstart", "smnist_rows", "smnist_small", "psmnist_small")
+OF_LANGUAGE_MODELS = sorted((FOLDER / "methods" / "language_modeling").glob("*.yaml"))
+SMALL = ("quickstart", "smnist_rows", "smnist_small", "psmnist_small", "ptb_small")
+PAIRS = [
+    *((overlay, experiment) for overlay in OVERLAYS for experiment in SMALL),
+    *((overlay, experiment) for overlay in OF_LANGUAGE_MODELS for experiment in ("ptb_small", "wikitext2_small")),
+]
 # What belongs to the experiment, whatever the method: its length, its model and its logging.
 OF_THE_EXPERIMENT = {"rampup_epochs", "module", "output", "target", "call", "mask", "log_every_n_steps"}
 # Values other than those of any overlay.
@@ -72,7 +77,7 @@ def regularizers_of(command: ExperimentCLI) -> list[dict[str, Any]]:
     return [dict(each.as_dict()) for each in (found if isinstance(found, list) else [found])]
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("overlay", [*OVERLAYS, *OF_LANGUAGE_MODELS], ids=lambda path: path.stem)
 def test_it_names_every_setting_of_its_method(overlay: Path) -> None:
     for regularizer in stated(overlay):
         assert set(regularizer["init_args"]) == settings(regularizer)
@@ -81,6 +86,11 @@ def test_it_names_every_setting_of_its_method(overlay: Path) -> None:
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.stem)
 def test_nothing_is_left_over_of_a_published_method(overlay: Path) -> None:
     check_replacement(overlay, FOLDER / "smnist.yaml")
+
+
+@pytest.mark.parametrize("overlay", OF_LANGUAGE_MODELS, ids=lambda path: path.stem)
+def test_nothing_is_left_over_of_a_published_language_model(overlay: Path) -> None:
+    check_replacement(overlay, FOLDER / "ptb.yaml")
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.stem)
@@ -112,8 +122,7 @@ def check_replacement(overlay: Path, experiment: Path) -> None:
 
 
 @pytest.mark.usefixtures("with_tiny_data")
-@pytest.mark.parametrize("experiment", SMALL)
-@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(("overlay", "experiment"), PAIRS, ids=lambda value: getattr(value, "stem", value))
 def test_it_trains_a_few_steps(overlay: Path, experiment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")  # its logger is there, and writes nothing
     path = FOLDER / f"{experiment}.yaml"
