@@ -233,8 +233,8 @@ def _check_limit(limit: int | float | None, num_batches: int) -> None:
     """Refuse a limit that would keep Lightning from noticing the end of an epoch, which it then does not validate."""
     if type(limit) is int and limit > num_batches:
         raise ValueError(
-            f"limit_train_batches must be at most {num_batches}, the batches of this epoch, or 1.0 for all of them where"
-            f" random_lengths=True, got {limit}"
+            f"limit_train_batches must be at most {num_batches}, the batches of this epoch, or 1.0 for all of them"
+            f" where random_lengths=True, got {limit}"
         )
 
 

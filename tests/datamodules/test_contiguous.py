@@ -74,6 +74,15 @@ def test_batches_are_int64_and_contiguous(dtype: Any, tmp_path: Path) -> None:
         assert part.is_contiguous()
 
 
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_changing_a_batch_leaves_the_text_alone(batch_size: int) -> None:
+    text = torch.arange(100)
+    loader = ContiguousBatches(text, batch_size=batch_size, length=7)
+    for part in next(iter(loader)):
+        part.zero_()
+    assert torch.equal(text, torch.arange(100))
+
+
 @pytest.mark.parametrize(("length", "expected"), [(7, [7] * 14 + [1]), (33, [33, 33, 33]), (200, [99])])
 def test_fixed_lengths(length: int, expected: list[int]) -> None:
     loader = ContiguousBatches(TEXT, batch_size=10, length=length)
