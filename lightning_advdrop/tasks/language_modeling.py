@@ -15,11 +15,13 @@ from lightning_advdrop.nn import AWDLSTM, AWDLSTMOutput
 from lightning_advdrop.tasks.carried import CarriedStates, State
 from lightning_advdrop.tasks.perplexity import IGNORED, TokenPerplexity, token_loss
 from lightning_advdrop.tasks.rates import scaled_rate
+from lightning_advdrop.tasks.resuming import read_checkpoint, restore_random_states, torch_random_states
+from lightning_advdrop.tasks.settings import check_settings
 
 Batch = tuple[Tensor, Tensor]
 
-# What a checkpoint holds beside Lightning's own: the words, and the hidden states with which training goes on.
-_WORDS, _STATES = "vocabulary", "carried_states"
+# What a checkpoint holds beside Lightning's own: the words, and the hidden states and noise that training goes on with.
+_WORDS, _STATES, _NOISE = "vocabulary", "carried_states", "random_states"
 
 
 class LanguageModelingTask(LightningModule):
@@ -95,7 +97,7 @@ class LanguageModelingTask(LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        _check(self.hparams)
+        check_settings(self.hparams)
         self.learning_rate, self.weight_decay, self.clip_norm = learning_rate, weight_decay, clip_norm
         self.reference_length, self.rate_decay, self.decay_after = reference_length, rate_decay, decay_after
         self.alpha, self.beta = alpha, beta
@@ -103,20 +105,20 @@ class LanguageModelingTask(LightningModule):
         self.words: list[str] | None = None
         self.train_perplexity, self.val_perplexity, self.test_perplexity = (TokenPerplexity() for _ in range(3))
         self.carried = CarriedStates()
+        self._noise: dict[str, Any] | None = None
         self._length = 1
         self.model: AWDLSTM | None = None
         if vocabulary_size is not None:
             self._make_model(vocabulary_size)
 
     def configure_model(self) -> None:
-        """Makes the model for the data module's vocabulary, and takes the pretrained weights before a fit.
+        """Makes the model for the data module's vocabulary. Without a trainer, a checkpoint may tell the vocabulary.
 
         Raises:
-            ValueError: if the number of words is not known, or the model or the pretrained weights are of another
-                vocabulary than the data.
+            ValueError: if the number of words is not known, or the model is of another vocabulary than the data.
         """
         vocabulary = self._data_vocabulary()
-        if self.model is None and vocabulary is None:
+        if self.model is None and vocabulary is None and self._trainer is not None:
             raise ValueError(
                 "vocabulary_size must be given where the trainer has no data module with a vocabulary, got None."
             )
@@ -127,7 +129,15 @@ class LanguageModelingTask(LightningModule):
             if self.model is None:
                 self._make_model(len(self.words))
             self._check_size(len(self.words))
-        if self.pretrained is not None and self._starts_to_fit():
+
+    def on_fit_start(self) -> None:
+        """Takes the pretrained weights, unless a run is resumed.
+
+        Raises:
+            FileNotFoundError: if there is no such checkpoint.
+            ValueError: if it is of another vocabulary than the data.
+        """
+        if self.pretrained is not None:
             self._take_weights(self.pretrained)
             self.pretrained = None  # of a second fit the first one's weights are the start
 
@@ -146,6 +156,12 @@ class LanguageModelingTask(LightningModule):
             raise RuntimeError("The model is made when its number of words is known; call configure_model before.")
         output: AWDLSTMOutput = self.model(tokens, states)
         return output
+
+    def on_train_start(self) -> None:
+        """Goes on with the dropout of the run that is resumed; of several processes each draws its own afresh."""
+        if self._noise is not None and self.trainer.ckpt_path is not None and self.trainer.world_size == 1:
+            restore_random_states(self._noise)
+        self._noise = None
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The cross-entropy, plus the penalties of the trainer's regularizers and of the activations."""
@@ -175,8 +191,6 @@ class LanguageModelingTask(LightningModule):
         tokens, targets = batch
         logits = self._go_on("predict", tokens, batch_idx).logits
         return {"word": logits.argmax(-1), "log_probability": -token_loss(logits, targets, reduction="none")}
-
-    # Optimization.
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Keeps the number of steps, by which the rate is scaled."""
@@ -210,12 +224,9 @@ class LanguageModelingTask(LightningModule):
         else:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
-    # Checkpoints.
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the vocabulary's words, a list of str, and the hidden states that training goes on with."""
-        checkpoint[_WORDS] = self.words
-        checkpoint[_STATES] = self.carried.get("train")
+        """Adds the vocabulary's words, a list of str, and the hidden and random states that training goes on with."""
+        checkpoint.update({_WORDS: self.words, _STATES: self.carried.get("train"), _NOISE: torch_random_states()})
 
     def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
         """Takes the hidden states, and makes the model if it is not there yet.
@@ -230,6 +241,7 @@ class LanguageModelingTask(LightningModule):
         self.words = self.words if words is None else list(words)
         if self.model is None:
             self._make_model(len(checkpoint["state_dict"]["model.embedding.weight"]))
+        self.pretrained, self._noise = None, checkpoint.get(_NOISE)
         if checkpoint.get(_STATES) is not None:
             self.carried.keep("train", checkpoint[_STATES])
 
@@ -251,12 +263,9 @@ class LanguageModelingTask(LightningModule):
     def _data_vocabulary(self) -> Any:
         return getattr(getattr(self._trainer, "datamodule", None), "vocabulary", None)
 
-    def _starts_to_fit(self) -> bool:
-        return self._trainer is not None and self.trainer.state.fn == "fit" and self.trainer.ckpt_path is None
-
     def _take_weights(self, path: str) -> None:
         """Starts from the weights of a checkpoint, those that were evaluated where weights were averaged."""
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = read_checkpoint(path, "pretrained")
         vocabulary = self._data_vocabulary()
         if vocabulary is not None and checkpoint.get(_WORDS) is not None:
             vocabulary.check_same(checkpoint[_WORDS], f"pretrained={path!r}")
@@ -288,18 +297,3 @@ class LanguageModelingTask(LightningModule):
         if stage == "train":
             # An epoch of the full configurations takes long: its mean alone would say nothing until it ends.
             self.log("train/loss_step", loss.detach(), on_step=True, on_epoch=False, batch_size=count)
-
-
-def _check(settings: Mapping[str, Any]) -> None:
-    """What `AWDLSTM` does not check itself."""
-    for name in ("learning_rate", "clip_norm"):
-        if settings[name] is not None and settings[name] <= 0:
-            raise ValueError(f"{name} must be above 0, got {settings[name]}.")
-    for name in ("weight_decay", "decay_after", "alpha", "beta"):
-        if settings[name] < 0:
-            raise ValueError(f"{name} must be at least 0, got {settings[name]}.")
-    for name in ("vocabulary_size", "reference_length"):
-        if settings[name] is not None and settings[name] < 1:
-            raise ValueError(f"{name} must be at least 1 or None, got {settings[name]}.")
-    if not 0 < settings["rate_decay"] <= 1:
-        raise ValueError(f"rate_decay must be in (0, 1], got {settings['rate_decay']}.")
