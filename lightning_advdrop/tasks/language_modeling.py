@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,13 +16,12 @@ from lightning_advdrop.nn import AWDLSTM, AWDLSTMOutput
 from lightning_advdrop.tasks.carried import CarriedStates, State
 from lightning_advdrop.tasks.perplexity import IGNORED, TokenPerplexity, token_loss
 from lightning_advdrop.tasks.rates import scaled_rate
-from lightning_advdrop.tasks.resuming import read_checkpoint, restore_random_states, torch_random_states
 from lightning_advdrop.tasks.settings import check_settings
 
 Batch = tuple[Tensor, Tensor]
 
-# What a checkpoint holds beside Lightning's own: the words, and the hidden states and noise that training goes on with.
-_WORDS, _STATES, _NOISE = "vocabulary", "carried_states", "random_states"
+# What a checkpoint holds beside Lightning's own: the words, and the hidden states with which training goes on.
+_WORDS, _STATES = "vocabulary", "carried_states"
 
 
 class LanguageModelingTask(LightningModule):
@@ -105,7 +105,6 @@ class LanguageModelingTask(LightningModule):
         self.words: list[str] | None = None
         self.train_perplexity, self.val_perplexity, self.test_perplexity = (TokenPerplexity() for _ in range(3))
         self.carried = CarriedStates()
-        self._noise: dict[str, Any] | None = None
         self._length = 1
         self.model: AWDLSTM | None = None
         if vocabulary_size is not None:
@@ -156,12 +155,6 @@ class LanguageModelingTask(LightningModule):
             raise RuntimeError("The model is made when its number of words is known; call configure_model before.")
         output: AWDLSTMOutput = self.model(tokens, states)
         return output
-
-    def on_train_start(self) -> None:
-        """Goes on with the dropout of the run that is resumed; of several processes each draws its own afresh."""
-        if self._noise is not None and self.trainer.ckpt_path is not None and self.trainer.world_size == 1:
-            restore_random_states(self._noise)
-        self._noise = None
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The cross-entropy, plus the penalties of the trainer's regularizers and of the activations."""
@@ -225,8 +218,9 @@ class LanguageModelingTask(LightningModule):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the vocabulary's words, a list of str, and the hidden and random states that training goes on with."""
-        checkpoint.update({_WORDS: self.words, _STATES: self.carried.get("train"), _NOISE: torch_random_states()})
+        """Adds the vocabulary's words, a list of str, and the hidden states that training goes on with."""
+        checkpoint[_WORDS] = self.words
+        checkpoint[_STATES] = self.carried.get("train")
 
     def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
         """Takes the hidden states, and makes the model if it is not there yet.
@@ -241,7 +235,7 @@ class LanguageModelingTask(LightningModule):
         self.words = self.words if words is None else list(words)
         if self.model is None:
             self._make_model(len(checkpoint["state_dict"]["model.embedding.weight"]))
-        self.pretrained, self._noise = None, checkpoint.get(_NOISE)
+        self.pretrained = None
         if checkpoint.get(_STATES) is not None:
             self.carried.keep("train", checkpoint[_STATES])
 
@@ -265,7 +259,9 @@ class LanguageModelingTask(LightningModule):
 
     def _take_weights(self, path: str) -> None:
         """Starts from the weights of a checkpoint, those that were evaluated where weights were averaged."""
-        checkpoint = read_checkpoint(path, "pretrained")
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"pretrained must be a checkpoint of an earlier run, got {path!r}: no such file.")
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         vocabulary = self._data_vocabulary()
         if vocabulary is not None and checkpoint.get(_WORDS) is not None:
             vocabulary.check_same(checkpoint[_WORDS], f"pretrained={path!r}")

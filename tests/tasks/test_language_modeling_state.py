@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from lightning_advdrop import LanguageModelingTask, NonMonotonicAveraging
+from lightning_advdrop import GlobalRandomState, LanguageModelingTask, NonMonotonicAveraging
 from tests.helpers.small_texts import small_data, small_task, small_trainer
 from tests.tasks.test_language_modeling import regularizer
 
@@ -76,7 +76,7 @@ def test_another_number_of_columns_is_refused() -> None:
 @pytest.mark.parametrize("averaged", [False, True])
 def test_a_run_that_is_resumed_in_the_middle_of_an_epoch(tmp_path: Path, averaged: bool) -> None:
     def callbacks(folder: str) -> Iterator[Any]:
-        yield regularizer(rampup_epochs=3)
+        yield from (regularizer(rampup_epochs=3), GlobalRandomState())
         yield ModelCheckpoint(tmp_path / folder, "{step}", every_n_train_steps=8, save_top_k=-1)
         if averaged:
             yield NonMonotonicAveraging(nonmono=1, from_start=True)
