@@ -45,9 +45,7 @@ def own_noise(shape: Sequence[int], p: float, places: Sequence[Place], activatio
     """
     anchors = tuple(place.anchor for place in places)
     if has_torch_function((activation, *anchors)):
-        found: Tensor | None = handle_torch_function(
-            own_noise, (activation, *anchors), shape, p, places, activation
-        )
+        found: Tensor | None = handle_torch_function(own_noise, (activation, *anchors), shape, p, places, activation)
         return found
     return draw_noise(shape, p, activation)
 

@@ -131,12 +131,11 @@ class AdversarialDropout(Regularizer):
         self._check_search()
 
     def _check_search(self) -> None:
-        if self.search_by == "fisher":
-            if self.start != "ones" or self.steps != 1:
-                raise ValueError(
-                    "search='fisher' chooses flips around the base pass's own mask, once: it needs start='ones' and "
-                    f"steps=1, got start={self.start!r} and steps={self.steps}."
-                )
+        if self.search_by == "fisher" and (self.start != "ones" or self.steps != 1):
+            raise ValueError(
+                "search='fisher' chooses flips around the base pass's own mask, once: it needs start='ones' and "
+                f"steps=1, got start={self.start!r} and steps={self.steps}."
+            )
 
     def _check_passes_differ(self, passes: Passes) -> None:
         same = self.start == "ones" and self.share_masks and self.divergence != "ce" and self.search_by == "gradient"

@@ -27,9 +27,9 @@ def write_text(path: Path, words: int, seed: int, of: int = WORDS) -> Path:
 def small_data(folder: Path, of: int = WORDS, **arguments: Any) -> TextFileDataModule:
     """A data module of such texts; ``of`` tells how many words there are."""
     sizes = {"train": 1600, "validation": 400, "test": 300}
-    paths = [write_text(folder / f"{of}-{name}.txt", size, size, of) for name, size in sizes.items()]
+    paths = {name: write_text(folder / f"{of}-{name}.txt", size, size, of) for name, size in sizes.items()}
     defaults: dict[str, Any] = {"batch_size": 4, "eval_batch_size": 3, "length": 12, "cache": folder / "cache"}
-    return TextFileDataModule(*paths, **(defaults | arguments))
+    return TextFileDataModule(**(paths | defaults | arguments))
 
 
 def small_task(**arguments: Any) -> LanguageModelingTask:

@@ -41,7 +41,9 @@ def test_parameters_are_those_of_plain_modules() -> None:
     assert list(model.state_dict()) == list(plain.state_dict())
     plain.load_state_dict(model.state_dict())
     assert model.decoder.weight is model.embedding.weight
-    assert all(isinstance(parameter, nn.Parameter) for layer in model.rnns for parameter in layer._flat_weights)
+    assert all(
+        isinstance(parameter, nn.Parameter) for layer in model.rnns for parameter in vars(layer)["_flat_weights"]
+    )
     copy.deepcopy(model)
     pickle.loads(pickle.dumps(model))
 

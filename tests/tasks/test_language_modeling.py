@@ -123,7 +123,6 @@ def test_activation_regularization(tmp_path: Path) -> None:
     for alpha, beta in ((0.0, 0.0), (2.0, 0.0), (0.0, 3.0)):
         task = small_task(vocabulary_size=len(data.vocabulary), alpha=alpha, beta=beta)
         torch.manual_seed(0)
-        task.model.reset_parameters()
         for parameter in task.parameters():
             torch.nn.init.uniform_(parameter, -0.5, 0.5)
         task.log = lambda *_, **__: None  # type: ignore[method-assign]
@@ -149,10 +148,10 @@ def test_predictions(tmp_path: Path) -> None:
     data, task, trainer = small_data(tmp_path), small_task(), small_trainer()
     found = trainer.predict(task, data)
     assert found is not None
-    total = torch.cat([each["log_probability"].flatten() for each in found]).sum()  # type: ignore[index,call-overload]
+    total = torch.cat([each["log_probability"].flatten() for each in found]).sum()  # type: ignore[call-overload]
     [tested] = trainer.test(task, data, verbose=False)
     assert float(total) == pytest.approx(-tested["test/loss"] * (len(data.text("test")) - 1), rel=1e-4)
-    assert found[0]["word"].shape == found[0]["log_probability"].shape == (12, 1)  # type: ignore[index,call-overload]
+    assert found[0]["word"].shape == found[0]["log_probability"].shape == (12, 1)  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize(
