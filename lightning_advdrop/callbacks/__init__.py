@@ -21,6 +21,7 @@ from lightning_advdrop.callbacks.random_masks import (
     RDropCallback,
     VariationalDropoutCallback,
 )
+from lightning_advdrop.callbacks.random_state import GlobalRandomState
 from lightning_advdrop.callbacks.training_step import regularized_loss
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "ExpectationLinearDropoutCallback",
     "ExponentialAveraging",
     "FraternalDropoutCallback",
+    "GlobalRandomState",
     "InferenceGapMonitor",
     "MaskStatistics",
     "NonMonotonicAveraging",

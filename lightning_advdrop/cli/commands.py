@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lightning_advdrop import report
-from lightning_advdrop.cli import classification
+from lightning_advdrop.cli import cache, classification, generation
 from lightning_advdrop.cli.experiments import EXPERIMENT_COMMANDS, describe_experiment, run_experiment
 
 _EXPERIMENT_OPTIONS = "Every further option is one of the experiment's: see `{program} fit --help`."
@@ -25,6 +26,7 @@ class Command:
             ``command``, the name that was used, and ``experiment``, the options that are the experiment's.
         add_options: adds the command's own options to a parser; None where all are the experiment's.
         experiment: whether options other than its own are those of an experiment, such as ``--config``.
+        refusals: exceptions that say what is wrong with the options: their message is printed, and the exit code is 2.
 
     Example:
         >>> def options(parser):
@@ -41,6 +43,7 @@ class Command:
     run: Callable[[Namespace], int]
     add_options: Callable[[ArgumentParser], None] | None = None
     experiment: bool = False
+    refusals: tuple[type[Exception], ...] = ()
 
     @property
     def usage(self) -> str:
@@ -73,7 +76,12 @@ class Command:
 
     def __call__(self, program: str, arguments: Sequence[str]) -> int:
         """Parses a command line, see `parse`, and runs it; returns the exit code."""
-        return self.run(self.parse(program, arguments))
+        options = self.parse(program, arguments)
+        try:
+            return self.run(options)
+        except self.refusals as error:
+            print(f"Error: {error}", file=sys.stderr)  # noqa: T201 - the answer of a command
+            return 2
 
 
 def _experiment(options: Namespace) -> int:
@@ -111,5 +119,23 @@ COMMANDS = (
         "Classifies texts, given or read line by line.",
         classification.run,
         classification.add_options,
+        refusals=(FileNotFoundError, ValueError),
+    ),
+    Command(
+        ("cache",),
+        "--ckpt_path FILE --config FILE [--option VALUE ...]",
+        "Evaluates a language model together with a neural cache.",
+        cache.run,
+        cache.add_options,
+        experiment=True,
+        refusals=(FileNotFoundError, ValueError),
+    ),
+    Command(
+        ("generate",),
+        "--ckpt_path FILE --prompt TEXT [--option VALUE ...]",
+        "Goes on with a text, word by word.",
+        generation.run,
+        generation.add_options,
+        refusals=(FileNotFoundError, ValueError),
     ),
 )

@@ -16,7 +16,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
-from lightning_advdrop.callbacks import RegularizerCallback, flush_denormals
+from lightning_advdrop.callbacks import GlobalRandomState, RegularizerCallback, flush_denormals
 from lightning_advdrop.callbacks.averaging import AveragedWeights
 
 EXPERIMENT_COMMANDS = ("fit", "validate", "test", "predict")
@@ -79,11 +79,11 @@ class ExperimentCLI(LightningCLI):
             super().parse_arguments(parser, args)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Gives the trainer the regularizers as callbacks."""
+        """Gives the trainer the regularizers as callbacks, and what a run needs to be resumed to the bit."""
         regularizers = self._get(self.config_init, "regularizer") or []
         if not isinstance(regularizers, list):
             regularizers = [regularizers]
-        self.trainer_defaults = {**self.trainer_defaults, "callbacks": regularizers}
+        self.trainer_defaults = {**self.trainer_defaults, "callbacks": [*regularizers, GlobalRandomState()]}
         return super().instantiate_trainer(**kwargs)
 
     def after_fit(self) -> None:

@@ -227,4 +227,5 @@ def _columns(text: npt.NDArray[Any], columns: int, pad: bool) -> tuple[npt.NDArr
 
 
 def _time_first(part: npt.NDArray[Any]) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(part.T, dtype=np.int64))  # (T, B)
+    # Copied even where it need not be: a batch may be changed, a text must not.
+    return torch.from_numpy(np.array(part.T, dtype=np.int64, order="C"))  # (T, B)

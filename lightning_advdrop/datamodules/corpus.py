@@ -36,7 +36,8 @@ class CorpusDataModule(LightningDataModule, ABC):
         test_batch_size: Columns of a batch of test and prediction, at least 1. With 1, every word is predicted in the
             full context of those before it.
         length: Steps of a batch, on average in training: at least 1.
-        random_lengths: Whether the lengths of training batches are drawn.
+        random_lengths: Whether the lengths of training batches are drawn. Epochs then differ in their number of
+            batches, so that Lightning takes no fractions for ``limit_train_batches`` and ``val_check_interval``.
         train_tokens: Train on this many words from the beginning, at least 2; ``None`` for all. The vocabulary stays
             that of the whole text.
         tokens: ``"whitespace"``: words are what stands between white space; ``"word"``: they end at punctuation, too.
@@ -177,7 +178,13 @@ class CorpusDataModule(LightningDataModule, ABC):
         return text[: self.train_tokens] if split == "train" else text
 
     def train_dataloader(self) -> ContiguousBatches:
-        """Return the loader of training batches; each process reads columns of its own."""
+        """Return the loader of training batches; each process reads columns of its own.
+
+        Raises:
+            RuntimeError: If the text is not loaded.
+            ValueError: If the text is too short for ``batch_size``, or the trainer's ``limit_train_batches`` is a
+                number beyond those of an epoch of random lengths.
+        """
         loader = ContiguousBatches(
             self.text("train"),
             self.batch_size,
@@ -188,7 +195,9 @@ class CorpusDataModule(LightningDataModule, ABC):
         )
         if self.trainer is not None:
             # A run that is resumed between two epochs draws its first batch before Lightning tells the epoch.
-            loader.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)
+            loader.set_epoch(_processed(self.trainer.fit_loop.epoch_progress))
+            if self.random_lengths:
+                _check_limit(self.trainer.limit_train_batches, loader.num_batches)
         return loader
 
     def val_dataloader(self) -> ContiguousBatches:
@@ -206,7 +215,8 @@ class CorpusDataModule(LightningDataModule, ABC):
     def _load(self) -> None:
         if self._vocabulary is not None:
             return
-        corpus = Corpus(self.sources(), self.tokens, self.min_count, self.max_words, self.n_tokens, self.n_words)
+        n_words = self.n_words if self.max_words is None else None
+        corpus = Corpus(self.sources(), self.tokens, self.min_count, self.max_words, self.n_tokens, n_words)
         self._texts, self._vocabulary = read_corpus(cached(corpus.settings(), corpus.write, folder=self.cache))
 
 
@@ -215,5 +225,19 @@ def _place(trainer: Trainer) -> dict[str, Any]:
     return {
         "rank": trainer.global_rank,
         "world_size": trainer.world_size,
-        "used_batches": lambda: trainer.fit_loop.epoch_loop.batch_progress.current.processed,
+        "used_batches": lambda: _processed(trainer.fit_loop.epoch_loop.batch_progress),
     }
+
+
+def _check_limit(limit: int | float | None, num_batches: int) -> None:
+    """Refuse a limit that would keep Lightning from noticing the end of an epoch, which it then does not validate."""
+    if type(limit) is int and limit > num_batches:
+        raise ValueError(
+            f"limit_train_batches must be at most {num_batches}, the batches of this epoch, or 1.0 for all of them"
+            f" where random_lengths=True, got {limit}"
+        )
+
+
+def _processed(progress: Any) -> int:
+    """Read a counter of Lightning's, which does not declare its type."""
+    return int(progress.current.processed)

@@ -40,6 +40,8 @@ class WikiText2DataModule(PublishedCorpusDataModule):
         length: Steps of a batch, on average in training: at least 1.
         random_lengths: Whether the lengths of training batches are drawn.
         train_tokens: Train on this many words from the beginning, at least 2; ``None`` for all.
+        max_words: Keep only this many of the most frequent words beside ``<unk>`` and ``<eos>``, at least 1; ``None``
+            for the published vocabulary.
         download: Whether to fetch the file if it is missing.
         seed: Of the lengths, from 0 to ``2**32 - 1``.
         cache: Folder of prepared data; ``None`` for the environment variable ``LIGHTNING_ADVDROP_CACHE``, else the
@@ -71,6 +73,7 @@ class WikiText2DataModule(PublishedCorpusDataModule):
         random_lengths: bool = True,
         train_tokens: int | None = None,
         *,
+        max_words: int | None = None,
         download: bool = False,
         seed: int = 0,
         cache: str | Path | None = None,
@@ -86,6 +89,7 @@ class WikiText2DataModule(PublishedCorpusDataModule):
             length=length,
             random_lengths=random_lengths,
             train_tokens=train_tokens,
+            max_words=max_words,
             seed=seed,
             cache=cache,
         )

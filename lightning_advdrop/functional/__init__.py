@@ -1,5 +1,6 @@
-"""Pure functions on tensors: masks, divergences between predictions, schedules."""
+"""Pure functions on tensors: masks, divergences between predictions, schedules, the neural cache."""
 
+from lightning_advdrop.functional.caching import check_neural_cache, neural_cache
 from lightning_advdrop.functional.divergences import (
     IGNORED_LABEL,
     Direction,
@@ -33,6 +34,7 @@ __all__ = [
     "adversarial_flips",
     "bernoulli_kl",
     "check_divergence",
+    "check_neural_cache",
     "cross_entropy_to_label",
     "divergence",
     "drop_one",
@@ -42,6 +44,7 @@ __all__ = [
     "mse",
     "mse_logits",
     "mse_probs",
+    "neural_cache",
     "rescale_mask",
     "sample_bernoulli",
     "sample_one_drop",

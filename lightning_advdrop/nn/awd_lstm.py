@@ -137,7 +137,7 @@ class AWDLSTM(nn.Module):
         before: nn.LSTM | None = None
         for layer in self.rnns:
             assert isinstance(layer, nn.LSTM)
-            place = [Place("input", layer.weight_ih_l0)]
+            place = [Place("input", layer.all_weights[0][0])]
             if before is None:
                 yield layer, self.input_dropout, place
             else:
@@ -146,17 +146,18 @@ class AWDLSTM(nn.Module):
 
     def _run_layer(self, layer: nn.LSTM, x: Tensor, state: LSTMState | None) -> tuple[Tensor, LSTMState]:
         """Runs a layer under DropConnect, by the function that the layer itself calls."""
-        weight = dropped_weight(layer.weight_hh_l0, self.weight_dropout, self.training)
+        weight_ih, weight_hh, *biases = layer.all_weights[0]
+        dropped = dropped_weight(weight_hh, self.weight_dropout, self.training)
         if state is None:
             zeros = x.new_zeros(1, x.shape[1], layer.hidden_size)
             state = zeros, zeros
-        weights = layer.weight_ih_l0, weight, layer.bias_ih_l0, layer.bias_hh_l0
+        weights = [weight_ih, dropped, *biases]
         output, h, c = torch.lstm(x, state, weights, True, 1, 0.0, self.training, False, False)
         return output, (h, c)
 
 
 def _output(layer: nn.LSTM) -> Place:
-    return Place("output", layer.weight_hh_l0)
+    return Place("output", layer.all_weights[0][1])
 
 
 def _check(sizes: dict[str, int], rates: dict[str, float]) -> None:

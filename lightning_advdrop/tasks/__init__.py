@@ -1,6 +1,9 @@
 """The experiments as LightningModules."""
 
+from lightning_advdrop.tasks.checkpoints import load_language_model
+from lightning_advdrop.tasks.generation import GeneratedText, generate
 from lightning_advdrop.tasks.language_modeling import LanguageModelingTask
+from lightning_advdrop.tasks.neural_cache import NeuralCacheResult, cache_perplexities, evaluate_neural_cache
 from lightning_advdrop.tasks.perplexity import TokenPerplexity, token_loss
 from lightning_advdrop.tasks.pretrained import load_pretrained
 from lightning_advdrop.tasks.sequential_mnist import SequenceClassifier, SequentialMNISTTask
@@ -10,7 +13,9 @@ from lightning_advdrop.tasks.vocabulary import TextSettings, VocabularyTask
 
 __all__ = [
     "Classified",
+    "GeneratedText",
     "LanguageModelingTask",
+    "NeuralCacheResult",
     "SequenceClassifier",
     "SequentialMNISTTask",
     "TextClassificationTask",
@@ -18,6 +23,10 @@ __all__ = [
     "TextSettings",
     "TokenPerplexity",
     "VocabularyTask",
+    "cache_perplexities",
+    "evaluate_neural_cache",
+    "generate",
+    "load_language_model",
     "load_pretrained",
     "load_text_classifier",
     "token_loss",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from lightning_advdrop.nn import AWDLSTM, AWDLSTMOutput
 from lightning_advdrop.tasks.carried import CarriedStates, State
 from lightning_advdrop.tasks.perplexity import IGNORED, TokenPerplexity, token_loss
 from lightning_advdrop.tasks.rates import scaled_rate
+from lightning_advdrop.tasks.settings import check_settings
 
 Batch = tuple[Tensor, Tensor]
 
@@ -95,7 +97,7 @@ class LanguageModelingTask(LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        _check(self.hparams)
+        check_settings(self.hparams)
         self.learning_rate, self.weight_decay, self.clip_norm = learning_rate, weight_decay, clip_norm
         self.reference_length, self.rate_decay, self.decay_after = reference_length, rate_decay, decay_after
         self.alpha, self.beta = alpha, beta
@@ -109,14 +111,13 @@ class LanguageModelingTask(LightningModule):
             self._make_model(vocabulary_size)
 
     def configure_model(self) -> None:
-        """Makes the model for the data module's vocabulary, and takes the pretrained weights before a fit.
+        """Makes the model for the data module's vocabulary. Without a trainer, a checkpoint may tell the vocabulary.
 
         Raises:
-            ValueError: if the number of words is not known, or the model or the pretrained weights are of another
-                vocabulary than the data.
+            ValueError: if the number of words is not known, or the model is of another vocabulary than the data.
         """
         vocabulary = self._data_vocabulary()
-        if self.model is None and vocabulary is None:
+        if self.model is None and vocabulary is None and self._trainer is not None:
             raise ValueError(
                 "vocabulary_size must be given where the trainer has no data module with a vocabulary, got None."
             )
@@ -127,7 +128,15 @@ class LanguageModelingTask(LightningModule):
             if self.model is None:
                 self._make_model(len(self.words))
             self._check_size(len(self.words))
-        if self.pretrained is not None and self._starts_to_fit():
+
+    def on_fit_start(self) -> None:
+        """Takes the pretrained weights, unless a run is resumed.
+
+        Raises:
+            FileNotFoundError: if there is no such checkpoint.
+            ValueError: if it is of another vocabulary than the data.
+        """
+        if self.pretrained is not None:
             self._take_weights(self.pretrained)
             self.pretrained = None  # of a second fit the first one's weights are the start
 
@@ -176,8 +185,6 @@ class LanguageModelingTask(LightningModule):
         logits = self._go_on("predict", tokens, batch_idx).logits
         return {"word": logits.argmax(-1), "log_probability": -token_loss(logits, targets, reduction="none")}
 
-    # Optimization.
-
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Keeps the number of steps, by which the rate is scaled."""
         self._length = len(batch[0])
@@ -210,8 +217,6 @@ class LanguageModelingTask(LightningModule):
         else:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
-    # Checkpoints.
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the vocabulary's words, a list of str, and the hidden states that training goes on with."""
         checkpoint[_WORDS] = self.words
@@ -230,6 +235,7 @@ class LanguageModelingTask(LightningModule):
         self.words = self.words if words is None else list(words)
         if self.model is None:
             self._make_model(len(checkpoint["state_dict"]["model.embedding.weight"]))
+        self.pretrained = None
         if checkpoint.get(_STATES) is not None:
             self.carried.keep("train", checkpoint[_STATES])
 
@@ -251,11 +257,10 @@ class LanguageModelingTask(LightningModule):
     def _data_vocabulary(self) -> Any:
         return getattr(getattr(self._trainer, "datamodule", None), "vocabulary", None)
 
-    def _starts_to_fit(self) -> bool:
-        return self._trainer is not None and self.trainer.state.fn == "fit" and self.trainer.ckpt_path is None
-
     def _take_weights(self, path: str) -> None:
         """Starts from the weights of a checkpoint, those that were evaluated where weights were averaged."""
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"pretrained must be a checkpoint of an earlier run, got {path!r}: no such file.")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         vocabulary = self._data_vocabulary()
         if vocabulary is not None and checkpoint.get(_WORDS) is not None:
@@ -288,18 +293,3 @@ class LanguageModelingTask(LightningModule):
         if stage == "train":
             # An epoch of the full configurations takes long: its mean alone would say nothing until it ends.
             self.log("train/loss_step", loss.detach(), on_step=True, on_epoch=False, batch_size=count)
-
-
-def _check(settings: Mapping[str, Any]) -> None:
-    """What `AWDLSTM` does not check itself."""
-    for name in ("learning_rate", "clip_norm"):
-        if settings[name] is not None and settings[name] <= 0:
-            raise ValueError(f"{name} must be above 0, got {settings[name]}.")
-    for name in ("weight_decay", "decay_after", "alpha", "beta"):
-        if settings[name] < 0:
-            raise ValueError(f"{name} must be at least 0, got {settings[name]}.")
-    for name in ("vocabulary_size", "reference_length"):
-        if settings[name] is not None and settings[name] < 1:
-            raise ValueError(f"{name} must be at least 1 or None, got {settings[name]}.")
-    if not 0 < settings["rate_decay"] <= 1:
-        raise ValueError(f"rate_decay must be in (0, 1], got {settings['rate_decay']}.")

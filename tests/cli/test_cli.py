@@ -80,7 +80,7 @@ def test_unknown_commands_are_refused(program: str, capsys: pytest.CaptureFixtur
     assert main(["launch"], program) == 2
     message = capsys.readouterr().err
     assert f"{program}: unknown command 'launch'" in message
-    assert "allowed are fit, validate, test, predict, report, sites, classify." in message
+    assert "allowed are fit, validate, test, predict, report, sites, classify, cache, generate." in message
     assert ("lightning_sdk, which has other commands, is not installed" in message) == (program == "lightning")
 
 

@@ -39,14 +39,28 @@ def with_tiny_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_there_are_configs() -> None:
     names = {path.stem for path in CONFIGS}
     assert names >= {"quickstart", "smnist", "psmnist", "smnist_rows", "smnist_small", "psmnist_small"}
+    assert names >= {f"{data}{kind}" for data in ("ptb", "wikitext2") for kind in ("", "_finetune", "_small")}
+
+
+def earlier_run(config: Path) -> list[str]:
+    """For an experiment that starts from another one's weights: makes them, and names them."""
+    if "pretrained" not in yaml.safe_load(config.read_text())["model"].get("init_args", {}):
+        return []
+    path = config.with_stem(config.stem.removesuffix("_finetune"))
+    tiny, overrides = tiny_data(path)
+    command = run_experiment(["fit", "--config", str(path), *FEW_STEPS, *overrides, *tiny.model_overrides])
+    best = vars(command.trainer.checkpoint_callback)["best_model_path"]
+    return ["--model.init_args.pretrained", best]
 
 
 @pytest.mark.usefixtures("with_tiny_data")
 @pytest.mark.parametrize("plain", [False, True], ids=["regularized", "plain"])
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_it_trains_a_few_steps(path: Path, plain: bool) -> None:
-    _, overrides = tiny_data(path)
-    arguments = ["fit", "--config", str(path), *FEW_STEPS, *overrides]
+    tiny, overrides = tiny_data(path)
+    if yaml.safe_load(path.read_text())["model"].get("init_args", {}).get("hidden_size", 0) > 500:
+        overrides += tiny.model_overrides
+    arguments = ["fit", "--config", str(path), *FEW_STEPS, *overrides, *earlier_run(path)]
     command = run_experiment([*arguments, *(["--regularizer", "null"] if plain else [])])
     has_regularizer = bool(yaml.safe_load(path.read_text()).get("regularizer")) and not plain
     assert bool(attached_regularizers(command.model)) == has_regularizer
@@ -148,3 +162,41 @@ def test_a_classifier_starts_from_the_language_model_that_its_configuration_name
         command = run_experiment(["fit", "--config", str(path), *FEW_STEPS, *overrides])
     assert Path("runs/pretrained/imdb_small.ckpt").is_file()
     assert command.model.pretrained["pretrained"] == "runs/pretrained/imdb_small.ckpt"
+
+
+@pytest.mark.parametrize("name", ["ptb", "wikitext2"])
+def test_the_published_settings_of_language_modelling(name: str) -> None:
+    config, fine = (
+        yaml.safe_load((CONFIGS[0].parent / f"{name}{kind}.yaml").read_text()) for kind in ("", "_finetune")
+    )
+    assert config["model"]["init_args"] == {
+        "embedding_size": 400,
+        "hidden_size": 1150,
+        "num_layers": 3,
+        "word_dropout": 0.1,
+        "input_dropout": 0.4,
+        "hidden_dropout": 0.3,
+        "output_dropout": 0.4,
+        "weight_dropout": 0.5,
+        "learning_rate": 30.0,
+        "reference_length": 70,
+        "weight_decay": 1.2e-6,
+        "clip_norm": 0.25,
+    }
+    assert config["data"]["init_args"] == {"batch_size": 20, "length": 70}
+    assert config["regularizer"]["init_args"] == {
+        "sites": "model.rnns.2:weight",
+        "rate": 0.06,
+        "weight": 0.1,
+        "steps": 1,
+        "rampup_epochs": 100,
+        "divergence": "mse_logits",
+        "detach_base": True,
+        "start": "ones",
+        "share_masks": False,
+    }
+    assert config["trainer"]["max_epochs"] == 750
+    assert config["trainer"]["callbacks"][0]["init_args"] == {"nonmono": 60}
+    assert fine["model"]["init_args"].pop("pretrained") == f"runs/{name}/version_0/checkpoints/best.ckpt"
+    assert (fine["model"], fine["data"], fine["regularizer"]) == (config["model"], config["data"], None)
+    assert fine["trainer"]["callbacks"][0]["init_args"] == {"nonmono": 60, "from_start": True, "stop": True}

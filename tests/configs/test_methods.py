@@ -20,9 +20,16 @@ __all__ = ["with_tiny_data"]
 FOLDER = Path(__file__).parent.parent.parent / "configs"
 OF_ANY = sorted((FOLDER / "methods").glob("*.yaml"))
 OF_TEXT = sorted((FOLDER / "methods" / "text").glob("*.yaml"))
-OVERLAYS = [*OF_ANY, *OF_TEXT]
-SMALL = ("quickstart", "smnist_rows", "smnist_small", "psmnist_small", "imdb_small")
-WITH_SMALL = [(overlay, name) for overlay in OVERLAYS for name in (SMALL if overlay in OF_ANY else ["imdb_small"])]
+OF_LANGUAGE_MODELS = sorted((FOLDER / "methods" / "language_modeling").glob("*.yaml"))
+OVERLAYS = [*OF_ANY, *OF_TEXT, *OF_LANGUAGE_MODELS]
+# The small experiments that an overlay is made for; by its folder.
+SMALL = {
+    "methods": ("quickstart", "smnist_rows", "smnist_small", "psmnist_small", "imdb_small", "ptb_small"),
+    "text": ("imdb_small",),
+    "language_modeling": ("ptb_small", "wikitext2_small"),
+}
+PUBLISHED = {"methods": "smnist", "text": "imdb", "language_modeling": "ptb"}
+WITH_SMALL = [(overlay, name) for overlay in OVERLAYS for name in SMALL[overlay.parent.name]]
 # What belongs to the experiment, whatever the method: its length, its model and its logging.
 OF_THE_EXPERIMENT = {"rampup_epochs", "module", "output", "target", "call", "mask", "log_every_n_steps"}
 # Values other than those of any overlay.
@@ -88,14 +95,14 @@ def test_it_names_every_setting_of_its_method(overlay: Path) -> None:
 
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=name_of)
 def test_nothing_is_left_over_of_a_published_method(overlay: Path) -> None:
-    check_replacement(overlay, FOLDER / ("imdb.yaml" if overlay in OF_TEXT else "smnist.yaml"))
+    check_replacement(overlay, FOLDER / f"{PUBLISHED[overlay.parent.name]}.yaml")
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=name_of)
 def test_nothing_is_left_over_of_other_settings(overlay: Path, tmp_path: Path) -> None:
     """Of the experiment's own class, and of every setting that two classes share."""
-    name = "imdb_small.yaml" if overlay in OF_TEXT else "quickstart.yaml"
-    experiment = yaml.safe_load((FOLDER / name).read_text())
+    name = SMALL[overlay.parent.name][0]
+    experiment = yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
     for number, regularizer in enumerate(stated(overlay)):
         names = settings(regularizer) & set(OTHER_VALUES)
         arguments = {name: OTHER_VALUES[name] for name in names} | {"log_every_n_steps": 3, "rampup_epochs": 4}

@@ -74,6 +74,15 @@ def test_batches_are_int64_and_contiguous(dtype: Any, tmp_path: Path) -> None:
         assert part.is_contiguous()
 
 
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_changing_a_batch_leaves_the_text_alone(batch_size: int) -> None:
+    text = torch.arange(100)
+    loader = ContiguousBatches(text, batch_size=batch_size, length=7)
+    for part in next(iter(loader)):
+        part.zero_()
+    assert torch.equal(text, torch.arange(100))
+
+
 @pytest.mark.parametrize(("length", "expected"), [(7, [7] * 14 + [1]), (33, [33, 33, 33]), (200, [99])])
 def test_fixed_lengths(length: int, expected: list[int]) -> None:
     loader = ContiguousBatches(TEXT, batch_size=10, length=length)
@@ -116,10 +125,10 @@ def test_lengths_are_a_function_of_seed_and_epoch() -> None:
 
 
 def test_random_lengths_leave_the_generators_of_others_alone() -> None:
-    before = torch.get_rng_state(), np.random.get_state()[1]
+    before = torch.get_rng_state(), np.random.get_state(legacy=False)
     read(ContiguousBatches(TEXT, batch_size=2, length=20, random_lengths=True))
     assert torch.equal(before[0], torch.get_rng_state())
-    np.testing.assert_array_equal(before[1], np.random.get_state()[1])
+    np.testing.assert_equal(before[1], np.random.get_state(legacy=False))
 
 
 def test_random_lengths_have_no_len() -> None:
@@ -211,7 +220,7 @@ def test_a_state_of_another_text_is_refused(other: dict[str, Any], message: str)
 )
 def test_bad_arguments(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=f"^{re.escape(message)}"):
-        ContiguousBatches(**({"tokens": TEXT, "batch_size": 2, "length": 10} | arguments))
+        ContiguousBatches(**{"tokens": TEXT, "batch_size": 2, "length": 10, **arguments})
 
 
 def test_bad_epoch() -> None:

@@ -1,5 +1,6 @@
 """Contiguous batches in a Trainer: a run that is stopped anywhere and resumed sees the batches of one that is not."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,8 @@ class Reader(L.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         tokens, targets = batch
         self.seen.append((self.current_epoch, torch.cat([tokens, targets]).tolist()))
-        return (self.embedding(tokens) - self.embedding(targets)).square().mean()
+        loss: Tensor = (self.embedding(tokens) - self.embedding(targets)).square().mean()
+        return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         pass
@@ -80,6 +82,7 @@ LIMITS: dict[str, dict[str, Any]] = {
     "epochs": {},
     "no validation": {"limit_val_batches": 0},
     "a limit of batches": {"limit_train_batches": 6},
+    "validation within the epoch": {"val_check_interval": 3},
     "steps": {"max_epochs": -1, "max_steps": 33},
 }
 
@@ -140,6 +143,19 @@ def test_every_epoch_is_a_whole_pass_with_lengths_of_its_own(data: Callable[...,
     assert {sum(lengths) for lengths in passes} == {(N_TOKENS - 1) // 4}
     assert len({tuple(lengths) for lengths in passes}) == 6
     assert len({len(lengths) for lengths in passes}) > 1
+
+
+def test_a_limit_beyond_an_epoch_is_refused(data: Callable[..., TextFileDataModule]) -> None:
+    """Lightning would not see the end of such an epoch, and not validate."""
+    n_batches = len(fit(Reader(), data(), max_epochs=1).seen)
+    assert len(fit(Reader(), data(), max_epochs=1, limit_train_batches=n_batches).seen) == n_batches
+    message = (
+        f"limit_train_batches must be at most {n_batches}, the batches of this epoch, or 1.0 for all of them where"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)} random_lengths=True, got {n_batches + 1}$"):
+        fit(Reader(), data(), max_epochs=1, limit_train_batches=n_batches + 1)
+    fixed = fit(Reader(), data(random_lengths=False), max_epochs=1, limit_train_batches=1000)
+    assert len(fixed.seen) == 14
 
 
 def test_resuming_with_other_batches_is_refused(data: Callable[..., TextFileDataModule], tmp_path: Path) -> None:

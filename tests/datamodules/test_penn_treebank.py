@@ -96,6 +96,14 @@ def test_other_words_are_refused_with_the_numbers(root: Path) -> None:
         SmallPennTreebank(root).prepare_data()
 
 
+def test_a_smaller_vocabulary_is_not_the_published_one(root: Path) -> None:
+    data, whole = ready(root, max_words=3), ready(root)
+    assert data.vocabulary.words == whole.vocabulary.words[:5]
+    assert len(data.text("test")) == COUNTS["test"]
+    assert data.text("test").tolist() == [number if number < 5 else 0 for number in whole.text("test")]
+    assert sum(data.vocabulary.counts) == COUNTS["train"]
+
+
 def test_numbers_are_checked_even_if_they_were_kept_for_others(root: Path) -> None:
     ready(root)
     with pytest.raises(TextFormatError, match="expected 929,589"):

@@ -21,6 +21,11 @@ WIKITEXT2_NAMES: Mapping[Split, str] = {
     "validation": "wikitext-2/wiki.valid.tokens",
     "test": "wikitext-2/wiki.test.tokens",
 }
+TEXT_FILES: Mapping[Split, str] = {
+    "train": "text/train.txt",
+    "validation": "text/validation.txt",
+    "test": "text/test.txt",
+}
 WIKITEXT2_ARCHIVE = "wikitext-2-v1.zip"
 WIKITEXT2_UNPACKED = ("wiki.train.tokens", "wiki.valid.tokens", "wiki.test.tokens")
 
@@ -53,6 +58,12 @@ def write_ptb(root: Path, content: Mapping[Split, str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for split, text in content.items():
         (folder / PTB_NAMES[split]).write_text(text, encoding="utf-8")
+
+
+def write_text_files(root: Path, content: Mapping[Split, str]) -> None:
+    (root / "text").mkdir(parents=True, exist_ok=True)
+    for split, text in content.items():
+        (root / TEXT_FILES[split]).write_text(text, encoding="utf-8")
 
 
 def zipped(content: Mapping[str, str | bytes]) -> bytes:

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from lightning_advdrop import MNISTDataModule
+from lightning_advdrop import MNISTDataModule, PennTreebankDataModule, WikiText2DataModule
+from tests.helpers.corpora import TEXT_FILES, WORDS, n_tokens, texts, write_ptb, write_text_files, write_wikitext2
 from tests.helpers.document_files import as_documents, make_texts, write_elec, write_imdb, write_rcv1
 from tests.helpers.idx_files import mnist_arrays, write_mnist
 
@@ -67,6 +68,31 @@ def _few_images(arguments: dict[str, Any]) -> list[str]:
     return [*_Images, *(["--data.init_args.train_size", "20"] if "train_size" in arguments else [])]
 
 
+def _write_corpus(write: Callable[..., None], *modules: type[Any]) -> Callable[[Path, pytest.MonkeyPatch], None]:
+    def written(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        content = texts()
+        for module in modules:
+            monkeypatch.setattr(module, "n_tokens", n_tokens(content))
+            monkeypatch.setattr(module, "n_words", len(WORDS) + 1)
+        write(root, content)
+
+    return written
+
+
+def _few_words(arguments: dict[str, Any]) -> list[str]:
+    sizes = {"batch_size": 4, "eval_batch_size": 2, "test_batch_size": 1, "length": 8}
+    if arguments.get("train_tokens"):
+        sizes["train_tokens"] = 200
+    return [word for name, size in sizes.items() for word in (f"--data.init_args.{name}", str(size))]
+
+
+def _few_words_of_files(arguments: dict[str, Any]) -> list[str]:
+    """For the working folder being the root."""
+    paths = [word for name in TEXT_FILES for word in (f"--data.init_args.{name}", TEXT_FILES[name])]
+    return [*_few_words(arguments), *paths]
+
+
+_SMALL_AWD_LSTM = ("--model.init_args.hidden_size", "10", "--model.init_args.embedding_size", "6")
 _SMALL_LSTM = ("--model.init_args.hidden_size", "10")
 
 #: By the name of the data module's class.
@@ -76,4 +102,7 @@ TINY_DATA: dict[str, TinyData] = {
     "IMDBDataModule": TinyData(_write_imdb, _few_documents),
     "MNISTDataModule": TinyData(_write_mnist, _few_images, _SMALL_LSTM),
     "RCV1DataModule": TinyData(_write_rcv1, _few_documents),
+    "PennTreebankDataModule": TinyData(_write_corpus(write_ptb, PennTreebankDataModule), _few_words, _SMALL_AWD_LSTM),
+    "TextFileDataModule": TinyData(_write_corpus(write_text_files), _few_words_of_files, _SMALL_AWD_LSTM),
+    "WikiText2DataModule": TinyData(_write_corpus(write_wikitext2, WikiText2DataModule), _few_words, _SMALL_AWD_LSTM),
 }

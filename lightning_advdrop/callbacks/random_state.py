@@ -1,0 +1,61 @@
+"""Resuming a run with the random numbers that it would have drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
+
+from lightning_advdrop.masking import RandomState
+
+
+class GlobalRandomState(Callback):
+    """Makes the state of the global random generators part of checkpoints: a resumed run draws the same dropout.
+
+    Lightning saves none. The state is brought back before the first batch of the resumed fit: with it, a run that is
+    resumed is the same as one that was never interrupted, as far as its loaders draw from generators of their own, as
+    those of this package do. It is the state of one process: of several, the first one's comes back.
+
+    Example:
+        >>> sorted(GlobalRandomState().state_dict())
+        ['cpu', 'cuda', 'numpy', 'python']
+    """
+
+    def __init__(self) -> None:
+        self._loaded: RandomState | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Forgets what was loaded before and not used."""
+        self._loaded = None
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Brings the state back, before the first batch: the loaders have been started by then."""
+        if self._loaded is not None and trainer.is_global_zero:
+            self._loaded.restore()
+        self._loaded = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The generators' states, as plain types and tensors."""
+        state = RandomState.now()
+        name, keys, position, has_gauss, gauss = state.numpy
+        numpy = [str(name), torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(gauss)]
+        return {"cpu": state.cpu, "cuda": list(state.cuda), "numpy": numpy, "python": state.python}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on from a checkpoint, on as many GPUs as it was written with; others start from the seed."""
+        name, keys, *rest = state_dict["numpy"]
+        cuda = tuple(state_dict["cuda"]) if len(state_dict["cuda"]) == torch.cuda.device_count() else ()
+        numpy = name, keys.numpy().astype(np.uint32), *rest
+        self._loaded = RandomState(state_dict["cpu"].cpu(), cuda, numpy, state_dict["python"])
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: Mapping[str, Any]) -> None:
+        """Warns when a checkpoint was written without this callback."""
+        if trainer.state.fn == "fit" and self.state_key not in checkpoint.get("callbacks", {}):
+            rank_zero_warn(
+                f"The checkpoint holds no state of {self.state_key}; the global random generators start from the seed, "
+                "so the run will not be the same as one that was never interrupted."
+            )

@@ -1,0 +1,57 @@
+"""Language models from checkpoints, for what is done with them after training."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lightning_advdrop.tasks.language_modeling import LanguageModelingTask
+
+_PARTS = ("model.embedding.weight", "model.rnns.0.weight_hh_l0", "model.decoder.bias")
+
+
+def load_language_model(path: str | Path) -> LanguageModelingTask:
+    """Loads a language model with its vocabulary, ready to evaluate.
+
+    Args:
+        path: a checkpoint of a `LanguageModelingTask` that was trained with a data module with a vocabulary. Where
+            weights were averaged, the average is loaded.
+
+    Returns:
+        The task on the CPU, in evaluation mode; its ``words`` are the vocabulary.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no checkpoint, or one of another kind of task.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"ckpt_path must be a checkpoint file, got {str(path)!r}, which does not exist.")
+    content = _read(path)
+    parts = content.get("state_dict")
+    if not isinstance(parts, dict) or any(name not in parts for name in _PARTS):
+        raise ValueError(
+            f"ckpt_path must be a checkpoint of LanguageModelingTask, got {str(path)!r}, which is of another kind."
+        )
+    words = content.get("vocabulary")
+    if not words:
+        raise ValueError(
+            f"ckpt_path must be a checkpoint with a vocabulary, got {str(path)!r}, which has none: train with a data "
+            "module that has one."
+        )
+    # The number of words is given, since the checkpoint's settings may leave it to the data.
+    task = LanguageModelingTask.load_from_checkpoint(
+        path, map_location="cpu", weights_only=True, vocabulary_size=len(words)
+    )
+    return task.eval()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise ValueError(f"ckpt_path must be a checkpoint file, got {str(path)!r}, which can't be read.") from error
+    return content if isinstance(content, dict) else {}

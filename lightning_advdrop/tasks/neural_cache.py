@@ -1,0 +1,138 @@
+"""Evaluating a language model together with a neural cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lightning_advdrop.functional import check_neural_cache, neural_cache
+from lightning_advdrop.tasks.language_modeling import LanguageModelingTask
+from lightning_advdrop.tasks.perplexity import IGNORED, token_loss
+
+Batches = Iterable[tuple[Tensor, Tensor]]
+
+
+class NeuralCacheResult(NamedTuple):
+    """What `evaluate_neural_cache` returns: perplexities.
+
+    Attributes:
+        theta: the flatness that is best for the validation text.
+        interpolation: the cache's share that is best for it.
+        validation: of the validation text, without the cache.
+        validation_cached: with the cache.
+        test: of the test text, without the cache.
+        test_cached: with the cache.
+    """
+
+    theta: float
+    interpolation: float
+    validation: float
+    validation_cached: float
+    test: float
+    test_cached: float
+
+
+def evaluate_neural_cache(
+    task: LanguageModelingTask,
+    validation: Batches,
+    test: Batches,
+    *,
+    thetas: Sequence[float],
+    interpolations: Sequence[float],
+    window: int,
+) -> NeuralCacheResult:
+    """Chooses the settings of a neural cache on the validation text, and takes them to the test text.
+
+    Source: Grave, Joulin & Usunier, "Improving Neural Language Models with a Continuous Cache", ICLR 2017
+    (arXiv 1612.04426). See `lightning_advdrop.functional.neural_cache` for the formula.
+
+    Args:
+        task: the language model; dropout is off, and hidden states go on through each text.
+        validation: batches of tokens and the tokens that follow them, ``(T, B)`` each, each going on where the one
+            before ended. Each column has a cache of its own.
+        test: the same of the test text.
+        thetas: values of the flatness to choose from, each at least 0.
+        interpolations: values of the cache's share to choose from, each in [0, 1).
+        window: the most pairs in a cache, at least 1.
+
+    Raises:
+        ValueError: if an argument is outside what is allowed, or a text has no words.
+    """
+    alone, cached = cache_perplexities(task, validation, thetas=thetas, interpolations=interpolations, window=window)
+    row, column = divmod(int(cached.argmin()), len(interpolations))
+    theta, interpolation = thetas[row], interpolations[column]
+    test_alone, test_cached = cache_perplexities(
+        task, test, thetas=[theta], interpolations=[interpolation], window=window
+    )
+    best = float(cached[row, column])
+    return NeuralCacheResult(theta, interpolation, alone, best, test_alone, float(test_cached))
+
+
+def cache_perplexities(
+    task: LanguageModelingTask,
+    batches: Batches,
+    *,
+    thetas: Sequence[float],
+    interpolations: Sequence[float],
+    window: int,
+) -> tuple[float, Tensor]:
+    """The perplexity of a text without a neural cache and with each of several.
+
+    Memory holds one batch and the window, whatever the length of the text.
+
+    Args:
+        task: see `evaluate_neural_cache`.
+        batches: see there.
+        thetas: see there.
+        interpolations: see there.
+        window: see there.
+
+    Returns:
+        The perplexity of the model alone, and those with a cache, ``(len(thetas), len(interpolations))``.
+
+    Raises:
+        ValueError: if an argument is outside what is allowed, or the text has no words.
+    """
+    check_neural_cache(thetas, interpolations, window)
+    count, alone = 0, 0.0
+    cached = torch.zeros(len(thetas), len(interpolations), dtype=torch.float64, device=task.device)
+    past: tuple[Tensor, Tensor] | None = None
+    for outputs, targets, log_probability in _read(task, batches):
+        with_cache = neural_cache(
+            log_probability,
+            outputs,
+            targets,
+            thetas=thetas,
+            interpolations=interpolations,
+            window=window,
+            past=past,
+        )
+        real = targets != IGNORED
+        count += int(real.sum())
+        alone -= float(log_probability[real].double().sum())
+        cached -= with_cache[..., real].double().sum(-1)
+        seen = (outputs, targets) if past is None else (torch.cat([past[0], outputs]), torch.cat([past[1], targets]))
+        past = seen[0][-window:], seen[1][-window:]
+    if count == 0:
+        raise ValueError("batches must hold at least one word, got none.")
+    return float(torch.tensor(alone / count, dtype=torch.float64).exp()), (cached / count).exp().cpu()
+
+
+def _read(task: LanguageModelingTask, batches: Batches) -> Iterable[tuple[Tensor, Tensor, Tensor]]:
+    """Of each batch the outputs ``(T, B, D)``, the targets and the log-probabilities of these ``(T, B)``."""
+    was_training = task.training
+    task.eval()
+    try:
+        states = None
+        for tokens, targets in batches:
+            following = targets.to(task.device)
+            with torch.inference_mode():
+                output = task(tokens.to(task.device), states)
+                log_probability = -token_loss(output.logits, following, reduction="none")
+            states = output.states
+            yield output.outputs, following, log_probability
+    finally:
+        task.train(was_training)

@@ -1,0 +1,121 @@
+"""The commands ``advdrop cache`` and ``advdrop generate``, from a fit to their answers."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import lightning as L
+import pytest
+
+from lightning_advdrop.cli import main
+from lightning_advdrop.tasks import generate, load_language_model
+from tests.helpers.language_models import trained, write_experiment
+
+pytestmark = pytest.mark.filterwarnings("ignore:The `srun` command is available")
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    L.seed_everything(0, verbose=False)
+    config, checkpoint = trained(tmp_path_factory.mktemp("experiment"))
+    return str(config), str(checkpoint)
+
+
+def test_generate_prints_the_prompt_and_what_follows(
+    experiment: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--length", "7", "--temperature", "0.5", "--top_k", "4", "--seed", "2"]
+    assert main(["generate", "--ckpt_path", experiment[1], "--prompt", "the Bank said", *options]) == 0
+    out, err = capsys.readouterr()
+    wanted = generate(load_language_model(experiment[1]), "the <unk> said", 7, 0.5, 4, 2)
+    assert out.startswith("the Bank said")
+    assert out.split() == ["the", "Bank", "said", *wanted.text.split()]
+    assert err == "Note: not in the vocabulary, read as <unk>: Bank\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--temperature", "-1"], "Error: temperature must be at least 0, got -1.0."),
+        (["--top_k", "-1"], "Error: top_k must be at least 1, or 0 for all words, got -1."),
+        (["--length", "0"], "Error: length must be at least 1, got 0."),
+        (
+            ["--ckpt_path", "no"],
+            "Error: ckpt_path must be a checkpoint file, got 'no', which does not exist.",
+        ),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_generate_refuses_what_it_cannot_do(
+    experiment: tuple[str, str], options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["generate", "--ckpt_path", experiment[1], "--prompt", "the", *options]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", f"{message}\n")
+
+
+def test_generate_needs_a_checkpoint_and_a_prompt(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["generate"])
+    assert stopped.value.code == 2
+    assert "the following arguments are required: --ckpt_path, --prompt" in capsys.readouterr().err
+
+
+def test_cache_prints_perplexities(experiment: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    config, checkpoint = experiment
+    options = ["--window", "30", "--theta", "0", "0.5", "--lambda", "0.05", "0.1"]
+    more = ["--config", config, "--data.init_args.eval_batch_size", "2"]
+    assert main(["cache", "--ckpt_path", checkpoint, *options, *more]) == 0
+    out, err = capsys.readouterr()
+    number = r"(\d+\.\d\d)"
+    pattern = (
+        r"\| perplexity \| without cache \| window=30, theta=(0|0\.5), lambda=0\.(05|1) \|\n\| --- \| ---: \| ---: \|\n"
+        rf"\| validation \| {number} \| {number} \|\n\| test \| {number} \| {number} \|\n"
+    )
+    found = re.fullmatch(pattern, out)
+    assert found is not None
+    assert all(1 < float(value) < 15 for value in found.groups()[2:])
+    assert "Error" not in err
+
+
+def test_cache_is_that_of_the_evaluation(experiment: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    config, checkpoint = experiment
+    assert main(["cache", "--ckpt_path", checkpoint, "--config", config]) == 0
+    alone = capsys.readouterr().out.splitlines()[3].split("|")[2].strip()
+    assert main(["test", "--config", config, "--ckpt_path", checkpoint]) == 0
+    shown = re.search(r"test/perplexity\s+\W\s+([\d.]+)", capsys.readouterr().out)
+    assert shown is not None
+    assert f"{float(shown[1]):.2f}" == alone
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--window", "0"], "Error: window must be at least 1, got 0."),
+        (["--theta", "-1"], "Error: thetas must be one or more numbers of at least 0, got [-1.0]."),
+        (["--lambda", "0.5", "1"], "Error: interpolations must be one or more numbers in [0, 1), got [0.5, 1.0]."),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_cache_refuses_what_it_cannot_do(
+    experiment: tuple[str, str], options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["cache", "--ckpt_path", experiment[1], "--config", experiment[0], *options]) == 2
+    assert capsys.readouterr().err == f"{message}\n"
+
+
+def test_cache_refuses_data_of_another_vocabulary(
+    experiment: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_experiment(tmp_path)
+    (tmp_path / "train.txt").write_text("other words\n" * 50)
+    assert main(["cache", "--ckpt_path", experiment[1], "--config", str(other)]) == 2
+    assert "has another vocabulary than the data: word 2 is" in capsys.readouterr().err
+
+
+def test_cache_refuses_data_that_are_no_texts(experiment: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    quickstart = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
+    assert main(["cache", "--ckpt_path", experiment[1], "--config", str(quickstart)]) == 2
+    message = "Error: data must be a data module for language models, got DigitsDataModule.\n"
+    assert capsys.readouterr().err.endswith(message)

@@ -1,0 +1,187 @@
+"""The language modelling task: what it learns, logs and optimizes."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torchmetrics.text import Perplexity
+
+from lightning_advdrop import AdversarialDropoutCallback, LanguageModelingTask
+from lightning_advdrop.datamodules import TextFileDataModule
+from lightning_advdrop.tasks import TokenPerplexity
+from tests.helpers.ngrams import perplexities
+from tests.helpers.small_texts import small_data, small_task, small_trainer
+
+
+def regularizer(**arguments: Any) -> AdversarialDropoutCallback:
+    settings: dict[str, Any] = {"sites": "model.rnns.1:weight", "rate": 0.2, "weight": 0.1, "rampup_epochs": 0}
+    settings |= {"divergence": "mse_logits", "start": "ones"}
+    return AdversarialDropoutCallback(**(settings | arguments))
+
+
+@pytest.mark.parametrize("regularized", [False, True])
+def test_it_learns(tmp_path: Path, regularized: bool) -> None:
+    data, task = small_data(tmp_path), small_task()
+    trainer = small_trainer(max_epochs=4, callbacks=[regularizer()] if regularized else None)
+    trainer.fit(task, data)
+    train, validation, test = (data.text(split) for split in ("train", "validation", "test"))
+    counted = perplexities(train, validation, test, len(data.vocabulary))
+    [tested] = trainer.test(task, data, verbose=False)
+    assert tested["test/perplexity"] < 0.7 * counted["unigram"][1]
+    assert float(trainer.callback_metrics["test/perplexity"]) == pytest.approx(math.exp(tested["test/loss"]), rel=1e-4)
+
+
+def test_the_perplexity_is_that_of_all_tokens_whatever_the_batches(tmp_path: Path) -> None:
+    task, trainer = small_task(), small_trainer()
+    found = [
+        trainer.validate(task, small_data(tmp_path, eval_batch_size=3, length=length), verbose=False)[0]
+        for length in (7, 12, 1000)
+    ]
+    for each in found:
+        assert each["val/perplexity"] == pytest.approx(found[0]["val/perplexity"], rel=1e-5)
+        assert each["val/loss"] == pytest.approx(math.log(found[0]["val/perplexity"]), rel=1e-5)
+    reference = Perplexity(ignore_index=-100)
+    for tokens, targets in small_data_of(trainer).val_dataloader():
+        with torch.no_grad():
+            reference.update(task.eval()(tokens).logits, targets)
+    assert found[-1]["val/perplexity"] == pytest.approx(float(reference.compute()), rel=1e-5)
+
+
+def small_data_of(trainer: Any) -> TextFileDataModule:
+    data = trainer.datamodule
+    assert isinstance(data, TextFileDataModule)
+    return data
+
+
+def test_the_metric_weighs_tokens() -> None:
+    perplexity = TokenPerplexity()
+    perplexity.update(torch.tensor(1.0), 30)
+    perplexity.update(torch.tensor(4.0), 10)
+    assert float(perplexity.compute()) == pytest.approx(math.exp(1.75))
+    perplexity.update(torch.tensor(math.nan), 1)
+    assert math.isnan(perplexity.compute())
+
+
+class Watching(LanguageModelingTask):
+    """Notes the rates of the steps and the gradient's norms."""
+
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        self.lengths: list[int] = []
+        self.rates: list[float] = []
+        self.norms: list[float] = []
+
+    def on_train_batch_start(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        super().on_train_batch_start(batch, batch_idx)
+        self.lengths.append(len(batch[0]))
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        self.rates.append(optimizer.param_groups[0]["lr"])
+
+    def configure_gradient_clipping(self, *arguments: Any, **settings: Any) -> None:
+        super().configure_gradient_clipping(*arguments, **settings)
+        gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
+        self.norms.append(float(torch.nn.utils.get_total_norm(gradients)))
+
+
+def test_the_rate_is_scaled_by_the_length_and_falls(tmp_path: Path) -> None:
+    task = Watching(None, 6, 6, 2, learning_rate=4.0, reference_length=10, rate_decay=0.5, decay_after=1)
+    trainer = small_trainer(max_epochs=3)
+    trainer.fit(task, small_data(tmp_path))
+    per_step = [rate * 10 / length for rate, length in zip(task.rates, task.lengths, strict=True)]
+    steps = sorted({round(rate, 6) for rate in per_step}, reverse=True)
+    assert steps == [4.0, 2.0, 1.0]
+    assert len(set(task.lengths)) > 3
+    assert trainer.optimizers[0].param_groups[0]["lr"] == 0.5
+
+
+def test_a_rate_that_does_not_depend_on_the_length(tmp_path: Path) -> None:
+    task = Watching(None, 6, 6, 2, learning_rate=4.0, reference_length=None)
+    small_trainer(max_epochs=1).fit(task, small_data(tmp_path))
+    assert set(task.rates) == {4.0}
+
+
+@pytest.mark.parametrize("of_the_trainer", [None, 0.02])
+def test_gradients_are_clipped_by_norm(tmp_path: Path, of_the_trainer: float | None) -> None:
+    task = Watching(None, 6, 6, 2, clip_norm=0.03)
+    small_trainer(max_epochs=1, gradient_clip_val=of_the_trainer).fit(task, small_data(tmp_path))
+    assert max(task.norms) == pytest.approx(of_the_trainer or 0.03, rel=1e-3)
+
+
+def test_activation_regularization(tmp_path: Path) -> None:
+    data = small_data(tmp_path)
+    data.prepare_data()
+    data.setup("fit")
+    batch = next(iter(data.train_dataloader()))
+    losses = {}
+    for alpha, beta in ((0.0, 0.0), (2.0, 0.0), (0.0, 3.0)):
+        task = small_task(vocabulary_size=len(data.vocabulary), alpha=alpha, beta=beta)
+        torch.manual_seed(0)
+        for parameter in task.parameters():
+            torch.nn.init.uniform_(parameter, -0.5, 0.5)
+        task.log = lambda *_, **__: None  # type: ignore[method-assign]
+        torch.manual_seed(1)
+        losses[alpha, beta] = task.training_step(batch, 0)
+        torch.manual_seed(1)
+        output = task(batch[0])
+    activation = 2 * output.outputs.square().mean()
+    change = 3 * (output.raw_outputs[1:] - output.raw_outputs[:-1]).square().mean()
+    torch.testing.assert_close(losses[2.0, 0.0] - losses[0.0, 0.0], activation, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(losses[0.0, 3.0] - losses[0.0, 0.0], change, rtol=1e-4, atol=1e-6)
+
+
+def test_what_is_logged(tmp_path: Path) -> None:
+    trainer = small_trainer(callbacks=[regularizer()], max_epochs=1)
+    trainer.fit(small_task(), small_data(tmp_path))
+    names = {"train/loss", "train/loss_step", "train/perplexity", "val/loss", "val/perplexity", "train/penalty"}
+    assert names <= set(trainer.callback_metrics)
+    assert float(trainer.callback_metrics["advdrop/divergence"]) > 0
+
+
+def test_predictions(tmp_path: Path) -> None:
+    data, task, trainer = small_data(tmp_path), small_task(), small_trainer()
+    found = trainer.predict(task, data)
+    assert found is not None
+    total = torch.cat([each["log_probability"].flatten() for each in found]).sum()  # type: ignore[call-overload]
+    [tested] = trainer.test(task, data, verbose=False)
+    assert float(total) == pytest.approx(-tested["test/loss"] * (len(data.text("test")) - 1), rel=1e-4)
+    assert found[0]["word"].shape == found[0]["log_probability"].shape == (12, 1)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0.0."),
+        ({"clip_norm": 0.0}, "clip_norm must be above 0, got 0.0."),
+        ({"weight_decay": -1.0}, "weight_decay must be at least 0, got -1.0."),
+        ({"decay_after": -1}, "decay_after must be at least 0, got -1."),
+        ({"alpha": -1.0}, "alpha must be at least 0, got -1.0."),
+        ({"beta": -1.0}, "beta must be at least 0, got -1.0."),
+        ({"vocabulary_size": 0}, "vocabulary_size must be at least 1 or None, got 0."),
+        ({"reference_length": 0}, "reference_length must be at least 1 or None, got 0."),
+        ({"rate_decay": 1.5}, "rate_decay must be in (0, 1], got 1.5."),
+        ({"vocabulary_size": 9, "output_dropout": 1.0}, "output_dropout must be in [0, 1), got 1.0."),
+    ],
+)
+def test_arguments_that_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        LanguageModelingTask(**arguments)
+
+
+def test_a_model_without_words_is_refused() -> None:
+    with pytest.raises(RuntimeError, match="call configure_model before"):
+        small_task()(torch.zeros(2, 2, dtype=torch.int64))
+    message = "vocabulary_size must be given where the trainer has no data module with a vocabulary, got None."
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        small_trainer().validate(small_task(), [], verbose=False)
+
+
+def test_another_number_of_words_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^vocabulary_size must be the 14 words of the data, or None, got 9\.$"):
+        small_trainer().validate(small_task(vocabulary_size=9), small_data(tmp_path), verbose=False)
