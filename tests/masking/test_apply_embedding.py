@@ -157,7 +157,7 @@ def test_a_table_that_is_computed_belongs_to_the_running_module() -> None:
 
 def test_a_computed_table_of_a_bag() -> None:
     class Bag(nn.EmbeddingBag):
-        def forward(self, words: Tensor) -> Tensor:
+        def forward(self, words: Tensor, *_: Any) -> Tensor:
             return F.embedding_bag(words, self.weight.tanh(), mode="sum")
 
     bag, words, mask = Bag(WORDS, WIDTH).double(), torch.randint(WORDS, (4, 5)), random_mask(WORDS, 1)

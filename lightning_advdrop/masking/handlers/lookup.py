@@ -47,7 +47,8 @@ def _look_up(
     if isinstance(acting, Shift):
         return found + acting.value
     # The same as a lookup in weight * mask, for the words at hand only. No call that looks like one of the module's.
-    return found * acting.index_select(0, words.flatten()).view(*words.shape, 1)
+    kept: Tensor = acting.index_select(0, words.flatten()).view(*words.shape, 1)
+    return found * kept
 
 
 class _Table(NamedTuple):
