@@ -263,11 +263,7 @@ class DocumentDataModule(LightningDataModule, ABC):
         return self._eval_loader("test", "test")
 
     def predict_dataloader(self) -> DataLoader[TextBatch]:
-        """Return the loader of the test documents in their own order, labels included, for predictions.
-
-        Raises:
-            RuntimeError: If ``task="pretrain"``.
-        """
+        """Return the loader of the test documents in their own order, labels included; raises for ``"pretrain"``."""
         if self.task == "pretrain":
             raise RuntimeError("predictions need task='classify', got task='pretrain'")
         return self._loaders().in_order(self._set("test", "predict"), self.eval_batch_size)
