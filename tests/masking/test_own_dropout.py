@@ -84,7 +84,7 @@ def test_other_runs(kinds: list[str], share: bool) -> None:
     sites = find_sites(model, kinds)
     recorded, forward = recording(model, sites, share=share)
     masks = random_masks(sites)
-    probe = recorded.run(forward, masks, needs_parameter_gradients=False)
+    probe = recorded.run(forward, masks)
     again = recorded.run(forward, masks)
     assert torch.equal(probe, again)
     reference = expected(model, masks, 5 if share else 6)
