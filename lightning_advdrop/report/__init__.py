@@ -6,12 +6,14 @@ from lightning_advdrop.report.gaps import draw_gaps
 from lightning_advdrop.report.groups import Group, group_runs
 from lightning_advdrop.report.histories import Series, read_history
 from lightning_advdrop.report.masks import MaskShares, draw_masks, read_masks
-from lightning_advdrop.report.pages import Page, Picture, as_html, as_markdown
+from lightning_advdrop.report.metrics import PREFERRED, choose_metrics
+from lightning_advdrop.report.pages import Page, Picture, Table, as_html, as_markdown
 from lightning_advdrop.report.plots import draw_curves
 from lightning_advdrop.report.runs import Regularizer, Run, find_runs, load_run
 from lightning_advdrop.report.tables import Row, format_table, summarize
 
 __all__ = [
+    "PREFERRED",
     "Group",
     "MaskShares",
     "Page",
@@ -22,9 +24,11 @@ __all__ = [
     "Run",
     "RunError",
     "Series",
+    "Table",
     "add_arguments",
     "as_html",
     "as_markdown",
+    "choose_metrics",
     "draw_curves",
     "draw_gaps",
     "draw_masks",

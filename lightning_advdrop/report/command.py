@@ -2,26 +2,28 @@
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
 from lightning_advdrop.report.errors import ReportError, RunError
-from lightning_advdrop.report.figures import choose_figures, has_curve
+from lightning_advdrop.report.figures import choose_figures, has_curves
 from lightning_advdrop.report.files import replacing
 from lightning_advdrop.report.groups import PLAIN, Group, group_runs
-from lightning_advdrop.report.pages import Page, as_html, as_markdown
+from lightning_advdrop.report.histories import METRICS_FILE
+from lightning_advdrop.report.metrics import PREFERRED, choose_metrics, direction, listed, validation_metric
+from lightning_advdrop.report.pages import Page, Table, as_html, as_markdown
 from lightning_advdrop.report.runs import Run, find_runs, load_run, natural_key
-from lightning_advdrop.report.tables import format_table, summarize, table_cells
+from lightning_advdrop.report.tables import Row, format_table, summarize, table_cells
 
 TABLE_FILE = "report.md"
 HTML_FILE = "report.html"
 _FEW_RUNS = 20
 _EXPLANATION = """\
-`{metric}` is the last value that a run logged, as mean and sample standard deviation (std) over the seeds; "vs.
+{metrics} is the last value that a run logged, as mean and sample standard deviation (std) over the seeds; "vs.
 {baseline}" is the difference to the mean of {baseline}, p that of a paired, two-sided t-test over the seeds that both
-have.{minutes}"""
+have.{lower}{minutes}"""
 _MINUTES = " Minutes are from the writing of `config.yaml` to that of the last value, as mean over the runs."
 
 
@@ -34,15 +36,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     Example:
         >>> parser = argparse.ArgumentParser()
         >>> add_arguments(parser)
-        >>> parser.parse_args(["runs/digits"]).metric
-        'test/accuracy'
+        >>> parser.parse_args(["runs/digits"]).baseline
+        'plain'
     """
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="run folders, or folders that hold such")
     parser.add_argument(
         "--output", type=Path, default=Path("report"), metavar="FOLDER", help="where to write (default: %(default)s)"
     )
-    parser.add_argument("--metric", default="test/accuracy", help="what the table compares (default: %(default)s)")
-    parser.add_argument("--curve", default="val/accuracy", help="what the figure shows (default: %(default)s)")
+    parser.add_argument(
+        "--metric",
+        help=f"what the table compares (default: in each experiment, the first logged of {', '.join(PREFERRED)})",
+    )
+    parser.add_argument(
+        "--curve", help="what the figure shows (default: the metric of the same name on the validation data)"
+    )
     parser.add_argument("--baseline", default=PLAIN, help="method to compare with (default: %(default)s)")
 
 
@@ -64,8 +71,9 @@ def run(arguments: argparse.Namespace) -> int:
         >>> with redirect_stderr(sys.stdout):  # doctest: +NORMALIZE_WHITESPACE
         ...     run(parser.parse_args(["no-such-folder"]))
         Left out: no-such-folder: found no such folder
-        Error: found no usable run in no-such-folder (left out: 1): looked for 'test/accuracy' in metrics.csv, but no
-        run could be read; RUNS must be folders that hold version_<n>/metrics.csv and config.yaml, as `fit` leaves them
+        Error: found no usable run in no-such-folder (left out: 1): looked for 'test/accuracy', 'test/error',
+        'test/perplexity' or 'test/loss' in metrics.csv, but no run could be read; RUNS must be folders that hold
+        version_<n>/metrics.csv and config.yaml, as `fit` leaves them
         2
     """
     try:
@@ -81,33 +89,55 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _report(arguments: argparse.Namespace) -> None:
     paths = [Path(path) for path in arguments.runs]
-    output, metric, baseline = Path(arguments.output), arguments.metric, arguments.baseline
+    output, baseline = Path(arguments.output), arguments.baseline
+    candidates = PREFERRED if arguments.metric is None else (arguments.metric,)
     loaded, left_out = _load(find_runs(paths))
-    chosen, without = _with_metric(loaded, metric)
+    metrics = choose_metrics(loaded, candidates)
+    chosen, without = _with_metric(loaded, metrics, candidates)
     left_out += without
     for reason in left_out:
         _say(f"Left out: {reason}")
     if not chosen:
-        raise ReportError(_nothing_left(paths, metric, loaded, len(left_out)))
-    _check_curve(chosen, arguments.curve)
+        raise ReportError(_nothing_left(paths, candidates, loaded, len(left_out)))
+    if arguments.curve is not None:
+        _check_curve(chosen, arguments.curve)
+    curves = {name: arguments.curve or validation_metric(metric) for name, metric in metrics.items()}
     groups, notes = group_runs(chosen, baseline)
-    notes += _missing_baselines(groups, baseline) + _diverged(groups, metric)
-    figures, undrawn = choose_figures(groups, arguments.curve, baseline)
+    notes += _missing_baselines(groups, baseline) + _diverged(groups, metrics)
+    figures, undrawn = choose_figures(groups, curves, baseline)
     for note in notes + undrawn:
         _say(f"Note: {note}")
-    rows = summarize(groups, metric, baseline)
-    table = format_table(rows, metric, baseline)
+    rows = _rows(groups, metrics, candidates, baseline)
     output.mkdir(parents=True, exist_ok=True)
     pictures = [draw(output) for draw in figures]
-    timed = _MINUTES if any(row.minutes is not None for row in rows) else ""
-    explanation = _EXPLANATION.format(metric=metric, baseline=baseline, minutes=timed)
-    cells = table_cells(rows, metric, baseline)
-    page = Page(f"Report: {metric}", table, cells, explanation, pictures, left_out + notes + undrawn)
+    tables = [
+        Table(metric, format_table(lines, metric, baseline), table_cells(lines, metric, baseline))
+        for metric, lines in rows.items()
+    ]
+    page = Page(f"Report: {', '.join(rows)}", tables, _explain(rows, baseline), pictures, left_out + notes + undrawn)
     _write(output / TABLE_FILE, as_markdown(page))
     _write(output / HTML_FILE, as_html(page))
-    sys.stdout.write(f"{table}\n")
-    *first, last = [output / TABLE_FILE, output / HTML_FILE, *(picture.path for picture in pictures)]
-    _say(f"Wrote {', '.join(map(str, first))} and {last}")
+    sys.stdout.write("\n".join(f"{table.text}\n" for table in tables))
+    written = [output / TABLE_FILE, output / HTML_FILE, *(picture.path for picture in pictures)]
+    _say(f"Wrote {listed([*map(str, written)], 'and')}")
+
+
+def _rows(
+    groups: Sequence[Group], metrics: Mapping[str, str], candidates: Iterable[str], baseline: str
+) -> dict[str, list[Row]]:
+    """The rows of each metric's table: values of different metrics must not stand below one another."""
+    members = {metric: [group for group in groups if metrics[group.experiment] == metric] for metric in candidates}
+    return {metric: summarize(found, metric, baseline) for metric, found in members.items() if found}
+
+
+def _explain(rows: Mapping[str, Sequence[Row]], baseline: str) -> str:
+    timed = any(row.minutes is not None for lines in rows.values() for row in lines)
+    return _EXPLANATION.format(
+        metrics=listed([f"`{metric}`" for metric in rows], "or"),
+        baseline=baseline,
+        lower=direction([*rows]),
+        minutes=_MINUTES if timed else "",
+    )
 
 
 def _say(text: str) -> None:
@@ -126,21 +156,23 @@ def _load(folders: Sequence[Path]) -> tuple[list[Run], list[str]]:
     return runs, reasons
 
 
-def _with_metric(runs: Iterable[Run], metric: str) -> tuple[list[Run], list[str]]:
+def _with_metric(
+    runs: Iterable[Run], metrics: Mapping[str, str], candidates: Sequence[str]
+) -> tuple[list[Run], list[str]]:
+    """Keep the runs that logged the metric of their experiment, and name the others."""
     chosen, reasons = [], []
-    for candidate in runs:
-        try:
-            candidate.series(metric)
-        except RunError as error:
-            reasons.append(f"{candidate.folder}: {error}")
+    for run in runs:
+        looked = [metrics[run.experiment]] if run.experiment in metrics else candidates
+        if looked[0] in run.history:
+            chosen.append(run)
         else:
-            chosen.append(candidate)
+            reasons.append(f"{run.folder}: {METRICS_FILE} holds no value of {listed([*map(repr, looked)], 'or')}")
     return chosen, reasons
 
 
-def _nothing_left(paths: Iterable[Path], metric: str, loaded: Sequence[Run], count: int) -> str:
+def _nothing_left(paths: Iterable[Path], candidates: Sequence[str], loaded: Sequence[Run], count: int) -> str:
     where = f"found no usable run in {', '.join(map(str, paths))} (left out: {count})"
-    looked = f"{where}: looked for {metric!r} in metrics.csv, but"
+    looked = f"{where}: looked for {listed([*map(repr, candidates)], 'or')} in metrics.csv, but"
     if not loaded:
         return (
             f"{looked} no run could be read; RUNS must be folders that hold version_<n>/metrics.csv and config.yaml, as"
@@ -150,7 +182,7 @@ def _nothing_left(paths: Iterable[Path], metric: str, loaded: Sequence[Run], cou
 
 
 def _check_curve(runs: Sequence[Run], curve: str) -> None:
-    if not any(has_curve(one, curve) for one in runs):
+    if not any(has_curves(one, [curve]) for one in runs):
         raise ReportError(
             f"found no run to draw: looked for {curve!r} by epoch in metrics.csv, but the runs logged {_metrics(runs)};"
             " choose one with --curve"
@@ -172,12 +204,12 @@ def _missing_baselines(groups: Iterable[Group], baseline: str) -> list[str]:
     ]
 
 
-def _diverged(groups: Iterable[Group], metric: str) -> list[str]:
+def _diverged(groups: Iterable[Group], metrics: Mapping[str, str]) -> list[str]:
+    ends = [(run, metrics[run.experiment]) for group in groups for run in group.runs]
     return [
-        f"{one.folder} ended with {metric}={one.series(metric).last}, so that its row has no mean"
-        for group in groups
-        for one in group.runs
-        if not abs(one.series(metric).last) < float("inf")  # false for nan, too
+        f"{run.folder} ended with {metric}={run.series(metric).last}, so that its row has no mean"
+        for run, metric in ends
+        if not abs(run.series(metric).last) < float("inf")  # false for nan, too
     ]
 
 

@@ -1,19 +1,20 @@
-"""Which figures a report has: the curves always, the others where the runs hold what they show."""
+"""Which figures a report has: those that the runs hold values for."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from lightning_advdrop.report.errors import RunError
-from lightning_advdrop.report.gaps import ADVERSARIAL, RANDOM, draw_gaps, has_gap
+from lightning_advdrop.report.gaps import ADVERSARIAL, RANDOM, draw_gaps
 from lightning_advdrop.report.groups import Group
 from lightning_advdrop.report.masks import MASKS_FILE, MaskShares, draw_masks, read_masks
+from lightning_advdrop.report.metrics import direction, listed
 from lightning_advdrop.report.pages import Picture
 from lightning_advdrop.report.plots import axis_label, draw_curves
 from lightning_advdrop.report.runs import Run
 
 CURVES_FILE, GAP_FILE, MASKS_PICTURE = "curves.png", "gap.png", "masks.png"
 _MOST_PANELS = 12
-_CURVES = "{label} over the epochs: mean over the seeds; the band is one standard deviation to either side."
+_CURVES = "{label} over the epochs: mean over the seeds; the band is one standard deviation to either side.{lower}"
 _GAP = (
     "How far masks of one budget move the prediction of the network without dropout: the adversarial value, and the"
     " mean over random masks, which is the gap between dropout's training and inference phases. Mean over the seeds;"
@@ -28,25 +29,27 @@ _MASKS = (
 Figure = Callable[[Path], Picture]
 
 
-def has_curve(candidate: Run, curve: str) -> bool:
-    """Whether a run logged something by epoch."""
-    return curve in candidate.history and bool(candidate.history[curve].by_epoch)
+def has_curves(candidate: Run, names: Iterable[str]) -> bool:
+    """Whether a run logged everything of these names by epoch."""
+    return all(name in candidate.history and bool(candidate.history[name].by_epoch) for name in names)
 
 
-def choose_figures(groups: Sequence[Group], curve: str, baseline: str) -> tuple[list[Figure], list[str]]:
+def choose_figures(groups: Sequence[Group], curves: Mapping[str, str], baseline: str) -> tuple[list[Figure], list[str]]:
     """Find out what can be drawn of some runs, without writing anything.
 
     Args:
-        groups: Runs by experiment and method, of which at least one logged the curve by epoch.
-        curve: Name of the metric whose curves are drawn.
+        groups: Runs by experiment and method.
+        curves: By experiment, the name of the metric whose curves are drawn.
         baseline: The method that is drawn in black.
 
     Returns:
         What draws the figures, in their order; and a note for each run that is missing in one of them.
     """
-    drawn, notes = _split(groups, lambda run: has_curve(run, curve), "figure", f"it did not log {curve!r} by epoch")
-    figures = [_curves(drawn, curve, baseline)]
-    with_gap, gap_notes = _split(groups, has_gap, "gap plot", f"it did not log {RANDOM!r} and {ADVERSARIAL!r} by epoch")
+    figures: list[Figure] = []
+    drawn, notes = _split(groups, "figure", lambda run: [curves[run.experiment]])
+    if drawn:
+        figures.append(_curves(drawn, curves, baseline))
+    with_gap, gap_notes = _split(groups, "gap plot", lambda _: [RANDOM, ADVERSARIAL])
     if with_gap:
         figures.append(_gap(with_gap, baseline))
         notes += gap_notes
@@ -56,10 +59,13 @@ def choose_figures(groups: Sequence[Group], curve: str, baseline: str) -> tuple[
     return figures, notes + mask_notes
 
 
-def _curves(groups: Sequence[Group], curve: str, baseline: str) -> Figure:
+def _curves(groups: Sequence[Group], curves: Mapping[str, str], baseline: str) -> Figure:
     def draw(folder: Path) -> Picture:
-        draw_curves(groups, curve, folder / CURVES_FILE, baseline)
-        return Picture(folder / CURVES_FILE, axis_label(curve), _CURVES.format(label=axis_label(curve)))
+        draw_curves(groups, curves, folder / CURVES_FILE, baseline)
+        metrics = list(dict.fromkeys(curves[group.experiment] for group in groups))
+        first, *others = [axis_label(metric) for metric in metrics]
+        label = listed([first, *(f"{other[:1].lower()}{other[1:]}" for other in others)], "and")
+        return Picture(folder / CURVES_FILE, label, _CURVES.format(label=label, lower=direction(metrics)))
 
     return draw
 
@@ -81,12 +87,17 @@ def _masks(panels: Sequence[tuple[str, MaskShares]]) -> Figure:
 
 
 def _split(
-    groups: Iterable[Group], usable: Callable[[Run], bool], where: str, reason: str
+    groups: Iterable[Group], where: str, needed: Callable[[Run], Sequence[str]]
 ) -> tuple[list[Group], list[str]]:
+    """Keep the runs that logged by epoch what is needed of them, and name the others."""
     kept, notes = [], []
     for group in groups:
-        runs = tuple(one for one in group.runs if usable(one))
-        notes += [f"{one.folder} is not in the {where}: {reason}" for one in group.runs if not usable(one)]
+        runs = tuple(one for one in group.runs if has_curves(one, needed(one)))
+        notes += [
+            f"{one.folder} is not in the {where}: it did not log {listed([*map(repr, needed(one))], 'and')} by epoch"
+            for one in group.runs
+            if one not in runs
+        ]
         if runs:
             kept.append(Group(group.experiment, group.method, runs))
     return kept, notes

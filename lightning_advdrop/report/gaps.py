@@ -9,7 +9,6 @@ import numpy as np
 from lightning_advdrop.report.errors import ReportError
 from lightning_advdrop.report.groups import PLAIN, Group
 from lightning_advdrop.report.plots import _furnish, _looks, by_experiment, curve, panel_grid, save_picture
-from lightning_advdrop.report.runs import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,11 +18,6 @@ RANDOM, ADVERSARIAL = "gap/random", "gap/adversarial"
 _LINES = ((ADVERSARIAL, "-", "adversarial value"), (RANDOM, (0, (3, 1.5)), "mean over random masks"))
 # What may lie above and below the lines; bands may be so wide that they would flatten these.
 _MARGIN = 2.0
-
-
-def has_gap(run: Run) -> bool:
-    """Whether a run logged both values by epoch, as `InferenceGapMonitor` does."""
-    return all(name in run.history and bool(run.history[name].by_epoch) for name in (RANDOM, ADVERSARIAL))
 
 
 def draw_gaps(groups: Sequence[Group], path: Path, baseline: str = PLAIN) -> None:

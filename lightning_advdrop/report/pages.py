@@ -26,7 +26,7 @@ class Picture:
     Args:
         path: The PNG file, in the folder of the report.
         title: What it shows, in a few words.
-        caption: How to read it.
+        caption: How to read it; names in backticks are code.
     """
 
     path: Path
@@ -35,21 +35,34 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Table:
+    """A table in a report.
+
+    Args:
+        title: The heading, which is left out where the table is the only one.
+        text: The table as Markdown.
+        cells: The same, line by line, the heading first.
+    """
+
+    title: str
+    text: str
+    cells: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
 class Page:
     """What a report says, whatever the format.
 
     Args:
         title: The heading.
-        table: The table as Markdown.
-        cells: The same, line by line, the heading first.
-        explanation: How to read the table; names in backticks are code.
+        tables: In their order.
+        explanation: How to read the tables; names in backticks are code.
         pictures: In their order.
         remarks: What was left out and what to know.
     """
 
     title: str
-    table: str
-    cells: Sequence[Sequence[str]]
+    tables: Sequence[Table]
     explanation: str
     pictures: Sequence[Picture]
     remarks: Sequence[str]
@@ -62,7 +75,7 @@ def as_markdown(page: Page) -> str:
         page: What it says.
 
     Example:
-        >>> print(as_markdown(Page("Report", "| a |", [["a"]], "Of `a`.", [], ["b"])))
+        >>> print(as_markdown(Page("Report", [Table("a", "| a |", [["a"]])], "Of `a`.", [], ["b"])))
         # Report
         <BLANKLINE>
         | a |
@@ -74,7 +87,10 @@ def as_markdown(page: Page) -> str:
         - b
         <BLANKLINE>
     """
-    parts = [f"# {page.title}", page.table, page.explanation]
+    parts = [f"# {page.title}"]
+    for table in page.tables:
+        parts += [f"## {table.title}"] * (len(page.tables) > 1) + [table.text]
+    parts.append(page.explanation)
     for picture in page.pictures:
         parts += [f"![{picture.title}]({picture.path.name})", picture.caption]
     if page.remarks:
@@ -92,11 +108,15 @@ def as_html(page: Page) -> str:
         OSError: If a picture cannot be read.
 
     Example:
-        >>> page = Page("a < b", "", [["method", "task", "mean"], ["<b>", "x", "1"]], "Of `a`.", [], [])
+        >>> table = Table("a", "", [["method", "task", "mean"], ["<b>", "x", "1"]])
+        >>> page = Page("a < b", [table], "Of `a`.", [], [])
         >>> "<h1>a &lt; b</h1>" in as_html(page), '<td class="text">&lt;b&gt;</td>' in as_html(page)
         (True, True)
     """
-    parts = [f"<h1>{html.escape(page.title)}</h1>", _table(page.cells), f"<p>{_text(page.explanation)}</p>"]
+    parts = [f"<h1>{html.escape(page.title)}</h1>"]
+    for table in page.tables:
+        parts += [f"<h2>{html.escape(table.title)}</h2>"] * (len(page.tables) > 1) + [_table(table.cells)]
+    parts.append(f"<p>{_text(page.explanation)}</p>")
     parts += [_figure(picture) for picture in page.pictures]
     if page.remarks:
         items = "\n".join(f"<li>{html.escape(remark)}</li>" for remark in page.remarks)
@@ -128,4 +148,4 @@ def _text(text: str) -> str:
 def _figure(picture: Picture) -> str:
     content = base64.b64encode(picture.path.read_bytes()).decode("ascii")
     image = f'<img src="data:image/png;base64,{content}" alt="{html.escape(picture.title)}">'
-    return f"<figure>\n{image}\n<figcaption>{html.escape(picture.caption)}</figcaption>\n</figure>"
+    return f"<figure>\n{image}\n<figcaption>{_text(picture.caption)}</figcaption>\n</figure>"

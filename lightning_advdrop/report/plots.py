@@ -10,7 +10,7 @@ import numpy as np
 from lightning_advdrop.report.errors import ReportError
 from lightning_advdrop.report.files import replacing
 from lightning_advdrop.report.groups import PLAIN, Group, method_key
-from lightning_advdrop.report.tables import is_percentage
+from lightning_advdrop.report.metrics import is_percentage
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,16 +41,16 @@ _STYLE = {
 }
 
 
-def draw_curves(groups: Sequence[Group], metric: str, path: Path, baseline: str = PLAIN) -> None:
-    """Draw a metric over the epochs: a panel for each experiment, a line for each method.
+def draw_curves(groups: Sequence[Group], metrics: Mapping[str, str], path: Path, baseline: str = PLAIN) -> None:
+    """Draw metrics over the epochs: a panel with an axis of its own for each experiment, a line for each method.
 
     The line is the mean over the runs, the band around it one sample standard deviation to either side; an epoch counts
     the runs that reached it. There is no band where there is one run, and a gap where a value is not finite. A method
     has the same colour in all panels. The file is put in its place when it is whole.
 
     Args:
-        groups: Runs by experiment and method; each run must have logged the metric.
-        metric: Name of what is drawn, e.g. ``"val/accuracy"``.
+        groups: Runs by experiment and method; each run must have logged the metric of its experiment.
+        metrics: By experiment, the name of what is drawn, e.g. ``{"quickstart": "val/accuracy"}``.
         path: The PNG file to write.
         baseline: The method that is drawn in black.
 
@@ -60,14 +60,14 @@ def draw_curves(groups: Sequence[Group], metric: str, path: Path, baseline: str 
         OSError: If the file cannot be written.
 
     Example:
-        >>> draw_curves([], "val/accuracy", Path("curves.png"))
+        >>> draw_curves([], {}, Path("curves.png"))
         Traceback (most recent call last):
         ...
         lightning_advdrop.report.errors.ReportError: groups must hold at least one group to draw, got none
     """
     if not groups:
         raise ReportError("groups must hold at least one group to draw, got none")
-    save_picture(path, lambda: _figure(groups, metric, baseline))
+    save_picture(path, lambda: _figure(groups, metrics, baseline))
 
 
 def save_picture(path: Path, make: Callable[[], "Figure"]) -> None:
@@ -134,14 +134,14 @@ def axis_label(metric: str) -> str:
     return f"{words[:1].upper()}{words[1:]}{' (%)' if is_percentage(metric) else ''}"
 
 
-def _figure(groups: Sequence[Group], metric: str, baseline: str) -> "Figure":
+def _figure(groups: Sequence[Group], metrics: Mapping[str, str], baseline: str) -> "Figure":
     experiments = by_experiment(groups)
     looks = _looks(groups, baseline)
     figure, panels = panel_grid(len(experiments))
     for axes, (experiment, members) in zip(panels, experiments.items(), strict=True):
         for group in members:
-            _draw(axes, group, metric, *looks[group.method])
-        _furnish(axes, experiment, axis_label(metric))
+            _draw(axes, group, metrics[experiment], *looks[group.method])
+        _furnish(axes, experiment, axis_label(metrics[experiment]))
     return figure
 
 

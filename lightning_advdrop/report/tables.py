@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lightning_advdrop.report.groups import PLAIN, Group
+from lightning_advdrop.report.metrics import is_percentage
 
-_PERCENT_ENDINGS = ("accuracy", "error_rate", "f1")
 TEXT_COLUMNS = 2
 _NOTHING = "\N{EN DASH}"
 # Differences that vary by less than this part of the values differ by rounding only.
@@ -39,16 +39,6 @@ class Row:
     difference: float | None
     p_value: float | None
     minutes: float | None
-
-
-def is_percentage(metric: str) -> bool:
-    """Whether values of a metric are shown in per cent.
-
-    Example:
-        >>> is_percentage("test/accuracy"), is_percentage("test/loss")
-        (True, False)
-    """
-    return metric.endswith(_PERCENT_ENDINGS)
 
 
 def summarize(groups: Sequence[Group], metric: str, baseline: str = PLAIN) -> list[Row]:
@@ -122,8 +112,8 @@ def format_table(rows: Sequence[Row], metric: str, baseline: str = PLAIN) -> str
 
     Args:
         rows: What to show.
-        metric: Name of the metric: accuracies, error rates and F1 are shown in per cent with two decimals, others with
-            four significant digits.
+        metric: Name of the metric: accuracies, errors of classification and F1 are shown in per cent with two decimals,
+            perplexities as numbers with two decimals, others with four significant digits.
         baseline: Name of the baseline, for the heading.
 
     Returns:
@@ -174,6 +164,8 @@ def _number(value: float | None, metric: str, sign: str = "") -> str:
         return "nan"
     if is_percentage(metric):
         return f"{100 * value:{sign}.2f}"
+    if metric.endswith("perplexity"):
+        return f"{value:{sign}.2f}"
     # "#" keeps the zeros that the four digits are made of; it leaves a point at the end of 1234.
     return f"{value:{sign}#.4g}".removesuffix(".")
 

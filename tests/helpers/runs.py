@@ -27,6 +27,7 @@ def make_run(
     minutes: float = 2.0,
     modified: float = 0.0,
     gap: Sequence[float] = (),
+    name: str = "accuracy",
     **config: Any,
 ) -> Path:
     """Write what a fit and a test leave in ``<experiment>/version_<n>``.
@@ -35,25 +36,26 @@ def make_run(
         folder: The run's folder, which must be new.
         seed: ``seed_everything`` of the config.
         regularizer: Of the config.
-        test: Accuracy on the test data; ``None`` where no test was made.
-        val: Validation accuracy of each epoch.
+        test: The metric on the test data; ``None`` where no test was made.
+        val: The metric on the validation data of each epoch.
         minutes: From the writing of the config to the last value.
         modified: When the last value was written, in seconds after a fixed time.
         gap: Mean over random masks of each epoch; the adversarial value is three times that.
+        name: Of the metric; losses are those of an accuracy.
         config: Further parts of the config.
     """
     logger = CSVLogger(folder.parent.parent, name=folder.parent.name, version=folder.name)
     step = 0
-    for epoch, accuracy in enumerate(val):
-        logger.log_metrics({"train/loss": 1 - accuracy, "train/penalty": 0.01, "epoch": epoch}, step)
+    for epoch, value in enumerate(val):
+        logger.log_metrics({"train/loss": 1 - value, "train/penalty": 0.01, "epoch": epoch}, step)
         step += 10
-        values = {"val/loss": 1.1 - accuracy, "val/accuracy": accuracy}
+        values = {"val/loss": 1.1 - value, f"val/{name}": value}
         if gap:
             values |= {"gap/random": gap[epoch], "gap/adversarial": 3 * gap[epoch]}
         logger.log_metrics({**values, "epoch": epoch}, step - 1)
         logger.save()
     if test is not None:
-        logger.log_metrics({"test/loss": 1.2 - test, "test/accuracy": test, "epoch": len(val)}, step)
+        logger.log_metrics({"test/loss": 1.2 - test, f"test/{name}": test, "epoch": len(val)}, step)
     logger.save()
     content = {"seed_everything": seed, "trainer": {"max_epochs": len(val), "callbacks": None}, "model": {}, "data": {}}
     content |= {"regularizer": regularizer, **config}
@@ -67,7 +69,7 @@ def make_run(
 def make_runs(
     experiment: Path, tests: Sequence[float | None], regularizer: Any = None, first: int = 0, **arguments: Any
 ) -> list[Path]:
-    """Write a run for each test accuracy, with the seeds 0, 1, ...; their versions start at ``first``."""
+    """Write a run for each value of the test metric, with the seeds 0, 1, ...; their versions start at ``first``."""
     return [
         make_run(experiment / f"version_{first + seed}", seed, regularizer, test=test, **arguments)
         for seed, test in enumerate(tests)

@@ -6,7 +6,8 @@ import pytest
 from matplotlib.image import imread
 
 from lightning_advdrop.report import ReportError, RunError, draw_gaps, find_runs, group_runs, load_run
-from lightning_advdrop.report.gaps import _figure, has_gap
+from lightning_advdrop.report.figures import has_curves
+from lightning_advdrop.report.gaps import ADVERSARIAL, RANDOM, _figure
 from lightning_advdrop.report.groups import Group
 from tests.helpers.runs import make_run, make_runs, regularizer
 
@@ -53,8 +54,8 @@ def test_a_gap_needs_both_values(tmp_path: Path) -> None:
         load_run(make_run(tmp_path / "digits" / f"version_{number}", number, gap=gap))
         for number, gap in enumerate(([0.1, 0.1], []))
     )
-    assert has_gap(with_gap)
-    assert not has_gap(without)
+    assert has_curves(with_gap, [RANDOM, ADVERSARIAL])
+    assert not has_curves(without, [RANDOM, ADVERSARIAL])
     with pytest.raises(RunError, match="holds no value of 'gap/adversarial'"):
         draw_gaps([Group("digits", "plain", (without,))], tmp_path / "gap.png")
     with pytest.raises(ReportError, match="groups must hold at least one group to draw, got none"):

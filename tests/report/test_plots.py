@@ -30,7 +30,7 @@ def test_the_figure_has_a_panel_for_each_experiment_and_says_what_it_shows(tmp_p
     make_runs(tmp_path / "$digits$_1", [0.9, 0.9], val=[0.5, 0.75])
     make_runs(tmp_path / "$digits$_1", [0.9], regularizer(), first=2, val=[0.25])
     make_runs(tmp_path / "mnist", [0.9], regularizer())
-    figure = _figure(groups_below(tmp_path), "val/accuracy", "plain")
+    figure = _figure(groups_below(tmp_path), {"$digits$_1": "val/accuracy", "mnist": "val/accuracy"}, "plain")
     first, second = figure.axes
     assert [axes.get_title() for axes in figure.axes] == ["$digits$_1", "mnist"]
     assert {(axes.get_xlabel(), axes.get_ylabel()) for axes in figure.axes} == {
@@ -51,7 +51,17 @@ def test_the_figure_has_a_panel_for_each_experiment_and_says_what_it_shows(tmp_p
 def test_panels_without_an_experiment_are_removed(tmp_path: Path) -> None:
     for name in "abcd":
         make_runs(tmp_path / name, [0.9])
-    assert len(_figure(groups_below(tmp_path), "train/loss", "plain").axes) == 4
+    assert len(_figure(groups_below(tmp_path), dict.fromkeys("abcd", "train/loss"), "plain").axes) == 4
+
+
+def test_each_experiment_has_its_own_metric_and_axis(tmp_path: Path) -> None:
+    make_runs(tmp_path / "digits", [0.9], val=[0.5, 0.75])
+    make_runs(tmp_path / "ptb", [70.0], name="perplexity", val=[90.0, 80.0])
+    first, second = _figure(groups_below(tmp_path), {"digits": "val/accuracy", "ptb": "val/perplexity"}, "plain").axes
+    assert (first.get_ylabel(), second.get_ylabel()) == ("Validation accuracy (%)", "Validation perplexity")
+    assert np.asarray(first.get_lines()[0].get_ydata()).tolist() == [50.0, 75.0]
+    assert np.asarray(second.get_lines()[0].get_ydata()).tolist() == [90.0, 80.0]
+    assert not first.get_shared_y_axes().joined(first, second)
 
 
 def test_each_method_has_a_look_of_its_own_and_the_baseline_is_black() -> None:
@@ -66,7 +76,7 @@ def test_the_file_is_a_picture_and_nothing_else_is_left(tmp_path: Path) -> None:
     make_runs(tmp_path / "runs" / "digits", [0.9, 0.9])
     before = dict(matplotlib.rcParams)
     (tmp_path / "curves.png").write_text("an older one")
-    draw_curves(groups_below(tmp_path), "val/accuracy", tmp_path / "curves.png")
+    draw_curves(groups_below(tmp_path), {"digits": "val/accuracy"}, tmp_path / "curves.png")
     assert {path.name for path in tmp_path.iterdir()} == {"runs", "curves.png"}
     assert imread(tmp_path / "curves.png").shape == (660, 880, 4)
     assert dict(matplotlib.rcParams) == before
@@ -76,13 +86,13 @@ def test_a_failure_leaves_the_older_picture(tmp_path: Path) -> None:
     make_runs(tmp_path / "runs" / "digits", [0.9])
     (tmp_path / "curves.png").write_text("an older one")
     with pytest.raises(RunError, match="holds no value of 'val/f1'"):
-        draw_curves(groups_below(tmp_path), "val/f1", tmp_path / "curves.png")
+        draw_curves(groups_below(tmp_path), {"digits": "val/f1"}, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").read_text() == "an older one"
 
 
 def test_nothing_to_draw_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ReportError, match="groups must hold at least one group to draw, got none"):
-        draw_curves([], "val/accuracy", tmp_path / "curves.png")
+        draw_curves([], {}, tmp_path / "curves.png")
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def test_the_table_of_an_accuracy() -> None:
     ]
 
 
-@pytest.mark.parametrize("metric", ["val/error_rate", "test/macro_f1", "accuracy"])
+@pytest.mark.parametrize("metric", ["val/error_rate", "test/error", "test/macro_f1", "accuracy"])
 def test_rates_are_in_per_cent(metric: str) -> None:
     assert f"| mean {metric} (%) |" in format_table(ROWS, metric)
 
@@ -111,8 +111,15 @@ def test_rates_are_in_per_cent(metric: str) -> None:
     ("value", "text"), [(0.123456, "0.1235"), (1.5, "1.500"), (112.345, "112.3"), (1234.4, "1234"), (math.nan, "nan")]
 )
 def test_other_metrics_have_four_digits(value: float, text: str) -> None:
-    table = format_table([Row("ptb", "plain", 1, value, None, None, None, None)], "test/perplexity")
+    table = format_table([Row("ptb", "plain", 1, value, None, None, None, None)], "test/loss")
     assert [cell.strip() for cell in table.splitlines()[2].split("|")][4] == text
     assert [cell.strip() for cell in table.splitlines()[0].split("|")][1:-1] == [
-        *("experiment", "method", "seeds", "mean test/perplexity", "std", "vs. plain", "p"),
+        *("experiment", "method", "seeds", "mean test/loss", "std", "vs. plain", "p"),
     ]
+
+
+def test_perplexities_have_two_decimals_and_no_unit() -> None:
+    rows = [Row("ptb", "r drop", 2, 112.345, 0.0345, -1.5, 0.04, None)]
+    heading, _, line = format_table(rows, "test/perplexity").splitlines()
+    assert [cell.strip() for cell in heading.split("|")][4:7] == ["mean test/perplexity", "std", "vs. plain"]
+    assert [cell.strip() for cell in line.split("|")][4:7] == ["112.34", "0.03", "-1.50"]

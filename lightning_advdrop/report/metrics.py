@@ -1,0 +1,91 @@
+"""What a report compares: which metric of an experiment, and how its values read."""
+
+from collections.abc import Iterable, Sequence
+
+from lightning_advdrop.report.runs import Run
+
+PREFERRED = ("test/accuracy", "test/error", "test/perplexity", "test/loss")
+"""What a report compares where nobody chose: the first of these that the runs of an experiment logged."""
+_PERCENT_ENDINGS = ("accuracy", "error_rate", "f1")
+_LOWER_ENDINGS = ("error", "error_rate", "loss", "perplexity")
+
+
+def choose_metrics(runs: Iterable[Run], candidates: Sequence[str] = PREFERRED) -> dict[str, str]:
+    """Choose what each experiment is compared by.
+
+    Args:
+        runs: Runs of any number of experiments.
+        candidates: Names of metrics, the preferred one first.
+
+    Returns:
+        By experiment, the first candidate that at least one of its runs logged. Experiments whose runs logged none are
+        not in it.
+
+    Example:
+        >>> choose_metrics([])
+        {}
+    """
+    logged: dict[str, set[str]] = {}
+    for run in runs:
+        logged.setdefault(run.experiment, set()).update(run.history)
+    chosen = {
+        experiment: next((metric for metric in candidates if metric in names), None)
+        for experiment, names in logged.items()
+    }
+    return {experiment: metric for experiment, metric in chosen.items() if metric is not None}
+
+
+def validation_metric(metric: str) -> str:
+    """The metric of the same name on the validation data, which is there for each epoch.
+
+    Example:
+        >>> validation_metric("test/error")
+        'val/error'
+    """
+    return f"val/{_name(metric)}"
+
+
+def is_percentage(metric: str) -> bool:
+    """Whether values of a metric are shown in per cent.
+
+    Example:
+        >>> is_percentage("test/accuracy"), is_percentage("test/error"), is_percentage("test/mean_squared_error")
+        (True, True, False)
+    """
+    name = _name(metric)
+    # Only by itself is an error one of classification, a share of the examples.
+    return name == "error" or name.endswith(_PERCENT_ENDINGS)
+
+
+def direction(metrics: Sequence[str]) -> str:
+    """A sentence on the metrics of which lower values are better, with a space before it; empty if there is none.
+
+    Example:
+        >>> direction(["test/accuracy"]), direction(["test/loss"])
+        ('', ' Lower is better.')
+        >>> direction(["test/accuracy", "test/error", "test/perplexity"])
+        ' Lower is better for `test/error` and `test/perplexity`.'
+    """
+    lower = [f"`{metric}`" for metric in metrics if _name(metric).endswith(_LOWER_ENDINGS)]
+    if not lower:
+        return ""
+    return " Lower is better." if len(lower) == len(metrics) else f" Lower is better for {listed(lower, 'and')}."
+
+
+def listed(words: Sequence[str], conjunction: str) -> str:
+    """Words as a list in a sentence.
+
+    Args:
+        words: At least one.
+        conjunction: What stands before the last one, if there are several.
+
+    Example:
+        >>> listed(["a"], "or"), listed(["a", "b", "c"], "or")
+        ('a', 'a, b or c')
+    """
+    *first, last = words
+    return f"{', '.join(first)} {conjunction} {last}" if first else last
+
+
+def _name(metric: str) -> str:
+    return metric.rpartition("/")[2]
