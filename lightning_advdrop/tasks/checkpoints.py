@@ -6,9 +6,7 @@ from pathlib import Path
 
 from lightning_advdrop.tasks.language_modeling import LanguageModelingTask
 from lightning_advdrop.tasks.pretrained import read_checkpoint
-from lightning_advdrop.tasks.weights import WORDS
-
-_PARTS = ("model.embedding.weight", "model.rnns.0.weight_hh_l0", "model.decoder.bias")
+from lightning_advdrop.tasks.weights import WORDS, check_kind
 
 
 def load_language_model(path: str | Path) -> LanguageModelingTask:
@@ -29,11 +27,7 @@ def load_language_model(path: str | Path) -> LanguageModelingTask:
     if not path.is_file():
         raise FileNotFoundError(f"ckpt_path must be a checkpoint file, got {str(path)!r}, which does not exist.")
     content = read_checkpoint("ckpt_path", path)
-    parts = content.get("state_dict")
-    if not isinstance(parts, dict) or any(name not in parts for name in _PARTS):
-        raise ValueError(
-            f"ckpt_path must be a checkpoint of LanguageModelingTask, got {str(path)!r}, which is of another kind."
-        )
+    check_kind(content, f"ckpt_path={str(path)!r}")
     words = content.get(WORDS)
     if not words:
         raise ValueError(

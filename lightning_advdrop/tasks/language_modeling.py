@@ -16,7 +16,7 @@ from lightning_advdrop.tasks.carried import CarriedStates, State, all_columns, o
 from lightning_advdrop.tasks.perplexity import IGNORED, TokenPerplexity, token_loss
 from lightning_advdrop.tasks.rates import scaled_rate
 from lightning_advdrop.tasks.settings import check_settings
-from lightning_advdrop.tasks.weights import WORDS, load_weights
+from lightning_advdrop.tasks.weights import WORDS, check_kind, load_weights
 
 Batch = tuple[Tensor, Tensor]
 
@@ -227,8 +227,9 @@ class LanguageModelingTask(LightningModule):
         """Takes the hidden states, and makes the model if it is not there yet.
 
         Raises:
-            ValueError: if the checkpoint is of another vocabulary than the data.
+            ValueError: if the checkpoint is one of another task, or of another vocabulary than the data.
         """
+        check_kind(checkpoint, "ckpt_path")
         words = checkpoint.get(WORDS)
         vocabulary = self._data_vocabulary()
         if words is not None and vocabulary is not None:
