@@ -18,7 +18,8 @@ class GlobalRandomState(Callback):
 
     Lightning saves none. The state is brought back before the first batch of the resumed fit: with it, a run that is
     resumed is the same as one that was never interrupted, as far as its loaders draw from generators of their own, as
-    those of this package do. It is the state of one process: of several, the first one's comes back.
+    those of this package do. Of several processes each gets its own state back; one that was not there when the
+    checkpoint was written starts from the seed.
 
     Example:
         >>> sorted(GlobalRandomState().state_dict())
@@ -27,14 +28,15 @@ class GlobalRandomState(Callback):
 
     def __init__(self) -> None:
         self._loaded: RandomState | None = None
+        self._rank = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Forgets what was loaded before and not used."""
-        self._loaded = None
+        self._loaded, self._rank = None, trainer.global_rank
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Brings the state back, before the first batch: the loaders have been started by then."""
-        if self._loaded is not None and trainer.is_global_zero:
+        if self._loaded is not None:
             self._loaded.restore()
         self._loaded = None
 
@@ -45,8 +47,19 @@ class GlobalRandomState(Callback):
         numpy = [str(name), torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(gauss)]
         return {"cpu": state.cpu, "cuda": list(state.cuda), "numpy": numpy, "python": state.python}
 
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Adds the other processes' states, since a checkpoint is written by one of them."""
+        if trainer.world_size > 1:
+            states: list[Any] = [None] * trainer.world_size
+            torch.distributed.all_gather_object(states, self.state_dict())
+            checkpoint["callbacks"][self.state_key]["processes"] = states
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on from a checkpoint, on as many GPUs as it was written with; others start from the seed."""
+        states = state_dict.get("processes", [state_dict])
+        if self._rank >= len(states):
+            return
+        state_dict = states[self._rank]
         name, keys, *rest = state_dict["numpy"]
         cuda = tuple(state_dict["cuda"]) if len(state_dict["cuda"]) == torch.cuda.device_count() else ()
         numpy = name, keys.numpy().astype(np.uint32), *rest

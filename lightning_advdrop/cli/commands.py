@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from lightning_advdrop import report
 from lightning_advdrop.cli import cache, classification, generation
 from lightning_advdrop.cli.experiments import EXPERIMENT_COMMANDS, describe_experiment, run_experiment
+from lightning_advdrop.datamodules.text_files import TextFormatError
 
+# What else goes wrong in an experiment may lie in the user's own model: there the place matters, too.
+_FILES = (FileNotFoundError, TextFormatError)
 _EXPERIMENT_OPTIONS = "Every further option is one of the experiment's: see `{program} fit --help`."
 
 
@@ -97,7 +100,12 @@ def _sites(options: Namespace) -> int:
 #: All commands, in the order of the usage.
 COMMANDS = (
     Command(
-        EXPERIMENT_COMMANDS, "--config FILE [--option VALUE ...]", "Runs an experiment.", _experiment, experiment=True
+        EXPERIMENT_COMMANDS,
+        "--config FILE [--option VALUE ...]",
+        "Runs an experiment.",
+        _experiment,
+        experiment=True,
+        refusals=_FILES,
     ),
     Command(
         ("report",),
@@ -112,6 +120,7 @@ COMMANDS = (
         "Shows where the masks of an experiment's regularizers act.",
         _sites,
         experiment=True,
+        refusals=_FILES,
     ),
     Command(
         ("classify",),

@@ -93,6 +93,8 @@ class ExperimentCLI(LightningCLI):
             _forget_averages(self.trainer)
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="You're using the WeightAveraging callback, but loading")
+                # The first one is asked for the best weights: that is what the configurations mean.
+                warnings.filterwarnings("ignore", message=".*with Trainer configured with multiple `ModelCheckpoint`")
                 self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=which)
 
 

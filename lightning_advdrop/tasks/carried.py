@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+from lightning.pytorch import Trainer
 from torch import Tensor
 
 State = tuple[Tensor, Tensor]
@@ -57,3 +59,44 @@ class CarriedStates:
     def get(self, split: str) -> list[State] | None:
         """What was kept, for a checkpoint; None for nothing."""
         return self._states.get(split)
+
+
+def all_columns(states: Sequence[State], trainer: Trainer | None) -> list[State]:
+    """The states of every process's columns of the text, for a checkpoint, which one process writes.
+
+    Args:
+        states: those of this process, ``(1, B, H)`` each.
+        trainer: what knows the processes; None for one.
+
+    Returns:
+        Those of all, side by side, ``(1, processes * B, H)`` each.
+    """
+    if trainer is None or trainer.world_size == 1:
+        return list(states)
+
+    def gathered(state: Tensor) -> Tensor:
+        own = state.to(trainer.strategy.root_device).contiguous()
+        return torch.cat(list(trainer.strategy.all_gather(own)), dim=1)
+
+    return [(gathered(h), gathered(c)) for h, c in states]
+
+
+def own_columns(states: Sequence[State], trainer: Trainer | None) -> list[State]:
+    """This process's part of what `all_columns` returned, also where others had been at work then.
+
+    Args:
+        states: those of all processes, ``(1, processes * B, H)`` each.
+        trainer: what knows the processes; None for one.
+
+    Returns:
+        Those of this process, ``(1, B, H)`` each.
+
+    Example:
+        >>> state = torch.ones(1, 4, 3), torch.ones(1, 4, 3)
+        >>> own_columns([state], None)[0][0].shape
+        torch.Size([1, 4, 3])
+    """
+    if trainer is None:
+        return list(states)
+    count, rank = trainer.world_size, trainer.global_rank
+    return [(h.tensor_split(count, dim=1)[rank], c.tensor_split(count, dim=1)[rank]) for h, c in states]

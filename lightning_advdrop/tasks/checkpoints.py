@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from lightning_advdrop.tasks.language_modeling import LanguageModelingTask
-
-_PARTS = ("model.embedding.weight", "model.rnns.0.weight_hh_l0", "model.decoder.bias")
+from lightning_advdrop.tasks.pretrained import read_checkpoint
+from lightning_advdrop.tasks.weights import WORDS, check_kind
 
 
 def load_language_model(path: str | Path) -> LanguageModelingTask:
@@ -30,13 +26,9 @@ def load_language_model(path: str | Path) -> LanguageModelingTask:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"ckpt_path must be a checkpoint file, got {str(path)!r}, which does not exist.")
-    content = _read(path)
-    parts = content.get("state_dict")
-    if not isinstance(parts, dict) or any(name not in parts for name in _PARTS):
-        raise ValueError(
-            f"ckpt_path must be a checkpoint of LanguageModelingTask, got {str(path)!r}, which is of another kind."
-        )
-    words = content.get("vocabulary")
+    content = read_checkpoint("ckpt_path", path)
+    check_kind(content, f"ckpt_path={str(path)!r}")
+    words = content.get(WORDS)
     if not words:
         raise ValueError(
             f"ckpt_path must be a checkpoint with a vocabulary, got {str(path)!r}, which has none: train with a data "
@@ -47,11 +39,3 @@ def load_language_model(path: str | Path) -> LanguageModelingTask:
         path, map_location="cpu", weights_only=True, vocabulary_size=len(words)
     )
     return task.eval()
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise ValueError(f"ckpt_path must be a checkpoint file, got {str(path)!r}, which can't be read.") from error
-    return content if isinstance(content, dict) else {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,15 +12,16 @@ from torch.optim import Optimizer
 
 from lightning_advdrop.callbacks import regularized_loss
 from lightning_advdrop.nn import AWDLSTM, AWDLSTMOutput
-from lightning_advdrop.tasks.carried import CarriedStates, State
+from lightning_advdrop.tasks.carried import CarriedStates, State, all_columns, own_columns
 from lightning_advdrop.tasks.perplexity import IGNORED, TokenPerplexity, token_loss
 from lightning_advdrop.tasks.rates import scaled_rate
 from lightning_advdrop.tasks.settings import check_settings
+from lightning_advdrop.tasks.weights import WORDS, check_kind, load_weights
 
 Batch = tuple[Tensor, Tensor]
 
-# What a checkpoint holds beside Lightning's own: the words, and the hidden states with which training goes on.
-_WORDS, _STATES = "vocabulary", "carried_states"
+# What a checkpoint holds beside Lightning's own and the words: the hidden states with which training goes on.
+_STATES = "carried_states"
 
 
 class LanguageModelingTask(LightningModule):
@@ -134,10 +134,10 @@ class LanguageModelingTask(LightningModule):
 
         Raises:
             FileNotFoundError: if there is no such checkpoint.
-            ValueError: if it is of another vocabulary than the data.
+            ValueError: if it can't be read, is of another model, or of another vocabulary than the data.
         """
         if self.pretrained is not None:
-            self._take_weights(self.pretrained)
+            load_weights(self, "pretrained", self.pretrained, self._data_vocabulary())
             self.pretrained = None  # of a second fit the first one's weights are the start
 
     def forward(self, tokens: Tensor, states: list[State] | None = None) -> AWDLSTMOutput:
@@ -219,16 +219,18 @@ class LanguageModelingTask(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the vocabulary's words, a list of str, and the hidden states that training goes on with."""
-        checkpoint[_WORDS] = self.words
-        checkpoint[_STATES] = self.carried.get("train")
+        checkpoint[WORDS] = self.words
+        states = self.carried.get("train")
+        checkpoint[_STATES] = None if states is None else all_columns(states, self._trainer)
 
     def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
         """Takes the hidden states, and makes the model if it is not there yet.
 
         Raises:
-            ValueError: if the checkpoint is of another vocabulary than the data.
+            ValueError: if the checkpoint is one of another task, or of another vocabulary than the data.
         """
-        words = checkpoint.get(_WORDS)
+        check_kind(checkpoint, "ckpt_path")
+        words = checkpoint.get(WORDS)
         vocabulary = self._data_vocabulary()
         if words is not None and vocabulary is not None:
             vocabulary.check_same(words, "The checkpoint")
@@ -236,8 +238,9 @@ class LanguageModelingTask(LightningModule):
         if self.model is None:
             self._make_model(len(checkpoint["state_dict"]["model.embedding.weight"]))
         self.pretrained = None
-        if checkpoint.get(_STATES) is not None:
-            self.carried.keep("train", checkpoint[_STATES])
+        states = checkpoint.get(_STATES)
+        if states is not None:
+            self.carried.keep("train", own_columns(states, self._trainer))
 
     # Helpers.
 
@@ -256,16 +259,6 @@ class LanguageModelingTask(LightningModule):
 
     def _data_vocabulary(self) -> Any:
         return getattr(getattr(self._trainer, "datamodule", None), "vocabulary", None)
-
-    def _take_weights(self, path: str) -> None:
-        """Starts from the weights of a checkpoint, those that were evaluated where weights were averaged."""
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"pretrained must be a checkpoint of an earlier run, got {path!r}: no such file.")
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        vocabulary = self._data_vocabulary()
-        if vocabulary is not None and checkpoint.get(_WORDS) is not None:
-            vocabulary.check_same(checkpoint[_WORDS], f"pretrained={path!r}")
-        self.load_state_dict(checkpoint["state_dict"])
 
     def _go_on(self, stage: str, tokens: Tensor, batch_idx: int) -> AWDLSTMOutput:
         output: AWDLSTMOutput = self(tokens, self.carried.before(stage, batch_idx, tokens))
@@ -288,7 +281,7 @@ class LanguageModelingTask(LightningModule):
         count = int((targets != IGNORED).sum())
         perplexity: TokenPerplexity = getattr(self, f"{stage}_perplexity")
         perplexity.update(loss.detach(), count)
-        self.log(f"{stage}/loss", loss.detach(), on_step=False, on_epoch=True, batch_size=count)
+        self.log(f"{stage}/loss", loss.detach(), on_step=False, on_epoch=True, batch_size=count, sync_dist=True)
         self.log(f"{stage}/perplexity", perplexity, on_step=False, on_epoch=True, prog_bar=stage == "val")
         if stage == "train":
             # An epoch of the full configurations takes long: its mean alone would say nothing until it ends.

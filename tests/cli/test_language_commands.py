@@ -119,3 +119,18 @@ def test_cache_refuses_data_that_are_no_texts(experiment: tuple[str, str], capsy
     assert main(["cache", "--ckpt_path", experiment[1], "--config", str(quickstart)]) == 2
     message = "Error: data must be a data module for language models, got DigitsDataModule.\n"
     assert capsys.readouterr().err.endswith(message)
+
+
+@pytest.mark.parametrize(("content", "message"), [(None, "Text files are missing: looked for"), ("", "is empty:")])
+def test_experiments_say_which_text_is_wrong(
+    content: str | None, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, path = write_experiment(tmp_path), tmp_path / "test.txt"
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    assert main(["fit", "--config", str(config)]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("Error: ")
+    assert message in last
+    assert str(path) in last

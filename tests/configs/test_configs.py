@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from lightning_advdrop.callbacks.training_step import attached_regularizers
@@ -68,6 +69,32 @@ def test_it_trains_a_few_steps(path: Path, plain: bool) -> None:
     assert command.trainer.callback_metrics["test/loss"] > 0
 
 
+@pytest.mark.usefixtures("with_tiny_data")
+@pytest.mark.parametrize("which", ["best", "last"])
+def test_the_last_weights_are_kept_where_they_are_not_the_best(which: str) -> None:
+    path = next(path for path in CONFIGS if path.stem == "ptb_small")
+    tiny, overrides = tiny_data(path)
+    overrides += [*tiny.model_overrides, "--regularizer", "null", "--model.init_args.learning_rate", "1e-30"]
+    overrides += ["--trainer.max_epochs", "3", "--test_after_fit", which]
+    command = run_experiment(["fit", "--config", str(path), *FEW_STEPS, *overrides])
+    folder = Path(str(command.trainer.log_dir)) / "checkpoints"
+    best, last = sorted(folder.iterdir())
+    assert (best.name, last.name) == ("best.ckpt", "last.ckpt")
+    steps = {path: torch.load(path, weights_only=True)["global_step"] for path in (best, last)}
+    assert steps[best] < steps[last] == command.trainer.global_step == 6
+    assert Path(str(command.trainer.ckpt_path)).stem == which
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_where_the_best_weights_are_kept_the_last_are_too(path: Path) -> None:
+    kept = [
+        each["init_args"]["filename"]
+        for each in yaml.safe_load(path.read_text())["trainer"].get("callbacks", [])
+        if each["class_path"].endswith(".ModelCheckpoint")
+    ]
+    assert kept == ["best", "last"] or "best" not in kept
+
+
 @pytest.mark.parametrize("name", ["smnist", "psmnist"])
 def test_the_published_settings(name: str) -> None:
     config = yaml.safe_load(next(path for path in CONFIGS if path.stem == name).read_text())
@@ -125,7 +152,7 @@ def test_the_published_settings_of_document_classifiers(name: str) -> None:
         "detach_base": True,
         "share_masks": False,
     }
-    averaging, _ = config["trainer"]["callbacks"]
+    averaging = config["trainer"]["callbacks"][0]
     assert averaging["init_args"]["decay"] == 0.999
 
 

@@ -15,6 +15,7 @@ from torchmetrics.text import Perplexity
 from lightning_advdrop import AdversarialDropoutCallback, LanguageModelingTask
 from lightning_advdrop.datamodules import TextFileDataModule
 from lightning_advdrop.tasks import TokenPerplexity
+from lightning_advdrop.tasks.rates import scaled_rate
 from tests.helpers.ngrams import perplexities
 from tests.helpers.small_texts import small_data, small_task, small_trainer
 
@@ -185,3 +186,18 @@ def test_a_model_without_words_is_refused() -> None:
 def test_another_number_of_words_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^vocabulary_size must be the 14 words of the data, or None, got 9\.$"):
         small_trainer().validate(small_task(vocabulary_size=9), small_data(tmp_path), verbose=False)
+
+
+def test_a_step_decays_each_weight_once_with_the_scaled_rate() -> None:
+    """One that embedding and decoder share, too."""
+    task = small_task(vocabulary_size=9, learning_rate=2.0, weight_decay=0.01)
+    optimizer = task.configure_optimizers()
+    parameters = dict(task.named_parameters())
+    assert len(optimizer.param_groups[0]["params"]) == len(parameters)
+    before = {name: value.detach().clone() for name, value in parameters.items()}
+    for value in parameters.values():
+        value.grad = torch.ones_like(value)
+    with scaled_rate(optimizer, 0.4):
+        optimizer.step()
+    for name, value in parameters.items():
+        torch.testing.assert_close(value.detach(), before[name] - 0.8 * (1 + 0.01 * before[name]))

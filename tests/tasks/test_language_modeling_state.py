@@ -142,3 +142,37 @@ def test_fine_tuning_starts_from_earlier_weights(tmp_path: Path) -> None:
         FileNotFoundError, match=r"^pretrained must be a checkpoint of an earlier run, got '.*': no such"
     ):
         small_trainer().fit(small_task(pretrained=str(path)), small_data(tmp_path))
+
+
+def test_what_does_not_fit_is_no_start(tmp_path: Path) -> None:
+    path, data = trained(tmp_path), small_data(tmp_path)
+    (tmp_path / "cut.ckpt").write_bytes(path.read_bytes()[:2000])
+    torch.save({"state_dict": {"weight": torch.zeros(1)}}, tmp_path / "other.ckpt")
+    torch.save([1], tmp_path / "list.ckpt")
+    content = torch.load(path, weights_only=True)
+    content["state_dict"]["model.extra"] = torch.zeros(1)
+    torch.save(content, tmp_path / "more.ckpt")
+    cases = {
+        "cut": ({}, "must be a checkpoint file, got one that can't be read."),
+        "other": ({}, "must be a checkpoint of LanguageModelingTask, got one of another kind."),
+        "list": ({}, "must be a checkpoint of LanguageModelingTask, got one of another kind."),
+        "more": ({}, "must be a checkpoint of the same model, got one that differs in model.extra."),
+        "trained": (
+            {"hidden_size": 15},
+            "must be a checkpoint of the same model: model.rnns.0.weight_ih_l0 must have the shape (60, 10), "
+            "got (56, 10).",
+        ),
+    }
+    for name, (arguments, message) in cases.items():
+        start = str(tmp_path / f"{name}.ckpt")
+        with pytest.raises(ValueError, match=f"^{re.escape(f'pretrained={start!r} {message}')}$"):
+            small_trainer().fit(small_task(pretrained=start, **arguments), data)
+
+    # As those of text classification, whose vocabulary is no list.
+    torch.save({"state_dict": {}, "vocabulary": {"words": ["a"]}, "pytorch-lightning_version": "2.6"}, path)
+    for load in (
+        lambda: small_trainer().test(small_task(), data, ckpt_path=path, weights_only=True),
+        lambda: LanguageModelingTask.load_from_checkpoint(path, weights_only=True, vocabulary_size=3),
+    ):
+        with pytest.raises(ValueError, match=r"^ckpt_path must be a checkpoint of LanguageModelingTask, got one of an"):
+            load()
