@@ -126,6 +126,7 @@ def test_the_published_settings_of_document_classifiers(name: str) -> None:
         "share_masks": False,
     }
     averaging, _ = config["trainer"]["callbacks"]
+    assert averaging["class_path"] == "lightning_advdrop.ExponentialAveraging"
     assert averaging["init_args"]["decay"] == 0.999
 
 
