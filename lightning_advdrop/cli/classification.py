@@ -29,8 +29,8 @@ def run(options: Namespace) -> int:
         The exit code.
 
     Raises:
-        ValueError: if the checkpoint is none of a `TextClassificationTask`, ``batch_size`` is below 1, there is no text,
-            or a line of the input is not UTF-8.
+        ValueError: if the checkpoint is none of a `TextClassificationTask`, ``batch_size`` is below 1, there is no
+            text, or a line of the input is not UTF-8.
     """
     task = load_text_classifier(options.ckpt_path)
     printed = False

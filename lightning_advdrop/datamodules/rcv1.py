@@ -36,8 +36,8 @@ class RCV1DataModule(DocumentDataModule):
     a fixed choice of ours. Stories are split at punctuation, their case is kept.
 
     The files are ``train.csv``, ``test.csv`` and ``unlab.csv`` in ``<root>/rcv1``, without a header. A row has two
-    columns, the number of the topic and the text. Topics count from 0 to at most 999, and those of the training file are all there
-    are. What the first column of ``unlab.csv`` holds is not read.
+    columns, the number of the topic and the text. Topics count from 0 to at most 999, and those of the training
+    file are all there are. What the first column of ``unlab.csv`` holds is not read.
 
     The arguments are those of `DocumentDataModule`.
 

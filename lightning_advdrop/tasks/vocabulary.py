@@ -74,8 +74,8 @@ class VocabularyTask(LightningModule, ABC):
         """Makes the network for the trainer's data.
 
         Raises:
-            ValueError: if there is a trainer without a data module, or with one of another kind, or the network was made for
-                another vocabulary.
+            ValueError: if there is a trainer without a data module, or with one of another kind, or the network was
+                made for another vocabulary.
         """
         trainer = self._trainer
         if trainer is None:
