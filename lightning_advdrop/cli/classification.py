@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator
+from typing import TextIO
 
 from lightning_advdrop.tasks import Classified, TextClassificationTask, load_text_classifier
 
@@ -27,13 +29,29 @@ def run(options: Namespace) -> int:
         The exit code.
 
     Raises:
-        ValueError: if the checkpoint is none of a `TextClassificationTask`, or ``batch_size`` is below 1.
+        ValueError: if the checkpoint is none of a `TextClassificationTask`, ``batch_size`` is below 1, there is no
+            text, or a line of the input is not UTF-8.
     """
     task = load_text_classifier(options.ckpt_path)
-    texts = options.texts or (line.rstrip("\r\n") for line in sys.stdin)
-    for found in classify(task, texts, options.batch_size):
+    printed = False
+    for found in classify(task, options.texts or _lines(sys.stdin), options.batch_size):
         print(f"{found.name}\t{found.probability:.4f}", flush=True)  # noqa: T201 - the answer of a command
+        printed = True
+    if not printed:
+        raise ValueError("texts must be given, or lines in the input, got none.")
     return 0
+
+
+def _lines(file: TextIO) -> Iterator[str]:
+    """The lines of a file in UTF-8, whatever the system's encoding."""
+    if isinstance(file, io.TextIOWrapper):
+        file.reconfigure(encoding="utf-8", errors="surrogateescape")
+    for number, line in enumerate(file, start=1):
+        text = line.rstrip("\r\n")
+        wrong = [character for character in text if "\udc80" <= character <= "\udcff"]
+        if wrong:
+            raise ValueError(f"line {number} of the input must be UTF-8, got the byte {ord(wrong[0]) - 0xDC00:#04x}.")
+        yield text
 
 
 def classify(task: TextClassificationTask, texts: Iterable[str], batch_size: int) -> Iterator[Classified]:

@@ -95,13 +95,13 @@ def decode(raw: bytes, path: Path | str, first_line: int = 1) -> str:
         ) from None
 
 
-def check_label(text: str, low: int, high: int | None, path: Path | str, line: int) -> int:
+def check_label(text: str, low: int, high: int, path: Path | str, line: int) -> int:
     """Read a label.
 
     Args:
         text: A whole number in digits, blanks around it allowed.
         low: Smallest label allowed.
-        high: Largest label allowed; ``None`` for no bound.
+        high: Largest label allowed.
         path: The file, for the message.
         line: The line, for the message.
 
@@ -115,10 +115,11 @@ def check_label(text: str, low: int, high: int | None, path: Path | str, line: i
         >>> check_label("2", 1, 2, "elec-test.cat", 1)
         1
     """
-    allowed = f"of at least {low}" if high is None else f"from {low} to {high}"
     digits = text.strip()
-    if not (digits.isascii() and digits.isdigit()) or int(digits) < low or (high is not None and int(digits) > high):
-        raise DocumentError(f"{path}, line {line}: found the label {text!r}, expected a whole number {allowed}")
+    if not (digits.isascii() and digits.isdigit()) or not low <= int(digits) <= high:
+        raise DocumentError(
+            f"{path}, line {line}: found the label {text!r}, expected a whole number from {low} to {high}"
+        )
     return int(digits) - low
 
 

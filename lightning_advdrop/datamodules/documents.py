@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -200,7 +201,7 @@ class DocumentDataModule(LightningDataModule, ABC):
             return len(self.class_names)
         return 1 + max(int(DocumentSet.load(self._prepared(), part).labels.max()) for part in ("train", "validation"))
 
-    @property
+    @cached_property
     def vectors(self) -> Tensor | None:
         """Pretrained vectors ``(V, D)``, zero for words that the file lacks; ``None`` if no file was named."""
         return None if self.vectors_file is None else load_vectors(self.vectors_file, self.vocabulary)

@@ -23,6 +23,8 @@ from lightning_advdrop.datamodules.tokenizing import split_at_punctuation
 
 _FILES: Mapping[str, Part] = {"train.csv": "train", "test.csv": "test", "unlab.csv": "unlabelled"}
 _COLUMNS = 2
+# Ten times as many topics as the collection has: a number above is a mistake, and would make a network of its size.
+_HIGHEST_TOPIC = 999
 
 
 class RCV1DataModule(DocumentDataModule):
@@ -34,8 +36,8 @@ class RCV1DataModule(DocumentDataModule):
     a fixed choice of ours. Stories are split at punctuation, their case is kept.
 
     The files are ``train.csv``, ``test.csv`` and ``unlab.csv`` in ``<root>/rcv1``, without a header. A row has two
-    columns, the number of the topic and the text. Topics count from 0, and those of the training file are all there
-    are. What the first column of ``unlab.csv`` holds is not read.
+    columns, the number of the topic and the text. Topics count from 0 to at most 999, and those of the training
+    file are all there are. What the first column of ``unlab.csv`` holds is not read.
 
     The arguments are those of `DocumentDataModule`.
 
@@ -68,7 +70,7 @@ class RCV1DataModule(DocumentDataModule):
                 a story has no words or is not valid UTF-8.
         """
         self._require_files()
-        highest, allowed = 0, None
+        highest, allowed = 0, _HIGHEST_TOPIC
         for name, part in _FILES.items():  # training first: it tells the topics
             path = self.folder / name
             for line, topic, text in _read_rows(path):

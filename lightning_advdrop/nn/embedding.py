@@ -75,10 +75,12 @@ class NormalizedEmbedding(nn.Embedding):
         self.weight[known] = vectors[known].to(self.weight)
 
     def table(self) -> Tensor:
-        """The normalised vectors of all words, ``(V, embedding_dim)``."""
-        centred = self.weight - self.frequencies @ self.weight
-        variance = self.frequencies @ centred.square()
-        return centred * (variance + _EPSILON).rsqrt()
+        """The normalised vectors of all words, ``(V, embedding_dim)``, computed in the weights' precision."""
+        # Under autocast the frequencies of rare words would be rounded to 0.
+        with torch.autocast(self.weight.device.type, enabled=False):
+            centred = self.weight - self.frequencies @ self.weight
+            variance = self.frequencies @ centred.square()
+            return centred * (variance + _EPSILON).rsqrt()
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
         """The normalised vectors ``(..., embedding_dim)`` of words ``(...)``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from torchmetrics import MetricCollection
 from torchmetrics.classification import BinaryAccuracy, BinaryF1Score, MulticlassAccuracy, MulticlassF1Score
 
@@ -32,8 +33,26 @@ def joined(first: TextBatch, second: TextBatch, padding_index: int) -> TextBatch
     )
 
 
+def predicted_classes(logits: Tensor) -> Tensor:
+    """The most probable class of each document.
+
+    Metrics are given these, not logits, which torchmetrics takes for probabilities where all of a batch are in [0, 1].
+
+    Args:
+        logits: ``(B, classes)``, or ``(B, 1)`` of two classes.
+
+    Returns:
+        ``(B,)`` of dtype ``int64``.
+
+    Example:
+        >>> predicted_classes(torch.tensor([[0.2], [-0.3]]))
+        tensor([1, 0])
+    """
+    return logits.squeeze(-1).gt(0).long() if logits.shape[-1] == 1 else logits.argmax(-1)
+
+
 def document_metrics(classes: int, prefix: str) -> MetricCollection:
-    """The error rate, ``error``, and the F1 score, ``f1``.
+    """The error rate, ``error``, and the F1 score, ``f1``, of `predicted_classes`.
 
     Args:
         classes: at least 2. Of two, F1 is that of the class 1, else the mean of all classes.
@@ -41,7 +60,7 @@ def document_metrics(classes: int, prefix: str) -> MetricCollection:
 
     Example:
         >>> metrics = document_metrics(2, prefix="val/")
-        >>> found = metrics(torch.tensor([2.0, -1.0]), torch.tensor([1, 1]))
+        >>> found = metrics(torch.tensor([1, 0]), torch.tensor([1, 1]))
         >>> {name: round(value.item(), 2) for name, value in found.items()}
         {'val/error': 0.5, 'val/f1': 0.67}
     """

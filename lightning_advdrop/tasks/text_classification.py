@@ -20,7 +20,7 @@ from lightning_advdrop.datamodules.text import Vocabulary
 from lightning_advdrop.datamodules.text_batches import TextBatch
 from lightning_advdrop.functional import cross_entropy_to_label
 from lightning_advdrop.nn import DocumentClassifier
-from lightning_advdrop.tasks.documents import document_metrics, joined
+from lightning_advdrop.tasks.documents import document_metrics, joined, predicted_classes
 from lightning_advdrop.tasks.pretrained import load_pretrained, read_checkpoint
 from lightning_advdrop.tasks.training import check_sizes, check_training, decaying_adam
 from lightning_advdrop.tasks.vocabulary import TextSettings, VocabularyTask
@@ -53,8 +53,8 @@ class TextClassificationTask(VocabularyTask):
     Logs ``train/loss`` (cross-entropy), ``train/error``, ``val/loss``, ``val/error`` (the share of documents that are
     classified wrongly), ``val/f1`` (of the class 1; of more than two classes the mean), and the same of ``test``, once
     an epoch, and ``train/loss_step`` every ``log_every_n_steps`` of the trainer. The defaults are the published
-    settings. The published evaluation is of a moving average of the weights: add Lightning's ``EMAWeightAveraging`` to
-    the trainer's callbacks.
+    settings. The published evaluation is of a moving average of the weights: add
+    `lightning_advdrop.callbacks.ExponentialAveraging` to the trainer's callbacks.
 
     Source: Miyato, Dai & Goodfellow, "Adversarial Training Methods for Semi-Supervised Text Classification", ICLR 2017
     (arXiv 1605.07725); Park et al., AAAI 2019 (arXiv 1904.09816), section "Semi-supervised text classification".
@@ -86,6 +86,7 @@ class TextClassificationTask(VocabularyTask):
     #: Regularizers don't wrap ``training_step``: it asks them itself.
     delegates_regularization = True
     model: DocumentClassifier
+    data_task = "classify"
 
     def __init__(
         self,
@@ -199,7 +200,7 @@ class TextClassificationTask(VocabularyTask):
             batch = self._encode(batch)
         logits = self(batch.tokens, batch.lengths)
         probabilities = (F.pad(logits, (1, 0)) if logits.shape[-1] == 1 else logits).softmax(-1)
-        return {"label": probabilities.argmax(-1), "probabilities": probabilities}
+        return {"label": predicted_classes(logits), "probabilities": probabilities}
 
     @torch.no_grad()
     def classify(self, texts: Sequence[str], batch_size: int = 64) -> list[Classified]:
@@ -213,13 +214,15 @@ class TextClassificationTask(VocabularyTask):
             ValueError: if ``batch_size`` is below 1, or the task has no vocabulary yet.
         """
         check_sizes(batch_size=batch_size)
-        names = None if self.text is None else self.text.class_names
+        names = (self.text and self.text.class_names) or ()
         training, found = self.training, []
         self.eval()
         for start in range(0, len(texts), batch_size):
             result = self.predict_step(texts[start : start + batch_size])
             for label, probabilities in zip(result["label"].tolist(), result["probabilities"].tolist(), strict=True):
-                found.append(Classified(label, str(label) if names is None else names[label], probabilities[label]))
+                found.append(
+                    Classified(label, names[label] if label < len(names) else str(label), probabilities[label])
+                )
         self.train(training)
         return found
 
@@ -260,8 +263,8 @@ class TextClassificationTask(VocabularyTask):
 
     def _log(self, stage: str, logits: Tensor, labels: Tensor, loss: Tensor) -> None:
         metrics: MetricCollection = getattr(self, f"{stage}_metrics")
-        metrics(logits.detach().squeeze(-1), labels)
-        self.log(f"{stage}/loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(labels))
+        metrics(predicted_classes(logits.detach()), labels)
+        self.log(f"{stage}/loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(labels), sync_dist=True)
         self.log_dict(metrics, on_step=False, on_epoch=True, prog_bar=stage == "val")
 
 

@@ -51,6 +51,7 @@ class TextPretrainingTask(VocabularyTask):
     """
 
     model: DocumentLanguageModel
+    data_task = "pretrain"
 
     def __init__(
         self,
@@ -86,7 +87,7 @@ class TextPretrainingTask(VocabularyTask):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The negative log-likelihood of the next words."""
         loss = self._loss("train", batch, batch_idx)
-        self.log("train/loss", loss.detach(), on_step=False, on_epoch=True, batch_size=batch[0].numel())
+        self.log("train/loss", loss.detach(), on_step=False, on_epoch=True, batch_size=batch[0].numel(), sync_dist=True)
         self.log("train/loss_step", loss.detach(), on_step=True, on_epoch=False)
         return loss
 
@@ -143,7 +144,7 @@ class TextPretrainingTask(VocabularyTask):
 
     def _evaluate(self, stage: str, batch: Batch, batch_idx: int) -> None:
         loss = self._loss(stage, batch, batch_idx)
-        self.log(f"{stage}/loss", loss, on_step=False, on_epoch=True, batch_size=batch[0].numel())
+        self.log(f"{stage}/loss", loss, on_step=False, on_epoch=True, batch_size=batch[0].numel(), sync_dist=True)
 
     def _log_perplexity(self, stage: str) -> None:
         mean = self.trainer.callback_metrics.get(f"{stage}/loss")

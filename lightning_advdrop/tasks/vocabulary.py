@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from lightning.pytorch import LightningDataModule, LightningModule
 
@@ -55,6 +55,9 @@ class VocabularyTask(LightningModule, ABC):
         text: the text settings; None as long as they aren't known.
     """
 
+    data_task: ClassVar[str]
+    """What the data module's batches have to be for: its ``task``."""
+
     def __init__(self) -> None:
         super().__init__()
         self.vocabulary: Vocabulary | None = None
@@ -71,12 +74,18 @@ class VocabularyTask(LightningModule, ABC):
         """Makes the network for the trainer's data.
 
         Raises:
-            ValueError: if there is a trainer without a data module, or the network was made for another vocabulary.
+            ValueError: if there is a trainer without a data module, or with one of another kind, or the network was
+                made for another vocabulary.
         """
         trainer = self._trainer
         if trainer is None:
             return
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if data is not None and getattr(data, "task", None) != self.data_task:
+            raise ValueError(
+                f"datamodule must be one of documents with task={self.data_task!r} for {type(self).__name__}, got "
+                f"{type(data).__name__} with task={getattr(data, 'task', None)!r}."
+            )
         if self.vocabulary is not None:
             if data is not None:
                 data.vocabulary.check_same(self.vocabulary.words, f"the {type(self).__name__}")
@@ -106,11 +115,22 @@ class VocabularyTask(LightningModule, ABC):
         """Makes the network for the checkpoint's vocabulary, or checks that it is the same.
 
         Raises:
-            ValueError: if the words differ, or there are none.
+            ValueError: if it is a checkpoint of another task or of other settings, or the words differ.
         """
-        if "vocabulary" not in checkpoint:
-            raise ValueError("ckpt_path must be a checkpoint with a vocabulary, got one without.")
+        name = type(self).__name__
+        if "vocabulary" not in checkpoint or "text" not in checkpoint:
+            raise ValueError(f"ckpt_path must be a checkpoint of {name} with a vocabulary, got one without.")
         if self.vocabulary is None:
             self._build(Vocabulary(**checkpoint["vocabulary"]), TextSettings(**checkpoint["text"]))
         else:
             self.vocabulary.check_same(checkpoint["vocabulary"]["words"], "ckpt_path")
+        own, found = (
+            {part: tuple(weight.shape) for part, weight in state.items()}
+            for state in (self.state_dict(), checkpoint["state_dict"])
+        )
+        for part in sorted(own.keys() | found.keys()):
+            if own.get(part) != found.get(part):
+                raise ValueError(
+                    f"ckpt_path must be a checkpoint of {name} with the same settings: {part} has the shape "
+                    f"{found.get(part)} there and {own.get(part)} here (None: it is missing)."
+                )

@@ -47,14 +47,40 @@ def test_it_reads_lines(checkpoint: Path, capsys: pytest.CaptureFixture[str], mo
     assert capsys.readouterr().out.count("\t") == 1  # an empty line is a text, too
 
 
-def test_what_it_refuses(checkpoint: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
-        main(["classify", "--ckpt_path", str(checkpoint), "--batch_size", "0", "text"])
-    with pytest.raises(ValueError, match=r"ckpt_path='none.ckpt' must be a checkpoint file, got no such file."):
-        main(["classify", "--ckpt_path", "none.ckpt", "text"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "texts must be given, or lines in the input, got none."),
+        (b"n1\ncaf\xe9\n", "line 2 of the input must be UTF-8, got the byte 0xe9."),
+    ],
+    ids=["empty", "latin-1"],
+)
+def test_an_input_that_is_no_text_is_refused(
+    checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    content: bytes,
+    message: str,
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content), encoding="latin-1"))
+    assert refusal(capsys, "--ckpt_path", str(checkpoint)) == message
+
+
+def test_what_it_refuses(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = refusal(capsys, "--ckpt_path", str(checkpoint), "--batch_size", "0", "text")
+    assert found == "batch_size must be at least 1, got 0."
+    found = refusal(capsys, "--ckpt_path", "none.ckpt", "text")
+    assert found == "ckpt_path='none.ckpt' must be a checkpoint file, got no such file."
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
-    with pytest.raises(ValueError, match="must be a checkpoint of TextClassificationTask, got another one"):
-        main(["classify", "--ckpt_path", str(tmp_path / "other.ckpt"), "text"])
+    found = refusal(capsys, "--ckpt_path", str(tmp_path / "other.ckpt"), "text")
+    assert "must be a checkpoint of TextClassificationTask, got another one" in found
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *options: str) -> str:
+    """What the command says when it refuses its options."""
+    capsys.readouterr()
+    assert main(["classify", *options]) == 2
+    return capsys.readouterr().err.strip().removeprefix("Error: ")
 
 
 def test_a_checkpoint_of_an_experiment_is_understood(checkpoint: Path) -> None:

@@ -153,6 +153,7 @@ def test_the_published_settings_of_document_classifiers(name: str) -> None:
         "share_masks": False,
     }
     averaging = config["trainer"]["callbacks"][0]
+    assert averaging["class_path"] == "lightning_advdrop.ExponentialAveraging"
     assert averaging["init_args"]["decay"] == 0.999
 
 

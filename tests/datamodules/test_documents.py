@@ -234,6 +234,7 @@ def test_vectors(root: Path, tmp_path: Path) -> None:
     assert vectors.shape == (len(module.vocabulary), 3)
     assert vectors[module.vocabulary.index["film"]].tolist() == [1, 2, 3]
     assert vectors.sum() == 6
+    assert module.vectors is vectors  # read once
     assert ready(root).vectors is None
 
 

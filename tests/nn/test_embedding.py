@@ -37,6 +37,14 @@ def test_the_table_is_normalised_by_the_words_frequencies(counts: list[int]) -> 
     assert gradcheck(lambda weight: torch.func.functional_call(embedding, {"weight": weight}, words), embedding.weight)
 
 
+def test_autocast_leaves_the_table_its_precision() -> None:
+    embedding = NormalizedEmbedding([1_000_000, *[1] * 50], 3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(embedding.table(), embedding.table().float())
+        found = embedding(torch.arange(51))
+    assert torch.equal(found, embedding.table())
+
+
 def test_a_linear_change_of_the_raw_table_changes_nothing() -> None:
     embedding, words = NormalizedEmbedding(COUNTS, 3), torch.tensor([1, 4])
     before = embedding(words)

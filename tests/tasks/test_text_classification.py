@@ -9,11 +9,10 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_advdrop import AdversarialDropoutCallback, TextClassificationTask
+from lightning_advdrop import AdversarialDropoutCallback, DigitsDataModule, ExponentialAveraging, TextClassificationTask
 from lightning_advdrop.datamodules.text_batches import UNLABELLED, TextBatch
 from lightning_advdrop.tasks.documents import joined
 from tests.helpers.documents import END, PADDING, Documents, documents, words_of
@@ -22,7 +21,6 @@ from tests.helpers.plain_models import quiet_trainer
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The dirpath has changed",
     "ignore:Checkpoint directory",
-    "ignore:You're using the WeightAveraging callback with a model that overrides the configure_model",
 )
 
 
@@ -81,6 +79,18 @@ def test_the_error_rate_and_the_loss_are_those_of_all_documents() -> None:
     assert result["val/error"] == pytest.approx(float(wrong), abs=1e-6)
     expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, batch.labels.float())
     assert result["val/loss"] == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("logit", [0.3, -0.3])
+def test_the_error_rate_is_right_where_all_logits_look_like_probabilities(logit: float) -> None:
+    data = Documents()
+    task = built(data)
+    torch.nn.init.zeros_(task.model.head[2].weight)
+    torch.nn.init.constant_(task.model.head[2].bias, logit)
+    result = quiet_trainer().validate(task, data, verbose=False)[0]
+    positive = float(data.held_out.labels.float().mean())
+    assert result["val/error"] == pytest.approx(1 - positive if logit > 0 else positive)
+    assert result["val/f1"] == pytest.approx(2 * positive / (1 + positive) if logit > 0 else 0)
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
@@ -175,9 +185,9 @@ def test_the_gradient_norm_of_all_but_the_embedding_is_clipped(own: float | None
 
 
 def test_a_moving_average_of_the_weights_is_what_a_checkpoint_holds(tmp_path: Path) -> None:
-    """With Lightning's own callback, which has to find the network when it is set up."""
+    """And what is tested after the fit, from the checkpoint."""
     task, data = small_task(), Documents()
-    averaging = EMAWeightAveraging(decay=0.9, use_buffers=False)
+    averaging = ExponentialAveraging(decay=0.9, use_buffers=False)
     trainer = quiet_trainer(max_epochs=2, callbacks=[averaging])
     trainer.fit(task, data)
     trainer.save_checkpoint(tmp_path / "last.ckpt")
@@ -186,6 +196,9 @@ def test_a_moving_average_of_the_weights_is_what_a_checkpoint_holds(tmp_path: Pa
     again = TextClassificationTask.load_from_checkpoint(tmp_path / "last.ckpt", weights_only=True)
     assert torch.equal(again.state_dict()[weight], saved["state_dict"][weight])
     assert torch.equal(task.state_dict()[weight], saved["state_dict"][weight])
+    assert not torch.equal(saved["current_model_state"][weight], saved["state_dict"][weight])
+    trainer.test(task, data, ckpt_path=tmp_path / "last.ckpt", weights_only=True, verbose=False)
+    assert torch.equal(task.state_dict()[weight], saved["state_dict"][weight])
 
 
 def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one_to_the_bit(tmp_path: Path) -> None:
@@ -193,7 +206,7 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one_to_the_bit(
         task = small_task(dropout=0.0)
         trainer = quiet_trainer(
             max_epochs=epochs,
-            callbacks=[park(start="one_drop", rampup_epochs=2), EMAWeightAveraging(decay=0.9, use_buffers=False)],
+            callbacks=[park(start="one_drop", rampup_epochs=2), ExponentialAveraging(decay=0.9, use_buffers=False)],
             enable_checkpointing=True,
             default_root_dir=tmp_path / folder,
         )
@@ -264,8 +277,42 @@ def test_strings_need_a_vocabulary() -> None:
 
 
 def test_a_checkpoint_of_another_task_is_refused() -> None:
-    with pytest.raises(ValueError, match="ckpt_path must be a checkpoint with a vocabulary, got one without"):
-        small_task().on_load_checkpoint({"state_dict": {}})
+    message = "ckpt_path must be a checkpoint of TextClassificationTask with a vocabulary, got one without"
+    # A language model's vocabulary is a list.
+    for vocabulary in ({}, {"vocabulary": ["a"]}):
+        with pytest.raises(ValueError, match=message):
+            small_task().on_load_checkpoint({"state_dict": {}, **vocabulary})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"bidirectional": True}, "model.backward_encoder.embedding.frequencies has the shape None there"),
+        ({"classifier_size": 7}, "model.head.0.bias has the shape (6,) there and (7,) here"),
+    ],
+    ids=str,
+)
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path, arguments: dict[str, Any], message: str) -> None:
+    _, path = saved_task(tmp_path, Documents())
+    with pytest.raises(
+        ValueError, match="ckpt_path must be a checkpoint of TextClassificationTask with the same"
+    ) as info:
+        quiet_trainer().test(small_task(**arguments), Documents(), ckpt_path=path, weights_only=True)
+    assert message in str(info.value)
+
+
+@pytest.mark.parametrize("data", [Documents(task="pretrain"), DigitsDataModule()], ids=["pretrain", "digits"])
+def test_data_of_another_kind_are_refused(data: L.LightningDataModule) -> None:
+    message = "datamodule must be one of documents with task='classify' for TextClassificationTask, got "
+    with pytest.raises(ValueError, match=message + type(data).__name__):
+        quiet_trainer().fit(small_task(), data)
+
+
+def test_more_classes_than_there_are_names_are_numbered() -> None:
+    task = built(Documents(), num_classes=3)
+    torch.nn.init.constant_(task.model.head[2].bias, 0)
+    task.model.head[2].bias.data[2] = 100
+    assert [found.name for found in task.classify(["n1"])] == ["2"]
 
 
 @pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")

@@ -13,10 +13,14 @@ import torch
 from torch import Tensor
 
 from lightning_advdrop import AdversarialDropoutCallback, TextPretrainingTask
+from lightning_advdrop.cli import run_experiment
+from tests.helpers.document_files import Sizes, make_texts, write_imdb
 from tests.helpers.documents import Documents, words_of
 from tests.helpers.plain_models import quiet_trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:The dirpath has changed", "ignore:Checkpoint directory")
+
+CONFIG = Path(__file__).parents[2] / "configs" / "imdb_small_pretrain.yaml"
 
 
 def small_task(**kwargs: Any) -> TextPretrainingTask:
@@ -96,6 +100,37 @@ def test_a_run_that_is_resumed_takes_the_state_up_again(tmp_path: Path) -> None:
     trainer.save_checkpoint(tmp_path / "stopped.ckpt")
     again = TextPretrainingTask.load_from_checkpoint(tmp_path / "stopped.ckpt", weights_only=True)
     torch.testing.assert_close(again._states["train"], task._states["train"])
+
+
+@pytest.mark.filterwarnings("ignore:The `srun` command is available")
+def test_resuming_in_the_middle_of_an_epoch_gives_the_bits_of_an_uninterrupted_run(tmp_path: Path) -> None:
+    """With the real loader, dropout, a regularizer and the carried state; as the command runs it."""
+    write_imdb(tmp_path, make_texts(Sizes(train=40, test=4, unlabelled=24)))
+
+    def fit(folder: str, *options: str) -> dict[str, Tensor]:
+        saving = f"{{dirpath: {tmp_path / folder}, filename: '{{step}}', every_n_train_steps: 1, save_top_k: -1}}"
+        command = run_experiment(
+            [
+                *("fit", "--config", str(CONFIG), "--trainer.logger", "false", "--test_after_fit", "null"),
+                *("--data.init_args.root", str(tmp_path), "--data.init_args.cache", str(tmp_path)),
+                *("--data.init_args.max_vocabulary", "100", "--data.init_args.max_tokens", "6"),
+                *("--data.init_args.train_size", "24", "--data.init_args.unlabelled_size", "24"),
+                *("--data.init_args.batch_size", "8", "--data.init_args.eval_batch_size", "4"),
+                *("--model.init_args.embedding_size", "6", "--model.init_args.hidden_size", "8"),
+                *("--trainer.max_epochs", "2", "--trainer.enable_progress_bar", "false"),
+                "--regularizer={class_path: lightning_advdrop.AdversarialDropoutCallback, init_args: "
+                "{sites: recurrent, rate: 0.3, start: ones, divergence: mse_logits, weight: 0.1}}",
+                "--trainer.callbacks=[{class_path: lightning.pytorch.callbacks.ModelCheckpoint, init_args: "
+                f"{saving}}}]",
+                *options,
+            ]
+        )
+        return {name: value.clone() for name, value in command.model.state_dict().items()}
+
+    whole = fit("whole")
+    for step in (14, 18):  # of 22, the second epoch's being 12 to 22
+        resumed = fit(f"from {step}", "--ckpt_path", str(tmp_path / "whole" / f"step={step}.ckpt"))
+        assert all(torch.equal(value, whole[name]) for name, value in resumed.items())
 
 
 def test_the_published_settings() -> None:
