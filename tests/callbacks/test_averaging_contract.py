@@ -103,8 +103,8 @@ def test_the_commands_test_averaged_weights(class_path: str, which: str) -> None
     """Of the checkpoint or the end of a regularized fit, as the configuration names them."""
     averaging = f"--trainer.callbacks+={{class_path: {class_path}, init_args: {{decay: 0.9}}}}"
     command = run_experiment([*QUICK, averaging, "--test_after_fit", which, "--data.init_args.eval_batch_size", "300"])
-    saving: Any = command.trainer.checkpoint_callback
-    saved = torch.load(saving.best_model_path if which == "best" else saving.last_model_path, weights_only=True)
+    assert command.trainer.log_dir is not None
+    saved = torch.load(Path(command.trainer.log_dir, "checkpoints", f"{which}.ckpt"), weights_only=True)
     assert not torch.equal(saved["state_dict"]["model.head.weight"], saved["current_model_state"]["model.head.weight"])
     for name, value in command.model.state_dict().items():
         assert torch.equal(value, saved["state_dict"][name])
