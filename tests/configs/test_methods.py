@@ -24,7 +24,15 @@ OF_LANGUAGE_MODELS = sorted((FOLDER / "methods" / "language_modeling").glob("*.y
 OVERLAYS = [*OF_ANY, *OF_TEXT, *OF_LANGUAGE_MODELS]
 # The small experiments that an overlay is made for; by its folder.
 SMALL = {
-    "methods": ("quickstart", "smnist_rows", "smnist_small", "psmnist_small", "imdb_small", "ptb_small"),
+    "methods": (
+        "quickstart",
+        "smnist_rows",
+        "smnist_small",
+        "psmnist_small",
+        "imdb_small",
+        "ptb_small",
+        "wikitext2_small",
+    ),
     "text": ("imdb_small",),
     "language_modeling": ("ptb_small", "wikitext2_small"),
 }
