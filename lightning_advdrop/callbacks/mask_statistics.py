@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import math
-import os
-import secrets
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,24 +13,25 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from lightning_advdrop.callbacks.base import RegularizerCallback
+from lightning_advdrop.callbacks.mask_history import (
+    History,
+    before,
+    heat_map,
+    histogram,
+    picture,
+    read_history,
+    replacing_file,
+    shares_of,
+    write_history,
+)
+from lightning_advdrop.callbacks.processes import of_every_process
 from lightning_advdrop.regularizers import Penalty
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 MASKS_FILE = "masks.csv"
 HEAT_MAP_FILE = "masks_heat_map.png"
 HISTOGRAM_FILE = "masks_histogram.png"
-_COLUMNS = ("epoch", "site", "unit", "units", "share")
-_PANEL_INCHES = (4.4, 3.3)
-_MOST_COLUMNS = 3
-_BINS = 30
-
-# Of one site in one epoch, (ranges, 3): the first unit of a range, how many there are, and the share dropped.
-Shares = np.ndarray[Any, np.dtype[np.float64]]
-# By site and epoch.
-History = dict[str, dict[int, Shares]]
+# By site, how often each unit was dropped, and of how many rows: (2, units).
+Counts = dict[str, Tensor]
 
 
 class MaskStatistics(Callback):
@@ -72,8 +68,9 @@ class MaskStatistics(Callback):
         self.max_units = max_units
         self.plot_every_n_epochs = plot_every_n_epochs
         #: How often each unit was dropped in this epoch, and of how many rows: ``(2, units)`` by site.
-        self.counts: dict[str, Tensor] = {}
+        self.counts: Counts = {}
         self._epoch = 0
+        self._rank = 0
         self._history: History = {}
         self._read = False
         self._listening: list[RegularizerCallback] = []
@@ -87,15 +84,13 @@ class MaskStatistics(Callback):
         for site, mask in penalty.masks.items():
             rows = site.as_rows(mask.detach())
             dropped = (rows == 0).sum(0)
-            now = torch.stack([dropped, torch.full_like(dropped, len(rows))])
-            before = self.counts.get(site.name, now.new_zeros(2, 0)).to(now.device)
-            # An activation's mask is as long as the batch's sequences are.
-            both = now.new_zeros(2, max(now.shape[1], before.shape[1]))
-            both[:, : now.shape[1]] += now
-            both[:, : before.shape[1]] += before
-            self.counts[site.name] = both
+            _add(self.counts, site.name, torch.stack([dropped, torch.full_like(dropped, len(rows))]))
 
     # Lightning's hooks.
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Learns which process this is, before a checkpoint is loaded."""
+        self._rank = trainer.global_rank
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listens to the regularizers, and warns where there are none."""
@@ -116,18 +111,18 @@ class MaskStatistics(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes what was counted."""
-        counts = {name: trainer.strategy.reduce(self.counts[name], reduce_op="sum") for name in sorted(self.counts)}
+        counts = _sum(of_every_process(trainer, _on_cpu(self.counts)))
         self.counts = {}
         if not trainer.is_global_zero:
             return
         folder = _folder(trainer)
         if folder is not None and not self._read:
-            self._history = _before(_read(folder / MASKS_FILE), self._epoch)
+            self._history = before(read_history(folder / MASKS_FILE), self._epoch)
         self._read = True
-        for name, count in counts.items():
-            self._history.setdefault(name, {})[self._epoch] = _shares(count, self.max_units)
+        for name, count in sorted(counts.items()):
+            self._history.setdefault(name, {})[self._epoch] = shares_of(count, self.max_units)
         if folder is not None and self._history:
-            _write(folder / MASKS_FILE, self._history)
+            write_history(folder / MASKS_FILE, self._history)
         if self.plot_every_n_epochs and (self._epoch + 1) % self.plot_every_n_epochs == 0:
             self._draw(trainer)
 
@@ -155,9 +150,15 @@ class MaskStatistics(Callback):
         """What was counted in the epoch so far, for checkpoints within one."""
         return {"epoch": self._epoch, "counts": {name: count.clone() for name, count in self.counts.items()}}
 
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Adds what other processes counted, since a checkpoint is written by one of them."""
+        if trainer.world_size > 1:
+            counts = _sum(of_every_process(trainer, _on_cpu(self.counts)))
+            checkpoint["callbacks"][self.state_key]["counts"] = counts
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on from a checkpoint."""
-        self._epoch, self.counts = state_dict["epoch"], dict(state_dict["counts"])
+        """Goes on from a checkpoint; one process stands for all that were there."""
+        self._epoch, self.counts = state_dict["epoch"], dict(state_dict["counts"]) if self._rank == 0 else {}
 
     def _stop_listening(self) -> None:
         for callback in self._listening:
@@ -172,10 +173,10 @@ class MaskStatistics(Callback):
         wandb: list[Any] = [each for each in trainer.loggers if _is_wandb(each)]
         if not self._history or (folder is None and not wandb):
             return
-        for name, draw in ((HEAT_MAP_FILE, _heat_map), (HISTOGRAM_FILE, _histogram)):
-            canvas: Any = _picture(self._history, draw)
+        for name, draw in ((HEAT_MAP_FILE, heat_map), (HISTOGRAM_FILE, histogram)):
+            canvas: Any = picture(self._history, draw)
             if folder is not None:
-                with _replacing(folder / name) as partial:
+                with replacing_file(folder / name) as partial:
                     canvas.print_figure(partial, format="png", dpi=150)
             canvas.draw()
             for logger in wandb:
@@ -193,105 +194,22 @@ def _is_wandb(logger: object) -> bool:
     return any(base.__name__ == "WandbLogger" for base in type(logger).__mro__)
 
 
-def _shares(count: Tensor, max_units: int) -> Shares:
-    dropped, rows = count.cpu().double().numpy()
-    starts = np.arange(0, len(dropped), math.ceil(len(dropped) / max_units))
-    units = np.diff(np.append(starts, len(dropped)))
-    return np.stack([starts, units, np.add.reduceat(dropped / rows, starts) / units], axis=1)
+def _add(counts: Counts, name: str, now: Tensor) -> None:
+    """Adds a site's counts, of which later ones may have more units: an activation's mask is as long as its batch."""
+    earlier = counts.get(name, now.new_zeros(2, 0)).to(now.device)
+    both = now.new_zeros(2, max(now.shape[1], earlier.shape[1]))
+    both[:, : now.shape[1]] += now
+    both[:, : earlier.shape[1]] += earlier
+    counts[name] = both
 
 
-def _before(history: History, epoch: int) -> History:
-    """Without this epoch and later ones, which are another run's or are trained again."""
-    earlier = {site: {at: shares for at, shares in epochs.items() if at < epoch} for site, epochs in history.items()}
-    return {site: epochs for site, epochs in earlier.items() if epochs}
+def _sum(parts: Sequence[Mapping[str, Tensor]]) -> Counts:
+    counts: Counts = {}
+    for part in parts:
+        for name, count in part.items():
+            _add(counts, name, count)
+    return counts
 
 
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A file to write to, which takes the place of another one when it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _write(path: Path, history: History) -> None:
-    with _replacing(path) as partial, partial.open("x", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(_COLUMNS)
-        for epoch in sorted({epoch for epochs in history.values() for epoch in epochs}):
-            for site in sorted(site for site, epochs in history.items() if epoch in epochs):
-                for unit, units, share in history[site][epoch]:
-                    writer.writerow((epoch, site, int(unit), int(units), f"{share:.6g}"))
-
-
-def _read(path: Path) -> History:
-    """What an earlier part of the run wrote; nothing, with a warning, where the file is damaged."""
-    if not path.exists():
-        return {}
-    rows: dict[tuple[str, int], list[list[float]]] = {}
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                numbers = [float(row[name]) for name in _COLUMNS[2:]]
-                rows.setdefault((row["site"], int(row["epoch"])), []).append(numbers)
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
-        rank_zero_warn(f"{path} is not what {MaskStatistics.__name__} wrote ({error!r}), and is written anew.")
-        return {}
-    history: History = {}
-    for (site, epoch), table in rows.items():
-        history.setdefault(site, {})[epoch] = np.array(table)
-    return history
-
-
-def _picture(history: History, draw: Callable[[Axes, Mapping[int, Shares]], None]) -> FigureCanvasAgg:
-    """A figure with a panel for each site."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    columns = min(len(history), _MOST_COLUMNS)
-    rows = math.ceil(len(history) / columns)
-    width, height = _PANEL_INCHES
-    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for axes, (site, epochs) in zip(grid.flat, sorted(history.items()), strict=False):
-        axes.set_title(site, fontsize=9, parse_math=False)
-        draw(axes, epochs)
-    for axes in list(grid.flat)[len(history) :]:
-        axes.remove()
-    return FigureCanvasAgg(figure)
-
-
-def _heat_map(axes: Axes, epochs: Mapping[int, Shares]) -> None:
-    first, last = min(epochs), max(epochs)
-    longest = max(epochs.values(), key=len)
-    shares = np.full((len(longest), last - first + 1), np.nan)
-    for epoch, table in epochs.items():
-        shares[: len(table), epoch - first] = table[:, 2]
-    extent = (first + 0.5, last + 1.5, 0.0, float(longest[-1, :2].sum()))
-    image = axes.imshow(shares, aspect="auto", origin="lower", interpolation="nearest", extent=extent, vmin=0)
-    _furnish(axes, "Training time (epochs)", "Unit")
-    figure = axes.figure
-    figure.colorbar(image, ax=axes, label="Share of masks that drop it")
-
-
-def _histogram(axes: Axes, epochs: Mapping[int, Shares]) -> None:
-    table = epochs[max(epochs)]
-    axes.hist(table[:, 2], bins=_BINS, weights=table[:, 1], color="#0072B2")
-    mean = np.average(table[:, 2], weights=table[:, 1])
-    axes.axvline(mean, color="#D55E00", linestyle="--", label=f"mean {mean:.3g}")
-    axes.legend(fontsize=8)
-    _furnish(axes, f"Share of masks that drop a unit, epoch {max(epochs) + 1}", "Units")
-
-
-def _furnish(axes: Axes, x: str, y: str) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    if y == "Unit":
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+def _on_cpu(counts: Mapping[str, Tensor]) -> Counts:
+    return {name: count.cpu() for name, count in counts.items()}

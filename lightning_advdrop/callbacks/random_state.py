@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
+from lightning_advdrop.callbacks.processes import of_every_process
 from lightning_advdrop.masking import RandomState
 
 
@@ -50,9 +51,7 @@ class GlobalRandomState(Callback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Adds the other processes' states, since a checkpoint is written by one of them."""
         if trainer.world_size > 1:
-            states: list[Any] = [None] * trainer.world_size
-            torch.distributed.all_gather_object(states, self.state_dict())
-            checkpoint["callbacks"][self.state_key]["processes"] = states
+            checkpoint["callbacks"][self.state_key]["processes"] = of_every_process(trainer, self.state_dict())
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on from a checkpoint, on as many GPUs as it was written with; others start from the seed."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from lightning_advdrop.report.errors import ReportError
 from lightning_advdrop.report.groups import PLAIN, Group
-from lightning_advdrop.report.plots import _furnish, _looks, by_experiment, curve, panel_grid, save_picture
+from lightning_advdrop.report.plots import by_experiment, curve, furnish, looks_of, panel_grid, save_picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,7 +49,7 @@ def draw_gaps(groups: Sequence[Group], path: Path, baseline: str = PLAIN) -> Non
 
 def _figure(groups: Sequence[Group], baseline: str) -> "Figure":
     experiments = by_experiment(groups)
-    looks = _looks(groups, baseline)
+    looks = looks_of(groups, baseline)
     figure, panels = panel_grid(len(experiments))
     for axes, (experiment, members) in zip(panels, experiments.items(), strict=True):
         for group in members:
@@ -57,7 +57,7 @@ def _figure(groups: Sequence[Group], baseline: str) -> "Figure":
         for _, style, words in _LINES:  # for the legend
             axes.plot([], [], color="#777777", linestyle=style, linewidth=1.6, label=words)
         _scale(axes, members)
-        _furnish(axes, experiment, "Change of the prediction (divergence)")
+        furnish(axes, experiment, "Change of the prediction (divergence)")
     return figure
 
 

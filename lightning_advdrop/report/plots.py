@@ -22,7 +22,9 @@ _COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#5
 _STYLES: tuple[str | tuple[int, tuple[int, ...]], ...] = ("-", (0, (5, 1)), (0, (1, 1)), (0, (4, 1, 1, 1)))
 _STAGES = {"train": "training", "val": "validation", "test": "test"}
 _MOST_COLUMNS = 3
-_PANEL_INCHES = (4.4, 3.3)
+_PANEL_INCHES = (4.4, 3.6)
+# Of the legend, in heights of the panel: below the numbers and the name of the axis.
+_LEGEND_TOP = -0.17
 _DOTS_PER_INCH = 200
 _STYLE = {
     "font.size": 9.0,
@@ -35,9 +37,7 @@ _STYLE = {
     "grid.color": "#dddddd",
     "grid.linewidth": 0.6,
     "legend.fontsize": 8.0,
-    "legend.frameon": True,
-    "legend.framealpha": 0.85,
-    "legend.edgecolor": "none",
+    "legend.frameon": False,
 }
 
 
@@ -136,12 +136,12 @@ def axis_label(metric: str) -> str:
 
 def _figure(groups: Sequence[Group], metrics: Mapping[str, str], baseline: str) -> "Figure":
     experiments = by_experiment(groups)
-    looks = _looks(groups, baseline)
+    looks = looks_of(groups, baseline)
     figure, panels = panel_grid(len(experiments))
     for axes, (experiment, members) in zip(panels, experiments.items(), strict=True):
         for group in members:
             _draw(axes, group, metrics[experiment], *looks[group.method])
-        _furnish(axes, experiment, axis_label(metrics[experiment]))
+        furnish(axes, experiment, axis_label(metrics[experiment]))
     return figure
 
 
@@ -171,7 +171,7 @@ def panel_grid(count: int) -> tuple["Figure", list["Axes"]]:
     return figure, panels[:count]
 
 
-def _looks(groups: Sequence[Group], baseline: str) -> Mapping[str, tuple[str, Any]]:
+def looks_of(groups: Sequence[Group], baseline: str) -> Mapping[str, tuple[str, Any]]:
     """Give each method its colour and line style; black is the baseline's, whether it is there or not."""
     others = sorted({group.method for group in groups} - {baseline}, key=lambda method: method_key(method, baseline))
     return {
@@ -192,7 +192,8 @@ def _draw(axes: "Axes", group: Group, metric: str, color: str, style: Any) -> No
     axes.fill_between(epochs, middle - half, middle + half, color=color, alpha=0.18, linewidth=0)
 
 
-def _furnish(axes: "Axes", experiment: str, label: str) -> None:
+def furnish(axes: "Axes", experiment: str, label: str) -> None:
+    """Give a panel its title, the names of its axes and, below it, its legend."""
     from matplotlib.ticker import MaxNLocator
 
     # Names are no formulas: "$" would start one.
@@ -200,5 +201,7 @@ def _furnish(axes: "Axes", experiment: str, label: str) -> None:
     axes.set_xlabel("Training time (epochs)")
     axes.set_ylabel(label, parse_math=False)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    for text in axes.legend(loc="best").get_texts():
+    # Below the panel, where it can't lie on a line.
+    legend = axes.legend(loc="upper center", bbox_to_anchor=(0.5, _LEGEND_TOP), ncols=2)
+    for text in legend.get_texts():
         text.set_parse_math(False)

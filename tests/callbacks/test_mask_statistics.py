@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
-from lightning.pytorch.strategies import DDPStrategy
 from matplotlib.image import imread
 from torch import Tensor, nn
 
-from lightning_advdrop import AdversarialDropoutCallback, FraternalDropoutCallback, InferenceGapMonitor, MaskStatistics
-from lightning_advdrop.callbacks.mask_statistics import _heat_map, _histogram, _picture
+from lightning_advdrop import AdversarialDropoutCallback, FraternalDropoutCallback, MaskStatistics
+from lightning_advdrop.callbacks.mask_history import heat_map, histogram, picture
 from lightning_advdrop.masking import MaskSite, find_sites
 from lightning_advdrop.regularizers import Penalty
 from tests.helpers.plain_models import PlainModel, fitted_weights, loader, quiet_trainer, seeded
@@ -186,13 +185,13 @@ def test_the_pictures_show_what_was_counted() -> None:
     first = np.array([[0.0, 2.0, 0.1], [2.0, 1.0, 0.4]])
     third = np.array([[0.0, 2.0, 0.3], [2.0, 1.0, 0.2]])
     history = {"$a:recurrent$": {0: first, 2: third}, "b": {0: first[:1]}, "c": {1: first}, "d": {1: first}}
-    axes = _picture(history, _heat_map).figure.axes
+    axes = picture(history, heat_map).figure.axes
     (image,) = axes[0].get_images()
     np.testing.assert_array_equal(np.asarray(image.get_array()), [[0.1, np.nan, 0.3], [0.4, np.nan, 0.2]])
     assert list(image.get_extent()) == [0.5, 3.5, 0, 3]
     assert axes[0].get_title() == "$a:recurrent$"
     assert (axes[0].get_xlabel(), axes[0].get_ylabel()) == ("Training time (epochs)", "Unit")
-    bars = _picture(history, _histogram).figure.axes[0]
+    bars = picture(history, histogram).figure.axes[0]
     assert sum(patch.get_height() for patch in bars.patches) == 3  # type: ignore[attr-defined]
     assert bars.get_xlabel() == "Share of masks that drop a unit, epoch 3"
 
@@ -224,35 +223,6 @@ def test_an_exception_ends_the_listening() -> None:
     with pytest.raises(RuntimeError, match="the user's own"):
         quiet_trainer(callbacks=[callback, MaskStatistics()]).fit(Failing(), loader())
     assert callback.listeners == []
-
-
-class Validated(PlainModel):
-    """Looks at itself in the process that trains it, since what happens there is not seen in this one."""
-
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self.log("val/mean", self(batch[0]).mean(), sync_dist=True)
-
-    def on_fit_end(self) -> None:
-        assert self.forward.__func__ is PlainModel.forward  # type: ignore[attr-defined]
-        metrics = self.trainer.callback_metrics
-        assert metrics["gap/adversarial"] > metrics["gap/random"] > 0
-
-
-@pytest.mark.filterwarnings("ignore:.*barrier.*:UserWarning", "ignore:Using `DistributedSampler`")
-def test_several_processes_are_counted_together_and_log_one_gap() -> None:
-    logger = CSVLogger("logs", version="both")
-    trainer = quiet_trainer(
-        callbacks=[AdversarialDropoutCallback(rate=0.2), MaskStatistics(), InferenceGapMonitor(rate=0.2)],
-        strategy=DDPStrategy(start_method="spawn", process_group_backend="gloo"),
-        devices=2,
-        max_epochs=1,
-        logger=logger,
-        log_every_n_steps=1,
-    )
-    trainer.fit(seeded(Validated), loader(), loader())
-    shares = np.array([float(row["share"]) for row in read(logger.log_dir)])
-    assert len(shares) == 2 * 12
-    np.testing.assert_allclose(shares * 64, np.round(shares * 64), atol=1e-3)  # of all 64 examples
 
 
 @pytest.mark.parametrize(

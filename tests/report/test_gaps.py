@@ -45,7 +45,7 @@ def test_both_values_are_drawn_on_a_logarithmic_axis(tmp_path: Path) -> None:
 def test_nothing_above_zero_is_no_reason_to_fail(tmp_path: Path) -> None:
     make_runs(tmp_path / "runs" / "digits", [0.9], gap=[0.0, 0.0])
     draw_gaps(groups_below(tmp_path), tmp_path / "gap.png")
-    assert imread(tmp_path / "gap.png").shape == (660, 880, 4)
+    assert imread(tmp_path / "gap.png").shape == (720, 880, 4)
     assert {path.name for path in tmp_path.iterdir()} == {"runs", "gap.png"}
 
 

@@ -66,7 +66,7 @@ def test_each_site_has_a_panel(tmp_path: Path) -> None:
     assert len(bars) == 2
     draw_masks(panels, tmp_path / "masks.png")
     assert [path.name for path in tmp_path.iterdir()] == ["masks.png"]
-    assert imread(tmp_path / "masks.png").shape == (660, 1760, 4)
+    assert imread(tmp_path / "masks.png").shape == (720, 1760, 4)
 
 
 def test_nothing_to_draw_is_refused(tmp_path: Path) -> None:

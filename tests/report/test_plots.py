@@ -8,7 +8,7 @@ from matplotlib.image import imread
 
 from lightning_advdrop.report import ReportError, RunError, draw_curves, find_runs, group_runs, load_run
 from lightning_advdrop.report.groups import Group
-from lightning_advdrop.report.plots import _figure, _looks, axis_label, curve
+from lightning_advdrop.report.plots import _figure, axis_label, curve, looks_of
 from tests.helpers.runs import make_run, make_runs, regularizer
 
 
@@ -66,10 +66,10 @@ def test_each_experiment_has_its_own_metric_and_axis(tmp_path: Path) -> None:
 
 def test_each_method_has_a_look_of_its_own_and_the_baseline_is_black() -> None:
     groups = [Group("digits", f"method {index}", ()) for index in range(27)]
-    looks = _looks(groups, "plain")
+    looks = looks_of(groups, "plain")
     assert looks["plain"] == ("#000000", "-")
     assert len(set(looks.values())) == 28
-    assert looks == _looks(groups[::-1], "plain")
+    assert looks == looks_of(groups[::-1], "plain")
 
 
 def test_the_file_is_a_picture_and_nothing_else_is_left(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_the_file_is_a_picture_and_nothing_else_is_left(tmp_path: Path) -> None:
     (tmp_path / "curves.png").write_text("an older one")
     draw_curves(groups_below(tmp_path), {"digits": "val/accuracy"}, tmp_path / "curves.png")
     assert {path.name for path in tmp_path.iterdir()} == {"runs", "curves.png"}
-    assert imread(tmp_path / "curves.png").shape == (660, 880, 4)
+    assert imread(tmp_path / "curves.png").shape == (720, 880, 4)
     assert dict(matplotlib.rcParams) == before
 
 

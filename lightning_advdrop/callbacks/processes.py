@@ -1,0 +1,28 @@
+"""What the processes of a training that is spread over several tell each other."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import torch
+from lightning.pytorch import Trainer
+
+T = TypeVar("T")
+
+
+def of_every_process(trainer: Trainer, own: T) -> list[T]:
+    """What each process of a trainer has, in the order of their ranks; all of them have to call it.
+
+    Args:
+        trainer: the trainer.
+        own: what this process has: anything that can be pickled, with its tensors on the CPU, and of any size.
+
+    Example:
+        >>> of_every_process(Trainer(logger=False, enable_checkpointing=False, accelerator="cpu"), "mine")
+        ['mine']
+    """
+    if trainer.world_size == 1:
+        return [own]
+    values: list[T] = [own] * trainer.world_size
+    torch.distributed.all_gather_object(values, own)
+    return values
