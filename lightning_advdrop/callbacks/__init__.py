@@ -22,6 +22,7 @@ from lightning_advdrop.callbacks.random_masks import (
     VariationalDropoutCallback,
 )
 from lightning_advdrop.callbacks.random_state import GlobalRandomState
+from lightning_advdrop.callbacks.terminate_on_nan import TerminateOnNaN
 from lightning_advdrop.callbacks.training_step import regularized_loss
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "RDropCallback",
     "RandomPerturbationCallback",
     "RegularizerCallback",
+    "TerminateOnNaN",
     "VariationalDropoutCallback",
     "VirtualAdversarialCallback",
     "describe_sites",

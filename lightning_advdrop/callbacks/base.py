@@ -129,7 +129,8 @@ class RegularizerCallback(Callback):
             target: the labels, for regularizers that need them.
 
         Raises:
-            ValueError: if a prediction has no gradient, or holds NaN or infinity where that can't be compared.
+            ValueError: if a prediction has no gradient.
+            FloatingPointError: if it holds NaN or infinity where that can't be compared.
         """
         penalties = [self._penalty_of_one(call, target) for call in calls]
         for listener in self.listeners:
@@ -163,7 +164,7 @@ class RegularizerCallback(Callback):
         except ValueError as error:
             if base.isfinite().all():
                 raise
-            raise ValueError(
+            raise FloatingPointError(
                 "The model's prediction must be finite, got NaN or infinity without any mask; look for NaN in the data "
                 "and the weights, lower the learning rate or clip the gradients."
             ) from error

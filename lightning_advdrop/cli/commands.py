@@ -13,7 +13,7 @@ from lightning_advdrop.cli.experiments import EXPERIMENT_COMMANDS, describe_expe
 from lightning_advdrop.datamodules.text_files import TextFormatError
 
 # What else goes wrong in an experiment may lie in the user's own model: there the place matters, too.
-_FILES = (FileNotFoundError, TextFormatError)
+_REFUSALS = (FileNotFoundError, TextFormatError, FloatingPointError)
 _EXPERIMENT_OPTIONS = "Every further option is one of the experiment's: see `{program} fit --help`."
 
 
@@ -105,7 +105,7 @@ COMMANDS = (
         "Runs an experiment.",
         _experiment,
         experiment=True,
-        refusals=_FILES,
+        refusals=_REFUSALS,
     ),
     Command(
         ("report",),
@@ -120,7 +120,7 @@ COMMANDS = (
         "Shows where the masks of an experiment's regularizers act.",
         _sites,
         experiment=True,
-        refusals=_FILES,
+        refusals=_REFUSALS,
     ),
     Command(
         ("classify",),

@@ -16,7 +16,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
-from lightning_advdrop.callbacks import GlobalRandomState, RegularizerCallback, flush_denormals
+from lightning_advdrop.callbacks import GlobalRandomState, RegularizerCallback, TerminateOnNaN, flush_denormals
 from lightning_advdrop.callbacks.averaging import AveragedWeights
 
 EXPERIMENT_COMMANDS = ("fit", "validate", "test", "predict")
@@ -79,11 +79,12 @@ class ExperimentCLI(LightningCLI):
             super().parse_arguments(parser, args)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Gives the trainer the regularizers as callbacks, and what a run needs to be resumed to the bit."""
+        """Gives the trainer the regularizers, and what lets a run be resumed to the bit and end at a broken loss."""
         regularizers = self._get(self.config_init, "regularizer") or []
         if not isinstance(regularizers, list):
             regularizers = [regularizers]
-        self.trainer_defaults = {**self.trainer_defaults, "callbacks": [*regularizers, GlobalRandomState()]}
+        callbacks = [*regularizers, GlobalRandomState(), TerminateOnNaN()]
+        self.trainer_defaults = {**self.trainer_defaults, "callbacks": callbacks}
         return super().instantiate_trainer(**kwargs)
 
     def after_fit(self) -> None:

@@ -193,7 +193,7 @@ def test_a_prediction_that_is_not_finite_is_said(arguments: Any) -> None:
     message = (
         "prediction must be finite, got NaN or infinity without any mask; look for NaN in the data and the weights"
     )
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(FloatingPointError, match=message):
         fitted_weights(seeded(NotFinite), AdversarialDropoutCallback(**arguments))
 
 

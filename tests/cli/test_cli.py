@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,16 @@ def test_regularizer_options_can_be_overridden() -> None:
     command = quick("--regularizer.init_args.rate", "0.5")
     rates = [c.regularizer.rate for c in attached_regularizers(command.model)]  # type: ignore[attr-defined]
     assert rates == [0.5]
+
+
+@pytest.mark.parametrize("regularizer", [[], ["--regularizer", "null"]])
+def test_a_loss_that_is_no_number_ends_the_fit_with_a_sentence(
+    regularizer: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    diverging = ("--model.init_args.learning_rate", "1e38", "--data.init_args.batch_size", "20")
+    assert main([*QUICK, *diverging, *regularizer]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert re.match(r"Error: The (training loss|model's prediction) must be finite, got", said)
 
 
 @pytest.mark.filterwarnings("ignore:Experiment logs directory", "ignore:Checkpoint directory")
