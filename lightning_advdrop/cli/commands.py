@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from lightning_advdrop import report
 from lightning_advdrop.cli import cache, classification, generation
 from lightning_advdrop.cli.experiments import EXPERIMENT_COMMANDS, describe_experiment, run_experiment
-from lightning_advdrop.datamodules.text_files import TextFormatError
+from lightning_advdrop.cli.refusals import refusal
 
-# What else goes wrong in an experiment may lie in the user's own model: there the place matters, too.
-_REFUSALS = (FileNotFoundError, TextFormatError, FloatingPointError)
 _EXPERIMENT_OPTIONS = "Every further option is one of the experiment's: see `{program} fit --help`."
 
 
@@ -29,7 +27,6 @@ class Command:
             ``command``, the name that was used, and ``experiment``, the options that are the experiment's.
         add_options: adds the command's own options to a parser; None where all are the experiment's.
         experiment: whether options other than its own are those of an experiment, such as ``--config``.
-        refusals: exceptions that say what is wrong with the options: their message is printed, and the exit code is 2.
 
     Example:
         >>> def options(parser):
@@ -46,7 +43,6 @@ class Command:
     run: Callable[[Namespace], int]
     add_options: Callable[[ArgumentParser], None] | None = None
     experiment: bool = False
-    refusals: tuple[type[Exception], ...] = ()
 
     @property
     def usage(self) -> str:
@@ -78,12 +74,18 @@ class Command:
         return options
 
     def __call__(self, program: str, arguments: Sequence[str]) -> int:
-        """Parses a command line, see `parse`, and runs it; returns the exit code."""
+        """Parses a command line, see `parse`, and runs it; returns the exit code.
+
+        Of a refusal (see `refusal`) the message is printed, and the exit code is 2.
+        """
         options = self.parse(program, arguments)
         try:
             return self.run(options)
-        except self.refusals as error:
-            print(f"Error: {error}", file=sys.stderr)  # noqa: T201 - the answer of a command
+        except Exception as error:
+            message = refusal(error)
+            if message is None:
+                raise
+            print(f"Error: {message}", file=sys.stderr)  # noqa: T201 - the answer of a command
             return 2
 
 
@@ -105,7 +107,6 @@ COMMANDS = (
         "Runs an experiment.",
         _experiment,
         experiment=True,
-        refusals=_REFUSALS,
     ),
     Command(
         ("report",),
@@ -120,7 +121,6 @@ COMMANDS = (
         "Shows where the masks of an experiment's regularizers act.",
         _sites,
         experiment=True,
-        refusals=_REFUSALS,
     ),
     Command(
         ("classify",),
@@ -128,7 +128,6 @@ COMMANDS = (
         "Classifies texts, given or read line by line.",
         classification.run,
         classification.add_options,
-        refusals=(FileNotFoundError, ValueError),
     ),
     Command(
         ("cache",),
@@ -137,7 +136,6 @@ COMMANDS = (
         cache.run,
         cache.add_options,
         experiment=True,
-        refusals=(FileNotFoundError, ValueError),
     ),
     Command(
         ("generate",),
@@ -145,6 +143,5 @@ COMMANDS = (
         "Goes on with a text, word by word.",
         generation.run,
         generation.add_options,
-        refusals=(FileNotFoundError, ValueError),
     ),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -73,10 +74,22 @@ class ExperimentCLI(LightningCLI):
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parses, without a warning that the arguments did not come from ``sys.argv``: `main` took them from there."""
+        """Parses, and looks whether the checkpoint that is asked for is whole, since Lightning reads it next.
+
+        Raises:
+            ValueError: if it is not.
+        """
         with warnings.catch_warnings():
+            # They did not come from ``sys.argv``: `main` took them from there.
             warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
             super().parse_arguments(parser, args)
+        command = self.config.get("subcommand")
+        path = command and self.config[command].get("ckpt_path")
+        if path and Path(path).is_file() and not zipfile.is_zipfile(path):
+            raise ValueError(
+                f"ckpt_path={str(path)!r} must be a whole checkpoint, got a file that is truncated or something else; "
+                "name another one."
+            )
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Gives the trainer the regularizers, and what lets a run be resumed to the bit and end at a broken loss."""
