@@ -33,6 +33,8 @@ docs: $(VENV)/.installed
 bench: $(VENV)/.installed
 	$(BIN)/python -m tests.benchmarks.bench_lstm
 	$(BIN)/python -m tests.benchmarks.bench_step
+	$(BIN)/python -m tests.benchmarks.bench_lm_step
+	$(BIN)/python -m tests.benchmarks.bench_imdb
 
 demo: $(VENV)/.installed
 	for seed in $(SEEDS); do \

@@ -51,6 +51,7 @@ class ContiguousBatches:
         world_size: Number of processes, at least 1.
         pad: What becomes of the words at the end that do not fill a step of every column: left out, or, if true, kept
             in a last step that is filled up with tokens 0 whose targets are ``IGNORED``.
+        size_argument: Name of the argument that gave ``batch_size``, for messages.
         used_batches: Tells how many batches of this epoch have been used, where whoever reads the loader fetches
             batches ahead of use; ``None`` where none is fetched ahead. Lightning fetches one ahead where :func:`len`
             raises.
@@ -77,9 +78,10 @@ class ContiguousBatches:
         rank: int = 0,
         world_size: int = 1,
         pad: bool = False,
+        size_argument: str = "batch_size",
         used_batches: Callable[[], int] | None = None,
     ) -> None:
-        check_integer("batch_size", batch_size, low=1)
+        check_integer(size_argument, batch_size, low=1)
         check_integer("length", length, low=1)
         check_integer("seed", seed, low=0, high=MAX_SEED)
         check_integer("world_size", world_size, low=1)
@@ -88,9 +90,9 @@ class ContiguousBatches:
         columns = batch_size * world_size
         if columns > len(text) - 1:
             raise ValueError(
-                f"batch_size must be at most {max(len(text) - 1, 0) // world_size} for a text of {len(text)} tokens"
-                f" read by world_size={world_size} processes, got {batch_size}: each column needs a token and the one"
-                " after"
+                f"{size_argument} must be at most {max(len(text) - 1, 0) // world_size} for a text of {len(text)}"
+                f" tokens read by world_size={world_size} processes, got {batch_size}: each column needs a token and"
+                " the one after"
             )
         self.batch_size = batch_size
         self.length = length

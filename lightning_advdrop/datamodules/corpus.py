@@ -202,15 +202,18 @@ class CorpusDataModule(LightningDataModule, ABC):
 
     def val_dataloader(self) -> ContiguousBatches:
         """Return the loader of the whole validation text."""
-        return ContiguousBatches(self.text("validation"), self.eval_batch_size, self.length, pad=True)
+        return self._whole("validation", "eval_batch_size")
 
     def test_dataloader(self) -> ContiguousBatches:
         """Return the loader of the whole test text."""
-        return ContiguousBatches(self.text("test"), self.test_batch_size, self.length, pad=True)
+        return self._whole("test", "test_batch_size")
 
     def predict_dataloader(self) -> ContiguousBatches:
         """Return the loader of the whole test text, targets included, for predictions."""
         return self.test_dataloader()
+
+    def _whole(self, part: Split, size: str) -> ContiguousBatches:
+        return ContiguousBatches(self.text(part), getattr(self, size), self.length, pad=True, size_argument=size)
 
     def _load(self) -> None:
         if self._vocabulary is not None:

@@ -140,12 +140,13 @@ class DocumentLoaders:
             loaders["unlabelled"] = self.batches(unlabelled, unlabelled_batch_size, shuffle=True, num_batches=steps)
         return CombinedLoader(loaders, "min_size")  # they are of equal length
 
-    def text(self, documents: DocumentSet, batch_size: int) -> ContiguousBatches:
+    def text(self, documents: DocumentSet, batch_size: int, argument: str = "batch_size") -> ContiguousBatches:
         """Return a loader of documents as one long text, one behind the other: ``(tokens (T, B), targets (T, B))``.
 
         Args:
             documents: In this order.
             batch_size: Columns of one process, at least 1.
+            argument: Name of the argument that gave it, for messages.
 
         Raises:
             ValueError: If there are too few tokens for so many columns.
@@ -153,4 +154,11 @@ class DocumentLoaders:
         text = documents.joined()
         # Read from its end, a document follows its own end token, as in the backward layer of a classifier.
         text = text[::-1] if self.reverse else text
-        return ContiguousBatches(text, batch_size, self.max_tokens, rank=self.rank, world_size=self.world_size)
+        return ContiguousBatches(
+            text,
+            batch_size,
+            self.max_tokens,
+            rank=self.rank,
+            world_size=self.world_size,
+            size_argument=argument,
+        )

@@ -272,7 +272,7 @@ class DocumentDataModule(LightningDataModule, ABC):
     def _eval_loader(self, part: str, stage: str) -> DataLoader[TextBatch] | ContiguousBatches:
         documents = self._set(part, stage)
         if self.task == "pretrain":
-            return self._loaders().text(documents, self.eval_batch_size)
+            return self._loaders().text(documents, self.eval_batch_size, "eval_batch_size")
         return self._loaders().batches(documents, self.eval_batch_size, shuffle=False)
 
     def _loaders(self) -> DocumentLoaders:

@@ -88,18 +88,21 @@ class RCV1DataModule(DocumentDataModule):
 
 
 def _read_rows(path: Path) -> Iterator[tuple[int, str, str]]:
-    """The number of the line in which a row ends, and its two columns."""
+    """The number of the line in which a row begins, and its two columns."""
     rows = csv.reader((f"{line}\n" for _, line in read_lines(path)), strict=True)
+    first = 1
     try:
         for row in rows:
             if len(row) != _COLUMNS:
                 raise DocumentError(
-                    f"{path}, line {rows.line_num}: found {len(row)} columns, expected 2: topic and text, the text in"
+                    f"{path}, line {first}: found {len(row)} columns, expected 2: topic and text, the text in"
                     " double quotes if it holds a comma"
                 )
-            yield rows.line_num, row[0], row[1]
+            yield first, row[0], row[1]
+            first = rows.line_num + 1
     except csv.Error as error:
+        # A double quote that is never closed is found far behind the row that it belongs to.
         raise DocumentError(
-            f"{path}, line {rows.line_num}: found what is no row of CSV ({error}), expected topic and text; check its"
-            " double quotes"
+            f"{path}, line {first}: found what is no row of CSV ({error} in line {rows.line_num}), expected topic and"
+            " text; check its double quotes"
         ) from error

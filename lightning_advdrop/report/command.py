@@ -50,6 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--curve", help="what the figure shows (default: the metric of the same name on the validation data)"
     )
+    parser.add_argument(
+        "--by",
+        nargs="+",
+        default=(),
+        metavar="SETTING",
+        help="settings that tell methods apart, too, e.g. model.init_args.hidden_size",
+    )
     parser.add_argument("--baseline", default=PLAIN, help="method to compare with (default: %(default)s)")
 
 
@@ -102,7 +109,7 @@ def _report(arguments: argparse.Namespace) -> None:
     if arguments.curve is not None:
         _check_curve(chosen, arguments.curve)
     curves = {name: arguments.curve or validation_metric(metric) for name, metric in metrics.items()}
-    groups, notes = group_runs(chosen, baseline)
+    groups, notes = group_runs(chosen, baseline, arguments.by)
     notes += _missing_baselines(groups, baseline) + _diverged(groups, metrics)
     figures, undrawn = choose_figures(groups, curves, baseline)
     for note in notes + undrawn:

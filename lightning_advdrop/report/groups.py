@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from lightning_advdrop.report.errors import ReportError
 from lightning_advdrop.report.runs import Run, natural_key
 
 PLAIN = "plain"
@@ -26,7 +27,7 @@ class Group:
     runs: tuple[Run, ...]
 
 
-def group_runs(runs: Iterable[Run], baseline: str = PLAIN) -> tuple[list[Group], list[str]]:
+def group_runs(runs: Iterable[Run], baseline: str = PLAIN, by: Sequence[str] = ()) -> tuple[list[Group], list[str]]:
     """Put the runs together that are repetitions of one another.
 
     Methods are named by their regularizers. Where runs of one experiment have the same regularizers with different
@@ -36,10 +37,15 @@ def group_runs(runs: Iterable[Run], baseline: str = PLAIN) -> tuple[list[Group],
     Args:
         runs: Runs of any number of experiments.
         baseline: The method that comes first.
+        by: Settings by which runs are told apart, too, and which are part of the method's name, such as
+            ``"model.init_args.hidden_size"``.
 
     Returns:
         The groups, by experiment and method; and a note for each run that was left out, and for each experiment whose
         runs differ in more than method and seed.
+
+    Raises:
+        ReportError: If no run has a setting that ``by`` names.
 
     Example:
         >>> group_runs([])
@@ -48,14 +54,15 @@ def group_runs(runs: Iterable[Run], baseline: str = PLAIN) -> tuple[list[Group],
     experiments: defaultdict[str, list[Run]] = defaultdict(list)
     for run in runs:
         experiments[run.experiment].append(run)
+    _check_settings([run for members in experiments.values() for run in members], by)
     groups: list[Group] = []
     notes: list[str] = []
     for experiment, members in experiments.items():
-        for method, repetitions in _by_method(members).items():
+        for method, repetitions in _by_method(members, by).items():
             counted, left_out = _one_per_seed(repetitions)
             groups.append(Group(experiment, method, tuple(counted)))
             notes += left_out
-        notes += _differences(experiment, members)
+        notes += _differences(experiment, members, by)
     groups.sort(key=lambda group: (natural_key(group.experiment), method_key(group.method, baseline)))
     return groups, notes
 
@@ -70,7 +77,14 @@ def method_key(method: str, baseline: str) -> tuple[bool, list[str | float]]:
     return method != baseline, natural_key(method.casefold())
 
 
-def _by_method(runs: Iterable[Run]) -> dict[str, list[Run]]:
+def _check_settings(runs: Sequence[Run], by: Sequence[str]) -> None:
+    for name in by:
+        if not any(name in run.settings for run in runs):
+            different = ", ".join(_varied([run.settings for run in runs])) or "none"
+            raise ReportError(f"by must name settings of the runs, got {name!r}; those that differ are: {different}")
+
+
+def _by_method(runs: Iterable[Run], by: Sequence[str]) -> dict[str, list[Run]]:
     """Put the runs of one experiment together by method."""
     kinds: defaultdict[tuple[str, ...], list[Run]] = defaultdict(list)
     for run in runs:
@@ -79,17 +93,19 @@ def _by_method(runs: Iterable[Run]) -> dict[str, list[Run]]:
     for names, members in kinds.items():
         varied = [_varied([run.regularizers[index].arguments for run in members]) for index in range(len(names))]
         for run in members:
-            methods[_name(run, varied)].append(run)
+            methods[_name(run, varied, by)].append(run)
     return methods
 
 
-def _name(run: Run, varied: Sequence[Iterable[str]]) -> str:
-    """Name the method of a run, given the arguments to mention for each of its regularizers."""
+def _name(run: Run, varied: Sequence[Iterable[str]], by: Sequence[str]) -> str:
+    """Name the method of a run, given the arguments to mention for each of its regularizers, and its settings."""
     parts = []
     for regularizer, arguments in zip(run.regularizers, varied, strict=True):
         stated = ", ".join(f"{name}={_text(regularizer.arguments, name)}" for name in arguments)
         parts.append(f"{regularizer.name} ({stated})" if stated else regularizer.name)
-    return " + ".join(parts) or PLAIN
+    # Of a path the last part: the name is to fit into a table.
+    settings = ", ".join(f"{name.rpartition('.')[2]}={_text(run.settings, name).rpartition('/')[2]}" for name in by)
+    return (" + ".join(parts) or PLAIN) + (f" ({settings})" if settings else "")
 
 
 def _varied(settings: Sequence[Mapping[str, object]]) -> list[str]:
@@ -135,11 +151,12 @@ def _newest(runs: Iterable[Run]) -> Run:
     return max(folders.values(), key=lambda run: run.modified)
 
 
-def _differences(experiment: str, runs: Sequence[Run]) -> list[str]:
+def _differences(experiment: str, runs: Sequence[Run], by: Sequence[str]) -> list[str]:
     """Say where runs differ in more than method and seed: it may be on purpose, but it must not go unnoticed."""
     settings = [run.settings for run in runs]
     found = [
         f"{name} ({', '.join(sorted({_text(setting, name) for setting in settings}, key=natural_key))})"
         for name in _varied(settings)
+        if name not in by
     ]
     return [f"runs of {experiment} differ in {', '.join(found)} and are compared all the same"] if found else []

@@ -1,6 +1,7 @@
 """The figures of a report: curves over the epochs, and what all figures share."""
 
 import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,8 @@ _MOST_COLUMNS = 3
 _PANEL_INCHES = (4.4, 3.6)
 # Of the legend, in heights of the panel: below the numbers and the name of the axis.
 _LEGEND_TOP = -0.17
+# In characters of the legend.
+_HALF_A_PANEL = 32
 _DOTS_PER_INCH = 200
 _STYLE = {
     "font.size": 9.0,
@@ -201,7 +204,10 @@ def furnish(axes: "Axes", experiment: str, label: str) -> None:
     axes.set_xlabel("Training time (epochs)")
     axes.set_ylabel(label, parse_math=False)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    lines, labels = axes.get_legend_handles_labels()
+    columns = 2 if max(map(len, labels), default=0) <= _HALF_A_PANEL else 1
+    labels = [textwrap.fill(each, 2 * _HALF_A_PANEL) for each in labels]
     # Below the panel, where it can't lie on a line.
-    legend = axes.legend(loc="upper center", bbox_to_anchor=(0.5, _LEGEND_TOP), ncols=2)
+    legend = axes.legend(lines, labels, loc="upper center", bbox_to_anchor=(0.5, _LEGEND_TOP), ncols=columns)
     for text in legend.get_texts():
         text.set_parse_math(False)

@@ -134,6 +134,13 @@ def test_more_documents_than_there_are(root: Path, name: str, most: int) -> None
         ready(root, **{name: most + 1})
 
 
+def test_more_columns_of_text_than_there_are_words(root: Path) -> None:
+    module = ready(root, task="pretrain", batch_size=10**6, eval_batch_size=10**5)
+    for loader, name in ((module.train_dataloader, "batch_size"), (module.val_dataloader, "eval_batch_size")):
+        with pytest.raises(ValueError, match=rf"^{name} must be at most \d+ for a text of \d+ tokens"):
+            loader()
+
+
 def test_all_seeds_are_measured_on_the_same_documents(root: Path) -> None:
     validation = [labelled_texts(m, m.val_dataloader()) for m in (ready(root), ready(root, seed=3, train_size=6))]
     assert validation[0] == validation[1]

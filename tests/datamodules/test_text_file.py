@@ -152,7 +152,9 @@ def test_too_long_a_training_text_is_refused(paths: dict[str, Path]) -> None:
 )
 def test_batches_larger_than_the_text(paths: dict[str, Path], arguments: Any, loader: str, most: int) -> None:
     data = ready(paths, **arguments)
-    with pytest.raises(ValueError, match=f"^batch_size must be at most {most} for a text of {most + 1} tokens"):
+    with pytest.raises(
+        ValueError, match=f"^{next(iter(arguments))} must be at most {most} for a text of {most + 1} tokens"
+    ):
         getattr(data, loader)()
 
 

@@ -1,6 +1,9 @@
+import re
 from pathlib import Path
 
-from lightning_advdrop.report import find_runs, group_runs, load_run
+import pytest
+
+from lightning_advdrop.report import ReportError, find_runs, group_runs, load_run
 from tests.helpers.runs import ADVERSARIAL, FRATERNAL, make_run, make_runs, regularizer
 
 
@@ -99,3 +102,25 @@ def test_a_list_of_regularizers_has_a_readable_name(tmp_path: Path) -> None:
         "adversarial dropout + virtual adversarial",
         "R-Drop",
     ]
+
+
+def test_settings_tell_runs_apart_where_that_is_asked_for(tmp_path: Path) -> None:
+    for version, path in enumerate([None, "runs/pretrained/small.ckpt"]):
+        model = {"init_args": {"pretrained": path, "hidden_size": 8 + version}}
+        make_run(tmp_path / "imdb" / f"version_{version}", 0, model=model)
+        make_run(tmp_path / "imdb" / f"version_{version + 2}", 0, regularizer(rate=0.1), model=model)
+    runs = [load_run(folder) for folder in find_runs([tmp_path])]
+    groups, notes = group_runs(runs, by=["model.init_args.pretrained"])
+    assert [(group.method, [run.seed for run in group.runs]) for group in groups] == [
+        ("adversarial dropout (pretrained=null)", [0]),
+        ("adversarial dropout (pretrained=small.ckpt)", [0]),
+        ("plain (pretrained=null)", [0]),
+        ("plain (pretrained=small.ckpt)", [0]),
+    ]
+    assert notes == ["runs of imdb differ in model.init_args.hidden_size (8, 9) and are compared all the same"]
+    both = group_runs(runs, by=["model.init_args.pretrained", "model.init_args.hidden_size"])
+    assert both[0][2].method == "plain (pretrained=null, hidden_size=8)"
+    assert both[1] == []
+    message = "by must name settings of the runs, got 'model.hidden'; those that differ are: model.init_args.hidden"
+    with pytest.raises(ReportError, match=re.escape(message)):
+        group_runs(runs, by=["model.hidden"])
