@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.optim import Optimizer
 
 from lightning_advdrop.callbacks import regularized_loss
 from lightning_advdrop.nn import AWDLSTM, AWDLSTMOutput
 from lightning_advdrop.tasks.carried import CarriedStates, State, all_columns, own_columns
+from lightning_advdrop.tasks.clipping import PublishedClipping
 from lightning_advdrop.tasks.perplexity import IGNORED, TokenPerplexity, token_loss
 from lightning_advdrop.tasks.rates import scaled_rate
 from lightning_advdrop.tasks.settings import check_settings
@@ -24,7 +24,7 @@ Batch = tuple[Tensor, Tensor]
 _STATES = "carried_states"
 
 
-class LanguageModelingTask(LightningModule):
+class LanguageModelingTask(PublishedClipping):
     """Language modelling with an AWD-LSTM: PTB, WikiText-2 or any text.
 
     Batches are pairs of tokens and the tokens that follow them, ``(T, B)`` each, and go on where the one before ended:
@@ -205,17 +205,10 @@ class LanguageModelingTask(LightningModule):
         with scaled_rate(optimizer, factor):
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
 
-    def configure_gradient_clipping(
-        self,
-        optimizer: Optimizer,
-        gradient_clip_val: int | float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Clips by norm, unless the trainer was told how to clip."""
-        if gradient_clip_val is None and self.clip_norm is not None:
+    def clip_as_published(self, optimizer: Optimizer) -> None:
+        """Clips the norm of all gradients."""
+        if self.clip_norm is not None:
             self.clip_gradients(optimizer, self.clip_norm, "norm")
-        else:
-            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the vocabulary's words, a list of str, and the hidden states that training goes on with."""

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics.classification import MulticlassAccuracy
@@ -14,6 +13,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from lightning_advdrop.callbacks import regularized_loss
 from lightning_advdrop.functional import gaussian_rampdown
 from lightning_advdrop.nn import MaskedLSTM
+from lightning_advdrop.tasks.clipping import PublishedClipping
 
 Batch = tuple[Tensor, Tensor]
 
@@ -59,7 +59,7 @@ class SequenceClassifier(nn.Module):
         return logits
 
 
-class SequentialMNISTTask(LightningModule):
+class SequentialMNISTTask(PublishedClipping):
     """Sequential MNIST: an image's class from its pixels, one after the other.
 
     Logs ``train/loss`` (cross-entropy), ``train/accuracy``, ``val/loss``, ``val/accuracy``, ``test/loss`` and
@@ -177,17 +177,10 @@ class SequentialMNISTTask(LightningModule):
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
 
-    def configure_gradient_clipping(
-        self,
-        optimizer: Optimizer,
-        gradient_clip_val: int | float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Clips by value, unless the trainer was told how to clip."""
-        if gradient_clip_val is None and self.clip_value is not None:
+    def clip_as_published(self, optimizer: Optimizer) -> None:
+        """Clips by value."""
+        if self.clip_value is not None:
             self.clip_gradients(optimizer, self.clip_value, "value")
-        else:
-            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def _evaluate(self, stage: str, batch: Batch) -> None:
         sequences, labels = batch

@@ -230,18 +230,11 @@ class TextClassificationTask(VocabularyTask):
         """Adam, with a rate that falls from step to step."""
         return decaying_adam(self, self.learning_rate, self.decay)
 
-    def configure_gradient_clipping(
-        self,
-        optimizer: Optimizer,
-        gradient_clip_val: int | float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Clips the norm of all gradients but the embedding's, unless the trainer was told how to clip."""
-        if gradient_clip_val is not None or self.clip_norm is None:
-            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
-            return
-        embeddings = {id(part.weight) for part in self.modules() if isinstance(part, nn.Embedding)}
-        nn.utils.clip_grad_norm_([p for p in self.parameters() if id(p) not in embeddings], self.clip_norm)
+    def clip_as_published(self, optimizer: Optimizer) -> None:
+        """Clips the norm of all gradients but the embedding's."""
+        if self.clip_norm is not None:
+            embeddings = {id(part.weight) for part in self.modules() if isinstance(part, nn.Embedding)}
+            nn.utils.clip_grad_norm_([p for p in self.parameters() if id(p) not in embeddings], self.clip_norm)
 
     def _documents(self, labelled: TextBatch, unlabelled: TextBatch | None) -> TextBatch:
         """The documents of one pass: the unlabelled ones belong to it where a regularizer looks at them."""

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lightning_advdrop.datamodules.text import Vocabulary
-from lightning_advdrop.nn import DocumentLanguageModel, LSTMStates
+from lightning_advdrop.nn import DocumentLanguageModel
+from lightning_advdrop.tasks.carried import CarriedStates, all_columns, own_columns
 from lightning_advdrop.tasks.training import check_sizes, check_training, decaying_adam
 from lightning_advdrop.tasks.vocabulary import TextSettings, VocabularyTask
 
@@ -72,7 +73,7 @@ class TextPretrainingTask(VocabularyTask):
         self.learning_rate = learning_rate
         self.decay = decay
         self.clip_norm = clip_norm
-        self._states: dict[str, LSTMStates] = {}
+        self.carried = CarriedStates()
 
     def build(self, vocabulary: Vocabulary, text: TextSettings) -> None:
         """Makes the language model."""
@@ -111,35 +112,29 @@ class TextPretrainingTask(VocabularyTask):
         """Adam, with a rate that falls from step to step."""
         return decaying_adam(self, self.learning_rate, self.decay)
 
-    def configure_gradient_clipping(
-        self,
-        optimizer: Optimizer,
-        gradient_clip_val: int | float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Clips the norm of all gradients, unless the trainer was told how to clip."""
-        if gradient_clip_val is None and self.clip_norm is not None:
+    def clip_as_published(self, optimizer: Optimizer) -> None:
+        """Clips the norm of all gradients."""
+        if self.clip_norm is not None:
             self.clip_gradients(optimizer, self.clip_norm, "norm")
-        else:
-            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the vocabulary, and the state that a training that is resumed within an epoch goes on from."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint["carried_states"] = list(self._states.get("train", ()))
+        states = self.carried.get("train")
+        checkpoint["carried_states"] = None if states is None else all_columns(states, self._trainer)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Checks the vocabulary, and takes the carried state up again."""
         super().on_load_checkpoint(checkpoint)
         states = checkpoint.get("carried_states")
-        self._states = {"train": (states[0], states[1])} if states else {}
+        if states is not None:
+            self.carried.keep("train", own_columns(states, self._trainer))
 
     def _loss(self, stage: str, batch: Batch, batch_idx: int) -> Tensor:
         tokens, targets = (part.t() for part in batch)  # (B, T)
-        # An epoch begins at the beginning of the texts.
-        carried = self._states.get(stage) if batch_idx else None
-        outputs, states = self.model(tokens, None if carried is None else tuple(s.to(tokens.device) for s in carried))
-        self._states[stage] = states[0].detach(), states[1].detach()
+        carried = self.carried.before(stage, batch_idx, batch[0])
+        outputs, states = self.model(tokens, None if carried is None else carried[0])
+        self.carried.keep(stage, [states])
         return self.model.loss(outputs, targets)
 
     def _evaluate(self, stage: str, batch: Batch, batch_idx: int) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import Any, ClassVar, NamedTuple
 
-from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch import LightningDataModule
 
 from lightning_advdrop.datamodules.text import Vocabulary
 from lightning_advdrop.datamodules.tokenizing import Tokenizer
+from lightning_advdrop.tasks.clipping import PublishedClipping
 
 
 class TextSettings(NamedTuple):
@@ -44,7 +45,7 @@ class TextSettings(NamedTuple):
         )
 
 
-class VocabularyTask(LightningModule, ABC):
+class VocabularyTask(PublishedClipping):
     """A task whose network is made when its vocabulary is known: from the trainer's data module, or from a checkpoint.
 
     Checkpoints hold the words, their counts and the `TextSettings`, so that a finished model needs no data. Where both

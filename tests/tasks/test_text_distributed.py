@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 import lightning as L
 import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy
 
 from lightning_advdrop import AdversarialDropoutCallback, IMDBDataModule, TextClassificationTask, TextPretrainingTask
@@ -29,7 +31,12 @@ def fit(
     )
     strategy = DDPStrategy(start_method="spawn", process_group_backend="gloo") if processes > 1 else "auto"
     trainer = quiet_trainer(
-        max_epochs=1, callbacks=list(callbacks), num_sanity_val_steps=0, strategy=strategy, devices=processes
+        max_epochs=1,
+        callbacks=[*callbacks, ModelCheckpoint(root / f"{processes}", "last")],
+        enable_checkpointing=True,
+        num_sanity_val_steps=0,
+        strategy=strategy,
+        devices=processes,
     )
     trainer.fit(task, data)
     return {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -64,3 +71,10 @@ def test_pretraining(tmp_path: Path) -> None:
     assert {"train/loss", "val/loss"} <= alone.keys() == together.keys()
     for name in ("train/loss", "val/loss"):
         assert together[name] == pytest.approx(alone[name], abs=1e-4)
+    # The checkpoint, which one process writes, holds the states of all columns of the text.
+    [one], [both] = (
+        torch.load(tmp_path / f"{processes}" / "last.ckpt", weights_only=True)["carried_states"] for processes in (1, 2)
+    )
+    for mine, ours in zip(one, both, strict=True):
+        assert ours.shape == (1, 4, 8)
+        torch.testing.assert_close(ours, mine, atol=1e-3, rtol=0)

@@ -39,7 +39,7 @@ class Watch(L.Callback):
         self.states: list[Tensor] = []
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *args: Any) -> None:
-        self.states.append(pl_module._states["train"][0].clone())
+        self.states.append(pl_module.carried.get("train")[0][0].clone())
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.losses.append(float(trainer.callback_metrics["train/loss"]))
@@ -70,7 +70,9 @@ def test_the_state_is_carried_from_batch_to_batch_within_an_epoch() -> None:
 def test_gradients_end_at_the_beginning_of_a_batch() -> None:
     watch, task, data = Watch(), small_task(), pretraining()
     quiet_trainer(max_steps=2, max_epochs=-1, callbacks=[watch], limit_val_batches=0).fit(task, data)
-    assert not any(state.requires_grad for state in task._states["train"])
+    states = task.carried.get("train")
+    assert states is not None
+    assert not any(state.requires_grad for state in states[0])
 
 
 def test_further_passes_leave_the_carried_state_alone() -> None:
@@ -99,7 +101,7 @@ def test_a_run_that_is_resumed_takes_the_state_up_again(tmp_path: Path) -> None:
     trainer.fit(task, pretraining())
     trainer.save_checkpoint(tmp_path / "stopped.ckpt")
     again = TextPretrainingTask.load_from_checkpoint(tmp_path / "stopped.ckpt", weights_only=True)
-    torch.testing.assert_close(again._states["train"], task._states["train"])
+    torch.testing.assert_close(again.carried.get("train"), task.carried.get("train"))
 
 
 @pytest.mark.filterwarnings("ignore:The `srun` command is available")
