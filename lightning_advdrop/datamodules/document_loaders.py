@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import DataLoader, Dataset
 
@@ -104,6 +105,7 @@ class DocumentLoaders:
             sampler=sampler,
             num_workers=self.num_workers,
             collate_fn=keep_batch,
+            generator=torch.Generator(),  # else it draws from the global one, and a resumed run would be another
             persistent_workers=self.num_workers > 0,
         )
 
@@ -119,6 +121,7 @@ class DocumentLoaders:
             batch_size=batch_size,  # by name, else Lightning cannot rebuild the loader for prediction
             num_workers=self.num_workers,
             collate_fn=keep_batch,
+            generator=torch.Generator(),  # else it draws from the global one, and a resumed run would be another
         )
 
     def combined(

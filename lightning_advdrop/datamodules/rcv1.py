@@ -25,6 +25,8 @@ _FILES: Mapping[str, Part] = {"train.csv": "train", "test.csv": "test", "unlab.c
 _COLUMNS = 2
 # Ten times as many topics as the collection has: a number above is a mistake, and would make a network of its size.
 _HIGHEST_TOPIC = 999
+# Characters; the standard library's own limit is shorter than a long story.
+_LONGEST_TEXT = 2**31 - 1
 
 
 class RCV1DataModule(DocumentDataModule):
@@ -77,6 +79,8 @@ class RCV1DataModule(DocumentDataModule):
                 label = UNLABELLED if part == "unlabelled" else check_label(topic, 0, allowed, path, line)
                 highest = max(highest, label)
                 yield Document(part, label, line, check_words(split_at_punctuation(text), path, line))
+            if highest == 0:
+                raise DocumentError(f"{path}: found stories of the topic 0 alone, expected at least two topics")
             allowed = highest
 
     def _require_files(self) -> None:
@@ -90,7 +94,7 @@ class RCV1DataModule(DocumentDataModule):
 def _read_rows(path: Path) -> Iterator[tuple[int, str, str]]:
     """The number of the line in which a row begins, and its two columns."""
     rows = csv.reader((f"{line}\n" for _, line in read_lines(path)), strict=True)
-    first = 1
+    first, limit = 1, csv.field_size_limit(_LONGEST_TEXT)
     try:
         for row in rows:
             if len(row) != _COLUMNS:
@@ -106,3 +110,5 @@ def _read_rows(path: Path) -> Iterator[tuple[int, str, str]]:
             f"{path}, line {first}: found what is no row of CSV ({error} in line {rows.line_num}), expected topic and"
             " text; check its double quotes"
         ) from error
+    finally:
+        csv.field_size_limit(limit)

@@ -281,5 +281,6 @@ class SequenceImageDataModule(LightningDataModule, ABC):
             sampler=sampler,
             num_workers=self.num_workers,
             collate_fn=keep_batch,
+            generator=torch.Generator(),  # else it draws from the global one, and a resumed run would be another
             persistent_workers=self.num_workers > 0,
         )

@@ -147,6 +147,10 @@ def load_vectors(path: Path, vocabulary: Vocabulary) -> Tensor:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: found no such file, expected pretrained vectors; correct the path")
+    if path.stat().st_size == 0:
+        raise ValueError(
+            f"{path} holds no pretrained vectors (it is empty): expected a word and at least 3 numbers a line"
+        )
     # torchtext keeps a binary copy that it would read the next time, even if the file has changed since. And it turns
     # the checking of certificates off for the whole process.
     context = ssl._create_default_https_context

@@ -14,6 +14,7 @@ from lightning_advdrop.nn import DocumentEncoder
 
 # Where the encoder stands in a checkpoint of TextPretrainingTask.
 _PREFIX = "model.encoder."
+_SOFTMAX = "model.softmax."
 
 
 def read_checkpoint(argument: str, path: str | Path) -> dict[str, Any]:
@@ -55,8 +56,11 @@ def load_pretrained(
     checkpoint = read_checkpoint(argument, path)
     named = checkpoint.get("state_dict", {}).items()
     weights = {name.removeprefix(_PREFIX): weight for name, weight in named if name.startswith(_PREFIX)}
-    if not weights or "vocabulary" not in checkpoint:
-        raise ValueError(f"{where} must be a checkpoint of TextPretrainingTask, got one without encoder or vocabulary.")
+    # A classifier has an encoder, too, but no softmax over words.
+    if not weights or "vocabulary" not in checkpoint or not any(name.startswith(_SOFTMAX) for name, _ in named):
+        raise ValueError(
+            f"{where} must be a checkpoint of TextPretrainingTask, got one without encoder, softmax or vocabulary."
+        )
     vocabulary.check_same(checkpoint["vocabulary"]["words"], where)
     _check_direction(where, checkpoint["text"]["reverse"], reverse)
     _check_shapes(where, weights, encoder.state_dict())

@@ -211,8 +211,11 @@ class TextClassificationTask(VocabularyTask):
             batch_size: how many are read at once, at least 1.
 
         Raises:
+            TypeError: if ``texts`` is a string itself.
             ValueError: if ``batch_size`` is below 1, or the task has no vocabulary yet.
         """
+        if isinstance(texts, str):
+            raise TypeError(f"texts must be a list of strings, got the string {texts[:20]!r}.")
         check_sizes(batch_size=batch_size)
         names = (self.text and self.text.class_names) or ()
         training, found = self.training, []

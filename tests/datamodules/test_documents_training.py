@@ -74,6 +74,17 @@ def test_a_resumed_run_sees_the_batches_of_an_uninterrupted_one(root: Path, task
     assert (whole.seen[:epoch] == whole.seen[epoch : 2 * epoch]) == (task == "pretrain")
 
 
+def test_loaders_leave_the_global_random_numbers_alone(root: Path) -> None:
+    """Or a run that is resumed, which starts them before it gets its state back, would draw other dropout."""
+    module = data(root)
+    module.prepare_data()
+    module.setup()
+    for loader in (module.train_dataloader(), module.val_dataloader(), module.predict_dataloader()):
+        before = torch.get_rng_state()
+        next(iter(loader))
+        assert torch.equal(torch.get_rng_state(), before)
+
+
 def labelled(module: IMDBDataModule) -> list[TextBatch]:
     loader: Any = module.train_dataloader()
     return [batch["labelled"] for batch, _, _ in loader]

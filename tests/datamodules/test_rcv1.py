@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import re
 from pathlib import Path
 
@@ -91,3 +92,17 @@ def test_a_bad_row(folder: Path, name: str, line: int, content: str, message: st
     lines[line - 1] = content.encode(errors="surrogateescape")
     (folder / name).write_bytes(b"\n".join([*lines, b""]))
     assert read_failure(folder) == f"{folder / name}, line {line}: {message}"
+
+
+def test_one_topic_is_nothing_to_tell_apart(folder: Path) -> None:
+    (folder / "train.csv").write_text("0,one story\n0,another\n")
+    expected = f"{folder / 'train.csv'}: found stories of the topic 0 alone, expected at least two topics"
+    assert read_failure(folder) == expected
+
+
+def test_a_text_may_be_longer_than_the_limit_of_the_standard_library(folder: Path) -> None:
+    limit = csv.field_size_limit()
+    (folder / "unlab.csv").write_text("0," + "word " * limit + "\n")
+    *_, last = RCV1DataModule(folder.parent).read()
+    assert len(last.words) == limit
+    assert csv.field_size_limit() == limit

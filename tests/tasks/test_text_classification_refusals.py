@@ -32,6 +32,11 @@ def test_another_vocabulary_than_the_checkpoint_is_refused(tmp_path: Path) -> No
         quiet_trainer().test(task, Documents(vocabulary=words))
 
 
+def test_one_string_is_no_list_of_texts() -> None:
+    with pytest.raises(TypeError, match="texts must be a list of strings, got the string 'good film'"):
+        built(Documents()).classify("good film")
+
+
 def test_strings_need_a_vocabulary() -> None:
     with pytest.raises(ValueError, match="texts need a task with a vocabulary, got one that was neither trained nor"):
         small_task().classify(["good"])

@@ -117,3 +117,8 @@ def test_what_is_no_language_model_is_refused(checkpoints: dict[bool, Path], tmp
     (tmp_path / "broken.ckpt").write_bytes(b"PK but no archive")
     with pytest.raises(ValueError, match="must be a checkpoint file, got one that can't be read"):
         start(pretrained=tmp_path / "broken.ckpt")
+    classifier = torch.load(checkpoints[False], weights_only=True)
+    classifier["state_dict"] = {k: v for k, v in classifier["state_dict"].items() if "softmax" not in k}
+    torch.save(classifier, tmp_path / "classifier.ckpt")
+    with pytest.raises(ValueError, match="TextPretrainingTask, got one without encoder, softmax or vocabulary"):
+        start(pretrained=tmp_path / "classifier.ckpt")
