@@ -44,8 +44,8 @@ def test_there_are_configs() -> None:
 
 
 def earlier_run(config: Path) -> list[str]:
-    """For an experiment that starts from another one's weights: makes them, and names them."""
-    if "pretrained" not in yaml.safe_load(config.read_text())["model"].get("init_args", {}):
+    """For a fine-tuning stage: makes the weights that it starts from, and names them."""
+    if not config.stem.endswith("_finetune"):
         return []
     path = config.with_stem(config.stem.removesuffix("_finetune"))
     tiny, overrides = tiny_data(path)
