@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import csv
 import math
-import os
-import secrets
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
+
+from lightning_advdrop.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,27 +47,16 @@ def shares_of(count: Tensor, max_units: int) -> Shares:
     return np.stack([starts, units, np.add.reduceat(dropped / rows, starts) / units], axis=1)
 
 
-def before(history: History, epoch: int) -> History:
+def epochs_before(history: History, epoch: int) -> History:
     """Without this epoch and later ones, which are another run's or are trained again."""
     earlier = {site: {at: shares for at, shares in epochs.items() if at < epoch} for site, epochs in history.items()}
     return {site: epochs for site, epochs in earlier.items() if epochs}
 
 
-@contextmanager
-def replacing_file(path: Path) -> Iterator[Path]:
-    """A file to write to, which takes the place of another one when it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def write_history(path: Path, history: History) -> None:
     """Writes a line for each range of units in each epoch."""
-    with replacing_file(path) as partial, partial.open("x", newline="", encoding="utf-8") as file:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as partial, partial.open("x", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(_COLUMNS)
         for epoch in sorted({epoch for epochs in history.values() for epoch in epochs}):

@@ -15,16 +15,16 @@ from torch import Tensor
 from lightning_advdrop.callbacks.base import RegularizerCallback
 from lightning_advdrop.callbacks.mask_history import (
     History,
-    before,
+    epochs_before,
     heat_map,
     histogram,
     picture,
     read_history,
-    replacing_file,
     shares_of,
     write_history,
 )
 from lightning_advdrop.callbacks.processes import of_every_process
+from lightning_advdrop.files import replacing
 from lightning_advdrop.regularizers import Penalty
 
 MASKS_FILE = "masks.csv"
@@ -117,7 +117,7 @@ class MaskStatistics(Callback):
             return
         folder = _folder(trainer)
         if folder is not None and not self._read:
-            self._history = before(read_history(folder / MASKS_FILE), self._epoch)
+            self._history = epochs_before(read_history(folder / MASKS_FILE), self._epoch)
         self._read = True
         for name, count in sorted(counts.items()):
             self._history.setdefault(name, {})[self._epoch] = shares_of(count, self.max_units)
@@ -152,9 +152,8 @@ class MaskStatistics(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Adds what other processes counted, since a checkpoint is written by one of them."""
-        if trainer.world_size > 1:
-            counts = _sum(of_every_process(trainer, _on_cpu(self.counts)))
-            checkpoint["callbacks"][self.state_key]["counts"] = counts
+        counts = _sum(of_every_process(trainer, _on_cpu(self.counts)))
+        checkpoint["callbacks"][self.state_key]["counts"] = counts
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on from a checkpoint; one process stands for all that were there."""
@@ -176,7 +175,8 @@ class MaskStatistics(Callback):
         for name, draw in ((HEAT_MAP_FILE, heat_map), (HISTOGRAM_FILE, histogram)):
             canvas: Any = picture(self._history, draw)
             if folder is not None:
-                with replacing_file(folder / name) as partial:
+                folder.mkdir(parents=True, exist_ok=True)
+                with replacing(folder / name) as partial:
                     canvas.print_figure(partial, format="png", dpi=150)
             canvas.draw()
             for logger in wandb:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lightning_advdrop.files import replacing
 from lightning_advdrop.report.errors import ReportError
-from lightning_advdrop.report.files import replacing
 from lightning_advdrop.report.groups import PLAIN, Group, method_key
 from lightning_advdrop.report.metrics import is_percentage
 

@@ -275,3 +275,12 @@ def test_unknown_stage() -> None:
     message = "stage must be 'fit', 'validate', 'test', 'predict' or None, got 'train'"
     with pytest.raises(ValueError, match=f"^{message}$"):
         DigitsDataModule().setup("train")
+
+
+def test_loaders_leave_the_global_random_numbers_alone() -> None:
+    module = DigitsDataModule()
+    module.setup()
+    for loader in (module.train_dataloader(), module.val_dataloader(), module.predict_dataloader()):
+        before = torch.get_rng_state()
+        next(iter(loader))
+        assert torch.equal(torch.get_rng_state(), before)
