@@ -7,9 +7,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from lightning_advdrop.files import replacing
 from lightning_advdrop.report.errors import ReportError, RunError
 from lightning_advdrop.report.figures import choose_figures, has_curves
-from lightning_advdrop.report.files import replacing
 from lightning_advdrop.report.groups import PLAIN, Group, group_runs
 from lightning_advdrop.report.histories import METRICS_FILE
 from lightning_advdrop.report.metrics import PREFERRED, choose_metrics, direction, listed, validation_metric
@@ -52,10 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--by",
-        nargs="+",
-        default=(),
+        action="append",
+        default=[],
         metavar="SETTING",
-        help="settings that tell methods apart, too, e.g. model.init_args.hidden_size",
+        help="a setting that tells methods apart, too, e.g. model.init_args.hidden_size; may be given several times",
     )
     parser.add_argument("--baseline", default=PLAIN, help="method to compare with (default: %(default)s)")
 

@@ -84,28 +84,36 @@ def _check_settings(runs: Sequence[Run], by: Sequence[str]) -> None:
             raise ReportError(f"by must name settings of the runs, got {name!r}; those that differ are: {different}")
 
 
-def _by_method(runs: Iterable[Run], by: Sequence[str]) -> dict[str, list[Run]]:
+def _by_method(runs: Sequence[Run], by: Sequence[str]) -> dict[str, list[Run]]:
     """Put the runs of one experiment together by method."""
     kinds: defaultdict[tuple[str, ...], list[Run]] = defaultdict(list)
     for run in runs:
         kinds[tuple(regularizer.name for regularizer in run.regularizers)].append(run)
+    shown = {name: _shortened(_text(run.settings, name) for run in runs) for name in by}
     methods: defaultdict[str, list[Run]] = defaultdict(list)
     for names, members in kinds.items():
         varied = [_varied([run.regularizers[index].arguments for run in members]) for index in range(len(names))]
         for run in members:
-            methods[_name(run, varied, by)].append(run)
+            methods[_name(run, varied, shown)].append(run)
     return methods
 
 
-def _name(run: Run, varied: Sequence[Iterable[str]], by: Sequence[str]) -> str:
+def _name(run: Run, varied: Sequence[Iterable[str]], shown: Mapping[str, Mapping[str, str]]) -> str:
     """Name the method of a run, given the arguments to mention for each of its regularizers, and its settings."""
     parts = []
     for regularizer, arguments in zip(run.regularizers, varied, strict=True):
         stated = ", ".join(f"{name}={_text(regularizer.arguments, name)}" for name in arguments)
         parts.append(f"{regularizer.name} ({stated})" if stated else regularizer.name)
-    # Of a path the last part: the name is to fit into a table.
-    settings = ", ".join(f"{name.rpartition('.')[2]}={_text(run.settings, name).rpartition('/')[2]}" for name in by)
+    settings = ", ".join(
+        f"{name.rpartition('.')[2]}={texts[_text(run.settings, name)]}" for name, texts in shown.items()
+    )
     return (" + ".join(parts) or PLAIN) + (f" ({settings})" if settings else "")
+
+
+def _shortened(texts: Iterable[str]) -> dict[str, str]:
+    """What stands for texts in a table: of paths the last parts, as long as these differ, too."""
+    ends = {text: text.rpartition("/")[2] for text in texts}
+    return ends if len(set(ends.values())) == len(ends) else {text: text for text in ends}
 
 
 def _varied(settings: Sequence[Mapping[str, object]]) -> list[str]:

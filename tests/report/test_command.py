@@ -221,3 +221,19 @@ def test_many_runs_have_a_progress_bar(monkeypatch: pytest.MonkeyPatch, count: i
     monkeypatch.setattr(sys, "stderr", terminal)
     assert report("runs") == 0
     assert ("Reading runs" in terminal.getvalue()) is shown
+
+
+def test_methods_are_told_apart_by_settings_too(capsys: pytest.CaptureFixture[str]) -> None:
+    for version, (size, rate) in enumerate([(8, 0.1), (16, 0.1), (16, 0.2)]):
+        model = {"init_args": {"hidden_size": size, "learning_rate": rate}}
+        make_run(Path("runs/digits") / f"version_{version}", 0, model=model)
+    settings = ("--by", "model.init_args.hidden_size", "--by", "model.init_args.learning_rate")
+    assert report(*settings, "runs", "--baseline", "plain (hidden_size=8, learning_rate=0.1)") == 0
+    out, err = capsys.readouterr()
+    methods = [line.split("|")[2].strip() for line in out.splitlines()[2:]]
+    assert methods == [
+        f"plain (hidden_size={size}, learning_rate={rate})" for size, rate in ((8, 0.1), (16, 0.1), (16, 0.2))
+    ]
+    assert err.startswith("Wrote")
+    assert report("--by", "model.size", "runs") == 2
+    assert "Error: by must name settings of the runs, got 'model.size'; those that differ" in capsys.readouterr().err

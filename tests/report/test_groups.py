@@ -104,6 +104,20 @@ def test_a_list_of_regularizers_has_a_readable_name(tmp_path: Path) -> None:
     ]
 
 
+def test_paths_that_end_alike_are_told_apart(tmp_path: Path) -> None:
+    for version, folder in enumerate(["one", "two"]):
+        model = {"init_args": {"pretrained": f"runs/{folder}/best.ckpt"}}
+        make_run(tmp_path / "imdb" / f"version_{version}", 0, model=model)
+    groups, notes = group_runs(
+        [load_run(folder) for folder in find_runs([tmp_path])], by=["model.init_args.pretrained"]
+    )
+    assert [group.method for group in groups] == [
+        "plain (pretrained=runs/one/best.ckpt)",
+        "plain (pretrained=runs/two/best.ckpt)",
+    ]
+    assert notes == []
+
+
 def test_settings_tell_runs_apart_where_that_is_asked_for(tmp_path: Path) -> None:
     for version, path in enumerate([None, "runs/pretrained/small.ckpt"]):
         model = {"init_args": {"pretrained": path, "hidden_size": 8 + version}}
