@@ -1,6 +1,5 @@
 """Pure functions on tensors: masks, divergences between predictions, schedules, the neural cache."""
 
-from lightning_advdrop.functional.caching import check_neural_cache, neural_cache
 from lightning_advdrop.functional.divergences import (
     IGNORED_LABEL,
     Direction,
@@ -24,6 +23,7 @@ from lightning_advdrop.functional.masks import (
     sample_bernoulli,
     sample_one_drop,
 )
+from lightning_advdrop.functional.neural_cache import check_neural_cache, neural_cache
 from lightning_advdrop.functional.schedules import gaussian_rampdown, sigmoid_rampup
 
 __all__ = [

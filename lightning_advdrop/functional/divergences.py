@@ -1,7 +1,8 @@
 """Divergences between two predictions of a network.
 
-Every function takes two outputs of the same shape and an optional ``weight`` over their leading dimensions (1 for a
-real example or time step, 0 for padding) and returns the weighted mean, a scalar. They compute in float32 or more.
+Every function takes two outputs of the same shape and an optional ``sample_weight`` over their leading dimensions (1
+for a real example or time step, 0 for padding) and returns the weighted mean, a scalar. They compute in float32 or
+more.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Literal, get_args
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from lightning_advdrop._deprecation import renamed_argument
 
 IGNORED_LABEL = -100
 """The class of an example that has none: torch's own ``ignore_index``."""
@@ -33,37 +36,39 @@ def _check_same_shape(first: Tensor, second: Tensor) -> None:
         )
 
 
-def _broadcast(weight: Tensor, shape: torch.Size) -> Tensor:
+def _broadcast(sample_weight: Tensor, shape: torch.Size) -> Tensor:
     try:
-        return torch.broadcast_to(weight, shape)
+        return torch.broadcast_to(sample_weight, shape)
     except RuntimeError:
         raise ValueError(
-            f"weight must broadcast to the examples' shape {tuple(shape)}, got {tuple(weight.shape)}."
+            f"sample_weight must broadcast to the examples' shape {tuple(shape)}, got {tuple(sample_weight.shape)}."
         ) from None
 
 
-def weighted_mean(values: Tensor, weight: Tensor | None = None) -> Tensor:
+@renamed_argument("weight", "sample_weight")
+def weighted_mean(values: Tensor, sample_weight: Tensor | None = None) -> Tensor:
     """The mean of ``values``, weighted; 0 if all weights are 0.
 
     Args:
         values: one number for each example (and time step).
-        weight: the same shape, or one that broadcasts to it; None weighs all alike.
+        sample_weight: the same shape, or one that broadcasts to it; None weighs all alike.
 
     Raises:
-        ValueError: if ``weight`` does not broadcast to the shape of ``values``.
+        ValueError: if ``sample_weight`` does not broadcast to the shape of ``values``.
 
     Example:
         >>> weighted_mean(torch.tensor([1.0, 3.0, 100.0]), torch.tensor([1.0, 1.0, 0.0])).item()
         2.0
     """
-    if weight is None:
+    if sample_weight is None:
         return values.mean()
-    weight = _broadcast(weight, values.shape).to(values.dtype)
-    weighted = torch.where(weight == 0, 0, values * weight)  # padding may hold anything, even NaN
-    return weighted.sum() / weight.sum().clamp_min(torch.finfo(values.dtype).tiny)
+    sample_weight = _broadcast(sample_weight, values.shape).to(values.dtype)
+    weighted = torch.where(sample_weight == 0, 0, values * sample_weight)  # padding may hold anything, even NaN
+    return weighted.sum() / sample_weight.sum().clamp_min(torch.finfo(values.dtype).tiny)
 
 
-def kl_divergence(p_logits: Tensor, q_logits: Tensor, weight: Tensor | None = None) -> Tensor:
+@renamed_argument("weight", "sample_weight")
+def kl_divergence(p_logits: Tensor, q_logits: Tensor, sample_weight: Tensor | None = None) -> Tensor:
     """``KL(p || q)`` of the distributions that two tensors of logits stand for; mean over examples.
 
     Categorical over the last dimension, and Bernoulli where that has a single logit.
@@ -71,7 +76,7 @@ def kl_divergence(p_logits: Tensor, q_logits: Tensor, weight: Tensor | None = No
     Args:
         p_logits: ``(..., classes)`` or ``(..., 1)``.
         q_logits: the same shape.
-        weight: ``(...)``, see the module.
+        sample_weight: ``(...)``, see the module.
 
     Raises:
         ValueError: if the shapes differ.
@@ -87,10 +92,11 @@ def kl_divergence(p_logits: Tensor, q_logits: Tensor, weight: Tensor | None = No
     log_p, log_q = p.log_softmax(-1), q.log_softmax(-1)
     # A class that p excludes with a logit of minus infinity adds nothing, whatever q says of it.
     log_ratio = torch.where(log_p.isneginf(), 0, log_p - log_q)
-    return weighted_mean((log_p.exp() * log_ratio).sum(-1), weight)
+    return weighted_mean((log_p.exp() * log_ratio).sum(-1), sample_weight)
 
 
-def bernoulli_kl(p_logits: Tensor, q_logits: Tensor, weight: Tensor | None = None) -> Tensor:
+@renamed_argument("weight", "sample_weight")
+def bernoulli_kl(p_logits: Tensor, q_logits: Tensor, sample_weight: Tensor | None = None) -> Tensor:
     """``KL(p || q)`` where each logit stands for a Bernoulli distribution of its own, as with several labels at once.
 
     Summed over the last dimension, as the KL of independent distributions is; mean over examples.
@@ -98,7 +104,7 @@ def bernoulli_kl(p_logits: Tensor, q_logits: Tensor, weight: Tensor | None = Non
     Args:
         p_logits: ``(..., labels)``.
         q_logits: the same shape.
-        weight: ``(...)``, see the module.
+        sample_weight: ``(...)``, see the module.
 
     Raises:
         ValueError: if the shapes differ.
@@ -113,20 +119,21 @@ def bernoulli_kl(p_logits: Tensor, q_logits: Tensor, weight: Tensor | None = Non
     log_ratio_of_one = F.logsigmoid(p) - F.logsigmoid(q)
     log_ratio_of_zero = F.logsigmoid(-p) - F.logsigmoid(-q)
     each = p.sigmoid() * log_ratio_of_one + (-p).sigmoid() * log_ratio_of_zero
-    return weighted_mean(each.sum(-1), weight)
+    return weighted_mean(each.sum(-1), sample_weight)
 
 
-def mse(p: Tensor, q: Tensor, weight: Tensor | None = None) -> Tensor:
+@renamed_argument("weight", "sample_weight")
+def mse(p: Tensor, q: Tensor, sample_weight: Tensor | None = None) -> Tensor:
     """The mean squared difference of two predictions of any shape, for regression.
 
     Args:
         p: predictions, ``(B)``, ``(B, 1)`` or with more dimensions.
         q: the same shape.
-        weight: weights of the leading dimensions, as ``(B)`` or ``(B, T)`` of predictions ``(B, T, ...)``; of the
-            dimensions behind these the mean is taken.
+        sample_weight: weights of the leading dimensions, ``(B)`` or ``(B, T)`` for predictions ``(B, T, ...)``; the
+            mean is taken over the dimensions behind these.
 
     Raises:
-        ValueError: if the shapes differ, or ``weight`` does not broadcast to the leading dimensions.
+        ValueError: if the shapes differ, or ``sample_weight`` does not broadcast to the leading dimensions.
 
     Example:
         >>> mse(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 4.0])).item()
@@ -136,18 +143,19 @@ def mse(p: Tensor, q: Tensor, weight: Tensor | None = None) -> Tensor:
     """
     _check_same_shape(p, q)
     squares = (_float(p) - _float(q)).square()
-    if weight is not None and weight.dim() < squares.dim():
-        squares = squares.flatten(weight.dim()).mean(-1)
-    return weighted_mean(squares, weight)
+    if sample_weight is not None and sample_weight.dim() < squares.dim():
+        squares = squares.flatten(sample_weight.dim()).mean(-1)
+    return weighted_mean(squares, sample_weight)
 
 
-def mse_logits(p_logits: Tensor, q_logits: Tensor, weight: Tensor | None = None) -> Tensor:
+@renamed_argument("weight", "sample_weight")
+def mse_logits(p_logits: Tensor, q_logits: Tensor, sample_weight: Tensor | None = None) -> Tensor:
     """The mean squared difference of two outputs; the divergence of the language models of Park et al. (2019).
 
     Args:
         p_logits: ``(..., features)``.
         q_logits: the same shape.
-        weight: ``(...)``, see the module.
+        sample_weight: ``(...)``, see the module.
 
     Raises:
         ValueError: if the shapes differ.
@@ -158,12 +166,14 @@ def mse_logits(p_logits: Tensor, q_logits: Tensor, weight: Tensor | None = None)
     """
     _check_same_shape(p_logits, q_logits)
     p, q = _float(p_logits), _float(q_logits)
-    if weight is None:  # one pass over the logits, of which language models have many, where the steps below take four
+    # One pass over the logits, of which language models have many, where the steps below take four.
+    if sample_weight is None:
         return F.mse_loss(p, q)
-    return weighted_mean((p - q).square().mean(-1), weight)
+    return weighted_mean((p - q).square().mean(-1), sample_weight)
 
 
-def mse_probs(p_logits: Tensor, q_logits: Tensor, weight: Tensor | None = None) -> Tensor:
+@renamed_argument("weight", "sample_weight")
+def mse_probs(p_logits: Tensor, q_logits: Tensor, sample_weight: Tensor | None = None) -> Tensor:
     """The mean squared difference of two outputs' probabilities (softmax, or sigmoid for a single logit).
 
     Called "QE" in the published experiments.
@@ -171,7 +181,7 @@ def mse_probs(p_logits: Tensor, q_logits: Tensor, weight: Tensor | None = None) 
     Args:
         p_logits: ``(..., classes)`` or ``(..., 1)``.
         q_logits: the same shape.
-        weight: ``(...)``, see the module.
+        sample_weight: ``(...)``, see the module.
 
     Raises:
         ValueError: if the shapes differ.
@@ -183,10 +193,11 @@ def mse_probs(p_logits: Tensor, q_logits: Tensor, weight: Tensor | None = None) 
     _check_same_shape(p_logits, q_logits)
     single = p_logits.shape[-1] == 1
     p, q = (_float(z).sigmoid() if single else _float(z).softmax(-1) for z in (p_logits, q_logits))
-    return weighted_mean((p - q).square().mean(-1), weight)
+    return weighted_mean((p - q).square().mean(-1), sample_weight)
 
 
-def cross_entropy_to_label(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+@renamed_argument("weight", "sample_weight")
+def cross_entropy_to_label(logits: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
     """Cross-entropy of one output to the label: the objective of supervised adversarial dropout.
 
     Args:
@@ -196,7 +207,7 @@ def cross_entropy_to_label(logits: Tensor, target: Tensor, weight: Tensor | None
             floating-point tensor in the shape of ``logits``, probabilities in [0, 1]; then the binary cross-entropies
             are summed over the last dimension. Examples without a label are left out of the mean; as a class index that
             is `IGNORED_LABEL`.
-        weight: ``(...)``, see the module.
+        sample_weight: ``(...)``, see the module.
 
     Raises:
         ValueError: if ``target`` has neither the leading shape of ``logits`` nor, as floating-point numbers, their
@@ -209,26 +220,26 @@ def cross_entropy_to_label(logits: Tensor, target: Tensor, weight: Tensor | None
     z = _float(logits)
     if target.shape == logits.shape and target.is_floating_point():
         losses = F.binary_cross_entropy_with_logits(z, target.to(z.dtype), reduction="none").sum(-1)
-        return weighted_mean(losses, weight)
+        return weighted_mean(losses, sample_weight)
     if target.shape != logits.shape[:-1]:
         raise ValueError(
             f"target must have the shape {tuple(logits.shape[:-1])}, or be floating-point numbers of the shape "
             f"{tuple(logits.shape)} for several labels, got {target.dtype} of the shape {tuple(target.shape)}."
         )
     if not target.is_floating_point():
-        weight = _without_ignored(target, weight)
+        sample_weight = _without_ignored(target, sample_weight)
     if z.shape[-1] == 1:
         losses = F.binary_cross_entropy_with_logits(z.squeeze(-1), target.to(z.dtype), reduction="none")
     else:
         flat = z.reshape(-1, z.shape[-1]), target.reshape(-1)
         losses = F.cross_entropy(*flat, reduction="none", ignore_index=IGNORED_LABEL).view(target.shape)
-    return weighted_mean(losses, weight)
+    return weighted_mean(losses, sample_weight)
 
 
-def _without_ignored(target: Tensor, weight: Tensor | None) -> Tensor:
+def _without_ignored(target: Tensor, sample_weight: Tensor | None) -> Tensor:
     """Weights that are 0 where there is no label."""
     labelled = target != IGNORED_LABEL
-    return labelled if weight is None else torch.where(labelled, _broadcast(weight, target.shape), 0)
+    return labelled if sample_weight is None else torch.where(labelled, _broadcast(sample_weight, target.shape), 0)
 
 
 _OF_TWO_OUTPUTS: dict[str, Divergence] = {
@@ -240,6 +251,7 @@ _OF_TWO_OUTPUTS: dict[str, Divergence] = {
 }
 
 
+@renamed_argument("weight", "sample_weight")
 def divergence(
     name: DivergenceName,
     direction: Direction,
@@ -247,7 +259,7 @@ def divergence(
     adversarial: Tensor,
     *,
     target: Tensor | None = None,
-    weight: Tensor | None = None,
+    sample_weight: Tensor | None = None,
 ) -> Tensor:
     """The divergence ``name`` between a base and an adversarial output.
 
@@ -258,7 +270,7 @@ def divergence(
         base: ``(..., classes)``, of any shape for ``mse``; ``ce`` does not look at it.
         adversarial: the same shape.
         target: the labels, for ``ce`` only, see `cross_entropy_to_label`.
-        weight: ``(...)``, see the module.
+        sample_weight: ``(...)``, see the module.
 
     Raises:
         ValueError: if the name or the direction is unknown, shapes differ, or ``ce`` gets no target.
@@ -271,9 +283,9 @@ def divergence(
     if name == "ce":
         if target is None:
             raise ValueError("target must be given for the divergence 'ce', got None.")
-        return cross_entropy_to_label(adversarial, target, weight)
+        return cross_entropy_to_label(adversarial, target, sample_weight)
     first, second = (base, adversarial) if direction == "base_adv" else (adversarial, base)
-    return _OF_TWO_OUTPUTS[name](first, second, weight)
+    return _OF_TWO_OUTPUTS[name](first, second, sample_weight)
 
 
 def check_divergence(name: str, direction: str) -> None:

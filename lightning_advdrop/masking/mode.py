@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from lightning_advdrop.masking.acting import Acting, Shift
 from lightning_advdrop.masking.handlers import HANDLERS
 from lightning_advdrop.masking.prefix import Prefix, PrefixReader, flat_arguments
 from lightning_advdrop.masking.recomputing import refuse_checkpoint
 from lightning_advdrop.masking.running import RunningModules
+from lightning_advdrop.masking.site_values import Perturbation, SiteValue
 from lightning_advdrop.masking.sites import MaskSite, Observation, Shape
 
-Choose = Callable[[Observation], Acting | None]
+Choose = Callable[[Observation], SiteValue | None]
 
 
 class MaskingMode(TorchFunctionMode):
@@ -62,8 +62,8 @@ class MaskingMode(TorchFunctionMode):
         self._running = running
         self._reader = PrefixReader(Prefix() if prefix is None else prefix)
         self._first = first
-        self._acting: dict[int, Tensor] = {}
-        self._standing: dict[int, tuple[Tensor, Any]] = {}
+        self._applied: dict[int, Tensor] = {}
+        self._aliases: dict[int, tuple[Tensor, Any]] = {}
         self._calls: Counter[int] = Counter()
         self._has_backward = torch.is_grad_enabled()
 
@@ -84,7 +84,7 @@ class MaskingMode(TorchFunctionMode):
 
     def call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Calls a function, or hands back what it returned in an earlier run."""
-        if self._acting and any(id(argument) in self._acting for argument in flat_arguments(args, kwargs)):
+        if self._applied and any(id(argument) in self._applied for argument in flat_arguments(args, kwargs)):
             self.before_mask()
         return self._reader.call(function, args, kwargs)
 
@@ -112,31 +112,31 @@ class MaskingMode(TorchFunctionMode):
         with self.handled(), self:
             yield
 
-    def times(self, given: Tensor | None, acting: Tensor | None) -> Tensor | None:
+    def times(self, given: Tensor | None, value: Tensor | None) -> Tensor | None:
         """The product of a mask that a call was given and one that acts in this pass, of which either may be None."""
-        if given is None or acting is None:
-            return acting if given is None else given
-        product = given * acting
-        self._acting[id(product)] = product
+        if given is None or value is None:
+            return value if given is None else given
+        product = given * value
+        self._applied[id(product)] = product
         return product
 
     def has(self, anchor: object) -> bool:
         """Whether a weight or module belongs to a site."""
         return id(self._parameter(anchor)) in self._anchors
 
-    def stand_for(self, tensor: Tensor, parameter: Tensor) -> None:
+    def register_alias(self, tensor: Tensor, parameter: Tensor) -> None:
         """Says that a tensor, which was computed from a parameter, is given to a layer in its place in this pass."""
-        self._standing[id(tensor)] = tensor, self._parameter(parameter)
+        self._aliases[id(tensor)] = tensor, self._parameter(parameter)
 
     def _parameter(self, anchor: object) -> Any:
         """The parameter for which a tensor stands, else the anchor itself."""
-        return self._standing.get(id(anchor), (None, anchor))[1]
+        return self._aliases.get(id(anchor), (None, anchor))[1]
 
     def masks(self, anchor: object, kind: str, shape: Shape, activation: Tensor, drop_rate: float) -> bool:
         """Whether a mask acts at a site in this pass, asked where the network would draw its own.
 
         Args:
-            anchor: see `meet`; the layer itself may have met the site before, or will.
+            anchor: see `value_at`; the layer itself may have met the site before, or will.
             kind: see there.
             shape: see there.
             activation: see there.
@@ -146,12 +146,12 @@ class MaskingMode(TorchFunctionMode):
         if known is None:
             return False
         site = replace(known, drop_rate=drop_rate)
-        met = self.observed.get(site)
-        if met is None:
-            acting = self._meet(Observation(site, shape, tuple(activation.shape), _empty_like(activation)))
+        before = self.observed.get(site)
+        if before is None:
+            value = self._value_at(Observation(site, shape, tuple(activation.shape), _empty_like(activation)))
         else:
-            acting, self.observed[site] = met.acting, replace(met, site=site)
-        return isinstance(acting, Tensor)
+            value, self.observed[site] = before.applied, replace(before, site=site)
+        return isinstance(value, Tensor)
 
     def anchor(self, weight: Tensor, kind: str) -> object:
         """The anchor of the site that a call with a weight belongs to.
@@ -184,7 +184,7 @@ class MaskingMode(TorchFunctionMode):
         running = id(self._running.stack[-1])
         return next((site for site in self._scopes if running in site.scope), None)
 
-    def meet(self, anchor: object, kind: str, shape: Shape, activation: Tensor, **known: Any) -> Any:
+    def value_at(self, anchor: object, kind: str, shape: Shape, activation: Tensor, **known: Any) -> Any:
         """What acts at a site in this pass; None if there is no such site, or nothing acts.
 
         Args:
@@ -200,9 +200,9 @@ class MaskingMode(TorchFunctionMode):
         site = self._sites.get((id(self._parameter(anchor)), kind))
         if site is None:
             return None
-        return self._meet(Observation(site, shape, tuple(activation.shape), _empty_like(activation), **known))
+        return self._value_at(Observation(site, shape, tuple(activation.shape), _empty_like(activation), **known))
 
-    def meet_dropout(self, site: MaskSite, shape: Shape, activation: Tensor, own: Tensor | None) -> Any:
+    def dropout_value_at(self, site: MaskSite, shape: Shape, activation: Tensor, own: Tensor | None) -> Any:
         """The same for a site that `dropout_site` returned.
 
         Args:
@@ -211,26 +211,26 @@ class MaskingMode(TorchFunctionMode):
             activation: what the mask acts on.
             own: the binary mask that the network drew, if it is to be kept.
         """
-        return self._meet(Observation(site, shape, tuple(activation.shape), _empty_like(activation), mask=own))
+        return self._value_at(Observation(site, shape, tuple(activation.shape), _empty_like(activation), mask=own))
 
-    def _meet(self, seen: Observation) -> Acting | None:
+    def _value_at(self, seen: Observation) -> SiteValue | None:
         self.check_computed_once(f"sites: {seen.site.name}")
         before = self.observed.get(seen.site)
         _check_same(before, seen)
         # A layer that is called again in one forward has the same mask again.
-        acting = self._choose(seen) if before is None else before.acting
-        if acting is not None:
-            _check_acting(seen, acting)
-            tensor = acting.value if isinstance(acting, Shift) else acting
-            self._acting[id(tensor)] = tensor
+        value = self._choose(seen) if before is None else before.applied
+        if value is not None:
+            _check_value(seen, value)
+            tensor = value.value if isinstance(value, Perturbation) else value
+            self._applied[id(tensor)] = tensor
         if self._first:
             self._reader.stop(complete=False)
             if before is not None:
                 seen = replace(seen, site=before.site)
-            if isinstance(acting, Tensor):
-                seen = replace(seen, mask=(acting.detach() != 0).to(acting.dtype))
-            self.observed[seen.site] = replace(seen, acting=acting)
-        return acting
+            if isinstance(value, Tensor):
+                seen = replace(seen, mask=(value.detach() != 0).to(value.dtype))
+            self.observed[seen.site] = replace(seen, applied=value)
+        return value
 
     def check_prefix(self) -> None:
         """Raises the `PrefixMismatchError` of this run again, if the forward kept it to itself."""
@@ -254,15 +254,15 @@ def _check_same(before: Observation | None, now: Observation) -> None:
         )
 
 
-def _check_acting(seen: Observation, acting: Acting) -> None:
-    if isinstance(acting, Shift):
+def _check_value(seen: Observation, value: SiteValue) -> None:
+    if isinstance(value, Perturbation):
         if seen.site.kind not in {"embedding", "input"}:
             raise ValueError(
                 f"sites must be of the kind 'embedding' or 'input' for something to be added, got {seen.site.name!r}."
             )
-        allowed, shape, what = [seen.activation], tuple(acting.value.shape), "shift"
+        allowed, shape, what = [seen.activation], tuple(value.value.shape), "shift"
     else:
-        allowed, shape, what = [seen.shape], tuple(acting.shape), "mask"
+        allowed, shape, what = [seen.shape], tuple(value.shape), "mask"
         if seen.steps is not None:
             allowed.append((seen.steps, *seen.shape))
     if shape not in allowed:

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from lightning_advdrop.masking.acting import Masks
-from lightning_advdrop.masking.handlers.offering import begin_among_others
+from lightning_advdrop.masking.handlers.composing import begin_among_others
 from lightning_advdrop.masking.mode import Choose, MaskingMode
 from lightning_advdrop.masking.module_state import ModuleState
 from lightning_advdrop.masking.prefix import Prefix, PrefixMismatchError
 from lightning_advdrop.masking.random_state import RandomState, isolated
 from lightning_advdrop.masking.running import RunningModules
+from lightning_advdrop.masking.site_values import Masks
 from lightning_advdrop.masking.sites import MaskSite, Observation
 
 
@@ -31,9 +31,9 @@ def apply(module: nn.Module, masks: Masks) -> Iterator[None]:
     Args:
         module: the module whose forward is called inside the context; it is not changed.
         masks: a mask for each site, in the shape that ``site.shape(batch_size)`` tells; for recurrent sites also with a
-            leading time dimension, for embeddings and inputs also a `Shift`. Their rows follow the batch as the layer
-            gets it; in a packed sequence that is the order of packing, longest first. Masks that require a gradient
-            get one.
+            leading time dimension, for embeddings and inputs also a `Perturbation`. Their rows follow the batch as the
+            layer gets it; in a packed sequence that is the order of packing, longest first. Masks that require a
+            gradient get one.
 
     Raises:
         ValueError: if a site does not belong to the module, or, inside the context, a mask has the wrong shape.

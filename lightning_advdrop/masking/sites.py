@@ -145,7 +145,7 @@ class Observation:
         batch_sizes: for packed rows, how many belong to each step.
         real: where the activation is no padding, ``(..., 1)``; None where that is not known, or all is real.
         mask: the binary mask that the pass itself used; None if it kept everything, or drew one that was not asked for.
-        acting: what acted in the pass, as it was given, with its graph; None if nothing did.
+        applied: the mask or perturbation that the pass applied, as it was given, with its graph; None for none.
     """
 
     site: MaskSite
@@ -157,7 +157,7 @@ class Observation:
     batch_sizes: Sequence[int] | None = field(default=None, repr=False)
     real: Tensor | None = field(default=None, repr=False)
     mask: Tensor | None = field(default=None, repr=False)
-    acting: Any = field(default=None, repr=False)
+    applied: Any = field(default=None, repr=False)
 
     @property
     def replaces_own(self) -> bool:

@@ -17,7 +17,7 @@ class NormalizedEmbedding(nn.Embedding):
 
     The normalised table is computed from the raw one in each forward, with gradients through mean and variance, so that
     a change of a given norm, as in virtual adversarial training, cannot be made small by larger vectors. A mask or
-    `lightning_advdrop.masking.Shift` at its site acts on the normalised vectors.
+    `lightning_advdrop.masking.Perturbation` at its site acts on the normalised vectors.
 
     Source: Miyato, Dai & Goodfellow, "Adversarial Training Methods for Semi-Supervised Text Classification", ICLR 2017
     (arXiv 1605.07725), equation 1.

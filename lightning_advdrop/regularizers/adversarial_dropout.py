@@ -240,7 +240,7 @@ class AdversarialDropout(Regularizer):
         """The gradient of what flips are to raise; for the Fisher search one for each draw."""
         if self.search_by == "fisher":
             return fisher_scores(passes, point, self.divergence, self.draws)
-        if first and self.probes_base and all(passes.observed[site].acting is not None for site in point):
+        if first and self.probes_base and all(passes.observed[site].applied is not None for site in point):
             return base_gradients(self._distance(passes, passes.base, passes.base), point, passes)
         binary = {site: mask.detach().requires_grad_() for site, mask in point.items()}
         prediction = passes.run(rescaled(binary, passes.observed))
@@ -261,4 +261,6 @@ class AdversarialDropout(Regularizer):
             )
 
     def _distance(self, passes: Passes, base: Tensor, prediction: Tensor) -> Tensor:
-        return divergence(self.divergence, self.direction, base, prediction, target=passes.target, weight=passes.weight)
+        return divergence(
+            self.divergence, self.direction, base, prediction, target=passes.target, sample_weight=passes.weight
+        )

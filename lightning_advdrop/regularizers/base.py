@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from lightning_advdrop.masking import Acting, Masks, MaskSite, Observation, RecordedForward
+from lightning_advdrop.masking import Masks, MaskSite, Observation, RecordedForward, SiteValue
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,14 @@ class Passes:
             raise ValueError(f"sites: none of {names} took part in the forward pass, so there is nothing to mask.")
         return self.recorded.observed
 
-    def acting(self, sites: Collection[MaskSite]) -> list[Acting]:
+    def applied(self, sites: Collection[MaskSite]) -> list[SiteValue]:
         """What acted at sites in the base pass.
 
         Raises:
             ValueError: if nothing did at one of them.
         """
-        found = [self.observed[site].acting for site in sites]
-        missing = [site.name for site, acting in zip(sites, found, strict=True) if acting is None]
+        found = [self.observed[site].applied for site in sites]
+        missing = [site.name for site, value in zip(sites, found, strict=True) if value is None]
         if missing:
             raise ValueError(
                 f"recorded: nothing acted at {', '.join(missing)} in the base pass, so that it has no gradient there; "
@@ -116,7 +116,7 @@ class Regularizer(ABC):
         """False if the penalty at these sites is always 0, so that no pass needs to be made."""
         return True
 
-    def first_mask(self, seen: Observation, generator: torch.Generator) -> Acting | None:  # noqa: ARG002
+    def first_mask(self, seen: Observation, generator: torch.Generator) -> SiteValue | None:  # noqa: ARG002
         """What acts at a site in the base pass; None leaves it as it is.
 
         Args:

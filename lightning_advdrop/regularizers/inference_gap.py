@@ -139,7 +139,7 @@ def _value(search: AdversarialDropout, passes: Passes, masks: BinaryMasks) -> Te
     if not masks:  # every budget is 0, and the prediction stays as it is
         return passes.base.new_zeros((), dtype=torch.promote_types(passes.base.dtype, torch.float32))
     other = passes.run(rescaled(masks, passes.observed))
-    return divergence(search.divergence, search.direction, passes.base.detach(), other, weight=passes.weight)
+    return divergence(search.divergence, search.direction, passes.base.detach(), other, sample_weight=passes.weight)
 
 
 def _backward_in_eval_mode(prediction: Tensor) -> AbstractContextManager[None]:

@@ -36,8 +36,8 @@ def base_gradients(value: Tensor, masks: BinaryMasks, passes: Passes) -> BinaryM
     Raises:
         ValueError: if no mask acted at one of the sites.
     """
-    acting: list[Any] = passes.acting(masks)
-    gradients = torch.autograd.grad(value, acting, retain_graph=True, materialize_grads=True)
+    applied: list[Any] = passes.applied(masks)
+    gradients = torch.autograd.grad(value, applied, retain_graph=True, materialize_grads=True)
     return {
         site: _through_rescaling(passes.observed[site].site, mask, gradient)
         for (site, mask), gradient in zip(masks.items(), gradients, strict=True)

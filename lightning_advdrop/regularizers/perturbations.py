@@ -14,7 +14,7 @@ from lightning_advdrop.functional import (
     cross_entropy_to_label,
     divergence,
 )
-from lightning_advdrop.masking import MaskSite, Observation, Shift
+from lightning_advdrop.masking import MaskSite, Observation, Perturbation
 from lightning_advdrop.regularizers.base import Passes, Penalty, Regularizer
 
 _Shifts = dict[MaskSite, Tensor]
@@ -87,7 +87,7 @@ class PerturbationRegularizer(Regularizer):
 
 
 def _shifts(values: _Shifts, scale: float) -> dict[MaskSite, Any]:
-    return {site: Shift(scale * value) for site, value in values.items()}
+    return {site: Perturbation(scale * value) for site, value in values.items()}
 
 
 class RandomPerturbation(PerturbationRegularizer):
@@ -146,7 +146,7 @@ class RandomPerturbation(PerturbationRegularizer):
         return Penalty(self._distance(passes, base, passes.run(_shifts(shifts, self.epsilon))))
 
     def _distance(self, passes: Passes, base: Tensor, other: Tensor) -> Tensor:
-        return divergence(self.divergence, self.direction, base, other, weight=passes.weight)
+        return divergence(self.divergence, self.direction, base, other, sample_weight=passes.weight)
 
 
 class VirtualAdversarialTraining(RandomPerturbation):
@@ -200,7 +200,7 @@ class VirtualAdversarialTraining(RandomPerturbation):
         shifts = self.noise(passes)
         for _ in range(self.power_iterations):
             leaves = {site: (self.finite_difference * value).requires_grad_() for site, value in shifts.items()}
-            other = passes.run({site: Shift(value) for site, value in leaves.items()})
+            other = passes.run({site: Perturbation(value) for site, value in leaves.items()})
             value = self._distance(passes, passes.base.detach(), other)
             gradients = torch.autograd.grad(value, list(leaves.values()), materialize_grads=True)
             shifts = self.normalized(passes, dict(zip(leaves, gradients, strict=True)))
@@ -233,9 +233,11 @@ class AdversarialTraining(PerturbationRegularizer):
     def __init__(self, epsilon: float = 5.0, batch_dim: int = 0, share_masks: bool = True) -> None:
         super().__init__(epsilon, batch_dim, share_masks)
 
-    def first_mask(self, seen: Observation, generator: torch.Generator) -> Shift:  # noqa: ARG002
+    def first_mask(self, seen: Observation, generator: torch.Generator) -> Perturbation:  # noqa: ARG002
         """Zeros, which change nothing and have a gradient."""
-        return Shift(torch.zeros(seen.activation, dtype=seen.like.dtype, device=seen.like.device, requires_grad=True))
+        return Perturbation(
+            torch.zeros(seen.activation, dtype=seen.like.dtype, device=seen.like.device, requires_grad=True)
+        )
 
     def penalty(self, passes: Passes) -> Penalty:
         """The cross-entropy to the labels under the perturbation.
@@ -246,8 +248,8 @@ class AdversarialTraining(PerturbationRegularizer):
         if passes.target is None:
             raise ValueError("target must be given for adversarial training, got None.")
         loss = cross_entropy_to_label(passes.base, passes.target, passes.weight)
-        acting: list[Any] = passes.acting(passes.observed)
-        zeros = {site: shift.value for site, shift in zip(passes.observed, acting, strict=True)}
+        value: list[Any] = passes.applied(passes.observed)
+        zeros = {site: shift.value for site, shift in zip(passes.observed, value, strict=True)}
         gradients = torch.autograd.grad(loss, list(zeros.values()), retain_graph=True, materialize_grads=True)
         shifts = self.normalized(passes, dict(zip(zeros, gradients, strict=True)))
         other = passes.run(_shifts(shifts, self.epsilon))

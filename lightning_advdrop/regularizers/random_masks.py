@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lightning_advdrop.functional import Direction, DivergenceName, check_divergence, divergence, flip_budget
-from lightning_advdrop.masking import Acting, Masks, MaskSite, Observation
+from lightning_advdrop.masking import Masks, MaskSite, Observation, SiteValue
 from lightning_advdrop.regularizers.base import Passes, Regularizer
 
 
@@ -58,7 +58,7 @@ class RandomMaskRegularizer(Regularizer):
 
     def random_masks(self, passes: Passes) -> Masks:
         """A random mask for each site of the base pass."""
-        masks: dict[MaskSite, Acting] = {}
+        masks: dict[MaskSite, SiteValue] = {}
         for site, seen in passes.observed.items():
             mask = self.random_mask(seen, passes.generator)
             if mask is not None:
@@ -72,4 +72,4 @@ class RandomMaskRegularizer(Regularizer):
     def distance(self, passes: Passes, other: Tensor) -> Tensor:
         """The divergence between the base prediction and another one."""
         base = passes.base.detach() if self.detach_base else passes.base
-        return divergence(self.divergence, self.direction, base, other, weight=passes.weight)
+        return divergence(self.divergence, self.direction, base, other, sample_weight=passes.weight)

@@ -81,7 +81,7 @@ def test_padding_does_not_count(name: DivergenceName, shape: tuple[int, ...], di
     first, second = (base, adversarial) if direction == "base_adv" else (adversarial, base)
     expected = mean_of_real(PAIRS[name][1](first, second), weight)
     for kind in (torch.float32, torch.float64, torch.long, torch.bool):
-        found = divergence(name, direction, base, adversarial, weight=weight.to(kind))
+        found = divergence(name, direction, base, adversarial, sample_weight=weight.to(kind))
         torch.testing.assert_close(found, expected)
 
 
@@ -93,7 +93,7 @@ def test_cross_entropy_is_that_of_the_adversarial_output(direction: Direction, s
     each = each_ce(adversarial, target)
     torch.testing.assert_close(divergence("ce", direction, base, adversarial, target=target), each.mean())
     torch.testing.assert_close(cross_entropy_to_label(adversarial, target), each.mean())
-    found = divergence("ce", direction, base, adversarial, target=target, weight=weight)
+    found = divergence("ce", direction, base, adversarial, target=target, sample_weight=weight)
     torch.testing.assert_close(found, mean_of_real(each, weight))
 
 
@@ -142,7 +142,7 @@ def test_gradients_are_those_of_the_formulas(
     name: DivergenceName, direction: Direction, shape: tuple[int, ...]
 ) -> None:
     base, adversarial = (output.requires_grad_() for output in outputs(shape))
-    function = partial(divergence, name, direction, target=labels(shape), weight=padding(shape))
+    function = partial(divergence, name, direction, target=labels(shape), sample_weight=padding(shape))
     assert gradcheck(function, (base, adversarial))
 
 
@@ -203,7 +203,7 @@ def test_cross_entropy_of_several_labels(shape: tuple[int, ...]) -> None:
     each, weight = each_binary_ce(logits, target), padding(shape)
     torch.testing.assert_close(cross_entropy_to_label(logits, target), each.mean())
     torch.testing.assert_close(cross_entropy_to_label(logits, target, weight), mean_of_real(each, weight))
-    assert gradcheck(partial(cross_entropy_to_label, target=target, weight=weight), (logits,))
+    assert gradcheck(partial(cross_entropy_to_label, target=target, sample_weight=weight), (logits,))
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_squared_errors_of_any_shape_are_weighed_by_their_leading_dimensions(
 
 def test_squared_errors_refuse_a_weight_of_other_leading_dimensions() -> None:
     for weight in ((3,), (2, 3, 1), (2, 2)):
-        with refused("weight must broadcast to the examples' shape"):
+        with refused("sample_weight must broadcast to the examples' shape"):
             mse(torch.zeros(2, 3), torch.zeros(2, 3), torch.ones(weight))
 
 
@@ -263,7 +263,7 @@ def test_different_shapes_are_refused(name: DivergenceName) -> None:
 
 def test_a_weight_of_another_shape_is_refused() -> None:
     for shape in ((3,), (2, 2), (5, 2)):
-        message = f"weight must broadcast to the examples' shape (2,), got {shape}."
+        message = f"sample_weight must broadcast to the examples' shape (2,), got {shape}."
         with refused(message):
             kl_divergence(torch.zeros(2, 3), torch.zeros(2, 3), torch.ones(shape))
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from lightning_advdrop.masking import Acting, MaskSite, Shift, find_sites
+from lightning_advdrop.masking import MaskSite, Perturbation, SiteValue, find_sites
 from lightning_advdrop.masking import apply as apply_masks
 from tests.helpers.models_recurrent import random_mask
 from tests.helpers.recording import by_name, computed, record
@@ -111,7 +111,7 @@ def test_a_shift_of_a_bag_is_added_to_its_table() -> None:
     recorded, _ = record(bag, lambda: bag(words), "embedding")
     (site,) = recorded.observed
     value = torch.randn(recorded.observed[site].activation, dtype=torch.float64)
-    found = recorded.run(lambda: bag(words), {site: Shift(value)})
+    found = recorded.run(lambda: bag(words), {site: Perturbation(value)})
     torch.testing.assert_close(found, (bag.weight + value)[words].sum(1), rtol=1e-10, atol=1e-10)
 
 
@@ -123,7 +123,7 @@ def test_a_shift_is_added_to_what_was_looked_up(share_noise: bool) -> None:
     (site,) = recorded.observed
     for _ in range(2):
         value = torch.randn(4, 5, WIDTH, dtype=torch.float64, requires_grad=True)
-        found = recorded.run(lambda: model(words), {site: Shift(value)})
+        found = recorded.run(lambda: model(words), {site: Perturbation(value)})
         torch.testing.assert_close(found, linear(table(words) + value), rtol=1e-10, atol=1e-10)
         (gradient,) = torch.autograd.grad(found.sum(), value)
         torch.testing.assert_close(gradient, linear.weight.sum(0).expand_as(value), rtol=1e-10, atol=1e-10)
@@ -150,7 +150,7 @@ def test_a_table_that_is_computed_belongs_to_the_running_module() -> None:
     embedding: Any = model[0]
     other, found = (F.embedding(words, weight) for weight in (embedding.other, embedding.weight.tanh()))
     value, mask = torch.randn(4, 5, WIDTH, dtype=torch.float64), random_mask(WORDS, 1)
-    for acting, expected in ((Shift(value), found + value), (mask, found * mask[words])):
+    for acting, expected in ((Perturbation(value), found + value), (mask, found * mask[words])):
         result = recorded.run(lambda: model(words), {site: acting})
         torch.testing.assert_close(result, model[1](other * expected), rtol=1e-10, atol=1e-10)
 
@@ -176,7 +176,7 @@ def test_a_shift_of_the_input(layer: Any, packed: bool) -> None:
     sites = {site.kind: site for site in recorded.observed}
     value = torch.randn(recorded.observed[sites["input"]].activation, requires_grad=True)
     recurrent = random_mask(2, 4, dtype=torch.float32)
-    shifts: dict[MaskSite, Acting] = {sites["input"]: Shift(value)}
+    shifts: dict[MaskSite, SiteValue] = {sites["input"]: Perturbation(value)}
     for masks in (shifts, {**shifts, sites["recurrent"]: recurrent}):
         found = recorded.run(lambda: layer(given)[0], masks)
         moved = given._replace(data=given.data + value) if packed else given + value
@@ -191,7 +191,7 @@ def test_a_shift_elsewhere_is_refused() -> None:
     lstm, x = nn.LSTM(3, 4), torch.randn(5, 2, 3)
     (site,) = find_sites(lstm, "recurrent")
     message = r"^sites must be of the kind 'embedding' or 'input' for something to be added, got 'l0:recurrent'\.$"
-    with pytest.raises(ValueError, match=message), apply_masks(lstm, {site: Shift(torch.zeros(2, 4))}):
+    with pytest.raises(ValueError, match=message), apply_masks(lstm, {site: Perturbation(torch.zeros(2, 4))}):
         lstm(x)
 
 
@@ -199,7 +199,7 @@ def test_a_shift_of_another_shape_is_refused() -> None:
     lstm, x = nn.LSTM(3, 4), torch.randn(5, 2, 3)
     (site,) = find_sites(lstm, "input")
     message = r"^masks: the shift of :input must have the shape \(5, 2, 3\) for this batch, got \(2, 1, 3\)\.$"
-    with pytest.raises(ValueError, match=message), apply_masks(lstm, {site: Shift(torch.zeros(2, 1, 3))}):
+    with pytest.raises(ValueError, match=message), apply_masks(lstm, {site: Perturbation(torch.zeros(2, 1, 3))}):
         lstm(x)
 
 

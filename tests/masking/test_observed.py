@@ -45,7 +45,7 @@ def test_padded_input(layer: Any, batch_first: bool) -> None:
     assert {name: part.steps for name, part in seen.items() if part.steps is not None} == {
         f"l{place}:recurrent": 7 for place in ("0", "0_reverse", "1", "1_reverse")
     }
-    assert all(part.batch_sizes is None and part.mask is None and part.acting is None for part in seen.values())
+    assert all(part.batch_sizes is None and part.mask is None and part.applied is None for part in seen.values())
 
 
 def test_packed_input() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_advdrop.masking import MaskSite, RecordedForward, Shift, apply, find_sites
+from lightning_advdrop.masking import MaskSite, Perturbation, RecordedForward, apply, find_sites
 from lightning_advdrop.nn import AWDLSTM
 from lightning_advdrop.regularizers import AdversarialDropout, ExpectationLinearDropout, FraternalDropout, Passes
 from tests.helpers.models_recurrent import CallCounter
@@ -156,9 +156,9 @@ def test_something_is_added_beside_the_networks_own_masks(kind: str) -> None:
     recorded, forward = recording(model, sites, share=True)
     shape = recorded.observed[sites[0]].activation
     assert shape == (7, BATCH, 4)
-    nothing = recorded.run(forward, {sites[0]: Shift(torch.zeros(shape, dtype=torch.float64))})
+    nothing = recorded.run(forward, {sites[0]: Perturbation(torch.zeros(shape, dtype=torch.float64))})
     assert torch.equal(nothing, recorded.run(forward, {}))
-    something = recorded.run(forward, {sites[0]: Shift(torch.ones(shape, dtype=torch.float64))})
+    something = recorded.run(forward, {sites[0]: Perturbation(torch.ones(shape, dtype=torch.float64))})
     assert not torch.allclose(something, nothing)
 
 

@@ -185,7 +185,7 @@ def test_first_masks_are_those_of_the_base_pass(kind: str, share_noise: bool) ->
     recorded, base = record(model, lambda: model(x), kind, share_noise=share_noise, first_masks=draw)
     assert recorded.observed.keys() == drawn.keys()
     for site, seen in recorded.observed.items():
-        assert seen.acting is drawn[site]
+        assert seen.applied is drawn[site]
         assert seen.mask is not None
         assert torch.equal(seen.mask, (drawn[site] != 0).double())
         assert torch.equal(seen.reference(), seen.mask)

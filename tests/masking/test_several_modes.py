@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_advdrop.masking import RecordedForward, Shift, find_sites
+from lightning_advdrop.masking import Perturbation, RecordedForward, find_sites
 from lightning_advdrop.masking import apply as apply_masks
 
 BATCH, STEPS, FEATURES = 3, 5, 4
@@ -106,7 +106,9 @@ def test_a_further_run_is_without_the_masks_of_another_recorder(kind: str, order
         for recorder in (masking, adding)[::order]:
             recording.enter_context(recorder.first_run())
         model(x)
-    shifts = {site: Shift(torch.ones(seen.activation, dtype=torch.float64)) for site, seen in adding.observed.items()}
+    shifts = {
+        site: Perturbation(torch.ones(seen.activation, dtype=torch.float64)) for site, seen in adding.observed.items()
+    }
     assert shifts
     for _ in range(2):
         found = adding.run(lambda: model(x), shifts)

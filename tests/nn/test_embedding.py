@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import gradcheck
 
-from lightning_advdrop.masking import Shift, find_sites
+from lightning_advdrop.masking import Perturbation, find_sites
 from lightning_advdrop.nn import LockedDropout, NormalizedEmbedding
 from tests.helpers.recording import record
 
@@ -61,7 +61,7 @@ def test_what_is_added_at_its_site_is_added_to_the_normalised_vectors(share_nois
     (seen,) = recorded.observed.values()
     assert seen.real is not None
     assert torch.equal(seen.real.squeeze(-1), words != 0)
-    found = recorded.run(lambda: model(words), {seen.site: Shift(value)})
+    found = recorded.run(lambda: model(words), {seen.site: Perturbation(value)})
     table: NormalizedEmbedding = model[0]  # type: ignore[assignment]
     torch.testing.assert_close(found, model[1](reference(table.weight, COUNTS)[words] + value), rtol=1e-4, atol=1e-5)
     assert torch.autograd.grad(found.sum(), value)[0].abs().sum() > 0

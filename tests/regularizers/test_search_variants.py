@@ -185,7 +185,7 @@ def test_the_diagonal_is_the_curvature_of_the_divergence(divergence: Any, classe
     regularizer = AdversarialDropout(start="ones", search="fisher")
     passes = passes_of(regularizer, model, x[:1], weight=weight)
     curvature = expected_curvature(
-        passes, lambda p, q: functional.divergence(divergence, "base_adv", p, q, weight=weight), model, x[:1]
+        passes, lambda p, q: functional.divergence(divergence, "base_adv", p, q, sample_weight=weight), model, x[:1]
     )
     found = estimate(model, x[:1], divergence, weight)[0].diagonal()
     torch.testing.assert_close(found / found.sum(), curvature / curvature.sum(), rtol=0.15, atol=0.01)

@@ -18,7 +18,7 @@ from lightning_advdrop import (
     VirtualAdversarialCallback,
 )
 from lightning_advdrop.callbacks import RegularizerCallback
-from lightning_advdrop.masking import Shift
+from lightning_advdrop.masking import Perturbation
 from lightning_advdrop.regularizers import PerturbationRegularizer, Regularizer
 from tests.helpers.documents import PADDING, Documents
 from tests.helpers.family import CALLBACKS
@@ -80,7 +80,7 @@ def spied(callback: Any, **kwargs: Any) -> tuple[list[Any], Any]:
         before = passes.recorded.run
 
         def watch(forward: Any, masks: Any, **more: Any) -> Any:
-            shifts[:] = [acting.value.detach() for acting in masks.values() if isinstance(acting, Shift)]
+            shifts[:] = [acting.value.detach() for acting in masks.values() if isinstance(acting, Perturbation)]
             return before(forward, masks, **more)
 
         passes.recorded.run = watch

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lightning_advdrop.masking.handlers import attention, cells, dropout, lookup, offering, own_dropout, recurrent
+from lightning_advdrop.masking.handlers import attention, cells, composing, dropout, lookup, own_dropout, recurrent
 
 Handler = Callable[..., Any]
 
@@ -16,6 +16,6 @@ HANDLERS: Mapping[Callable[..., Any], Handler] = {
     **lookup.HANDLERS,
     **dropout.HANDLERS,
     **attention.HANDLERS,
-    **offering.HANDLERS,
+    **composing.HANDLERS,
     **own_dropout.HANDLERS,
 }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
-from lightning_advdrop.masking.handlers.offering import offered
+from lightning_advdrop.masking.handlers.composing import composed
 from lightning_advdrop.masking.handlers.recurrent import under_weight_mask
 from lightning_advdrop.nn import CELL_FUNCTIONS, LayerWeights, masked_cell
 
@@ -27,24 +27,24 @@ class _Step(NamedTuple):
 def _cell(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     x, hx, *flat = args
     given = _Step(hx if isinstance(hx, Tensor) else hx[0], LayerWeights(*flat), flat[1])
-    found = given if mode.inside else _meet(mode, given)
+    found = given if mode.inside else _add_masks(mode, given)
     if found is given:
         return mode.call(function, args, kwargs)
-    with offered(_meet, found) as (_, weights, _, mask):
+    with composed(_add_masks, found) as (_, weights, _, mask):
         args = (x, hx, *weights[:4])
         return function(*args) if mask is None else masked_cell(function, args, mask)
 
 
-def _meet(mode: MaskingMode, step: _Step) -> _Step:
+def _add_masks(mode: MaskingMode, step: _Step) -> _Step:
     """The step with what acts in this mode, too; the same where nothing does."""
     if not mode.has(step.anchor):
         return step
-    acting = mode.meet(step.anchor, "recurrent", tuple(step.hidden.shape), step.hidden)
+    value = mode.value_at(step.anchor, "recurrent", tuple(step.hidden.shape), step.hidden)
     weights = under_weight_mask(mode, step.weights, step.anchor)
-    if acting is None and weights is step.weights:
+    if value is None and weights is step.weights:
         return step
     mode.before_mask()
-    return step._replace(weights=weights, mask=mode.times(step.mask, acting))
+    return step._replace(weights=weights, mask=mode.times(step.mask, value))
 
 
 HANDLERS: dict[Callable[..., Any], Callable[..., Any]] = dict.fromkeys(CELL_FUNCTIONS, _cell)

@@ -40,7 +40,7 @@ def _dropout(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, .
         mode.before_mask()  # the next run goes on from the random state before this draw
     noise = _noise(function, x, shape, drop_rate) if mode.keep_masks else None
     own = None if noise is None else (noise != 0).to(noise.dtype)
-    mask = mode.meet_dropout(replace(site, units=math.prod(shape[rows:])), shape, x, own)
+    mask = mode.dropout_value_at(replace(site, units=math.prod(shape[rows:])), shape, x, own)
     if mask is not None:
         mode.before_mask()
         if noise is None:  # drawn all the same, so that the dropout behind this one draws what it always draws

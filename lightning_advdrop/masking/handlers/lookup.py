@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_advdrop.masking.acting import Shift
-from lightning_advdrop.masking.handlers.offering import offered
+from lightning_advdrop.masking.handlers.composing import composed
+from lightning_advdrop.masking.site_values import Perturbation
 
 if TYPE_CHECKING:
     from lightning_advdrop.masking.mode import MaskingMode
@@ -40,14 +40,14 @@ def _look_up(
     if not mode.has(anchor):
         return found
     real = None if padding is None else (words != padding).unsqueeze(-1)
-    acting = mode.meet(anchor, "embedding", (len(weight), 1), found, real=real)
-    if acting is None:
+    value = mode.value_at(anchor, "embedding", (len(weight), 1), found, real=real)
+    if value is None:
         return found
     mode.before_mask()
-    if isinstance(acting, Shift):
-        return found + acting.value
+    if isinstance(value, Perturbation):
+        return found + value.value
     # The same as a lookup in weight * mask, for the words at hand only. No call that looks like one of the module's.
-    kept: Tensor = acting.index_select(0, words.flatten()).view(*words.shape, 1)
+    kept: Tensor = value.index_select(0, words.flatten()).view(*words.shape, 1)
     return found * kept
 
 
@@ -63,22 +63,22 @@ def _embedding_bag(
 ) -> Any:
     weight = _argument(args, kwargs, 1, "weight")
     given = _Table(weight, mode.anchor(weight, "embedding"))
-    found = given if mode.inside else _meet_table(mode, given)
+    found = given if mode.inside else _masked_table(mode, given)
     if found is given:
         return mode.call(function, args, kwargs)
-    with offered(_meet_table, found) as (masked, _):
+    with composed(_masked_table, found) as (masked, _):
         if len(args) > 1:
             return function(args[0], masked, *args[2:], **kwargs)
         return function(*args, **{**kwargs, "weight": masked})
 
 
-def _meet_table(mode: MaskingMode, table: _Table) -> _Table:
+def _masked_table(mode: MaskingMode, table: _Table) -> _Table:
     """The table with what acts in this mode, too; the same where nothing does."""
-    acting = mode.meet(table.anchor, "embedding", (len(table.weight), 1), table.weight)
-    if acting is None:
+    value = mode.value_at(table.anchor, "embedding", (len(table.weight), 1), table.weight)
+    if value is None:
         return table
     mode.before_mask()
-    weight = table.weight + acting.value if isinstance(acting, Shift) else table.weight * acting
+    weight = table.weight + value.value if isinstance(value, Perturbation) else table.weight * value
     return table._replace(weight=weight)
 
 

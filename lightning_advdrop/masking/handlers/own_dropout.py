@@ -36,7 +36,7 @@ def _masked_weight(
     mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Tensor:
     product: Tensor = mode.call(function, args, kwargs)
-    mode.stand_for(product, args[0])
+    mode.register_alias(product, args[0])
     return product
 
 

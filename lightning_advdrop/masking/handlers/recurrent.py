@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
-from lightning_advdrop.masking.acting import Shift
-from lightning_advdrop.masking.handlers.offering import offered
+from lightning_advdrop.masking.handlers.composing import composed
+from lightning_advdrop.masking.site_values import Perturbation
 from lightning_advdrop.nn import (
     MASKED_LAYERS,
     RECURRENT_FUNCTIONS,
@@ -43,7 +43,7 @@ def _call(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...]
         return mode.call(function, args, kwargs)
     given = RecurrentCall.parse(function, args)
     call = given if mode.dropout else _without_dropout(mode, given)
-    found = _meet(mode, _Call(call, RecurrentMasks([None] * len(call.weights)), call.weights))
+    found = _add_masks(mode, _Call(call, RecurrentMasks([None] * len(call.weights)), call.weights))
     if found.call is given and found.masks.empty:
         return mode.call(function, args, kwargs)
     return _run(mode, found)
@@ -54,15 +54,15 @@ def _masked_call(mode: MaskingMode, function: Callable[..., Any], args: tuple[An
     call, masks = args
     if not mode.dropout:
         call = _without_dropout(mode, call)
-    return _run(mode, _meet(mode, _Call(call, masks, call.weights)))
+    return _run(mode, _add_masks(mode, _Call(call, masks, call.weights)))
 
 
 def _run(mode: MaskingMode, found: _Call) -> Any:
-    with offered(_meet, found) as (call, masks, _), mode.within():
+    with composed(_add_masks, found) as (call, masks, _), mode.within():
         return call.run_masked(masks)  # seen from within, so that what comes before the first mask is handed back
 
 
-def _meet(mode: MaskingMode, found: _Call) -> _Call:
+def _add_masks(mode: MaskingMode, found: _Call) -> _Call:
     """The call with what acts in this mode, too."""
     if not any(mode.has(weights.weight_hh) or mode.has(weights.weight_ih) for weights in found.anchors):
         return found
@@ -82,11 +82,12 @@ def _without_dropout(mode: MaskingMode, call: RecurrentCall) -> RecurrentCall:
 
 
 def _masks(mode: MaskingMode, found: _Call) -> RecurrentMasks:
-    """The masks of this mode; the first of ``inputs`` may be a `Shift`."""
+    """The masks of this mode; the first of ``inputs`` may be a `Perturbation`."""
     call, anchors = found.call, found.anchors
     batch, steps, hidden = call.batch, len(call.batch_sizes), call.states[0][0]  # (B, P)
     recurrent = [
-        mode.meet(anchor.weight_hh, "recurrent", (batch, hidden.shape[1]), hidden, steps=steps) for anchor in anchors
+        mode.value_at(anchor.weight_hh, "recurrent", (batch, hidden.shape[1]), hidden, steps=steps)
+        for anchor in anchors
     ]
     rows = {"batch_dim": 0 if call.batch_first else 1, "batch_sizes": call.batch_sizes if call.packed else None}
     inputs = [
@@ -101,12 +102,14 @@ def _meet_locked(
     mode: MaskingMode, call: RecurrentCall, kind: str, anchor: Tensor, width: int, rows: dict[str, Any]
 ) -> Any:
     like = call.data[..., :1].expand(*call.data.shape[:-1], width)
-    return mode.meet(anchor, kind, (call.batch, 1, width), like, **rows)
+    return mode.value_at(anchor, kind, (call.batch, 1, width), like, **rows)
 
 
-def _without_shift(masks: RecurrentMasks) -> tuple[Shift | None, RecurrentMasks]:
+def _without_shift(masks: RecurrentMasks) -> tuple[Perturbation | None, RecurrentMasks]:
     shift: Any = masks.inputs[0]
-    return (shift, masks._replace(inputs=[None, *masks.inputs[1:]])) if isinstance(shift, Shift) else (None, masks)
+    return (
+        (shift, masks._replace(inputs=[None, *masks.inputs[1:]])) if isinstance(shift, Perturbation) else (None, masks)
+    )
 
 
 def _product(mode: MaskingMode, given: RecurrentMasks, own: RecurrentMasks) -> RecurrentMasks:
@@ -133,7 +136,7 @@ def under_weight_mask(mode: MaskingMode, weights: LayerWeights, anchor: Tensor) 
         weights: the weights.
         anchor: the hidden-to-hidden weight by which the site is recognised.
     """
-    mask = mode.meet(anchor, "weight", tuple(anchor.shape), anchor)
+    mask = mode.value_at(anchor, "weight", tuple(anchor.shape), anchor)
     if mask is None:
         return weights
     mode.before_mask()
@@ -148,7 +151,7 @@ def _masked_layer(
     if not mode.inside:
         anchor = weights.weight_hh
         shape, steps = (batch_sizes[0], anchor.shape[1]), len(batch_sizes)
-        mask = mode.times(mask, mode.meet(anchor, "recurrent", shape, x, steps=steps))
+        mask = mode.times(mask, mode.value_at(anchor, "recurrent", shape, x, steps=steps))
         weights = under_weight_mask(mode, weights, anchor)
     return mode.call(function, (x, batch_sizes, state, mask, weights), kwargs)
 

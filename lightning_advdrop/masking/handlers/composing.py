@@ -1,4 +1,4 @@
-"""Several modes at one call: what acts at it is what all of them have act there."""
+"""Compose the masks of nested modes at one call."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ if TYPE_CHECKING:
 
 _Call = TypeVar("_Call")
 # Adds what acts in one mode to a call.
-Meet = Callable[["MaskingMode", _Call], _Call]
+AddMasks = Callable[["MaskingMode", _Call], _Call]
 
 
 @contextmanager
-def offered(meet: Meet[_Call], call: _Call) -> Iterator[_Call]:
+def composed(add: AddMasks[_Call], call: _Call) -> Iterator[_Call]:
     """A context in which a call runs under what the modes below the one that handles it have act in it, too.
 
     A call that runs under masks is another one, at which they would not find their sites. Used by handlers; in the
     context, the other modes leave the parts of the call alone.
 
     Args:
-        meet: adds what acts in one mode.
+        add: adds what acts in one mode.
         call: the call, with what acts in the mode that handles it.
     """
     with ExitStack() as handled:
-        yield _offer(meet, call, handled)
+        yield _compose(add, call, handled)
 
 
-def _offer(meet: Meet[_Call], call: _Call, handled: ExitStack) -> _Call:
+def _compose(add: AddMasks[_Call], call: _Call, handled: ExitStack) -> _Call:
     """Goes through the modes as every function does, and returns what is left of the call."""
     nothing = (torch.empty(0),)
     if has_torch_function(nothing):
-        dispatched: Callable[..., Any] = _offer
-        result: _Call = handle_torch_function(dispatched, nothing, meet, call, handled)
+        dispatched: Callable[..., Any] = _compose
+        result: _Call = handle_torch_function(dispatched, nothing, add, call, handled)
         return result
     return call
 
 
-def _offered(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ARG001
-    meet, call, handled = args
-    call = meet(mode, call)
+def _composed(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ARG001
+    add, call, handled = args
+    call = add(mode, call)
     handled.enter_context(mode.handled())
-    return _offer(meet, call, handled)
+    return _compose(add, call, handled)
 
 
 def begin_among_others() -> bool:
@@ -64,4 +64,4 @@ def _begun(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...
     return True
 
 
-HANDLERS: dict[Callable[..., Any], Callable[..., Any]] = {_offer: _offered, begin_among_others: _begun}
+HANDLERS: dict[Callable[..., Any], Callable[..., Any]] = {_compose: _composed, begin_among_others: _begun}
