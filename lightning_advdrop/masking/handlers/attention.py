@@ -6,14 +6,13 @@ import functools
 import math
 from collections.abc import Callable
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from lightning_advdrop.masking.mode import MaskingMode
+from lightning_advdrop.masking.mode import MaskingMode
 
 
 def _attention(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
