@@ -73,7 +73,7 @@ class RecurrentCall:
 
     Example:
         >>> gru, zeros = torch.nn.GRU(2, 3), torch.zeros(1, 4, 3)
-        >>> args = (torch.ones(5, 4, 2), zeros, gru._flat_weights, True, 1, 0.0, True, False, False)
+        >>> args = (torch.ones(5, 4, 2), zeros, gru.all_weights[0], True, 1, 0.0, True, False, False)
         >>> call = RecurrentCall.parse(torch.gru, args)
         >>> call.batch, call.weights[0].weight_hh is gru.weight_hh_l0
         (4, True)
@@ -247,7 +247,7 @@ def masked_call(call: RecurrentCall, masks: RecurrentMasks) -> tuple[Tensor, ...
 
     Example:
         >>> gru, zeros = torch.nn.GRU(2, 3), torch.zeros(1, 4, 3)
-        >>> args = (torch.ones(5, 4, 2), zeros, gru._flat_weights, True, 1, 0.0, True, False, False)
+        >>> args = (torch.ones(5, 4, 2), zeros, gru.all_weights[0], True, 1, 0.0, True, False, False)
         >>> output, _ = masked_call(RecurrentCall.parse(torch.gru, args), RecurrentMasks([torch.ones(4, 3)]))
         >>> torch.allclose(output, gru(args[0])[0], atol=1e-6)
         True

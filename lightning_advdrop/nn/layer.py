@@ -16,14 +16,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.overrides import handle_torch_function, has_torch_function
 
+from lightning_advdrop import _torch
 from lightning_advdrop.nn.graphs import GRAPHS
 from lightning_advdrop.nn.matmul import RepeatedProduct, WeightGradient
 from lightning_advdrop.nn.packed import Block, blocks, final_states, previous_states, split_steps, step_masks
 
 States = tuple[Tensor, ...]
-
-# Internal to torch, as long as there is nothing public that tells it.
-_will_run: Callable[[Any], bool] | None = getattr(torch._C, "_will_engine_execute_node", None)
 
 
 class LayerWeights(NamedTuple):
@@ -214,17 +212,7 @@ def _asked_for(ctx: Any) -> list[bool]:
     search asks for those of the masks alone, and would pay for those of the weights.
     """
     nodes = (node for node, _ in ctx.next_functions if node is not None)  # of the arguments that can have a gradient
-    return [can_have and _runs(next(nodes)) for can_have in ctx.needs_input_grad]
-
-
-def _runs(node: Any) -> bool:
-    """Whether the backward pass that runs will come to a node of the graph."""
-    if _will_run is None:
-        return True
-    try:
-        return bool(_will_run(node))
-    except RuntimeError:  # a leaf whose gradient is handed out
-        return True
+    return [can_have and _torch.will_run(next(nodes)) for can_have in ctx.needs_input_grad]
 
 
 def _inputs(batch_sizes: tuple[int, ...], x: Tensor, mask: Tensor, *weights_and_states: Any) -> LayerInputs:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from lightning_advdrop.masking.handlers.composing import composed
+from lightning_advdrop.masking.mode import MaskingMode
 from lightning_advdrop.masking.site_values import Perturbation
 from lightning_advdrop.nn import (
     MASKED_LAYERS,
@@ -18,9 +19,6 @@ from lightning_advdrop.nn import (
     RecurrentMasks,
     masked_call,
 )
-
-if TYPE_CHECKING:
-    from lightning_advdrop.masking.mode import MaskingMode
 
 
 class _Call(NamedTuple):
