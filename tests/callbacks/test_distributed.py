@@ -12,10 +12,11 @@ import lightning as L
 import pytest
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, ModelParallelStrategy
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch import Tensor
 
 from lightning_advdrop import AdversarialDropoutCallback, NonMonotonicAveraging
+from tests.helpers.distributed import GlooStrategy
 from tests.helpers.plain_models import QuietModel, SplitModel, quiet_trainer, seeded
 
 ROOT = Path(__file__).parent.parent.parent
@@ -37,7 +38,7 @@ def test_two_processes_learn_what_one_learns_on_the_same_batches() -> None:
         return AdversarialDropoutCallback(rate=0.2, divergence="ce", start="ones", share_masks=True)
 
     one = weights(callback())
-    strategy = DDPStrategy(start_method="spawn", process_group_backend="gloo")
+    strategy = GlooStrategy()
     two = weights(callback(), strategy=strategy, devices=2)
     for name in one:
         torch.testing.assert_close(two[name], one[name], rtol=0, atol=1e-6)

@@ -11,13 +11,13 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
-from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from lightning_advdrop import AdversarialDropoutCallback, InferenceGapMonitor, MaskStatistics
 from lightning_advdrop.callbacks.mask_statistics import _sum
 from lightning_advdrop.masking import MaskSite
 from lightning_advdrop.regularizers import Penalty
+from tests.helpers.distributed import GlooStrategy
 from tests.helpers.plain_models import PlainModel, loader, quiet_trainer, seeded
 
 
@@ -65,7 +65,7 @@ def test_several_processes_are_counted_together_and_log_one_gap() -> None:
     trainer = quiet_trainer(
         callbacks=[AdversarialDropoutCallback(rate=0.2), MaskStatistics(), InferenceGapMonitor(rate=0.2), saving],
         enable_checkpointing=True,
-        strategy=DDPStrategy(start_method="spawn", process_group_backend="gloo"),
+        strategy=GlooStrategy(),
         devices=2,
         max_epochs=1,
         logger=logger,

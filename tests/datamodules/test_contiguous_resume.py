@@ -9,10 +9,10 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
 from lightning_advdrop.datamodules import TextFileDataModule
+from tests.helpers.distributed import GlooStrategy
 
 N_WORDS = 600
 N_TOKENS = 650  # with one more for each of 50 lines
@@ -171,7 +171,7 @@ def test_resuming_with_other_batches_is_refused(data: Callable[..., TextFileData
 @pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
 def test_two_processes_read_columns_of_their_own(data: Callable[..., TextFileDataModule]) -> None:
     """The mean loss of two processes with two columns each is that of one process with four."""
-    strategy = DDPStrategy(start_method="fork", process_group_backend="gloo")
+    strategy = GlooStrategy("fork")
     two = fit(Reader(), data(batch_size=2), strategy=strategy, devices=2, max_epochs=2)
     one = fit(Reader(), data(batch_size=4), max_epochs=2)
     torch.testing.assert_close(two.embedding.weight, one.embedding.weight)

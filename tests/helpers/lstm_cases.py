@@ -144,7 +144,8 @@ class Run(NamedTuple):
 def loss_of(outputs: list[Tensor], final: State) -> Tensor:
     """A number that every output and final state takes part in, each with a weight of its own."""
     flat = torch.cat([part.flatten() for part in (*outputs, *final)])
-    return (flat * torch.linspace(-1, 2, len(flat), dtype=flat.dtype).sin()).sum() + flat.square().sum()
+    weights = torch.linspace(-1, 2, len(flat), dtype=flat.dtype, device=flat.device).sin()
+    return (flat * weights).sum() + flat.square().sum()
 
 
 def run(case: Case, layer: Any, masks: Any = None, leaves: tuple[Tensor, ...] = ()) -> Run:

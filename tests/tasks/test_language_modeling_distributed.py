@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.strategies import DDPStrategy
 
 from lightning_advdrop import GlobalRandomState, LanguageModelingTask
 from lightning_advdrop.tasks.carried import own_columns
+from tests.helpers.distributed import GlooStrategy
 from tests.helpers.small_texts import small_data, small_task, small_trainer
 
 
@@ -30,7 +30,7 @@ def fit(folder: Path, name: str, ckpt_path: Path | None = None) -> dict[str, Any
         callbacks=[GlobalRandomState(), saving],
         enable_checkpointing=True,
         max_epochs=1,
-        strategy=DDPStrategy(start_method="spawn", process_group_backend="gloo"),
+        strategy=GlooStrategy(),
         devices=2,
     ).fit(task, small_data(folder, batch_size=2), ckpt_path=ckpt_path, weights_only=None if ckpt_path is None else True)
     return {key: value.clone() for key, value in task.state_dict().items()}

@@ -9,9 +9,9 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.strategies import DDPStrategy
 
 from lightning_advdrop import AdversarialDropoutCallback, IMDBDataModule, TextClassificationTask, TextPretrainingTask
+from tests.helpers.distributed import GlooStrategy
 from tests.helpers.document_files import Sizes, make_texts, write_imdb
 from tests.helpers.plain_models import quiet_trainer
 
@@ -29,7 +29,7 @@ def fit(
     data = IMDBDataModule(
         root, task=kind, train_size=24, max_tokens=8, batch_size=size, eval_batch_size=size, cache=root
     )
-    strategy = DDPStrategy(start_method="spawn", process_group_backend="gloo") if processes > 1 else "auto"
+    strategy = GlooStrategy() if processes > 1 else "auto"
     trainer = quiet_trainer(
         max_epochs=1,
         callbacks=[*callbacks, ModelCheckpoint(root / f"{processes}", "last")],
