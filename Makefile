@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 RUNS ?= runs
 SEEDS ?= 0 1 2
 PYTEST_FLAGS ?=
+# Processes that run the tests, with one thread each: with two, tiny tensors take five to ten times as long.
+WORKERS ?= 2
 
 .PHONY: test demo lint docs bench clean
 
@@ -25,7 +27,7 @@ lint: $(VENV)/.installed
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_FLAGS)
 
 docs: $(VENV)/.installed
 	$(BIN)/sphinx-build -W -b html docs docs/_build/html

@@ -6,11 +6,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+# The networks of the tests are so small that threads only cost; in the processes that tests start, too.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import lightning as L
 import pytest
 import torch
 
-# The networks of the tests are so small that threads only cost.
 torch.set_num_threads(1)
 
 DATA_VARIABLE = "LIGHTNING_ADVDROP_DATA"

@@ -1,7 +1,9 @@
-"""How often each unit is disconnected by the masks that regularizers find."""
+"""Count how often each unit is disconnected by the masks that regularizers find."""
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,47 +15,38 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from lightning_advdrop.callbacks.base import RegularizerCallback
-from lightning_advdrop.callbacks.mask_history import (
-    History,
-    epochs_before,
-    heat_map,
-    histogram,
-    picture,
-    read_history,
-    shares_of,
-    write_history,
-)
 from lightning_advdrop.callbacks.processes import of_every_process
+from lightning_advdrop.drawing import as_png, heat_maps, histograms
 from lightning_advdrop.files import replacing
+from lightning_advdrop.mask_shares import MASKS_FILE, NO_ROWS, Rows, as_matrix, read_shares, share_rows, write_shares
 from lightning_advdrop.regularizers import Penalty
 
-MASKS_FILE = "masks.csv"
 HEAT_MAP_FILE = "masks_heat_map.png"
 HISTOGRAM_FILE = "masks_histogram.png"
-# By site, how often each unit was dropped, and of how many rows: (2, units).
+# By site, how often each unit was dropped, and in how many masks: (2, units).
 Counts = dict[str, Tensor]
 
 
 class MaskStatistics(Callback):
-    """Counts how often each unit is disconnected, per site, over each epoch of training.
+    """Count how often each unit is disconnected, by site and epoch of training.
 
-    It listens to the regularizers in the trainer that search masks, such as `AdversarialDropoutCallback`, and changes
-    nothing. At the end of each epoch it writes the share of mask rows in which a unit is dropped to ``masks.csv`` in
-    the log folder of the run, with the columns ``epoch``, ``site``, ``unit``, ``units`` and ``share``. Units are the
-    places of a mask's row: hidden units at recurrent sites, columns of the weight, words of an embedding. Of sites with
-    more than ``max_units`` units, neighbours are taken together: the share is the mean over ``units`` units from
-    ``unit`` on. Two pictures are drawn beside it, and sent to Weights & Biases where its logger is attached: a heat map
-    of units and epochs, and a histogram over the units in the last epoch.
+    The callback listens to the regularizers in the trainer that search masks, such as `AdversarialDropoutCallback`, and
+    changes nothing. At the end of each epoch it writes the share of masks that drop each unit to ``masks.csv`` in the
+    log folder of the run, with the columns ``epoch``, ``site``, ``unit``, ``units`` and ``share``. A unit is a place in
+    a mask's row: a hidden unit at recurrent sites, a column of the weight, a word of an embedding. Where a site has
+    more than ``max_units`` units, neighbours are taken together: the share is the mean over ``units`` units, the first
+    of which is ``unit``. Two pictures are written beside the file, and sent to Weights & Biases where its logger is
+    attached: a heat map of units and epochs, and a histogram over the units in the last epoch.
 
-    Where no logger has a folder, nothing is written. A resumed run goes on with the file where it logs to the same
-    folder. Of several regularizers at one site the masks are counted together, as are those of several processes.
+    Nothing is written where no logger has a folder. A resumed run that logs to the same folder continues the file. The
+    masks of several regularizers at one site, and those of several processes, are counted together.
 
     Args:
-        max_units: the most rows that a site gets in each epoch, at least 1.
-        plot_every_n_epochs: how often the pictures are drawn, besides at the end; 0 for only there.
+        max_units: The most rows that a site gets in each epoch, at least 1.
+        plot_every_n_epochs: How often the pictures are drawn, besides at the end; 0 to draw them only at the end.
 
     Raises:
-        ValueError: if an argument is outside what is allowed.
+        ValueError: If ``max_units`` is below 1 or ``plot_every_n_epochs`` is negative.
 
     Example:
         >>> MaskStatistics(max_units=100).max_units
@@ -67,19 +60,19 @@ class MaskStatistics(Callback):
             raise ValueError(f"plot_every_n_epochs must be at least 0, got {plot_every_n_epochs}.")
         self.max_units = max_units
         self.plot_every_n_epochs = plot_every_n_epochs
-        #: How often each unit was dropped in this epoch, and of how many rows: ``(2, units)`` by site.
+        #: How often each unit was dropped in this epoch, and in how many masks: ``(2, units)`` by site.
         self.counts: Counts = {}
         self._epoch = 0
         self._rank = 0
-        self._history: History = {}
+        self._history: dict[str, Rows] = {}
         self._read = False
         self._listening: list[RegularizerCallback] = []
 
     def count(self, penalty: Penalty) -> None:
-        """Adds the masks that a regularizer found to those of this epoch; nothing leaves their device.
+        """Add the masks that a regularizer found to those of this epoch; nothing leaves their device.
 
         Args:
-            penalty: what it found.
+            penalty: What the regularizer returned.
         """
         for site, mask in penalty.masks.items():
             rows = site.as_rows(mask.detach())
@@ -89,11 +82,11 @@ class MaskStatistics(Callback):
     # Lightning's hooks.
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Learns which process this is, before a checkpoint is loaded."""
+        """Keep the rank of this process, which is needed when a checkpoint is loaded."""
         self._rank = trainer.global_rank
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listens to the regularizers, and warns where there are none."""
+        """Listen to the regularizers, and warn if there are none."""
         self._stop_listening()
         self._history, self._read = {}, False
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
@@ -104,59 +97,56 @@ class MaskStatistics(Callback):
             rank_zero_warn(f"{type(self).__name__} counts what regularizers find, and the trainer has none.")
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts to count afresh, unless the epoch was begun before the run was resumed."""
+        """Reset the counts, unless the run was resumed within this epoch."""
         if self._epoch != trainer.current_epoch:
             self.counts = {}
         self._epoch = trainer.current_epoch
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes what was counted."""
+        """Write what was counted."""
         counts = _sum(of_every_process(trainer, _on_cpu(self.counts)))
         self.counts = {}
         if not trainer.is_global_zero:
             return
         folder = _folder(trainer)
         if folder is not None and not self._read:
-            self._history = epochs_before(read_history(folder / MASKS_FILE), self._epoch)
+            self._history = _read_before(folder / MASKS_FILE, self._epoch)
         self._read = True
-        for name, count in sorted(counts.items()):
-            self._history.setdefault(name, {})[self._epoch] = shares_of(count, self.max_units)
+        for name, count in counts.items():
+            rows = share_rows(self._epoch, count.double().numpy(), self.max_units)
+            self._history[name] = np.concatenate([self._history.get(name, NO_ROWS), rows])
         if folder is not None and self._history:
-            write_history(folder / MASKS_FILE, self._history)
+            write_shares(folder / MASKS_FILE, self._history)
         if self.plot_every_n_epochs and (self._epoch + 1) % self.plot_every_n_epochs == 0:
             self._draw(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws the pictures, and says so if there was nothing to count."""
+        """Draw the pictures, and warn if nothing was counted."""
         if not trainer.is_global_zero:
             return
         if self._listening and not self._history:
             rank_zero_warn(f"{type(self).__name__} counted nothing: no regularizer of the trainer searched any masks.")
         self._draw(trainer)
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stops listening."""
-        self._stop_listening()
-
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Stops listening."""
+        """Stop listening."""
         self._stop_listening()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Stops listening."""
+        """Stop listening."""
         self._stop_listening()
 
     def state_dict(self) -> dict[str, Any]:
-        """What was counted in the epoch so far, for checkpoints within one."""
+        """Return the counts of the epoch so far, for checkpoints within an epoch."""
         return {"epoch": self._epoch, "counts": {name: count.clone() for name, count in self.counts.items()}}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Adds what other processes counted, since a checkpoint is written by one of them."""
+        """Add the counts of the other processes, since one process writes the checkpoint."""
         counts = _sum(of_every_process(trainer, _on_cpu(self.counts)))
         checkpoint["callbacks"][self.state_key]["counts"] = counts
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on from a checkpoint; one process stands for all that were there."""
+        """Restore the counts, in the first process for all of them."""
         self._epoch, self.counts = state_dict["epoch"], dict(state_dict["counts"]) if self._rank == 0 else {}
 
     def _stop_listening(self) -> None:
@@ -166,21 +156,37 @@ class MaskStatistics(Callback):
         self._listening = []
 
     def _draw(self, trainer: Trainer) -> None:
-        """Draws the pictures, into the log folder and for Weights & Biases."""
+        """Draw the pictures, into the log folder and for Weights & Biases."""
         folder = _folder(trainer)
         step = trainer.fit_loop.epoch_loop._batches_that_stepped  # the step axis of all of Lightning's logs
         wandb: list[Any] = [each for each in trainer.loggers if _is_wandb(each)]
         if not self._history or (folder is None and not wandb):
             return
-        for name, draw in ((HEAT_MAP_FILE, heat_map), (HISTOGRAM_FILE, histogram)):
-            canvas: Any = picture(self._history, draw)
+        sites = sorted(self._history.items(), key=lambda item: item[0])
+        matrices = [(site, as_matrix(rows)) for site, rows in sites]
+        for name, make in ((HEAT_MAP_FILE, lambda: heat_maps(matrices)), (HISTOGRAM_FILE, lambda: histograms(sites))):
+            png = as_png(make)
             if folder is not None:
                 folder.mkdir(parents=True, exist_ok=True)
                 with replacing(folder / name) as partial:
-                    canvas.print_figure(partial, format="png", dpi=150)
-            canvas.draw()
+                    partial.write_bytes(png)
             for logger in wandb:
-                logger.log_image(name.removesuffix(".png"), [np.asarray(canvas.buffer_rgba()).copy()], step=step)
+                from PIL import Image  # comes with matplotlib
+
+                logger.log_image(name.removesuffix(".png"), [Image.open(io.BytesIO(png))], step=step)
+
+
+def _read_before(path: Path, epoch: int) -> dict[str, Rows]:
+    """Read the epochs before this one: later ones are another run's, or are trained again."""
+    if not path.exists():
+        return {}
+    try:
+        sites = read_shares(path)
+    except (ValueError, csv.Error) as error:
+        rank_zero_warn(f"{path} is not what MaskStatistics wrote ({error}), and is written anew.")
+        return {}
+    earlier = {site: rows[rows["epoch"] < epoch] for site, rows in sites.items()}
+    return {site: rows for site, rows in earlier.items() if len(rows)}
 
 
 def _folder(trainer: Trainer) -> Path | None:
@@ -190,12 +196,12 @@ def _folder(trainer: Trainer) -> Path | None:
 
 
 def _is_wandb(logger: object) -> bool:
-    """By name, since Lightning's two packages have a class each."""
+    """Tell Weights & Biases' loggers by name, since Lightning's two packages have a class each."""
     return any(base.__name__ == "WandbLogger" for base in type(logger).__mro__)
 
 
 def _add(counts: Counts, name: str, now: Tensor) -> None:
-    """Adds a site's counts, of which later ones may have more units: an activation's mask is as long as its batch."""
+    """Add a site's counts, of which later ones may have more units: an activation's mask is as long as its batch."""
     earlier = counts.get(name, now.new_zeros(2, 0)).to(now.device)
     both = now.new_zeros(2, max(now.shape[1], earlier.shape[1]))
     both[:, : now.shape[1]] += now

@@ -15,7 +15,7 @@ from lightning_advdrop.report.histories import METRICS_FILE
 from lightning_advdrop.report.metrics import PREFERRED, choose_metrics, direction, listed, validation_metric
 from lightning_advdrop.report.pages import Page, Table, as_html, as_markdown
 from lightning_advdrop.report.runs import Run, find_runs, load_run, natural_key
-from lightning_advdrop.report.tables import Row, format_table, summarize, table_cells
+from lightning_advdrop.report.tables import Row, aligned, summarize, table_cells
 
 TABLE_FILE = "report.md"
 HTML_FILE = "report.html"
@@ -63,10 +63,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Make a report: print the table, and write it with the figures into the output folder, as Markdown and HTML.
 
-    What was left out and what was written is said on the standard error stream, so that the table can be piped.
+    The names of runs that were left out and of files that were written go to the standard error stream, so that the
+    table can be piped.
 
     Args:
-        arguments: What the parser of :func:`add_arguments` returned.
+        arguments: The result of the parser to which `add_arguments` added its arguments.
 
     Returns:
         Exit code: 0, or 2 if no report could be made.
@@ -111,20 +112,19 @@ def _report(arguments: argparse.Namespace) -> None:
     curves = {name: arguments.curve or validation_metric(metric) for name, metric in metrics.items()}
     groups, notes = group_runs(chosen, baseline, arguments.by)
     notes += _missing_baselines(groups, baseline) + _diverged(groups, metrics)
-    figures, undrawn = choose_figures(groups, curves, baseline)
+    figures, undrawn = choose_figures(groups, curves, baseline, output)
     for note in notes + undrawn:
         _say(f"Note: {note}")
     rows = _rows(groups, metrics, candidates, baseline)
     output.mkdir(parents=True, exist_ok=True)
-    pictures = [draw(output) for draw in figures]
-    tables = [
-        Table(metric, format_table(lines, metric, baseline), table_cells(lines, metric, baseline))
-        for metric, lines in rows.items()
-    ]
+    for _, draw in figures:
+        draw()
+    pictures = [picture for picture, _ in figures]
+    tables = [Table(metric, table_cells(lines, metric, baseline)) for metric, lines in rows.items()]
     page = Page(f"Report: {', '.join(rows)}", tables, _explain(rows, baseline), pictures, left_out + notes + undrawn)
     _write(output / TABLE_FILE, as_markdown(page))
     _write(output / HTML_FILE, as_html(page))
-    sys.stdout.write("\n".join(f"{table.text}\n" for table in tables))
+    sys.stdout.write("\n".join(f"{aligned(table.cells)}\n" for table in tables))
     written = [output / TABLE_FILE, output / HTML_FILE, *(picture.path for picture in pictures)]
     _say(f"Wrote {listed([*map(str, written)], 'and')}")
 
@@ -132,7 +132,7 @@ def _report(arguments: argparse.Namespace) -> None:
 def _rows(
     groups: Sequence[Group], metrics: Mapping[str, str], candidates: Iterable[str], baseline: str
 ) -> dict[str, list[Row]]:
-    """The rows of each metric's table: values of different metrics must not stand below one another."""
+    """Compute the rows of each metric's table: values of different metrics must not stand below one another."""
     members = {metric: [group for group in groups if metrics[group.experiment] == metric] for metric in candidates}
     return {metric: summarize(found, metric, baseline) for metric, found in members.items() if found}
 

@@ -1,5 +1,10 @@
 """What can go wrong while a report is made."""
 
+import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class ReportError(ValueError):
     """No report can be made; the message says what was looked for, what was found and what to do."""
@@ -7,3 +12,33 @@ class ReportError(ValueError):
 
 class RunError(ReportError):
     """One run cannot be used; the message gives the reason, without the name of the run's folder."""
+
+
+@contextmanager
+def reading(path: Path, writer: str) -> Iterator[None]:
+    """Turn the errors of reading a file of a run into `RunError`.
+
+    Args:
+        path: The file.
+        writer: What writes it.
+
+    Raises:
+        RunError: If the file is missing, unreadable or damaged.
+
+    Example:
+        >>> with reading(Path("no-such-file"), "nobody"):
+        ...     Path("no-such-file").read_text()
+        Traceback (most recent call last):
+        ...
+        lightning_advdrop.report.errors.RunError: found no no-such-file, which nobody writes
+    """
+    try:
+        yield
+    except RunError:
+        raise
+    except FileNotFoundError:
+        raise RunError(f"found no {path.name}, which {writer} writes") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise RunError(f"{path.name} cannot be read ({error})") from error
+    except ValueError as error:
+        raise RunError(str(error)) from error

@@ -1,18 +1,18 @@
-"""Which figures a report has: those that the runs hold values for."""
+"""Choose the figures of a report: those that the runs logged values for."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
+from lightning_advdrop.mask_shares import MASKS_FILE, MaskShares
 from lightning_advdrop.report.errors import RunError
-from lightning_advdrop.report.gaps import ADVERSARIAL, RANDOM, draw_gaps
 from lightning_advdrop.report.groups import Group
-from lightning_advdrop.report.masks import MASKS_FILE, MaskShares, draw_masks, read_masks
-from lightning_advdrop.report.metrics import direction, listed
+from lightning_advdrop.report.histories import read_masks
+from lightning_advdrop.report.metrics import axis_label, direction, listed
 from lightning_advdrop.report.pages import Picture
-from lightning_advdrop.report.plots import axis_label, draw_curves
+from lightning_advdrop.report.plots import ADVERSARIAL, RANDOM, draw_curves, draw_gaps, draw_masks
 from lightning_advdrop.report.runs import Run
 
-CURVES_FILE, GAP_FILE, MASKS_PICTURE = "curves.png", "gap.png", "masks.png"
 _MOST_PANELS = 12
 _CURVES = "{label} over the epochs: mean over the seeds; the band is one standard deviation to either side.{lower}"
 _GAP = (
@@ -25,65 +25,46 @@ _MASKS = (
     " method, that with the lowest seed."
 )
 
-# Draws a picture into a folder, which must exist, and says what to put beside it.
-Figure = Callable[[Path], Picture]
-
 
 def has_curves(candidate: Run, names: Iterable[str]) -> bool:
     """Whether a run logged everything of these names by epoch."""
     return all(name in candidate.history and bool(candidate.history[name].by_epoch) for name in names)
 
 
-def choose_figures(groups: Sequence[Group], curves: Mapping[str, str], baseline: str) -> tuple[list[Figure], list[str]]:
-    """Find out what can be drawn of some runs, without writing anything.
+def choose_figures(
+    groups: Sequence[Group], curves: Mapping[str, str], baseline: str, folder: Path
+) -> tuple[list[tuple[Picture, Callable[[], None]]], list[str]]:
+    """Choose what can be drawn of some runs, without writing anything.
 
     Args:
         groups: Runs by experiment and method.
         curves: By experiment, the name of the metric whose curves are drawn.
         baseline: The method that is drawn in black.
+        folder: Where the pictures are to be; it need not exist yet.
 
     Returns:
-        What draws the figures, in their order; and a note for each run that is missing in one of them.
+        The pictures in their order, each with the call that draws it; and a note for each run that one of them leaves
+        out.
     """
-    figures: list[Figure] = []
+    figures: list[tuple[Picture, Callable[[], None]]] = []
     drawn, notes = _split(groups, "figure", lambda run: [curves[run.experiment]])
     if drawn:
-        figures.append(_curves(drawn, curves, baseline))
-    with_gap, gap_notes = _split(groups, "gap plot", lambda _: [RANDOM, ADVERSARIAL])
-    if with_gap:
-        figures.append(_gap(with_gap, baseline))
-        notes += gap_notes
-    panels, mask_notes = _panels(groups)
-    if panels:
-        figures.append(_masks(panels[:_MOST_PANELS]))
-    return figures, notes + mask_notes
-
-
-def _curves(groups: Sequence[Group], curves: Mapping[str, str], baseline: str) -> Figure:
-    def draw(folder: Path) -> Picture:
-        draw_curves(groups, curves, folder / CURVES_FILE, baseline)
-        metrics = list(dict.fromkeys(curves[group.experiment] for group in groups))
+        metrics = list(dict.fromkeys(curves[group.experiment] for group in drawn))
         first, *others = [axis_label(metric) for metric in metrics]
         label = listed([first, *(f"{other[:1].lower()}{other[1:]}" for other in others)], "and")
-        return Picture(folder / CURVES_FILE, label, _CURVES.format(label=label, lower=direction(metrics)))
-
-    return draw
-
-
-def _gap(groups: Sequence[Group], baseline: str) -> Figure:
-    def draw(folder: Path) -> Picture:
-        draw_gaps(groups, folder / GAP_FILE, baseline)
-        return Picture(folder / GAP_FILE, "Gap between dropout's training and inference phases", _GAP)
-
-    return draw
-
-
-def _masks(panels: Sequence[tuple[str, MaskShares]]) -> Figure:
-    def draw(folder: Path) -> Picture:
-        draw_masks(panels, folder / MASKS_PICTURE)
-        return Picture(folder / MASKS_PICTURE, "How often each unit is disconnected", _MASKS)
-
-    return draw
+        caption = _CURVES.format(label=label, lower=direction(metrics))
+        picture = Picture(folder / "curves.png", label, caption)
+        figures.append((picture, partial(draw_curves, drawn, curves, picture.path, baseline)))
+    with_gap, gap_notes = _split(groups, "gap plot", lambda _: [RANDOM, ADVERSARIAL])
+    if with_gap:
+        picture = Picture(folder / "gap.png", "Gap between dropout's training and inference phases", _GAP)
+        figures.append((picture, partial(draw_gaps, with_gap, picture.path, baseline)))
+        notes += gap_notes
+    panels, mask_notes = _mask_panels(groups)
+    if panels:
+        picture = Picture(folder / "masks.png", "How often each unit is disconnected", _MASKS)
+        figures.append((picture, partial(draw_masks, panels[:_MOST_PANELS], picture.path)))
+    return figures, notes + mask_notes
 
 
 def _split(
@@ -103,7 +84,7 @@ def _split(
     return kept, notes
 
 
-def _panels(groups: Iterable[Group]) -> tuple[list[tuple[str, MaskShares]], list[str]]:
+def _mask_panels(groups: Iterable[Group]) -> tuple[list[tuple[str, MaskShares]], list[str]]:
     """A panel for each site, of the first run of each group that has a whole file."""
     panels: list[tuple[str, MaskShares]] = []
     notes = []

@@ -1,4 +1,4 @@
-"""Which runs are repetitions of one another, and what to call them."""
+"""Group runs that are repetitions of one another, and name their methods."""
 
 import json
 from collections import defaultdict
@@ -28,7 +28,7 @@ class Group:
 
 
 def group_runs(runs: Iterable[Run], baseline: str = PLAIN, by: Sequence[str] = ()) -> tuple[list[Group], list[str]]:
-    """Put the runs together that are repetitions of one another.
+    """Group the runs that are repetitions of one another.
 
     Methods are named by their regularizers. Where runs of one experiment have the same regularizers with different
     arguments, those that differ are part of the name. Of several runs with the same seed the newest one counts: the
@@ -68,7 +68,7 @@ def group_runs(runs: Iterable[Run], baseline: str = PLAIN, by: Sequence[str] = (
 
 
 def method_key(method: str, baseline: str) -> tuple[bool, list[str | float]]:
-    """Sort key of methods: the baseline first, the others by name.
+    """Return a sort key of methods: the baseline first, the others by name.
 
     Example:
         >>> sorted(["fraternal dropout", "plain", "adversarial dropout"], key=lambda name: method_key(name, "plain"))
@@ -111,7 +111,7 @@ def _name(run: Run, varied: Sequence[Iterable[str]], shown: Mapping[str, Mapping
 
 
 def _shortened(texts: Iterable[str]) -> dict[str, str]:
-    """What stands for texts in a table: of paths the last parts, as long as these differ, too."""
+    """Shorten texts for a table: paths to their last parts, as long as these differ, too."""
     ends = {text: text.rpartition("/")[2] for text in texts}
     return ends if len(set(ends.values())) == len(ends) else {text: text for text in ends}
 

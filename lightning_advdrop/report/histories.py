@@ -1,4 +1,4 @@
-"""Reading ``metrics.csv``, the file that Lightning's ``CSVLogger`` writes."""
+"""Read what runs logged: ``metrics.csv`` of Lightning's ``CSVLogger``, and ``masks.csv`` of ``MaskStatistics``."""
 
 import csv
 import math
@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lightning_advdrop.report.errors import RunError
+from lightning_advdrop.mask_shares import MaskShares, as_matrix, read_shares
+from lightning_advdrop.report.errors import RunError, reading
 
 METRICS_FILE = "metrics.csv"
 _COUNTERS = ("epoch", "step")
@@ -14,7 +15,7 @@ _COUNTERS = ("epoch", "step")
 
 @dataclass
 class Series:
-    """What one run logged under one name.
+    """The values that one run logged under one name.
 
     Args:
         last: The last value in the file, whatever its epoch.
@@ -26,7 +27,7 @@ class Series:
 
 
 def read_history(path: Path) -> Mapping[str, Series]:
-    r"""Read what a run logged.
+    r"""Read the metrics of a run.
 
     A row holds what one logging call wrote, so most of its cells are empty: those are skipped. A value that was logged
     as ``nan`` is kept, because a run that diverged must not be taken for one that stopped early.
@@ -35,10 +36,10 @@ def read_history(path: Path) -> Mapping[str, Series]:
         path: A ``metrics.csv``.
 
     Returns:
-        A series for each column that holds a value, ``epoch`` and ``step`` excepted.
+        A series for each column that holds a value, except ``epoch`` and ``step``.
 
     Raises:
-        RunError: If the file is missing, unreadable, empty, or holds something that is no number.
+        RunError: If the file is missing, unreadable or empty, or if a cell is not a number.
 
     Example:
         >>> import tempfile
@@ -48,19 +49,38 @@ def read_history(path: Path) -> Mapping[str, Series]:
         ...     read_history(path)["val/loss"]
         Series(last=0.5, by_epoch={0: 0.6, 1: 0.5})
     """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = csv.DictReader(file)
-            if not rows.fieldnames:
-                raise RunError(f"{path.name} is empty")
-            history = _collect(rows)
-    except FileNotFoundError:
-        raise RunError(f"found no {path.name}, which Lightning's CSVLogger writes") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise RunError(f"{path.name} cannot be read ({error})") from error
+    with reading(path, "Lightning's CSVLogger"), path.open(newline="", encoding="utf-8") as file:
+        rows = csv.DictReader(file)
+        if not rows.fieldnames:
+            raise RunError(f"{path.name} is empty")
+        history = _collect(rows)
     if not history:
         raise RunError(f"{path.name} holds no value")
     return history
+
+
+def read_masks(path: Path) -> Mapping[str, MaskShares]:
+    r"""Read the mask statistics of a run.
+
+    Args:
+        path: A ``masks.csv``.
+
+    Returns:
+        How often the units of each site were dropped, by the site's name.
+
+    Raises:
+        RunError: If the file is missing, unreadable or empty, or holds something else.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "masks.csv")
+        ...     _ = path.write_text("epoch,site,unit,units,share\n0,lstm,0,1,0.25\n0,lstm,1,1,0.5\n")
+        ...     read_masks(path)["lstm"].shares.tolist()
+        [[0.25], [0.5]]
+    """
+    with reading(path, "MaskStatistics"):
+        return {site: as_matrix(rows) for site, rows in read_shares(path).items()}
 
 
 def _collect(rows: "csv.DictReader[str]") -> dict[str, Series]:

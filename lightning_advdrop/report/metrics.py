@@ -1,4 +1,4 @@
-"""What a report compares: which metric of an experiment, and how its values read."""
+"""Choose the metric that a report compares, and put its values into words."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,10 +8,13 @@ PREFERRED = ("test/accuracy", "test/error", "test/perplexity", "test/loss")
 """What a report compares where nobody chose: the first of these that the runs of an experiment logged."""
 _PERCENT_ENDINGS = ("accuracy", "error_rate", "f1")
 _LOWER_ENDINGS = ("error", "error_rate", "loss", "perplexity")
+_STAGES = {"train": "training", "val": "validation", "test": "test"}
+# Metrics of single steps, beside which their means over the epoch have the same name without it.
+_STEP = "_step"
 
 
 def choose_metrics(runs: Iterable[Run], candidates: Sequence[str] = PREFERRED) -> dict[str, str]:
-    """Choose what each experiment is compared by.
+    """Choose the metric by which each experiment is compared.
 
     Args:
         runs: Runs of any number of experiments.
@@ -36,7 +39,7 @@ def choose_metrics(runs: Iterable[Run], candidates: Sequence[str] = PREFERRED) -
 
 
 def validation_metric(metric: str) -> str:
-    """The metric of the same name on the validation data, which is there for each epoch.
+    """Name the metric of the same name on the validation data, which is there for each epoch.
 
     Example:
         >>> validation_metric("test/error")
@@ -58,7 +61,7 @@ def is_percentage(metric: str) -> bool:
 
 
 def direction(metrics: Sequence[str]) -> str:
-    """A sentence on the metrics of which lower values are better, with a space before it; empty if there is none.
+    """Name the metrics whose lower values are better, in a sentence with a space before it; empty if there is none.
 
     Example:
         >>> direction(["test/accuracy"]), direction(["test/loss"])
@@ -73,11 +76,11 @@ def direction(metrics: Sequence[str]) -> str:
 
 
 def listed(words: Sequence[str], conjunction: str) -> str:
-    """Words as a list in a sentence.
+    """Join words to a list in a sentence.
 
     Args:
         words: At least one.
-        conjunction: What stands before the last one, if there are several.
+        conjunction: The word before the last one, if there are several.
 
     Example:
         >>> listed(["a"], "or"), listed(["a", "b", "c"], "or")
@@ -87,5 +90,18 @@ def listed(words: Sequence[str], conjunction: str) -> str:
     return f"{', '.join(first)} {conjunction} {last}" if first else last
 
 
+def axis_label(metric: str) -> str:
+    """Name a metric in words, with its unit.
+
+    Example:
+        >>> axis_label("val/accuracy"), axis_label("train/loss_step"), axis_label("advdrop/flip_rate")
+        ('Validation accuracy (%)', 'Training loss of single steps', 'Advdrop flip rate')
+    """
+    stage, _, name = metric.rpartition("/")
+    words = f"{_STAGES.get(stage, stage)} {name.removesuffix(_STEP)}".replace("_", " ").replace("/", " ").strip()
+    steps = " of single steps" if name.endswith(_STEP) else ""
+    return f"{words[:1].upper()}{words[1:]}{steps}{' (%)' if is_percentage(metric) else ''}"
+
+
 def _name(metric: str) -> str:
-    return metric.rpartition("/")[2]
+    return metric.rpartition("/")[2].removesuffix(_STEP)

@@ -1,4 +1,4 @@
-"""A report as Markdown and as one HTML file."""
+"""Write a report as Markdown and as one HTML file."""
 
 import base64
 import html
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lightning_advdrop.report.tables import TEXT_COLUMNS
+from lightning_advdrop.report.tables import TEXT_COLUMNS, aligned
 
 _STYLE = """\
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -25,7 +25,7 @@ class Picture:
 
     Args:
         path: The PNG file, in the folder of the report.
-        title: What it shows, in a few words.
+        title: Its subject in a few words.
         caption: How to read it; names in backticks are code.
     """
 
@@ -40,25 +40,23 @@ class Table:
 
     Args:
         title: The heading, which is left out where the table is the only one.
-        text: The table as Markdown.
-        cells: The same, line by line, the heading first.
+        cells: The cells, line by line, the heading first.
     """
 
     title: str
-    text: str
     cells: Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True)
 class Page:
-    """What a report says, whatever the format.
+    """The content of a report, whatever its format.
 
     Args:
         title: The heading.
         tables: In their order.
         explanation: How to read the tables; names in backticks are code.
         pictures: In their order.
-        remarks: What was left out and what to know.
+        remarks: Notes on runs that were left out, and the like.
     """
 
     title: str
@@ -69,16 +67,18 @@ class Page:
 
 
 def as_markdown(page: Page) -> str:
-    """The report as Markdown, which names its pictures by their files beside it.
+    """Write a report as Markdown, which names its pictures by their files beside it.
 
     Args:
-        page: What it says.
+        page: The content.
 
     Example:
-        >>> print(as_markdown(Page("Report", [Table("a", "| a |", [["a"]])], "Of `a`.", [], ["b"])))
+        >>> print(as_markdown(Page("Report", [Table("a", [["task", "a"], ["x", "1"]])], "Of `a`.", [], ["b"])))
         # Report
         <BLANKLINE>
-        | a |
+        | task | a  |
+        | :--- | :- |
+        | x    | 1  |
         <BLANKLINE>
         Of `a`.
         <BLANKLINE>
@@ -89,7 +89,7 @@ def as_markdown(page: Page) -> str:
     """
     parts = [f"# {page.title}"]
     for table in page.tables:
-        parts += [f"## {table.title}"] * (len(page.tables) > 1) + [table.text]
+        parts += [f"## {table.title}"] * (len(page.tables) > 1) + [aligned(table.cells)]
     parts.append(page.explanation)
     for picture in page.pictures:
         parts += [f"![{picture.title}]({picture.path.name})", picture.caption]
@@ -99,16 +99,16 @@ def as_markdown(page: Page) -> str:
 
 
 def as_html(page: Page) -> str:
-    """The report as HTML with the pictures in it: one file that can be sent or moved.
+    """Write a report as HTML with the pictures in it: one file that can be sent or moved.
 
     Args:
-        page: What it says.
+        page: The content.
 
     Raises:
         OSError: If a picture cannot be read.
 
     Example:
-        >>> table = Table("a", "", [["method", "task", "mean"], ["<b>", "x", "1"]])
+        >>> table = Table("a", [["method", "task", "mean"], ["<b>", "x", "1"]])
         >>> page = Page("a < b", [table], "Of `a`.", [], [])
         >>> "<h1>a &lt; b</h1>" in as_html(page), '<td class="text">&lt;b&gt;</td>' in as_html(page)
         (True, True)

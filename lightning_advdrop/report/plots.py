@@ -1,4 +1,4 @@
-"""The figures of a report: curves over the epochs, and what all figures share."""
+"""The figures of a report: lines over the epochs, and heat maps of masks."""
 
 import math
 import textwrap
@@ -8,40 +8,29 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lightning_advdrop.drawing import as_png, heat_maps, panel_grid, whole_numbers
 from lightning_advdrop.files import replacing
+from lightning_advdrop.mask_shares import MaskShares
 from lightning_advdrop.report.errors import ReportError
 from lightning_advdrop.report.groups import PLAIN, Group, method_key
-from lightning_advdrop.report.metrics import is_percentage
+from lightning_advdrop.report.metrics import axis_label, is_percentage
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+RANDOM, ADVERSARIAL = "gap/random", "gap/adversarial"
+_GAP_LINES = ((ADVERSARIAL, "-", "adversarial value"), (RANDOM, (0, (3, 1.5)), "mean over random masks"))
+# The space above and below the lines of the gap; bands may be so wide that they would flatten these.
+_GAP_MARGIN = 2.0
 # The palette of Okabe & Ito ("Color universal design", 2008), less the yellow, which is too light for lines on white.
 _COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-# Of another length than the colours have, so that each method has a style of its own; it is told apart in grey, too.
+# As many as have no common divisor with the colours, so that each method has a look of its own, in grey, too.
 _STYLES: tuple[str | tuple[int, tuple[int, ...]], ...] = ("-", (0, (5, 1)), (0, (1, 1)), (0, (4, 1, 1, 1)))
-_STAGES = {"train": "training", "val": "validation", "test": "test"}
-_MOST_COLUMNS = 3
-_PANEL_INCHES = (4.4, 3.6)
 # Of the legend, in heights of the panel: below the numbers and the name of the axis.
 _LEGEND_TOP = -0.17
 # In characters of the legend.
 _HALF_A_PANEL = 32
-_DOTS_PER_INCH = 200
-_STYLE = {
-    "font.size": 9.0,
-    "axes.titlesize": 9.0,
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.color": "#dddddd",
-    "grid.linewidth": 0.6,
-    "legend.fontsize": 8.0,
-    "legend.frameon": False,
-}
 
 
 def draw_curves(groups: Sequence[Group], metrics: Mapping[str, str], path: Path, baseline: str = PLAIN) -> None:
@@ -49,7 +38,7 @@ def draw_curves(groups: Sequence[Group], metrics: Mapping[str, str], path: Path,
 
     The line is the mean over the runs, the band around it one sample standard deviation to either side; an epoch counts
     the runs that reached it. There is no band where there is one run, and a gap where a value is not finite. A method
-    has the same colour in all panels. The file is put in its place when it is whole.
+    has the same colour in all panels. The file is written atomically.
 
     Args:
         groups: Runs by experiment and method; each run must have logged the metric of its experiment.
@@ -68,36 +57,120 @@ def draw_curves(groups: Sequence[Group], metrics: Mapping[str, str], path: Path,
         ...
         lightning_advdrop.report.errors.ReportError: groups must hold at least one group to draw, got none
     """
-    if not groups:
-        raise ReportError("groups must hold at least one group to draw, got none")
-    save_picture(path, lambda: _figure(groups, metrics, baseline))
+    _save(path, "groups must hold at least one group", groups, lambda: curves_figure(groups, metrics, baseline))
 
 
-def save_picture(path: Path, make: Callable[[], "Figure"]) -> None:
-    """Write a figure in the style of reports as a PNG file, which is put in its place when it is whole.
+def draw_gaps(groups: Sequence[Group], path: Path, baseline: str = PLAIN) -> None:
+    """Draw the gap and the adversarial value over the epochs: a panel for each experiment, a colour for each method.
+
+    Lines and bands are those of `draw_curves`, on a logarithmic axis; values that are not positive are left out. The
+    file is written atomically.
 
     Args:
-        path: The file to write.
-        make: Makes the figure.
+        groups: Runs by experiment and method; each run must have logged ``gap/random`` and ``gap/adversarial``.
+        path: The PNG file to write.
+        baseline: The method that is drawn in black.
 
     Raises:
+        ReportError: If there are no groups.
+        RunError: If a run did not log the values.
         OSError: If the file cannot be written.
-    """
-    # Imported here: matplotlib takes a second, which the other commands need not wait for.
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    # Defaults first: a user's matplotlibrc must not change how reports look. The backend is not ours to choose.
-    style: dict[Any, Any] = {**matplotlib.rcParamsDefault, **_STYLE}
-    del style["backend"]
-    with matplotlib.rc_context(style):
-        canvas = FigureCanvasAgg(make())
-        with replacing(path) as partial, partial.open("xb") as file:
-            canvas.print_figure(file, format="png", dpi=_DOTS_PER_INCH)
+    Example:
+        >>> draw_gaps([], Path("gap.png"))
+        Traceback (most recent call last):
+        ...
+        lightning_advdrop.report.errors.ReportError: groups must hold at least one group to draw, got none
+    """
+    _save(path, "groups must hold at least one group", groups, lambda: gaps_figure(groups, baseline))
+
+
+def draw_masks(panels: Sequence[tuple[str, MaskShares]], path: Path) -> None:
+    """Draw heat maps of units and epochs, a panel for each site. The file is written atomically.
+
+    Args:
+        panels: Titles, and what to draw.
+        path: The PNG file to write.
+
+    Raises:
+        ReportError: If there are no panels.
+        OSError: If the file cannot be written.
+
+    Example:
+        >>> draw_masks([], Path("masks.png"))
+        Traceback (most recent call last):
+        ...
+        lightning_advdrop.report.errors.ReportError: panels must hold at least one site to draw, got none
+    """
+    _save(path, "panels must hold at least one site", panels, lambda: heat_maps(panels))
+
+
+def _save(path: Path, needed: str, drawn: Sequence[object], make: "Callable[[], Figure]") -> None:
+    if not drawn:
+        raise ReportError(f"{needed} to draw, got none")
+    png = as_png(make)
+    with replacing(path) as partial:
+        partial.write_bytes(png)
+
+
+def curves_figure(groups: Sequence[Group], metrics: Mapping[str, str], baseline: str) -> "Figure":
+    """Make the figure of `draw_curves`."""
+
+    def draw(axes: "Axes", members: Sequence[Group], looks: Mapping[str, tuple[str, Any]]) -> str:
+        metric = metrics[members[0].experiment]
+        for group in members:
+            scale = 100.0 if is_percentage(metric) else 1.0
+            _line(axes, group, metric, *looks[group.method], scale=scale)
+        return axis_label(metric)
+
+    return _panels(groups, baseline, draw)
+
+
+def gaps_figure(groups: Sequence[Group], baseline: str) -> "Figure":
+    """Make the figure of `draw_gaps`."""
+
+    def draw(axes: "Axes", members: Sequence[Group], looks: Mapping[str, tuple[str, Any]]) -> str:
+        drawn = []
+        for group in members:
+            for name, style, _ in _GAP_LINES:
+                middle = _line(
+                    axes, group, name, looks[group.method][0], style, positive=True, named=name == ADVERSARIAL
+                )
+                drawn.append(middle[middle > 0])
+        for _, style, words in _GAP_LINES:  # for the legend
+            axes.plot([], [], color="#777777", linestyle=style, linewidth=1.6, label=words)
+        values = np.concatenate(drawn)
+        if values.size:
+            axes.set_yscale("log")
+            axes.set_ylim(values.min() / _GAP_MARGIN, values.max() * _GAP_MARGIN)
+        return "Change of the prediction (divergence)"
+
+    return _panels(groups, baseline, draw)
+
+
+def _panels(groups: Sequence[Group], baseline: str, draw: "Callable[..., str]") -> "Figure":
+    """A panel for each experiment; ``draw`` fills it and returns the name of its axis."""
+    experiments: dict[str, list[Group]] = {}
+    for group in groups:
+        experiments.setdefault(group.experiment, []).append(group)
+    looks = looks_of(groups, baseline)
+    figure, panels = panel_grid(len(experiments))
+    for axes, (experiment, members) in zip(panels, experiments.items(), strict=True):
+        _furnish(axes, experiment, draw(axes, members, looks))
+    return figure
+
+
+def looks_of(groups: Sequence[Group], baseline: str) -> Mapping[str, tuple[str, Any]]:
+    """Give each method its colour and line style; black is the baseline's, whether it is there or not."""
+    others = sorted({group.method for group in groups} - {baseline}, key=lambda method: method_key(method, baseline))
+    return {
+        method: (_COLORS[index % len(_COLORS)], _STYLES[index % len(_STYLES)])
+        for index, method in enumerate([baseline, *others])
+    }
 
 
 def curve(group: Group, metric: str) -> tuple[list[int], list[float], list[float]]:
-    """Mean and sample standard deviation over the runs of a group, epoch by epoch.
+    """Compute mean and sample standard deviation over the runs of a group, epoch by epoch.
 
     Args:
         group: The runs.
@@ -125,85 +198,40 @@ def curve(group: Group, metric: str) -> tuple[list[int], list[float], list[float
     return [epoch + 1 for epoch in epochs], means, deviations
 
 
-def axis_label(metric: str) -> str:
-    """Name a metric in words, with its unit.
-
-    Example:
-        >>> axis_label("val/accuracy"), axis_label("train/loss"), axis_label("advdrop/flip_rate")
-        ('Validation accuracy (%)', 'Training loss', 'Advdrop flip rate')
-    """
-    stage, _, name = metric.rpartition("/")
-    words = f"{_STAGES.get(stage, stage)} {name}".replace("_", " ").replace("/", " ").strip()
-    return f"{words[:1].upper()}{words[1:]}{' (%)' if is_percentage(metric) else ''}"
-
-
-def _figure(groups: Sequence[Group], metrics: Mapping[str, str], baseline: str) -> "Figure":
-    experiments = by_experiment(groups)
-    looks = looks_of(groups, baseline)
-    figure, panels = panel_grid(len(experiments))
-    for axes, (experiment, members) in zip(panels, experiments.items(), strict=True):
-        for group in members:
-            _draw(axes, group, metrics[experiment], *looks[group.method])
-        furnish(axes, experiment, axis_label(metrics[experiment]))
-    return figure
-
-
-def by_experiment(groups: Sequence[Group]) -> dict[str, list[Group]]:
-    """The groups of each experiment, in their order."""
-    experiments: dict[str, list[Group]] = {}
-    for group in groups:
-        experiments.setdefault(group.experiment, []).append(group)
-    return experiments
-
-
-def panel_grid(count: int) -> tuple["Figure", list["Axes"]]:
-    """A figure with so many panels, in rows of up to three.
-
-    Args:
-        count: At least 1.
-    """
-    from matplotlib.figure import Figure
-
-    columns = min(count, _MOST_COLUMNS)
-    rows = math.ceil(count / columns)
-    width, height = _PANEL_INCHES
-    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
-    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axes in panels[count:]:
-        axes.remove()
-    return figure, panels[:count]
-
-
-def looks_of(groups: Sequence[Group], baseline: str) -> Mapping[str, tuple[str, Any]]:
-    """Give each method its colour and line style; black is the baseline's, whether it is there or not."""
-    others = sorted({group.method for group in groups} - {baseline}, key=lambda method: method_key(method, baseline))
-    return {
-        method: (_COLORS[index % len(_COLORS)], _STYLES[index % len(_STYLES)])
-        for index, method in enumerate([baseline, *others])
-    }
-
-
-def _draw(axes: "Axes", group: Group, metric: str, color: str, style: Any) -> None:
+def _line(
+    axes: "Axes",
+    group: Group,
+    metric: str,
+    color: str,
+    style: Any,
+    *,
+    scale: float = 1.0,
+    positive: bool = False,
+    named: bool = True,
+) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
+    """Draw a line and its band; return the values of the line."""
     epochs, means, deviations = curve(group, metric)
-    scale = 100.0 if is_percentage(metric) else 1.0
-    middle, half = scale * np.array(means), scale * np.array(deviations)
+    middle, half = scale * np.array(means, float), scale * np.array(deviations, float)
+    low = middle - half
+    if positive:
+        middle[~(middle > 0)] = np.nan
+        low = np.maximum(middle - half, np.finfo(float).tiny)  # a logarithmic axis has nothing below 0
     count = len(group.runs)
-    label = f"{group.method}, {count} seed{'s' if count != 1 else ''}"
+    label = f"{group.method}, {count} seed{'s' if count != 1 else ''}" if named else None
     # A line through one point is invisible.
     marker = "o" if len(epochs) == 1 else ""
     axes.plot(epochs, middle, color=color, linestyle=style, linewidth=1.6, marker=marker, markersize=4, label=label)
-    axes.fill_between(epochs, middle - half, middle + half, color=color, alpha=0.18, linewidth=0)
+    axes.fill_between(epochs, low, middle + half, color=color, alpha=0.18, linewidth=0)
+    return middle
 
 
-def furnish(axes: "Axes", experiment: str, label: str) -> None:
+def _furnish(axes: "Axes", experiment: str, label: str) -> None:
     """Give a panel its title, the names of its axes and, below it, its legend."""
-    from matplotlib.ticker import MaxNLocator
-
     # Names are no formulas: "$" would start one.
     axes.set_title(experiment, parse_math=False)
     axes.set_xlabel("Training time (epochs)")
     axes.set_ylabel(label, parse_math=False)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    whole_numbers(axes.xaxis)
     lines, labels = axes.get_legend_handles_labels()
     columns = 2 if max(map(len, labels), default=0) <= _HALF_A_PANEL else 1
     labels = [textwrap.fill(each, 2 * _HALF_A_PANEL) for each in labels]

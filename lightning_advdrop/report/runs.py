@@ -1,4 +1,4 @@
-"""Finding and loading the folders that finished runs leave behind."""
+"""Find and load the folders that finished runs leave behind."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from lightning_advdrop.report.errors import RunError
+from lightning_advdrop.report.errors import RunError, reading
 from lightning_advdrop.report.histories import METRICS_FILE, Series, read_history
 
 CONFIG_FILE = "config.yaml"
@@ -30,12 +30,12 @@ _SHORTEST_RUN_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Regularizer:
-    """A regularizer of a run.
+class RegularizerEntry:
+    """A regularizer in the config of a run.
 
     Args:
         name: Its class in words, e.g. ``"adversarial dropout"``.
-        arguments: What it was made with.
+        arguments: The arguments that the config gives it.
     """
 
     name: str
@@ -47,14 +47,14 @@ class Run:
     """A finished run.
 
     Args:
-        folder: Where it lies.
+        folder: The folder of the run.
         experiment: Name of the folder above it.
         version: The number in ``version_<n>``; -1 if the folder has another name.
         seed: ``seed_everything`` of its config; ``None`` if it was not seeded.
         regularizers: In the order of the config; empty for a plain run.
-        settings: What else its config says, flat: ``{"model.init_args.lr": 0.1}``. Seeds, callbacks and places to write
-            to are left out.
-        history: What it logged, by name.
+        settings: The rest of its config, flat: ``{"model.init_args.lr": 0.1}``. Seeds, callbacks and places to write to
+            are left out.
+        history: The values that it logged, by name.
         minutes: From its start to the last value that it logged; ``None`` if unknown.
         modified: When it logged its last value, in seconds since the epoch.
     """
@@ -63,14 +63,14 @@ class Run:
     experiment: str
     version: int
     seed: int | None
-    regularizers: tuple[Regularizer, ...]
+    regularizers: tuple[RegularizerEntry, ...]
     settings: Mapping[str, object]
     history: Mapping[str, Series]
     minutes: float | None
     modified: float
 
     def series(self, metric: str) -> Series:
-        """What the run logged under a name.
+        """Return the values that the run logged under a name.
 
         Raises:
             RunError: If it logged nothing under it.
@@ -81,7 +81,7 @@ class Run:
 
 
 def natural_key(text: str) -> list[str | float]:
-    """Sort key under which numbers in names are compared as numbers.
+    """Return a sort key that compares numbers in names as numbers.
 
     Example:
         >>> sorted(["version_10", "version_2"], key=natural_key)
@@ -182,11 +182,8 @@ def load_run(folder: Path) -> Run:
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RunError(f"found no {path.name}, which LightningCLI writes") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunError(f"{path.name} cannot be read ({error})") from error
+        with reading(path, "LightningCLI"):
+            config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         # The parser's message has a line each for the reason and for the place.
         raise RunError(f"{path.name} is not YAML ({' '.join(str(error).split())})") from error
@@ -195,7 +192,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _regularizers(config: Mapping[str, Any]) -> Iterator[Regularizer]:
+def _regularizers(config: Mapping[str, Any]) -> Iterator[RegularizerEntry]:
     for entry in _as_list(config.get("regularizer")):
         if not isinstance(entry, dict) or not isinstance(entry.get("class_path"), str):
             raise RunError(
@@ -216,20 +213,20 @@ def _as_list(value: object) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _regularizer(entry: Mapping[str, Any]) -> Regularizer:
+def _regularizer(entry: Mapping[str, Any]) -> RegularizerEntry:
     module, _, name = entry["class_path"].rpartition(".")
     arguments = dict(entry.get("init_args") or {})
     inner = arguments.get("regularizer")
     if name == "RegularizerCallback" and isinstance(inner, dict) and isinstance(inner.get("class_path"), str):
         found = _regularizer(inner)
         del arguments["regularizer"]
-        return Regularizer(found.name, {**found.arguments, **arguments})
+        return RegularizerEntry(found.name, {**found.arguments, **arguments})
     name = name.removesuffix("Callback")
     if module.partition(".")[0] == _PACKAGE and name in _NAMES:
-        return Regularizer(_NAMES[name], arguments)
+        return RegularizerEntry(_NAMES[name], arguments)
     # A word starts at a capital that begins lower case or ends it: VATLoss is "vat loss".
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
-    return Regularizer(words.lower(), arguments)
+    return RegularizerEntry(words.lower(), arguments)
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""The table of a report."""
+"""Compute and lay out the table of a report."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -17,7 +17,7 @@ _ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class Row:
-    """What the report says about one method in one experiment; values are as logged, not in per cent.
+    """A method in an experiment, as a row of the table; values are as logged, not in per cent.
 
     Args:
         experiment: Name of the experiment.
@@ -46,7 +46,7 @@ def summarize(groups: Sequence[Group], metric: str, baseline: str = PLAIN) -> li
 
     Args:
         groups: Runs by experiment and method.
-        metric: Name of what is compared, e.g. ``"test/accuracy"``.
+        metric: Name of the metric that is compared, e.g. ``"test/accuracy"``.
         baseline: Name of the method to compare with, in each experiment that has it.
 
     Returns:
@@ -66,7 +66,7 @@ def summarize(groups: Sequence[Group], metric: str, baseline: str = PLAIN) -> li
 def _row(group: Group, baseline: Group | None, metric: str) -> Row:
     values = _last_values(group, metric)
     mean = _mean(values)
-    compared = baseline is not None and baseline is not group
+    other = None if baseline is group else baseline
     minutes = [run.minutes for run in group.runs if run.minutes is not None]
     return Row(
         experiment=group.experiment,
@@ -74,8 +74,8 @@ def _row(group: Group, baseline: Group | None, metric: str) -> Row:
         seeds=len(values),
         mean=mean,
         deviation=_deviation(values) if len(values) > 1 else None,
-        difference=mean - _mean(_last_values(baseline, metric)) if baseline is not None and compared else None,
-        p_value=_p_value(group, baseline, metric) if baseline is not None and compared else None,
+        difference=mean - _mean(_last_values(other, metric)) if other else None,
+        p_value=_p_value(group, other, metric) if other else None,
         minutes=float(np.mean(minutes)) if minutes else None,
     )
 
@@ -108,10 +108,10 @@ def _p_value(group: Group, baseline: Group, metric: str) -> float | None:
 
 
 def format_table(rows: Sequence[Row], metric: str, baseline: str = PLAIN) -> str:
-    """Lay rows out as a table, which is Markdown and aligned for a terminal, too.
+    """Lay rows out as a table in Markdown, aligned for a terminal, too.
 
     Args:
-        rows: What to show.
+        rows: The rows to show.
         metric: Name of the metric: accuracies, errors of classification and F1 are shown in per cent with two decimals,
             perplexities as numbers with two decimals, others with four significant digits.
         baseline: Name of the baseline, for the heading.
@@ -126,16 +126,13 @@ def format_table(rows: Sequence[Row], metric: str, baseline: str = PLAIN) -> str
         | :--------- | :----- | ----: | ---------------------: | ------: | -----------------: | ----: |
         | digits     | r drop |     2 |                  90.00 |    1.00 |              +2.30 | 0.041 |
     """
-    return _align(table_cells(rows, metric, baseline), TEXT_COLUMNS)
+    return aligned(table_cells(rows, metric, baseline))
 
 
 def table_cells(rows: Sequence[Row], metric: str, baseline: str = PLAIN) -> list[list[str]]:
-    """The cells of the table, line by line from the heading on; texts stand in the first `TEXT_COLUMNS` columns.
+    """Format the cells of the table, line by line from the heading on, as `format_table` does.
 
-    Args:
-        rows: What to show.
-        metric: See `format_table`.
-        baseline: See there.
+    The first `TEXT_COLUMNS` columns hold texts, the others numbers.
     """
     # A difference of percentages is none: from 50 % to 55 % are 5 points, and 10 %.
     unit, points = (" (%)", " (points)") if is_percentage(metric) else ("", "")
@@ -182,16 +179,26 @@ def _minutes(value: float | None) -> str:
     return f"{value:.1f}" if value >= 1 else f"{value:.2f}"
 
 
-def _align(lines: Iterable[Sequence[str]], texts: int) -> str:
-    """Pad cells to the width of their column: the first ``texts`` columns to the left, the others to the right."""
+def aligned(lines: Iterable[Sequence[str]]) -> str:
+    r"""Lay cells out as a Markdown table, padded to the width of columns: texts to the left, numbers to the right.
+
+    Args:
+        lines: The cells of the heading and of each row, of which the first `TEXT_COLUMNS` are texts.
+
+    Example:
+        >>> print(aligned([["task", "method", "loss"], ["a", "b|c", "0.5"]]))
+        | task | method | loss |
+        | :--- | :----- | ---: |
+        | a    | b\|c   |  0.5 |
+    """
     cells = [[cell.replace("|", "\\|") for cell in line] for line in lines]
     widths = [max(2, *(len(cell) for cell in column)) for column in zip(*cells, strict=True)]
-    rule = [f":{'-' * (width - 1)}" if index < texts else f"{'-' * (width - 1)}:" for index, width in enumerate(widths)]
-    padded = [
-        [
-            cell.ljust(width) if index < texts else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        for line in [cells[0], rule, *cells[1:]]
+    sides = ["<" if index < TEXT_COLUMNS else ">" for index in range(len(widths))]
+    rule = [
+        f":{'-' * (width - 1)}" if side == "<" else f"{'-' * (width - 1)}:"
+        for side, width in zip(sides, widths, strict=True)
     ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in padded)
+    return "\n".join(
+        f"| {' | '.join(f'{cell:{side}{width}}' for cell, side, width in zip(line, sides, widths, strict=True))} |"
+        for line in [cells[0], rule, *cells[1:]]
+    )

@@ -79,7 +79,6 @@ def _rcv1(root: Path) -> Path:
         ("rcv1", _rcv1, "rcv1/unlab.csv", lambda path: _second_line(path, b'0,""'), ", line 2: found a document witho"),
         ("rcv1", _rcv1, "rcv1/test.csv", Path.unlink, "RCV1 files are missing: looked for"),
     ],
-    ids=str,
 )
 def test_files_of_documents(
     config: str,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lightning_advdrop.report import load_run
 from tests.helpers.reports import report
 from tests.helpers.runs import make_run, make_runs, regularizer, write_masks
 
@@ -237,3 +238,39 @@ def test_methods_are_told_apart_by_settings_too(capsys: pytest.CaptureFixture[st
     assert err.startswith("Wrote")
     assert report("--by", "model.size", "runs") == 2
     assert "Error: by must name settings of the runs, got 'model.size'; those that differ" in capsys.readouterr().err
+
+
+OF_STEPS = {
+    # Single steps had the name of their mean over the epoch, and no epoch.
+    "old": """\
+step,advdrop/divergence,epoch,test/accuracy,train/loss_step
+0,9.0,,,
+9,,0,,0.5
+9,1.0,0,,
+10,9.0,,,
+19,2.0,1,,0.5
+20,,2,0.8,
+""",
+    "new": """\
+step,advdrop/divergence,advdrop/divergence_step,epoch,test/accuracy,train/loss_step
+0,,9.0,0,,0.5
+9,1.0,,0,,
+10,,9.0,1,,0.5
+19,2.0,,1,,
+20,,,2,0.8,
+""",
+}
+
+
+def test_metrics_of_single_steps_are_read_in_both_forms(capsys: pytest.CaptureFixture[str]) -> None:
+    folders = make_runs(Path("runs/digits"), [0.8, 0.8], regularizer())
+    for folder, content in zip(folders, OF_STEPS.values(), strict=True):
+        (folder / "metrics.csv").write_text(content)
+        series = load_run(folder).history["advdrop/divergence"]
+        assert (series.last, series.by_epoch) == (2.0, {0: 1.0, 1: 2.0})
+    assert report("runs", "--curve", "advdrop/divergence") == 0
+    assert report("runs", "--curve", "train/loss_step") == 0
+    assert "is not in the figure" not in capsys.readouterr().err
+    assert "Training loss of single steps over the epochs" in Path("report/report.md").read_text(encoding="utf-8")
+    assert report("runs", "--curve", "advdrop/divergence_step") == 0
+    assert "version_0 is not in the figure: it did not log 'advdrop/divergence_step'" in capsys.readouterr().err

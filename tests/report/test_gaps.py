@@ -7,8 +7,8 @@ from matplotlib.image import imread
 
 from lightning_advdrop.report import ReportError, RunError, draw_gaps, find_runs, group_runs, load_run
 from lightning_advdrop.report.figures import has_curves
-from lightning_advdrop.report.gaps import ADVERSARIAL, RANDOM, _figure
 from lightning_advdrop.report.groups import Group
+from lightning_advdrop.report.plots import ADVERSARIAL, RANDOM, gaps_figure
 from tests.helpers.runs import make_run, make_runs, regularizer
 
 
@@ -21,7 +21,7 @@ def test_both_values_are_drawn_on_a_logarithmic_axis(tmp_path: Path) -> None:
     make_run(tmp_path / "digits" / "version_1", 1, gap=[0.03, 0.0])
     make_run(tmp_path / "digits" / "version_2", 0, regularizer(), gap=[0.02, 0.04])
     make_runs(tmp_path / "mnist", [0.9], gap=[0.5, math.nan])
-    first, second = _figure(groups_below(tmp_path), "plain").axes
+    first, second = gaps_figure(groups_below(tmp_path), "plain").axes
     plain, plain_random, adversarial, adversarial_random, *_ = first.get_lines()
     np.testing.assert_allclose(np.asarray(plain.get_ydata(), float), [0.06, math.nan])
     np.testing.assert_allclose(np.asarray(plain_random.get_ydata(), float), [0.02, math.nan])

@@ -8,7 +8,8 @@ from matplotlib.image import imread
 
 from lightning_advdrop.report import ReportError, RunError, draw_curves, find_runs, group_runs, load_run
 from lightning_advdrop.report.groups import Group
-from lightning_advdrop.report.plots import _figure, axis_label, curve, looks_of
+from lightning_advdrop.report.metrics import axis_label
+from lightning_advdrop.report.plots import curve, curves_figure, looks_of
 from tests.helpers.runs import make_run, make_runs, regularizer
 
 
@@ -30,7 +31,7 @@ def test_the_figure_has_a_panel_for_each_experiment_and_says_what_it_shows(tmp_p
     make_runs(tmp_path / "$digits$_1", [0.9, 0.9], val=[0.5, 0.75])
     make_runs(tmp_path / "$digits$_1", [0.9], regularizer(), first=2, val=[0.25])
     make_runs(tmp_path / "mnist", [0.9], regularizer())
-    figure = _figure(groups_below(tmp_path), {"$digits$_1": "val/accuracy", "mnist": "val/accuracy"}, "plain")
+    figure = curves_figure(groups_below(tmp_path), {"$digits$_1": "val/accuracy", "mnist": "val/accuracy"}, "plain")
     first, second = figure.axes
     assert [axes.get_title() for axes in figure.axes] == ["$digits$_1", "mnist"]
     assert {(axes.get_xlabel(), axes.get_ylabel()) for axes in figure.axes} == {
@@ -51,13 +52,15 @@ def test_the_figure_has_a_panel_for_each_experiment_and_says_what_it_shows(tmp_p
 def test_panels_without_an_experiment_are_removed(tmp_path: Path) -> None:
     for name in "abcd":
         make_runs(tmp_path / name, [0.9])
-    assert len(_figure(groups_below(tmp_path), dict.fromkeys("abcd", "train/loss"), "plain").axes) == 4
+    assert len(curves_figure(groups_below(tmp_path), dict.fromkeys("abcd", "train/loss"), "plain").axes) == 4
 
 
 def test_each_experiment_has_its_own_metric_and_axis(tmp_path: Path) -> None:
     make_runs(tmp_path / "digits", [0.9], val=[0.5, 0.75])
     make_runs(tmp_path / "ptb", [70.0], name="perplexity", val=[90.0, 80.0])
-    first, second = _figure(groups_below(tmp_path), {"digits": "val/accuracy", "ptb": "val/perplexity"}, "plain").axes
+    first, second = curves_figure(
+        groups_below(tmp_path), {"digits": "val/accuracy", "ptb": "val/perplexity"}, "plain"
+    ).axes
     assert (first.get_ylabel(), second.get_ylabel()) == ("Validation accuracy (%)", "Validation perplexity")
     assert np.asarray(first.get_lines()[0].get_ydata()).tolist() == [50.0, 75.0]
     assert np.asarray(second.get_lines()[0].get_ydata()).tolist() == [90.0, 80.0]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from lightning_advdrop.report import Regularizer, RunError, find_runs, load_run, read_history
+from lightning_advdrop.report import RegularizerEntry, RunError, find_runs, load_run, read_history
 from tests.helpers.runs import ADVERSARIAL, FRATERNAL, make_run, make_runs, regularizer
 
 
@@ -104,7 +104,7 @@ def test_a_regularizer_among_the_callbacks_is_not_taken_for_plain(tmp_path: Path
         {"class_path": ADVERSARIAL, "init_args": {"rate": 0.1}},
     ]
     run = load_run(make_run(tmp_path / "digits" / "version_0", trainer={"callbacks": callbacks}))
-    assert run.regularizers == (Regularizer("adversarial dropout", {"rate": 0.1}),)
+    assert run.regularizers == (RegularizerEntry("adversarial dropout", {"rate": 0.1}),)
 
 
 @pytest.mark.parametrize("minutes", [0.01, 0.0, -3.0])

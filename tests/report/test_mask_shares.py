@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from lightning_advdrop.drawing import heat_maps
+from lightning_advdrop.mask_shares import read_shares, share_rows, write_shares
 from lightning_advdrop.report import MaskShares, ReportError, RunError, draw_masks, read_masks
-from lightning_advdrop.report.masks import _figure
 from tests.helpers.runs import write_masks
 
 HEADING = "epoch,site,unit,units,share\n"
@@ -21,7 +22,20 @@ def test_the_file_is_read_into_matrices(tmp_path: Path) -> None:
     assert found["b"].shares.tolist() == [[0.0]]
 
 
-def test_what_the_callback_writes_is_read(tmp_path: Path) -> None:
+def test_what_is_written_is_read_by_epoch_and_site(tmp_path: Path) -> None:
+    later, earlier = (share_rows(epoch, np.array([[1.0, 2.0, 0.0], [3.0, 3.0, 3.0]]), 2) for epoch in (10, 9))
+    sites = {"b": np.concatenate([later, earlier]), "a": later}
+    write_shares(tmp_path / "new" / "masks.csv", sites)
+    lines = (tmp_path / "new" / "masks.csv").read_text().splitlines()
+    assert lines[1:] == ["9,b,0,2,0.5", "9,b,2,1,0", "10,a,0,2,0.5", "10,a,2,1,0", "10,b,0,2,0.5", "10,b,2,1,0"]
+    found = read_shares(tmp_path / "new" / "masks.csv")
+    assert {site: rows.tolist() for site, rows in found.items()} == {
+        "b": [*earlier.tolist(), *later.tolist()],
+        "a": later.tolist(),
+    }
+
+
+def test_sites_become_matrices(tmp_path: Path) -> None:
     write_masks(tmp_path, [[0.5, 0.25], [0.25, 0.75]], [[1.0]])
     found = read_masks(tmp_path / "masks.csv")
     assert {site: shares.shares.tolist() for site, shares in found.items()} == {
@@ -59,7 +73,7 @@ def test_a_file_that_is_a_folder_is_refused(tmp_path: Path) -> None:
 def test_each_site_has_a_panel(tmp_path: Path) -> None:
     shares = MaskShares(np.array([[0.1, 0.2], [0.3, 0.4]]), 4, 6)
     panels = [(f"$digits$, plain\n{number}", shares) for number in range(2)]
-    first, second, *bars = _figure(panels).axes
+    first, second, *bars = heat_maps(panels).axes
     assert [first.get_title(), second.get_title()] == ["$digits$, plain\n0", "$digits$, plain\n1"]
     (image,) = first.get_images()
     assert list(image.get_extent()) == [4.5, 6.5, 0, 6]
