@@ -219,7 +219,7 @@ def test_what_fails_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_it_is_prepared_by_setup_where_nobody_has(root: Path, tmp_path: Path) -> None:
     module = IMDBDataModule(root, cache=tmp_path)
     with pytest.raises(
-        RuntimeError, match=r"^The documents are not encoded: call prepare_data\(\) before asking for them$"
+        RuntimeError, match=r"^The texts of IMDBDataModule are not encoded: call prepare_data\(\) or setup\(\)"
     ):
         module.vocabulary  # noqa: B018
     module.setup("test")

@@ -55,10 +55,9 @@ def test_archive_and_folder_give_the_same(tmp_path: Path) -> None:
     stores = []
     for unpacked in (False, True):
         write_imdb(tmp_path / str(unpacked), TEXTS, unpacked)
-        module = IMDBDataModule(tmp_path / str(unpacked))
-        module.prepare_data()
-        assert module._store is not None
-        stores.append({path.name: path.read_bytes() for path in module._store.glob("*.npy")})
+        cache = tmp_path / f"cache {unpacked}"
+        IMDBDataModule(tmp_path / str(unpacked), cache=cache).prepare_data()
+        stores.append({path.name: path.read_bytes() for path in cache.glob("*/*.npy")})
     assert len(stores[0]) == 12
     # Numbers go by frequency, so that they do not depend on the order of reading.
     assert stores[0] == stores[1]
@@ -81,8 +80,9 @@ def test_a_changed_folder_is_encoded_anew(tmp_path: Path) -> None:
 
 def test_nothing_is_there(tmp_path: Path) -> None:
     message = (
-        f"IMDB is missing: looked for {tmp_path}/imdb/aclImdb_v1.tar.gz and {tmp_path}/imdb/aclImdb; put one of them"
-        " there, name another folder with root or the environment variable LIGHTNING_ADVDROP_DATA, or set download=True"
+        f"IMDB files are missing: looked for {tmp_path}/imdb/aclImdb_v1.tar.gz (or the folder aclImdb that it unpacks"
+        " to); put them there, name another folder with root or the environment variable LIGHTNING_ADVDROP_DATA, or set"
+        " download=True"
     )
     for step in ("prepare_data", "setup", "fingerprint", "read"):
         with pytest.raises(FileNotFoundError, match=f"^{re.escape(message)}$"):
