@@ -18,7 +18,8 @@ from lightning_advdrop.datamodules.tokenizing import split_at_blanks
 
 Part = Literal["train", "validation", "test", "unlabelled"]
 """Published part that a document belongs to."""
-Words = Sequence[str]
+END_OF_LINE = END
+"""The word at the end of each line of a running text."""
 
 _CHUNK = 1 << 20
 # What is kept of a piece until its word ends, so that memory is bounded.
@@ -98,7 +99,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def read_words(source: TextSource, split: Callable[[str], list[str]] = split_at_blanks) -> Iterator[list[str]]:
-    r"""Read the words of a running text, with an `END` after each line, empty ones included.
+    r"""Read the words of a running text, with an `END_OF_LINE` after each line, empty ones included.
 
     The text is read in pieces of a million bytes: memory does not depend on its length, nor on that of its lines.
     Lines end with a line feed, a carriage return, or both; the last one need not. A byte order mark is left out.
@@ -132,9 +133,9 @@ def read_words(source: TextSource, split: Callable[[str], list[str]] = split_at_
             raise DocumentError(
                 f"{source} has more than {_LONGEST:,} characters without a space in line {line}: is it text?"
             )
-        yield split(text[:end].replace("\n", f" {END} "))
+        yield split(text[:end].replace("\n", f" {END_OF_LINE} "))
     if last != "\n":
-        yield [*split(rest), END]
+        yield [*split(rest), END_OF_LINE]
 
 
 def _decoded_pieces(source: TextSource) -> Iterator[str]:
@@ -232,7 +233,7 @@ def check_label(text: str, low: int, high: int, path: Path, line: int) -> int:
     return int(digits) - low
 
 
-def check_words(words: Words, path: Path, line: int) -> Words:
+def check_words(words: Sequence[str], path: Path, line: int) -> Sequence[str]:
     """Return the words of a document if there are any.
 
     Args:

@@ -199,16 +199,17 @@ def test_real_archive(real_data_root: Path, tmp_path: Path) -> None:
     module = IMDBDataModule(real_data_root, cache=tmp_path)
     module.prepare_data()
     module.setup()
-    counts = {part: (len(documents), int(documents.lengths.sum())) for part, documents in module._sets.items()}
+    sets: Any = module._sets
+    counts = {part: (len(documents), int(documents.lengths.sum())) for part, documents in sets.items()}
     assert counts == {
         "train": (21_250, 5_177_960),
         "validation": (3_750, 903_593),
         "unlabelled": (50_000, 12_200_586),
         "test": (25_000, 5_944_295),
     }
-    for part, each in (("train", 10_625), ("validation", 1_875), ("test", 12_500)):
-        assert Counter(module._sets[part].labels.tolist()) == {0: each, 1: each}
-    assert set(module._sets["unlabelled"].labels.tolist()) == {UNLABELLED}
+    for part, each in {"train": 10_625, "validation": 1_875, "test": 12_500}.items():
+        assert Counter(sets[part].labels.tolist()) == {0: each, 1: each}
+    assert set(sets["unlabelled"].labels.tolist()) == {UNLABELLED}
     vocabulary = module.vocabulary
     assert len(vocabulary) == 86_969
     assert vocabulary.words[:6] == ["<unk>", "<pad>", "<eos>", "the", "and", "a"]
