@@ -130,6 +130,17 @@ def has_packed_product() -> bool:
     return True
 
 
+def draws_own_dropout(data: Tensor) -> bool:
+    """Tell whether torch's recurrent functions draw the dropout between layers from a generator that can't be set back.
+
+    CuDNN's does: it is seeded at its first use in a process and then goes on, whatever torch's generators are set to.
+
+    Args:
+        data: the input of the recurrent function.
+    """
+    return data.is_cuda and torch.backends.cudnn.enabled
+
+
 # Modules.
 
 #: Attributes of a module that are its parts, not its state.

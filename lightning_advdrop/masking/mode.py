@@ -92,6 +92,11 @@ class MaskingMode(TorchFunctionMode):
             self.before_mask()
         return self._reader.call(function, args, kwargs)
 
+    @property
+    def replays(self) -> bool:
+        """Whether what is random in this pass was drawn in an earlier one, or will be drawn again in a later one."""
+        return not self._first or self.keep_masks
+
     def before_mask(self) -> None:
         """Says that what comes depends on a mask of this run."""
         self._reader.stop(complete=not self._first)
