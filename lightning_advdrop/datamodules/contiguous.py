@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lightning_advdrop.datamodules.checks import MAX_SEED, check_integer
+from lightning_advdrop.datamodules.checks import MAX_SEED, check_integer, check_integers
 
 TokenBatch = tuple[Tensor, Tensor]
 """Tokens ``(T, B)`` and the tokens that follow them ``(T, B)``, both ``int64``, time first."""
@@ -82,9 +82,8 @@ class ContiguousBatches:
         used_batches: Callable[[], int] | None = None,
     ) -> None:
         check_integer(size_argument, batch_size, low=1)
-        check_integer("length", length, low=1)
+        check_integers(1, length=length, world_size=world_size)
         check_integer("seed", seed, low=0, high=MAX_SEED)
-        check_integer("world_size", world_size, low=1)
         check_integer("rank", rank, low=0, high=world_size - 1)
         text = _as_vector(tokens)
         columns = batch_size * world_size
@@ -120,7 +119,7 @@ class ContiguousBatches:
 
     @property
     def batch_sampler(self) -> SimpleNamespace:
-        """What Lightning tells the number of an epoch to: it looks for ``batch_sampler.sampler.set_epoch``."""
+        """This loader, in the place where Lightning looks for ``batch_sampler.sampler.set_epoch``."""
         return SimpleNamespace(sampler=self)
 
     def set_epoch(self, epoch: int) -> None:

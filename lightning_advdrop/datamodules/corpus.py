@@ -3,14 +3,13 @@
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from itertools import chain
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 from lightning import Trainer
 
-from lightning_advdrop.datamodules.checks import MAX_SEED, check_integer, check_integers
+from lightning_advdrop.datamodules.checks import check_integers
 from lightning_advdrop.datamodules.contiguous import ContiguousBatches
 from lightning_advdrop.datamodules.encoding import Corpus, WordRules
 from lightning_advdrop.datamodules.loading import rank_and_world_size
@@ -51,21 +50,19 @@ class CorpusDataModule(TextDataModule):
             that of the whole text.
         max_words: Keep only this many of the most frequent words beside ``<unk>`` and ``<eos>``, at least 1; ``None``
             for all.
-        seed: Of the lengths, from 0 to ``2**32 - 1``.
-        cache: Folder of prepared data; ``None`` for the environment variable ``LIGHTNING_ADVDROP_CACHE``, else the
-            user's cache folder.
+        **arguments: ``seed`` and ``cache`` of `TextDataModule`.
 
     Raises:
         TypeError: If a number is no integer.
         ValueError: If an argument is out of its range.
 
     Example:
-        >>> import tempfile
+        >>> import pathlib, tempfile
         >>> class Letter(CorpusDataModule):
         ...     def sources(self):
-        ...         return dict.fromkeys(SPLITS, TextSource(Path(folder, "letter.txt")))
+        ...         return dict.fromkeys(SPLITS, TextSource(pathlib.Path(folder, "letter.txt")))
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     _ = Path(folder, "letter.txt").write_text("to be or not to be\n")
+        ...     _ = pathlib.Path(folder, "letter.txt").write_text("to be or not to be\n")
         ...     letter = Letter(batch_size=2, length=3, random_lengths=False, cache=folder)
         ...     letter.setup("fit")
         ...     tokens, targets = next(iter(letter.train_dataloader()))
@@ -92,16 +89,14 @@ class CorpusDataModule(TextDataModule):
         train_tokens: int | None = None,
         *,
         max_words: int | None = None,
-        seed: int = 0,
-        cache: str | Path | None = None,
+        **arguments: Any,
     ) -> None:
-        super().__init__(cache=cache)
+        super().__init__(**arguments)
         check_integers(
             1, batch_size=batch_size, eval_batch_size=eval_batch_size, test_batch_size=test_batch_size, length=length
         )
         check_integers(1, optional=True, max_words=max_words)
         check_integers(2, optional=True, train_tokens=train_tokens)
-        check_integer("seed", seed, low=0, high=MAX_SEED)
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.test_batch_size = test_batch_size
@@ -109,7 +104,6 @@ class CorpusDataModule(TextDataModule):
         self.random_lengths = random_lengths
         self.train_tokens = train_tokens
         self.max_words = max_words
-        self.seed = seed
 
     @abstractmethod
     def sources(self) -> dict[Split, TextSource]:
@@ -150,14 +144,9 @@ class CorpusDataModule(TextDataModule):
             raise _not_published(sources["train"], "train", found, "words in its vocabulary", self.n_words)
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the encoded texts; encode them if that has not been done.
-
-        Args:
-            stage: ``"fit"``, ``"validate"``, ``"test"``, ``"predict"``, or ``None``: the same for all.
+        """Open the encoded texts, the same for each stage; encode them if that has not been done.
 
         Raises:
-            FileNotFoundError: If files are missing.
-            DocumentError: If a file does not hold what it should.
             ValueError: If ``stage`` is another one, or the training text has fewer than ``train_tokens`` words.
         """
         super().setup(stage)
@@ -168,14 +157,10 @@ class CorpusDataModule(TextDataModule):
             )
 
     def text(self, split: Split) -> npt.NDArray[np.integer[Any]]:
-        """Return one text as the numbers of its words.
-
-        Args:
-            split: ``"train"``, ``"validation"`` or ``"test"``.
+        """Return one text as the numbers of its words, for training the first ``train_tokens``.
 
         Returns:
-            Word numbers ``(N,)`` of type ``int32``, a memory map that can only be read; for training the first
-            ``train_tokens``.
+            Word numbers ``(N,)`` of type ``int32``, a memory map that can only be read.
 
         Raises:
             RuntimeError: If neither ``prepare_data`` nor ``setup`` has been called.

@@ -1,6 +1,6 @@
 """The digits that ship with scikit-learn: a data set that is always there."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -29,8 +29,7 @@ class DigitsDataModule(SequenceImageDataModule):
         train_size: Train on this many images, chosen by ``seed``: from 1 to 1,297; ``None`` for all.
         batch_size: Images in a training batch, at least 1.
         eval_batch_size: Images in a batch of validation, test and prediction, at least 1.
-        num_workers: Worker processes of a loader, at least 0. The data are in memory: 0 is the fastest.
-        seed: Of the order of the training examples and of their choice, from 0 to ``2**32 - 1``.
+        **arguments: ``num_workers`` and ``seed``, as for `MNISTDataModule`.
 
     Raises:
         TypeError: If a number is no integer.
@@ -51,9 +50,7 @@ class DigitsDataModule(SequenceImageDataModule):
         train_size: int | None = None,
         batch_size: int = 50,
         eval_batch_size: int = 500,
-        *,
-        num_workers: int = 0,
-        seed: int = 0,
+        **arguments: Any,
     ) -> None:
         super().__init__(
             side=_SIDE,
@@ -63,8 +60,7 @@ class DigitsDataModule(SequenceImageDataModule):
             train_size=train_size,
             batch_size=batch_size,
             eval_batch_size=eval_batch_size,
-            num_workers=num_workers,
-            seed=seed,
+            **arguments,
         )
 
     def load_training(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -11,7 +11,7 @@ from lightning_advdrop.datamodules.archives import read_tar_gz
 from lightning_advdrop.datamodules.labelled_documents import DocumentDataModule
 from lightning_advdrop.datamodules.published import PublishedDataModule
 from lightning_advdrop.datamodules.text_batches import UNLABELLED
-from lightning_advdrop.datamodules.text_files import Document, DocumentError, Part, check_words, checksum, decode
+from lightning_advdrop.datamodules.text_files import Document, DocumentError, Part, check_words, decode
 from lightning_advdrop.datamodules.tokenizing import split_at_punctuation
 
 IMDB_MIRRORS = ("https://ai.stanford.edu/~amaas/data/sentiment/",)
@@ -59,9 +59,9 @@ class IMDBDataModule(PublishedDataModule, DocumentDataModule):
     class_names = ("neg", "pos")
     checksums: ClassVar[Mapping[str, str]] = {_ARCHIVE: "7c2ac02c03563afcf9b574c7e56c153a"}
 
-    def missing_files(self) -> list[Path]:
-        """Return the archive if it and the folder that it unpacks to are missing."""
-        return [] if self._unpacked.is_dir() else super().missing_files()
+    def find_files(self) -> list[Path]:
+        """Return the folder of the unpacked reviews if it is there, else the archive."""
+        return [self._unpacked] if self._unpacked.is_dir() else [self._archive]
 
     def fingerprint(self) -> Mapping[str, Any]:
         """Return the checksum of the archive, or one of the names, sizes and times of the unpacked reviews.
@@ -69,14 +69,13 @@ class IMDBDataModule(PublishedDataModule, DocumentDataModule):
         Raises:
             FileNotFoundError: If archive and folder are missing, or a folder of reviews is.
         """
-        if self._unpacked.is_dir():
-            digest = hashlib.sha256()
-            for path in (path for folder in _FOLDERS for path in self._reviews(folder)):
-                status = path.stat()
-                digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
-            return {_UNPACKED: digest.hexdigest()}
-        self.require_files()
-        return {_ARCHIVE: checksum(self._archive)}
+        if not self._unpacked.is_dir():
+            return super().fingerprint()
+        digest = hashlib.sha256()
+        for path in (path for folder in _FOLDERS for path in self._reviews(folder)):
+            status = path.stat()
+            digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+        return {_UNPACKED: digest.hexdigest()}
 
     def read(self) -> Iterator[Document]:
         """Read all reviews.

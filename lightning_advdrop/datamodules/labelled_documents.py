@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,14 +13,14 @@ from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_advdrop.datamodules.checks import MAX_SEED, check_integer, check_integers
+from lightning_advdrop.datamodules.checks import check_integers
 from lightning_advdrop.datamodules.contiguous import ContiguousBatches
 from lightning_advdrop.datamodules.encoding import DocumentSet, WordRules, stratified_order
 from lightning_advdrop.datamodules.loading import rank_and_world_size, whole_batches
 from lightning_advdrop.datamodules.published import FolderDataModule
 from lightning_advdrop.datamodules.text import END, PADDING, UNKNOWN, load_vectors
 from lightning_advdrop.datamodules.text_batches import DocumentDataset, LengthBuckets, TextBatch
-from lightning_advdrop.datamodules.text_files import Part
+from lightning_advdrop.datamodules.text_files import Part, checksum
 from lightning_advdrop.datamodules.text_module import TextDataModule
 from lightning_advdrop.datamodules.tokenizing import Tokenizer
 
@@ -30,9 +31,9 @@ Task = Literal["classify", "pretrain"]
 class DocumentDataModule(FolderDataModule, TextDataModule):
     """Labelled and unlabelled documents (Miyato, Dai & Goodfellow 2017, arXiv 1605.07725).
 
-    A subclass implements ``read`` and ``fingerprint``. The documents are encoded once and kept in the folder of
-    prepared data. Words that occur in one training document only, labelled or not, become the unknown word. Each
-    document ends with an end token.
+    A subclass implements ``read``, and ``find_files`` or ``fingerprint``. The documents are encoded once and kept in
+    the folder of prepared data. Words that occur in one training document only, labelled or not, become the unknown
+    word. Each document ends with an end token.
 
     With ``task="classify"`` batches are `TextBatch`, of the last ``max_tokens`` tokens of each document. Training
     batches come from a ``CombinedLoader`` as ``{"labelled": TextBatch, "unlabelled": TextBatch}``, without
@@ -58,9 +59,7 @@ class DocumentDataModule(FolderDataModule, TextDataModule):
         eval_batch_size: Documents or columns in a batch of validation, test and prediction, at least 1.
         vectors: File of pretrained vectors: a word and its numbers a line. ``None`` for none.
         num_workers: Worker processes of a loader, at least 0. 0 is the fastest as a rule.
-        seed: Of the choices and the order, from 0 to ``2**32 - 1``.
-        cache: Folder of prepared data; ``None`` for the environment variable ``LIGHTNING_ADVDROP_CACHE``, else the
-            user's cache folder.
+        **arguments: ``seed`` and ``cache`` of `TextDataModule`.
 
     Raises:
         TypeError: If a number is no integer.
@@ -100,10 +99,9 @@ class DocumentDataModule(FolderDataModule, TextDataModule):
         eval_batch_size: int = 256,
         vectors: str | Path | None = None,
         num_workers: int = 0,
-        seed: int = 0,
-        cache: str | Path | None = None,
+        **arguments: Any,
     ) -> None:
-        super().__init__(root, cache=cache)
+        super().__init__(root, **arguments)
         if task not in ("classify", "pretrain"):
             raise ValueError(f"task must be 'classify' or 'pretrain', got {task!r}")
         if reverse and task != "pretrain":
@@ -115,7 +113,6 @@ class DocumentDataModule(FolderDataModule, TextDataModule):
         check_integers(1, max_tokens=max_tokens, max_vocabulary=max_vocabulary)
         check_integers(1, batch_size=batch_size, eval_batch_size=eval_batch_size)
         check_integers(0, num_workers=num_workers)
-        check_integer("seed", seed, low=0, high=MAX_SEED)
         self.task: Task = task
         self.reverse = reverse
         self.train_size = train_size
@@ -127,8 +124,18 @@ class DocumentDataModule(FolderDataModule, TextDataModule):
         self.eval_batch_size = eval_batch_size
         self.vectors_file = None if vectors is None else Path(vectors).expanduser()
         self.num_workers = num_workers
-        self.seed = seed
         self._sets: dict[Part, DocumentSet] = {}
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        """Return the checksums of all files.
+
+        Raises:
+            FileNotFoundError: If files are missing.
+            NotImplementedError: If a subclass names no files and does not implement ``fingerprint``.
+        """
+        if not (files := self.require_files()):
+            raise NotImplementedError(f"{type(self).__name__} must implement find_files or fingerprint")
+        return {path.name: checksum(path) for path in files}
 
     @property
     def word_rules(self) -> WordRules:

@@ -91,11 +91,9 @@ class MNISTDataModule(PublishedDataModule, SequenceImageDataModule):
             **arguments,
         )
 
-    def missing_files(self) -> list[Path]:
-        """Return the files that are missing, both plain and compressed."""
-        return [
-            self.folder / name for name in self.checksums if find_idx(self.folder, name.removesuffix(".gz")) is None
-        ]
+    def find_files(self) -> list[Path]:
+        """Return the four files, each plain if it is there, else compressed."""
+        return [find_idx(self.folder, name.removesuffix(".gz")) or self.folder / name for name in self.checksums]
 
     def load_training(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Load training images and labels, then validation images and labels.

@@ -51,5 +51,4 @@ class PennTreebankDataModule(PublishedDataModule, CorpusDataModule):
         Raises:
             FileNotFoundError: If one is missing.
         """
-        self.require_files()
-        return {split: TextSource(self.folder / name) for split, name in zip(SPLITS, self.checksums, strict=True)}
+        return {split: TextSource(path) for split, path in zip(SPLITS, self.require_files(), strict=True)}

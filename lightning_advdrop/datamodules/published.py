@@ -47,12 +47,16 @@ class FolderDataModule(LightningDataModule):
         """Folder of the data set's files."""
         return self.root / self.folder_name
 
-    def missing_files(self) -> list[Path]:
-        """Return the files that are looked for and not there."""
-        return [path for path in (self.folder / name for name in self.checksums) if not path.is_file()]
+    def find_files(self) -> list[Path]:
+        """Return the files of the data set, where they lie or should lie: those of ``checksums``, as a rule."""
+        return [self.folder / name for name in self.checksums]
 
-    def require_files(self) -> None:
-        """Check that no file is missing.
+    def missing_files(self) -> list[Path]:
+        """Return the files that are not there."""
+        return [path for path in self.find_files() if not path.exists()]
+
+    def require_files(self) -> list[Path]:
+        """Return the files of the data set if all of them are there.
 
         Raises:
             FileNotFoundError: If files are missing; it names them and says what to do.
@@ -62,6 +66,7 @@ class FolderDataModule(LightningDataModule):
             raise FileNotFoundError(
                 f"{self.title} files are missing: looked for {looked_for}{self.alternative}; {self.remedy}"
             )
+        return self.find_files()
 
 
 class PublishedDataModule(FolderDataModule):

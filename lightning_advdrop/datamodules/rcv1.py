@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from lightning_advdrop.datamodules.labelled_documents import DocumentDataModule
 from lightning_advdrop.datamodules.text_batches import UNLABELLED
@@ -15,7 +14,6 @@ from lightning_advdrop.datamodules.text_files import (
     Part,
     check_label,
     check_words,
-    checksum,
     read_lines,
 )
 from lightning_advdrop.datamodules.tokenizing import split_at_punctuation
@@ -54,18 +52,9 @@ class RCV1DataModule(DocumentDataModule):
     title = "RCV1"
     folder_name = "rcv1"
 
-    def missing_files(self) -> list[Path]:
-        """Return the files that are missing."""
-        return [path for path in (self.folder / name for name in _FILES) if not path.is_file()]
-
-    def fingerprint(self) -> Mapping[str, Any]:
-        """Return the checksums of all files.
-
-        Raises:
-            FileNotFoundError: If files are missing.
-        """
-        self.require_files()
-        return {name: checksum(self.folder / name) for name in _FILES}
+    def find_files(self) -> list[Path]:
+        """Return the three files."""
+        return [self.folder / name for name in _FILES]
 
     def read(self) -> Iterator[Document]:
         """Read all stories.
@@ -75,10 +64,9 @@ class RCV1DataModule(DocumentDataModule):
             DocumentError: If a row does not have two columns, a topic is no number or not one of the training file, or
                 a story has no words or is not valid UTF-8.
         """
-        self.require_files()
         highest, allowed = 0, _HIGHEST_TOPIC
-        for name, part in _FILES.items():  # training first: it tells the topics
-            path = self.folder / name
+        # Training comes first: it tells the topics.
+        for path, part in zip(self.require_files(), _FILES.values(), strict=True):
             for line, topic, text in _read_rows(path):
                 label = UNLABELLED if part == "unlabelled" else check_label(topic, 0, allowed, path, line)
                 highest = max(highest, label)

@@ -14,7 +14,6 @@ from typing import IO, Literal, NamedTuple
 
 from lightning_advdrop._deprecation import renamed_attributes
 from lightning_advdrop.datamodules.text import END
-from lightning_advdrop.datamodules.tokenizing import split_at_blanks
 
 Part = Literal["train", "validation", "test", "unlabelled"]
 """Published part that a document belongs to."""
@@ -75,9 +74,6 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     Lines end with ``\n`` (or ``\r\n``) and nothing else: other characters that Unicode calls line ends can be part of
     a document.
 
-    Args:
-        path: The file.
-
     Yields:
         The number of the line, from 1, and the line without its end.
 
@@ -98,7 +94,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
             yield number, decode(line.removesuffix(b"\n").removesuffix(b"\r"), path, number)
 
 
-def read_words(source: TextSource, split: Callable[[str], list[str]] = split_at_blanks) -> Iterator[list[str]]:
+def read_words(source: TextSource, split: Callable[[str], list[str]] = str.split) -> Iterator[list[str]]:
     r"""Read the words of a running text, with an `END_OF_LINE` after each line, empty ones included.
 
     The text is read in pieces of a million bytes: memory does not depend on its length, nor on that of its lines.
@@ -172,15 +168,7 @@ def _opened(source: TextSource) -> Iterator[IO[bytes]]:
 
 
 def decode(raw: bytes, path: Path | str, first_line: int = 1) -> str:
-    r"""Decode UTF-8.
-
-    Args:
-        raw: The bytes.
-        path: Where they come from, for the message.
-        first_line: Number of their first line in that file.
-
-    Returns:
-        The text.
+    r"""Decode lines in UTF-8, the first of which has the number ``first_line`` in its file.
 
     Raises:
         DocumentError: If they are not valid UTF-8; it names the file, the line and the byte.
@@ -206,20 +194,10 @@ def _not_utf8(error: UnicodeDecodeError, where: object, line: int, position: str
 
 
 def check_label(text: str, low: int, high: int, path: Path, line: int) -> int:
-    """Read a label.
-
-    Args:
-        text: A whole number in digits, blanks around it allowed.
-        low: Smallest label allowed.
-        high: Largest label allowed.
-        path: The file, for the message.
-        line: The line, for the message.
-
-    Returns:
-        The label minus ``low``: it counts from 0.
+    """Read a label from ``low`` to ``high``, in digits, blanks around it allowed; return it counted from 0.
 
     Raises:
-        DocumentError: If ``text`` is something else or the label is out of range.
+        DocumentError: If ``text`` is something else or the label is out of range; it names file and line.
 
     Example:
         >>> check_label("2", 1, 2, Path("elec-test.cat"), 1)
@@ -236,13 +214,8 @@ def check_label(text: str, low: int, high: int, path: Path, line: int) -> int:
 def check_words(words: Sequence[str], path: Path, line: int) -> Sequence[str]:
     """Return the words of a document if there are any.
 
-    Args:
-        words: Its words.
-        path: The file, for the message.
-        line: The line, for the message.
-
     Raises:
-        DocumentError: If there is none.
+        DocumentError: If there is none; it names file and line.
 
     Example:
         >>> check_words(["fine"], Path("reviews"), 1)

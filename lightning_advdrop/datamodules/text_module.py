@@ -12,7 +12,7 @@ from lightning import LightningDataModule
 from tqdm import tqdm
 
 from lightning_advdrop.datamodules.cache import cached
-from lightning_advdrop.datamodules.checks import check_stage
+from lightning_advdrop.datamodules.checks import MAX_SEED, check_integer, check_stage
 from lightning_advdrop.datamodules.encoding import FORMAT, Corpus, WordRules
 from lightning_advdrop.datamodules.text import Vocabulary
 from lightning_advdrop.datamodules.text_files import Document
@@ -25,12 +25,15 @@ class TextDataModule(LightningDataModule, ABC):
     that matter, and is used from there.
 
     Args:
+        seed: Of what is drawn: choices, orders and lengths; from 0 to ``2**32 - 1``.
         cache: Folder of prepared data; ``None`` for the environment variable ``LIGHTNING_ADVDROP_CACHE``, else the
             user's cache folder.
     """
 
-    def __init__(self, *, cache: str | Path | None = None) -> None:
+    def __init__(self, *, seed: int = 0, cache: str | Path | None = None) -> None:
         super().__init__()
+        check_integer("seed", seed, low=0, high=MAX_SEED)
+        self.seed = seed
         self.cache = cache
         self._corpus: Corpus | None = None
 

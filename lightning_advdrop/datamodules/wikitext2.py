@@ -50,20 +50,18 @@ class WikiText2DataModule(PublishedDataModule, CorpusDataModule):
     n_words: ClassVar[int | None] = 33_278
     checksums: ClassVar[Mapping[str, str]] = {_ARCHIVE: "542ccefacc6c27f945fb54453812b3cd"}
 
+    def find_files(self) -> list[Path]:
+        """Return the unpacked texts if all of them are there, else the archive."""
+        unpacked = [self.folder / name for name in _MEMBERS.values()]
+        return unpacked if all(path.is_file() for path in unpacked) else super().find_files()
+
     def sources(self) -> dict[Split, TextSource]:
         """Find the three texts.
 
         Raises:
             FileNotFoundError: If the archive is missing and one of the texts is.
         """
-        if self._unpacked():
-            return {split: TextSource(self.folder / name) for split, name in _MEMBERS.items()}
-        self.require_files()
-        return {split: TextSource(self.folder / _ARCHIVE, f"wikitext-2/{name}") for split, name in _MEMBERS.items()}
-
-    def missing_files(self) -> list[Path]:
-        """Return the archive if it is missing and one of the texts is."""
-        return [] if self._unpacked() else super().missing_files()
-
-    def _unpacked(self) -> bool:
-        return all((self.folder / name).is_file() for name in _MEMBERS.values())
+        files = self.require_files()
+        if len(files) == 1:
+            return {split: TextSource(files[0], f"wikitext-2/{name}") for split, name in _MEMBERS.items()}
+        return {split: TextSource(path) for split, path in zip(_MEMBERS, files, strict=True)}
