@@ -18,11 +18,6 @@ CONTENT = texts()
 COUNTS = n_tokens(CONTENT)
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LIGHTNING_ADVDROP_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def paths(tmp_path: Path) -> dict[str, Path]:
     for split, text in CONTENT.items():
