@@ -22,7 +22,7 @@ from lightning_advdrop.datamodules.text_files import (
 )
 
 ELEC_MIRRORS = ("https://riejohnson.com/software/", "http://riejohnson.com/software/")
-"""Base addresses of the published archive, in the order in which they are tried."""
+"""Base addresses of the published archive, tried in this order."""
 
 _ARCHIVE = "elec2.tar.gz"
 _REMEDY = "put the published files in their place"
@@ -40,13 +40,13 @@ class ElecDataModule(PublishedDataModule, DocumentDataModule):
     siblings of the name ``elec-test``, and those that ``unlabelled`` names; all of them in ``<root>/elec``.
 
     Args:
-        root: Folder that holds ``elec``; ``None`` for the environment variable ``LIGHTNING_ADVDROP_DATA``, else
+        root: Folder that contains ``elec``; ``None`` for the environment variable ``LIGHTNING_ADVDROP_DATA``, else
             ``data``.
-        unlabelled: Pattern of the names of files with unlabelled reviews. What all of them hold is used.
-        md5: Checksum of the archive. ``None`` for none: no published one is known, and what was fetched is held against
-            the checksum that gzip keeps only.
+        unlabelled: Pattern of the names of files with unlabelled reviews; all of them are read.
+        md5: Checksum of the archive; ``None`` for none, since no published one is known: only the checksum inside the
+            gzip file is verified then.
         **arguments: ``download``, ``mirrors``, ``task`` and all others of `DocumentDataModule`. With ``download`` the
-            archive ``elec2.tar.gz`` is fetched and unpacked if a file is missing.
+            archive ``elec2.tar.gz`` is downloaded and unpacked if a file is missing.
 
     Raises:
         TypeError: If a number is no integer.
@@ -91,7 +91,7 @@ class ElecDataModule(PublishedDataModule, DocumentDataModule):
         unpack(archive, self.folder, ["elec-25k-train.*", "elec-test.*", self.unlabelled])
 
     def find_files(self) -> list[Path]:
-        """Return the files of labelled reviews and their labels, then those of unlabelled ones or their pattern."""
+        """Return the paths of labelled reviews and their labels, then of unlabelled reviews, or their pattern."""
         labelled = [self.folder / f"{name}{suffix}" for name in _LABELLED for suffix in (".txt.tok", ".cat")]
         return labelled + (sorted(self.folder.glob(self.unlabelled)) or [self.folder / self.unlabelled])
 
@@ -100,8 +100,8 @@ class ElecDataModule(PublishedDataModule, DocumentDataModule):
 
         Raises:
             FileNotFoundError: If files are missing.
-            DocumentError: If texts and labels of a file are not as many, a label is not 1 or 2, or a review has no
-                words or is not valid UTF-8.
+            DocumentError: If the numbers of texts and labels differ, a label is not 1 or 2, or a review has no words or
+                is not valid UTF-8.
         """
         train, train_labels, test, test_labels, *unlabelled = self.require_files()
         yield from _read_labelled("train", train, train_labels)

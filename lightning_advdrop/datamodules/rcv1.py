@@ -20,9 +20,9 @@ from lightning_advdrop.datamodules.tokenizing import split_at_punctuation
 
 _FILES: Mapping[str, Part] = {"train.csv": "train", "test.csv": "test", "unlab.csv": "unlabelled"}
 _COLUMNS = 2
-# Ten times as many topics as the collection has: a number above is a mistake, and would make a network of its size.
+# Ten times the topics of the collection: a higher number is a mistake, and would size the network.
 _HIGHEST_TOPIC = 999
-# Characters; the standard library's own limit is shorter than a long story.
+# Characters; the default limit of the standard library is shorter than a long story.
 _LONGEST_TEXT = 2**31 - 1
 
 
@@ -35,8 +35,8 @@ class RCV1DataModule(DocumentDataModule):
     a fixed choice of ours. Stories are split at punctuation, their case is kept.
 
     The files are ``train.csv``, ``test.csv`` and ``unlab.csv`` in ``<root>/rcv1``, without a header. A row has two
-    columns, the number of the topic and the text. Topics count from 0 to at most 999, and those of the training
-    file are all there are. What the first column of ``unlab.csv`` holds is not read.
+    columns, the number of the topic and the text. Topics count from 0 to at most 999; the training file contains all of
+    them. The first column of ``unlab.csv`` is ignored.
 
     The arguments are those of `DocumentDataModule`.
 
@@ -53,7 +53,7 @@ class RCV1DataModule(DocumentDataModule):
     folder_name = "rcv1"
 
     def find_files(self) -> list[Path]:
-        """Return the three files."""
+        """Return the paths of the three files."""
         return [self.folder / name for name in _FILES]
 
     def read(self) -> Iterator[Document]:
@@ -61,8 +61,8 @@ class RCV1DataModule(DocumentDataModule):
 
         Raises:
             FileNotFoundError: If files are missing.
-            DocumentError: If a row does not have two columns, a topic is no number or not one of the training file, or
-                a story has no words or is not valid UTF-8.
+            DocumentError: If a row does not have two columns, a topic is no number or above those of the training file,
+                or a story has no words or is not valid UTF-8.
         """
         highest, allowed = 0, _HIGHEST_TOPIC
         # Training comes first: it tells the topics.
@@ -77,7 +77,7 @@ class RCV1DataModule(DocumentDataModule):
 
 
 def _read_rows(path: Path) -> Iterator[tuple[int, str, str]]:
-    """The number of the line in which a row begins, and its two columns."""
+    """Yield the line number of the start of each row, and its two columns."""
     rows = csv.reader((f"{line}\n" for _, line in read_lines(path)), strict=True)
     first, limit = 1, csv.field_size_limit(_LONGEST_TEXT)
     try:
@@ -90,7 +90,7 @@ def _read_rows(path: Path) -> Iterator[tuple[int, str, str]]:
             yield first, row[0], row[1]
             first = rows.line_num + 1
     except csv.Error as error:
-        # A double quote that is never closed is found far behind the row that it belongs to.
+        # An unclosed double quote is noticed far after its row.
         raise DocumentError(
             f"{path}, line {first}: found what is no row of CSV ({error} in line {rows.line_num}), expected topic and"
             " text; check its double quotes"

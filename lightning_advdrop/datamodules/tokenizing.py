@@ -7,7 +7,7 @@ from typing import Literal
 from lightning_advdrop.datamodules.text import END, UNKNOWN
 
 _words = re.compile(r"\w+").findall
-# For ASCII text, half the time of the regular expression: every other character becomes a blank.
+# For ASCII text, twice as fast as the regular expression: all other characters become blanks.
 _BLANKS = "".join(chr(code) if re.match(r"\w", chr(code)) else " " for code in range(128))
 _words_and_signs = re.compile(rf"{UNKNOWN}|{END}|\w+(?:['\u2019]\w+)*|[^\w\s]").findall
 
@@ -15,8 +15,8 @@ _words_and_signs = re.compile(rf"{UNKNOWN}|{END}|\w+(?:['\u2019]\w+)*|[^\w\s]").
 def split_at_punctuation(text: str) -> list[str]:
     """Split text into words: runs of letters, digits and underscores, in upper and lower case as they are.
 
-    Whatever else there is, punctuation and markup signs, separates words and is left out. It can be given to
-    torchtext 0.6.0's ``get_tokenizer`` or ``Field(tokenize=...)``.
+    All other characters, such as punctuation and markup, separate words and are dropped. torchtext 0.6.0 accepts this
+    function in ``get_tokenizer`` and ``Field(tokenize=...)``.
 
     Args:
         text: Any text.
