@@ -1,4 +1,4 @@
-"""Reading packed archives in one pass, without unpacking them to the disk."""
+"""Reading tar archives in one pass, without extracting them."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _REMEDY = "delete the file and download it again"
 
 
 def read_tar_gz(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
-    """Read the files of a tar archive that is packed with gzip, in the order in which they lie there.
+    """Read the files of a gzip-compressed tar archive, in their order.
 
     Args:
         path: The archive.
 
     Yields:
-        The relative path of a file and its content.
+        The relative path and the content of a file.
 
     Raises:
         FileNotFoundError: If there is no such archive.
-        DocumentError: If the archive is truncated or damaged, or if it holds a path that leads out of the folder that
-            it would be unpacked to, or a link or device. What was yielded before came out whole.
+        DocumentError: If the archive is truncated or damaged, or contains a path that leads out of its folder, a link
+            or a device. Files yielded before are intact.
 
     Example:
         >>> import tempfile
@@ -41,7 +41,7 @@ def read_tar_gz(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
         [(PurePosixPath('pos/0_9.txt'), b'fine')]
     """
     try:
-        # gzip checks length and checksum at the end, which tarfile's own unpacking of streams does not.
+        # gzip checks length and checksum at the end; tarfile's own decompression of streams does not.
         with gzip.open(path) as unpacked, tarfile.open(fileobj=unpacked, mode="r|") as archive:
             for member in archive:
                 archive.members = []  # type: ignore[attr-defined]  # tarfile would keep them all
@@ -63,18 +63,18 @@ def read_tar_gz(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
 
 
 def unpack(path: Path, folder: Path, patterns: Sequence[str]) -> None:
-    """Write some files of a tar archive that is packed with gzip to a folder, without the folders they lie in.
+    """Extract some files of a gzip-compressed tar archive to a folder, without their parent folders.
 
-    Each is written to a temporary name and renamed, so that it is whole or absent.
+    Each is written under a temporary name and renamed, so that it is complete or absent.
 
     Args:
         path: The archive.
-        folder: Where to; it must exist.
-        patterns: Of the names of these files, such as ``"*.cat"``.
+        folder: Existing folder to write to.
+        patterns: Patterns of file names, such as ``"*.cat"``.
 
     Raises:
         FileNotFoundError: If there is no such archive.
-        DocumentError: If the archive is truncated, damaged or hostile, as `read_tar_gz` has it.
+        DocumentError: If `read_tar_gz` refuses the archive.
         OSError: If a file cannot be written.
 
     Example:

@@ -1,4 +1,4 @@
-"""Preparing data once, in a folder that is whole or absent."""
+"""Preparing data once, in folders that are complete or absent."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from lightning_advdrop.datamodules.roots import cache_root
 
 
 def cached(settings: Mapping[str, Any], build: Callable[[Path], None], *, folder: str | Path | None = None) -> Path:
-    """Return a folder that was filled once for these settings.
+    """Return a folder of data prepared for these settings, preparing it if it does not exist.
 
-    The folder is filled under a temporary name and renamed when it is whole. Of several processes that ask at the same
-    time one fills it while the others wait; what a process that was killed has left is removed by the next one.
+    The folder is filled under a temporary name and renamed when it is complete. If several processes ask at the same
+    time, one fills it while the others wait; the remains of a killed process are removed by the next one.
 
     Args:
-        settings: All that the content depends on, the version of the data included: plain types that JSON can hold.
-        build: Fills the empty folder that it is given.
-        folder: Where such folders lie; ``None`` for the environment variable ``LIGHTNING_ADVDROP_CACHE``, else the
+        settings: Everything that the content depends on, in types that JSON can represent.
+        build: Function that fills an empty folder.
+        folder: Parent of such folders; ``None`` for the environment variable ``LIGHTNING_ADVDROP_CACHE``, else the
             user's cache folder.
 
     Returns:
-        The folder, to be read only. Its name is the hash of the settings.
+        The folder, named by the hash of the settings; it must not be changed.
 
     Raises:
-        TypeError: If the settings hold something that JSON can't.
-        OSError: If the folder can't be written. What ``build`` raises is passed on, and nothing is left behind.
+        TypeError: If JSON cannot represent the settings.
+        OSError: If the folder cannot be written. If ``build`` raises, nothing is left behind.
 
     Example:
         >>> with tempfile.TemporaryDirectory() as root:
@@ -56,14 +56,14 @@ def cached(settings: Mapping[str, Any], build: Callable[[Path], None], *, folder
 
 
 def _fill(target: Path, settings: str, build: Callable[[Path], None]) -> None:
-    """Fill ``target`` under its lock: whatever else bears its name was left by a process that is gone."""
+    """Fill ``target`` under its lock, which makes other folders of its name remains of killed processes."""
     for leftover in target.parent.glob(f".{target.name}-*"):
         shutil.rmtree(leftover)
     partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         build(partial)
-        (partial / "settings.json").write_text(settings, encoding="utf-8")  # for whoever finds the folder
-        partial.chmod(0o755)  # temporary folders can be entered by their owner only
+        (partial / "settings.json").write_text(settings, encoding="utf-8")  # for users who look into the folder
+        partial.chmod(0o755)  # temporary folders are private to their owner
         partial.rename(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""One long text as batches that go on where the one before ended."""
+"""One long text as batches that continue each other."""
 
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -9,52 +9,50 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lightning_advdrop.datamodules.checks import MAX_SEED, check_integer
+from lightning_advdrop.datamodules.checks import MAX_SEED, check_integer, check_integers
 
 TokenBatch = tuple[Tensor, Tensor]
-"""Tokens ``(T, B)`` and the tokens that follow them ``(T, B)``, both ``int64``, time first."""
+"""Tokens ``(T, B)`` and the next tokens ``(T, B)``, both ``int64``, time first."""
 
 IGNORED = -100
-"""Target of a cell that holds no token: the value that :func:`torch.nn.functional.cross_entropy` leaves out."""
+"""Target of padding: the value that :func:`torch.nn.functional.cross_entropy` ignores."""
 
 _DEVIATION = 5.0
 _SHORTEST = 5
 _PROBABILITY_OF_HALF = 0.05
-# Beyond four deviations, one length in thirty thousand: what it cuts is rare, and the memory of a step is bounded.
+# Four deviations: cuts one length in thirty thousand, and bounds the memory of a step.
 _LONGEST_SURPLUS = 20
 
 
 class ContiguousBatches:
-    """Loader of one long text, cut into columns that are read side by side.
+    """Loader of one long text, cut into columns that are read in parallel.
 
-    The text is cut into ``world_size * batch_size`` columns of equal length, of which a process reads its own
-    ``batch_size``. A batch is the next stretch of each column, so that a recurrent state carried from batch to batch
-    goes with the text (Merity, Keskar & Socher 2018, arXiv 1708.02182, section 5, as in the experiments of Park et al.
-    2019, arXiv 1904.09816). All processes read stretches of the same lengths.
+    The text is cut into ``world_size * batch_size`` columns of equal length, of which each process reads
+    ``batch_size``. A batch is the next piece of each column, so that a recurrent state can be carried from batch to
+    batch (Merity, Keskar & Socher 2018, arXiv 1708.02182, section 5, as in the experiments of Park et al. 2019, arXiv
+    1904.09816). All processes read pieces of the same lengths.
 
-    With ``random_lengths`` the length of each stretch is drawn: around ``length`` with probability 0.95, else around
-    half of it, with normal noise of deviation 5, at least 5 and at most ``length + 20``; the last stretch is what is
-    left. The draws come from a generator of its own, and are a function of ``seed`` and the epoch. As epochs then
-    differ in their number of batches, :func:`len` raises ``TypeError`` for such a loader; :attr:`num_batches` is the
-    number in the current epoch.
+    With ``random_lengths`` the length of each piece is drawn: around ``length`` with probability 0.95, else around
+    half of it, with normal noise of deviation 5, at least 5 and at most ``length + 20``; the last piece is the rest.
+    The draws come from a separate generator and are a function of ``seed`` and the epoch. Epochs then differ in their
+    number of batches: :func:`len` raises ``TypeError``, and :attr:`num_batches` is the number in the current epoch.
 
-    The position is saved and loaded with :meth:`state_dict` and :meth:`load_state_dict`, which Lightning calls: a run
-    that is resumed in the middle of an epoch goes on with the batch after the last one it used.
+    Lightning saves and restores the position with :meth:`state_dict` and :meth:`load_state_dict`: a run resumed in the
+    middle of an epoch continues with the next batch.
 
     Args:
-        tokens: Word numbers ``(N,)`` of any integer type, as a tensor or an array; it may be a memory map.
+        tokens: Word indices ``(N,)`` of any integer type, as a tensor or an array, which may be a memory map.
         batch_size: Columns of one process, at least 1.
-        length: Steps of a stretch, at least 1.
-        random_lengths: Whether lengths are drawn.
-        seed: Of the lengths, from 0 to ``2**32 - 1``.
-        rank: Number of this process, from 0 to ``world_size - 1``.
+        length: Steps of a piece, at least 1.
+        random_lengths: Whether to draw the lengths.
+        seed: Seed of the lengths, from 0 to ``2**32 - 1``.
+        rank: Rank of this process, from 0 to ``world_size - 1``.
         world_size: Number of processes, at least 1.
-        pad: What becomes of the words at the end that do not fill a step of every column: left out, or, if true, kept
-            in a last step that is filled up with tokens 0 whose targets are ``IGNORED``.
+        pad: Whether to keep the last words that do not fill a step of every column, in a step padded with tokens 0 and
+            targets ``IGNORED``; left out otherwise.
         size_argument: Name of the argument that gave ``batch_size``, for messages.
-        used_batches: Tells how many batches of this epoch have been used, where whoever reads the loader fetches
-            batches ahead of use; ``None`` where none is fetched ahead. Lightning fetches one ahead where :func:`len`
-            raises.
+        used_batches: Returns the number of batches used in this epoch, for trainers that fetch batches ahead, as
+            Lightning does if :func:`len` raises; ``None`` if none is fetched ahead.
 
     Raises:
         TypeError: If ``tokens`` are no integers, or another number is none.
@@ -82,9 +80,8 @@ class ContiguousBatches:
         used_batches: Callable[[], int] | None = None,
     ) -> None:
         check_integer(size_argument, batch_size, low=1)
-        check_integer("length", length, low=1)
+        check_integers(1, length=length, world_size=world_size)
         check_integer("seed", seed, low=0, high=MAX_SEED)
-        check_integer("world_size", world_size, low=1)
         check_integer("rank", rank, low=0, high=world_size - 1)
         text = _as_vector(tokens)
         columns = batch_size * world_size
@@ -110,21 +107,21 @@ class ContiguousBatches:
 
     @property
     def num_steps(self) -> int:
-        """Steps in a pass: the length of a column."""
+        """Length of a column: steps in a pass."""
         return int(self._inputs.shape[1])
 
     @property
     def num_batches(self) -> int:
-        """Batches in a pass of the current epoch."""
+        """Batches in the current epoch."""
         return len(self._ends())
 
     @property
     def batch_sampler(self) -> SimpleNamespace:
-        """What Lightning tells the number of an epoch to: it looks for ``batch_sampler.sampler.set_epoch``."""
+        """This loader, in the place where Lightning looks for ``batch_sampler.sampler.set_epoch``."""
         return SimpleNamespace(sampler=self)
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which epoch the next pass belongs to; random lengths depend on it.
+        """Set the epoch of the next pass, which random lengths depend on.
 
         Args:
             epoch: Number of the epoch, at least 0.
@@ -153,26 +150,22 @@ class ContiguousBatches:
             yield self._batch(ends[index - 1] if index else 0, ends[index])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the position: epoch, number of batches used, and what the position is one of.
-
-        Returns:
-            Integers and booleans by name.
-        """
+        """Return the epoch, the number of batches used in it, and the settings that they depend on."""
         used = self._drawn if self._used_batches is None else self._used_batches()
         if self._start or self._drawn_epoch != self.epoch:
             used = self._start  # no batch of this pass has been drawn yet
-        return {"epoch": self.epoch, "batch": used, **self._facts()}
+        return {"epoch": self.epoch, "batch": used, **self._settings()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Make the next pass begin after the batches that had been used when a state was saved.
+        """Continue after the batches that had been used when the state was saved.
 
         Args:
-            state_dict: What :meth:`state_dict` returned.
+            state_dict: From :meth:`state_dict`.
 
         Raises:
-            ValueError: If the state is one of a text, of columns or of lengths other than these.
+            ValueError: If the text, the columns or the lengths differ; it names the setting.
         """
-        for name, value in self._facts().items():
+        for name, value in self._settings().items():
             if state_dict[name] != value:
                 raise ValueError(
                     f"{name} must be {state_dict[name]!r} to go on in the middle of the epoch that the checkpoint was"
@@ -181,7 +174,7 @@ class ContiguousBatches:
         self.epoch = self._drawn_epoch = state_dict["epoch"]
         self._start = self._drawn = state_dict["batch"]
 
-    def _facts(self) -> dict[str, int | bool]:
+    def _settings(self) -> dict[str, int | bool]:
         return {
             "tokens": self._n_tokens,
             "columns": self._columns,
@@ -191,7 +184,7 @@ class ContiguousBatches:
         }
 
     def _ends(self) -> list[int]:
-        """Return the step before which each batch of the current epoch ends, in rising order."""
+        """Return the step at which each batch of the current epoch ends (exclusive), in rising order."""
         steps = self.num_steps
         if not self.random_lengths:
             return [*range(self.length, steps, self.length), steps]
@@ -218,7 +211,7 @@ def _as_vector(tokens: Tensor | npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _columns(text: npt.NDArray[Any], columns: int, pad: bool) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Cut all words but the last into columns, and their successors likewise: views, where nothing is filled up."""
+    """Cut inputs and targets into columns ``(columns, steps)``: views, if nothing is padded."""
     inputs, targets = text[:-1], text[1:]
     missing = -len(inputs) % columns
     if pad and missing:
@@ -229,5 +222,5 @@ def _columns(text: npt.NDArray[Any], columns: int, pad: bool) -> tuple[npt.NDArr
 
 
 def _time_first(part: npt.NDArray[Any]) -> Tensor:
-    # Copied even where it need not be: a batch may be changed, a text must not.
+    # Always a copy: a batch may be changed, the text may not.
     return torch.from_numpy(np.array(part.T, dtype=np.int64, order="C"))  # (T, B)

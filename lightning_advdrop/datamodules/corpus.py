@@ -1,16 +1,15 @@
-"""Running texts for language models, read in contiguous batches."""
+"""Base of the data modules of language models: running texts, read in contiguous batches."""
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from itertools import chain
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 from lightning import Trainer
 
-from lightning_advdrop.datamodules.checks import MAX_SEED, check_integer, check_integers
+from lightning_advdrop.datamodules.checks import check_integers
 from lightning_advdrop.datamodules.contiguous import ContiguousBatches
 from lightning_advdrop.datamodules.encoding import Corpus, WordRules
 from lightning_advdrop.datamodules.loading import rank_and_world_size
@@ -28,44 +27,41 @@ class CorpusDataModule(TextDataModule):
     r"""Three running texts for training, validation and test of a language model.
 
     A subclass implements :meth:`sources`. The vocabulary is that of the whole training text: ``<unk>``, ``<eos>``, then
-    the most frequent words first, equals in alphabetical order; ``<eos>`` stands at the end of each line. The numbered
-    texts are kept in the cache and read as memory maps.
+    the words by frequency, ties in alphabetical order; ``<eos>`` ends each line. The encoded texts are kept in the
+    folder of prepared data and read as memory maps.
 
-    Batches are tokens ``(T, B)`` and their successors ``(T, B)``, ``int64``, time first, each stretch of a column going
-    on where the one before ended: a recurrent state may be carried from batch to batch, and begins anew with each pass
-    (Merity, Keskar & Socher 2018, arXiv 1708.02182). Training batches have random lengths, drawn from ``seed`` and the
-    epoch, with each of several processes reading ``batch_size`` columns of its own. Validation and test leave out no
-    word but the first, in batches of exactly ``length`` steps but for the last, which may be filled up with targets of
-    ``-100``, the value that cross-entropy ignores; every process reads them whole, so that what is measured does not
-    depend on the number of processes.
+    A batch is tokens ``(T, B)`` and targets ``(T, B)``, ``int64``, time first; the targets are the next tokens. Each
+    column continues where it ended in the previous batch, so that a recurrent state can be carried over; it starts
+    anew with each pass (Merity, Keskar & Socher 2018, arXiv 1708.02182). Training batches have random lengths, drawn
+    from ``seed`` and the epoch, and each process reads ``batch_size`` columns of its own. Validation and test predict
+    every word but the first, in batches of ``length`` steps; the last one may be padded with targets of ``-100``, which
+    cross-entropy ignores. Every process reads these texts whole, so that results do not depend on their number.
 
     Args:
         batch_size: Columns of a training batch, at least 1.
         eval_batch_size: Columns of a validation batch, at least 1.
-        test_batch_size: Columns of a batch of test and prediction, at least 1. With 1, every word is predicted in the
-            full context of those before it.
+        test_batch_size: Columns of a batch of test and prediction, at least 1. With 1, every word is predicted from
+            all words before it.
         length: Steps of a batch, on average in training: at least 1.
-        random_lengths: Whether the lengths of training batches are drawn. Epochs then differ in their number of
-            batches, so that Lightning takes no fractions for ``limit_train_batches`` and ``val_check_interval``.
-        train_tokens: Train on this many words from the beginning, at least 2; ``None`` for all. The vocabulary stays
-            that of the whole text.
-        max_words: Keep only this many of the most frequent words beside ``<unk>`` and ``<eos>``, at least 1; ``None``
-            for all.
-        seed: Of the lengths, from 0 to ``2**32 - 1``.
-        cache: Folder of prepared data; ``None`` for the environment variable ``LIGHTNING_ADVDROP_CACHE``, else the
-            user's cache folder.
+        random_lengths: Whether training batches have random lengths. Epochs then differ in their number of batches, and
+            Lightning accepts no fractions for ``limit_train_batches`` and ``val_check_interval``.
+        train_tokens: Train on the first ``train_tokens`` words, at least 2; ``None`` for all. The vocabulary stays that
+            of the whole text.
+        max_words: Most words of the vocabulary beside ``<unk>`` and ``<eos>``, at least 1; ``None`` for all. The most
+            frequent ones are kept.
+        **arguments: ``seed`` and ``cache`` of `TextDataModule`.
 
     Raises:
         TypeError: If a number is no integer.
         ValueError: If an argument is out of its range.
 
     Example:
-        >>> import tempfile
+        >>> import pathlib, tempfile
         >>> class Letter(CorpusDataModule):
         ...     def sources(self):
-        ...         return dict.fromkeys(SPLITS, TextSource(Path(folder, "letter.txt")))
+        ...         return dict.fromkeys(SPLITS, TextSource(pathlib.Path(folder, "letter.txt")))
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     _ = Path(folder, "letter.txt").write_text("to be or not to be\n")
+        ...     _ = pathlib.Path(folder, "letter.txt").write_text("to be or not to be\n")
         ...     letter = Letter(batch_size=2, length=3, random_lengths=False, cache=folder)
         ...     letter.setup("fit")
         ...     tokens, targets = next(iter(letter.train_dataloader()))
@@ -74,13 +70,13 @@ class CorpusDataModule(TextDataModule):
     """
 
     n_tokens: ClassVar[Mapping[Split, int] | None] = None
-    """Words of each text, ends of lines included; ``None`` where any number is right."""
+    """Expected number of words of each text, ends of lines included; ``None`` for any."""
     n_words: ClassVar[int | None] = None
-    """Words of the vocabulary; ``None`` where any number is right."""
+    """Expected size of the vocabulary; ``None`` for any."""
     tokens: Tokens = "whitespace"
-    """Name of the way in which a text is split into words: one of ``TEXT_TOKENIZERS``."""
+    """Name of the function that splits a text into words: a key of ``TEXT_TOKENIZERS``."""
     min_count: int = 1
-    """The fewest times that a word of the vocabulary occurs in the training text."""
+    """Fewest occurrences of a word of the vocabulary in the training text."""
 
     def __init__(
         self,
@@ -92,16 +88,14 @@ class CorpusDataModule(TextDataModule):
         train_tokens: int | None = None,
         *,
         max_words: int | None = None,
-        seed: int = 0,
-        cache: str | Path | None = None,
+        **arguments: Any,
     ) -> None:
-        super().__init__(cache=cache)
+        super().__init__(**arguments)
         check_integers(
             1, batch_size=batch_size, eval_batch_size=eval_batch_size, test_batch_size=test_batch_size, length=length
         )
         check_integers(1, optional=True, max_words=max_words)
         check_integers(2, optional=True, train_tokens=train_tokens)
-        check_integer("seed", seed, low=0, high=MAX_SEED)
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.test_batch_size = test_batch_size
@@ -109,7 +103,6 @@ class CorpusDataModule(TextDataModule):
         self.random_lengths = random_lengths
         self.train_tokens = train_tokens
         self.max_words = max_words
-        self.seed = seed
 
     @abstractmethod
     def sources(self) -> dict[Split, TextSource]:
@@ -127,17 +120,21 @@ class CorpusDataModule(TextDataModule):
             yield Document(split, UNLABELLED, split, words)
 
     def fingerprint(self) -> Mapping[str, Any]:
-        """Return the checksums of the files, and all else that the numbers depend on."""
+        """Return the checksums of the files and the settings that the encoded texts depend on."""
         texts = {split: [checksum(source.path), source.member] for split, source in self.sources().items()}
         return {"texts": texts, "tokens": self.tokens, "n_tokens": self.n_tokens, "n_words": self.n_words}
 
     @property
     def word_rules(self) -> WordRules:
-        """Which words the vocabulary gets."""
+        """Rules for the vocabulary."""
         return WordRules((UNKNOWN, END), self.min_count, self.max_words, marked=True)
 
     def check_corpus(self, corpus: Corpus) -> None:
-        """Check the numbers of words; raise `DocumentError` if a text is empty or not the published one."""
+        """Check the numbers of words.
+
+        Raises:
+            DocumentError: If a text is empty or not the published one.
+        """
         sources = self.sources()
         for split in SPLITS:
             found = len(corpus.parts[split].tokens)
@@ -150,14 +147,9 @@ class CorpusDataModule(TextDataModule):
             raise _not_published(sources["train"], "train", found, "words in its vocabulary", self.n_words)
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the encoded texts; encode them if that has not been done.
-
-        Args:
-            stage: ``"fit"``, ``"validate"``, ``"test"``, ``"predict"``, or ``None``: the same for all.
+        """Open the encoded texts, for any stage; encode them first, if that has not been done.
 
         Raises:
-            FileNotFoundError: If files are missing.
-            DocumentError: If a file does not hold what it should.
             ValueError: If ``stage`` is another one, or the training text has fewer than ``train_tokens`` words.
         """
         super().setup(stage)
@@ -168,14 +160,10 @@ class CorpusDataModule(TextDataModule):
             )
 
     def text(self, split: Split) -> npt.NDArray[np.integer[Any]]:
-        """Return one text as the numbers of its words.
-
-        Args:
-            split: ``"train"``, ``"validation"`` or ``"test"``.
+        """Return a text as word indices; of the training text, the first ``train_tokens``.
 
         Returns:
-            Word numbers ``(N,)`` of type ``int32``, a memory map that can only be read; for training the first
-            ``train_tokens``.
+            ``(N,)`` of dtype ``int32``: a read-only memory map.
 
         Raises:
             RuntimeError: If neither ``prepare_data`` nor ``setup`` has been called.
@@ -184,12 +172,12 @@ class CorpusDataModule(TextDataModule):
         return text[: self.train_tokens] if split == "train" else text
 
     def train_dataloader(self) -> ContiguousBatches:
-        """Return the loader of training batches; each process reads columns of its own.
+        """Return the loader of training batches: the columns of this process.
 
         Raises:
-            RuntimeError: If the text is not loaded.
-            ValueError: If the text is too short for ``batch_size``, or the trainer's ``limit_train_batches`` is a
-                number beyond those of an epoch of random lengths.
+            RuntimeError: If the texts are not encoded.
+            ValueError: If the text is too short for ``batch_size``, or the trainer's ``limit_train_batches`` exceeds
+                the batches of an epoch of random lengths.
         """
         trainer = self.trainer
         rank, world_size = rank_and_world_size(trainer)
@@ -204,7 +192,7 @@ class CorpusDataModule(TextDataModule):
             used_batches=None if trainer is None else lambda: _processed(trainer.fit_loop.epoch_loop.batch_progress),
         )
         if trainer is not None:
-            # A run that is resumed between two epochs draws its first batch before Lightning tells the epoch.
+            # A run resumed between epochs draws its first batch before Lightning sets the epoch.
             loader.set_epoch(_processed(trainer.fit_loop.epoch_progress))
             if self.random_lengths:
                 _check_limit(trainer, loader.num_batches)
@@ -219,7 +207,7 @@ class CorpusDataModule(TextDataModule):
         return self._whole("test", "test_batch_size")
 
     def predict_dataloader(self) -> ContiguousBatches:
-        """Return the loader of the whole test text, targets included, for predictions."""
+        """Return the loader of the whole test text, targets included."""
         return self.test_dataloader()
 
     def _whole(self, part: Split, size: str) -> ContiguousBatches:
@@ -234,7 +222,7 @@ def _not_published(source: TextSource, split: Split, found: int, what: str, expe
 
 
 def _check_limit(trainer: Trainer, num_batches: int) -> None:
-    """Refuse a limit that would keep Lightning from noticing the end of an epoch, which it then does not validate."""
+    """Refuse a limit with which Lightning would miss the end of an epoch and skip its validation."""
     limit = trainer.limit_train_batches
     if type(limit) is int and limit > num_batches:
         raise ValueError(
@@ -244,5 +232,5 @@ def _check_limit(trainer: Trainer, num_batches: int) -> None:
 
 
 def _processed(progress: Any) -> int:
-    """Read a counter of Lightning's, which does not declare its type."""
+    """Return a counter of Lightning, which does not declare its type."""
     return int(progress.current.processed)

@@ -1,6 +1,6 @@
-"""The digits that ship with scikit-learn: a data set that is always there."""
+"""The digits that ship with scikit-learn: data that need no download."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from lightning_advdrop.datamodules.sequences import SequenceImageDataModule
 _SIDE = 8
 _MAX_VALUE = 16.0
 _N_TRAIN, _N_VALIDATION = 1_297, 200
-# Not the user's seed: results of different seeds are to be measured on the same images.
+# Not the user's seed: all seeds are evaluated on the same images.
 _SPLIT_SEED = 0
 
 
@@ -25,16 +25,15 @@ class DigitsDataModule(SequenceImageDataModule):
 
     Args:
         by: ``"pixel"``: 64 steps of 1 feature; ``"row"``: 8 steps of 8 features.
-        permuted: Whether the pixels come in one fixed random order, the same for all images; needs ``by="pixel"``.
-        train_size: Train on this many images, chosen by ``seed``: from 1 to 1,297; ``None`` for all.
+        permuted: Whether to read the pixels in one fixed random order; needs ``by="pixel"``.
+        train_size: Number of training images, drawn with ``seed``, from 1 to 1,297; ``None`` for all.
         batch_size: Images in a training batch, at least 1.
         eval_batch_size: Images in a batch of validation, test and prediction, at least 1.
-        num_workers: Worker processes of a loader, at least 0. The data are in memory: 0 is the fastest.
-        seed: Of the order of the training examples and of their choice, from 0 to ``2**32 - 1``.
+        **arguments: ``num_workers`` and ``seed`` of ``SequenceImageDataModule``.
 
     Raises:
         TypeError: If a number is no integer.
-        ValueError: If an argument is out of its range, or ``permuted`` is asked for with ``by="row"``.
+        ValueError: If an argument is out of its range, or ``permuted`` is set with ``by="row"``.
 
     Example:
         >>> digits = DigitsDataModule(by="row")
@@ -51,9 +50,7 @@ class DigitsDataModule(SequenceImageDataModule):
         train_size: int | None = None,
         batch_size: int = 50,
         eval_batch_size: int = 500,
-        *,
-        num_workers: int = 0,
-        seed: int = 0,
+        **arguments: Any,
     ) -> None:
         super().__init__(
             side=_SIDE,
@@ -63,8 +60,7 @@ class DigitsDataModule(SequenceImageDataModule):
             train_size=train_size,
             batch_size=batch_size,
             eval_batch_size=eval_batch_size,
-            num_workers=num_workers,
-            seed=seed,
+            **arguments,
         )
 
     def load_training(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -80,7 +76,7 @@ class DigitsDataModule(SequenceImageDataModule):
 
 
 def _load_shuffled() -> tuple[Tensor, Tensor]:
-    # Imported here: scikit-learn takes a second, which users of other data sets need not wait for.
+    # Imported here: it takes a second.
     from sklearn.datasets import load_digits
 
     digits = load_digits()

@@ -1,4 +1,4 @@
-"""Fetching a published file from the first mirror that has it."""
+"""Downloading a published file from the first mirror that has it."""
 
 import sys
 from collections.abc import Sequence
@@ -14,20 +14,20 @@ _HEADERS = {"User-Agent": "lightning-advdrop (data set download)", "Accept-Encod
 
 
 class DownloadError(RuntimeError):
-    """No mirror delivered the file; the message names each one with its reason."""
+    """Failure of all mirrors; the message names each one with its reason."""
 
 
 def check_mirrors(mirrors: Sequence[str]) -> tuple[str, ...]:
-    """Check base addresses before anything is fetched from them.
+    """Check base addresses of mirrors.
 
     Args:
         mirrors: Base addresses, each starting with ``http://`` or ``https://``.
 
     Returns:
-        The addresses, each with one slash at its end.
+        The addresses, each with one trailing slash.
 
     Raises:
-        ValueError: If there is none, if a plain string is given, or if one is no HTTP address.
+        ValueError: If there is none, one is no HTTP address, or ``mirrors`` is a string.
 
     Example:
         >>> check_mirrors(["https://example.org/mnist"])
@@ -48,27 +48,26 @@ def download(
     algorithm: Literal["md5", "sha256"] = "md5",
     timeout: float = 30.0,
 ) -> Path:
-    """Fetch ``target.name`` from the first mirror that delivers it unharmed.
+    """Download ``target.name`` from the first mirror that delivers it intact.
 
-    The bytes go to a temporary name beside ``target``, which takes its place only after the checksum was found right:
-    whatever happens, ``target`` is whole or absent, and two processes may fetch it at the same time. A ``target`` that
-    has the checksum already is left as it is.
+    The file is written under a temporary name and renamed after its checksum has been verified: ``target`` is complete
+    or absent, and two processes may download it at the same time. A ``target`` with the right checksum is kept.
 
     Args:
-        target: Where to put the file; its name is appended to each mirror. Missing folders are made.
+        target: Path of the file; its name is appended to each mirror. Missing folders are created.
         mirrors: Base addresses (``http://`` or ``https://``), tried in this order.
-        checksum: Published checksum of the file, hexadecimal. ``None`` where none is published: nothing says
-            then that what was fetched is the right file.
-        algorithm: What the checksum was made with: ``"md5"`` or ``"sha256"``.
+        checksum: Published checksum of the file, hexadecimal. ``None`` if none is published: the file is not verified
+            then.
+        algorithm: Algorithm of the checksum: ``"md5"`` or ``"sha256"``.
         timeout: Seconds to wait for an answer of a mirror, more than 0.
 
     Returns:
         ``target``.
 
     Raises:
-        ValueError: If ``mirrors`` is empty or holds something that is no HTTP address, or if ``algorithm`` or
+        ValueError: If ``mirrors`` is empty or contains something else than HTTP addresses, or ``algorithm`` or
             ``timeout`` is out of its range.
-        DownloadError: If no mirror delivered the file: it names each mirror with its reason, and where to put the file.
+        DownloadError: If no mirror delivered the file; it names the reason of each, and the path of the file.
         OSError: If the file cannot be written.
 
     Example:
@@ -104,7 +103,7 @@ def download(
 
 
 def _fetch(url: str, target: Path, known_hash: str | None, timeout: float) -> None:
-    """Fetch one file from one mirror, leaving nothing behind if that fails."""
+    """Download one file from one mirror, leaving nothing behind if that fails."""
     http = pooch.HTTPDownloader(
         progressbar=sys.stderr.isatty(),
         chunk_size=_CHUNK,
@@ -114,7 +113,7 @@ def _fetch(url: str, target: Path, known_hash: str | None, timeout: float) -> No
     )
 
     def downloader(url: str, temporary: str, manager: Any) -> None:
-        # pooch's temporary file can be read by its owner only, which is wrong in a shared data folder: make it anew.
+        # pooch's temporary file is private to its owner, which is wrong in a shared data folder: create it anew.
         Path(temporary).unlink()
         http(url, temporary, manager)
 
@@ -123,12 +122,12 @@ def _fetch(url: str, target: Path, known_hash: str | None, timeout: float) -> No
 
 
 def _keep_compressed(response: requests.Response, **_: Any) -> None:
-    """Keep requests from unpacking a ``.gz`` file whose server calls it an encoding: the checksum is of the file."""
+    """Keep requests from decompressing a ``.gz`` file that a server declares as encoded."""
     response.raw.headers.discard("Content-Encoding")
 
 
 def _reason(error: Exception) -> str:
-    """Say why a mirror failed, in front of the library's own words."""
+    """Return the reason why a mirror failed, before the message of the library."""
     if isinstance(error, requests.HTTPError):
         return f"HTTP status {error}"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):

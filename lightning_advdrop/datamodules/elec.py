@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,15 @@ from lightning_advdrop.datamodules.text_files import (
     Part,
     check_label,
     check_words,
-    checksum,
     read_lines,
 )
-from lightning_advdrop.datamodules.tokenizing import split_at_blanks
 
 ELEC_MIRRORS = ("https://riejohnson.com/software/", "http://riejohnson.com/software/")
-"""Base addresses of the published archive, in the order in which they are tried."""
+"""Base addresses of the published archive, tried in this order."""
 
 _ARCHIVE = "elec2.tar.gz"
 _REMEDY = "put the published files in their place"
-_LABELLED: Mapping[str, Part] = {"elec-25k-train": "train", "elec-test": "test"}
+_LABELLED = ("elec-25k-train", "elec-test")
 
 
 class ElecDataModule(PublishedDataModule, DocumentDataModule):
@@ -42,13 +40,13 @@ class ElecDataModule(PublishedDataModule, DocumentDataModule):
     siblings of the name ``elec-test``, and those that ``unlabelled`` names; all of them in ``<root>/elec``.
 
     Args:
-        root: Folder that holds ``elec``; ``None`` for the environment variable ``LIGHTNING_ADVDROP_DATA``, else
+        root: Folder that contains ``elec``; ``None`` for the environment variable ``LIGHTNING_ADVDROP_DATA``, else
             ``data``.
-        unlabelled: Pattern of the names of files with unlabelled reviews. What all of them hold is used.
-        md5: Checksum of the archive. ``None`` for none: no published one is known, and what was fetched is held against
-            the checksum that gzip keeps only.
+        unlabelled: Pattern of the names of files with unlabelled reviews; all of them are read.
+        md5: Checksum of the archive; ``None`` for none, since no published one is known: only the checksum inside the
+            gzip file is verified then.
         **arguments: ``download``, ``mirrors``, ``task`` and all others of `DocumentDataModule`. With ``download`` the
-            archive ``elec2.tar.gz`` is fetched and unpacked if a file is missing.
+            archive ``elec2.tar.gz`` is downloaded and unpacked if a file is missing.
 
     Raises:
         TypeError: If a number is no integer.
@@ -92,55 +90,35 @@ class ElecDataModule(PublishedDataModule, DocumentDataModule):
             download(archive, self.mirrors, self.md5)
         unpack(archive, self.folder, ["elec-25k-train.*", "elec-test.*", self.unlabelled])
 
-    def missing_files(self) -> list[Path]:
-        """Return the files that are missing; the pattern of the unlabelled ones, if there is none of those."""
-        missing = [path for path in self._labelled_files() if not path.is_file()]
-        return missing if self._unlabelled_files() else [*missing, self.folder / self.unlabelled]
-
-    def fingerprint(self) -> Mapping[str, Any]:
-        """Return the checksums of all files.
-
-        Raises:
-            FileNotFoundError: If files are missing.
-        """
-        self.require_files()
-        return {path.name: checksum(path) for path in [*self._labelled_files(), *self._unlabelled_files()]}
+    def find_files(self) -> list[Path]:
+        """Return the paths of labelled reviews and their labels, then of unlabelled reviews, or their pattern."""
+        labelled = [self.folder / f"{name}{suffix}" for name in _LABELLED for suffix in (".txt.tok", ".cat")]
+        return labelled + (sorted(self.folder.glob(self.unlabelled)) or [self.folder / self.unlabelled])
 
     def read(self) -> Iterator[Document]:
         """Read all reviews.
 
         Raises:
             FileNotFoundError: If files are missing.
-            DocumentError: If texts and labels of a file are not as many, a label is not 1 or 2, or a review has no
-                words or is not valid UTF-8.
+            DocumentError: If the numbers of texts and labels differ, a label is not 1 or 2, or a review has no words or
+                is not valid UTF-8.
         """
-        self.require_files()
-        for name, part in _LABELLED.items():
-            yield from self._read_labelled(name, part)
-        for number, (path, line, text) in enumerate(_all_lines(self._unlabelled_files())):
-            yield Document("unlabelled", UNLABELLED, number, check_words(split_at_blanks(text), path, line))
-
-    def _read_labelled(self, name: str, part: Part) -> Iterator[Document]:
-        texts, labels = self.folder / f"{name}.txt.tok", self.folder / f"{name}.cat"
-        for text, label in zip_longest(read_lines(texts), read_lines(labels)):
-            if text is None or label is None:
-                shorter, longer = (texts, labels) if text is None else (labels, texts)
-                (line, _) = label if text is None else text
-                raise DocumentError(
-                    f"{shorter} ends before line {line}: expected as many lines as in {longer}, a label for each"
-                    f" review; {_REMEDY}"
-                )
-            line, words = text[0], check_words(split_at_blanks(text[1]), texts, text[0])
-            yield Document(part, check_label(label[1], 1, 2, labels, line), line, words)
-
-    def _labelled_files(self) -> list[Path]:
-        return [self.folder / f"{name}{suffix}" for name in _LABELLED for suffix in (".txt.tok", ".cat")]
-
-    def _unlabelled_files(self) -> list[Path]:
-        return sorted(self.folder.glob(self.unlabelled))
+        train, train_labels, test, test_labels, *unlabelled = self.require_files()
+        yield from _read_labelled("train", train, train_labels)
+        yield from _read_labelled("test", test, test_labels)
+        lines = ((path, line, text) for path in unlabelled for line, text in read_lines(path))
+        for number, (path, line, text) in enumerate(lines):
+            yield Document("unlabelled", UNLABELLED, number, check_words(text.split(), path, line))
 
 
-def _all_lines(paths: Sequence[Path]) -> Iterator[tuple[Path, int, str]]:
-    for path in paths:
-        for line, text in read_lines(path):
-            yield path, line, text
+def _read_labelled(part: Part, texts: Path, labels: Path) -> Iterator[Document]:
+    for text, label in zip_longest(read_lines(texts), read_lines(labels)):
+        if text is None or label is None:
+            shorter, longer = (texts, labels) if text is None else (labels, texts)
+            (line, _) = label if text is None else text
+            raise DocumentError(
+                f"{shorter} ends before line {line}: expected as many lines as in {longer}, a label for each"
+                f" review; {_REMEDY}"
+            )
+        line, words = text[0], check_words(text[1].split(), texts, text[0])
+        yield Document(part, check_label(label[1], 1, 2, labels, line), line, words)

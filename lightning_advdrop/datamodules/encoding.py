@@ -1,4 +1,4 @@
-"""Documents as numbers of words: encoded once, read from memory-mapped arrays."""
+"""Documents as word indices: encoded once, then read from memory-mapped arrays."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from lightning_advdrop.datamodules.text import END, UNKNOWN, Vocabulary
 from lightning_advdrop.datamodules.text_files import Document, DocumentError, Part
 
 FORMAT = 2
-"""Version of what is kept: part of the settings under which it is found again."""
+"""Version of the files: a new one has all data prepared anew."""
 VALIDATION_SHARE = 0.15
-"""Share of the training documents that is for validation where none are published for it."""
+"""Share of the training documents held out for validation if the data set has no validation documents."""
 
 _PARTS: tuple[Part, ...] = ("train", "validation", "test", "unlabelled")
-# Not the user's seed: results of different seeds are to be measured on the same documents.
+# Not the user's seed: all seeds are evaluated on the same documents.
 _SPLIT_SEED = 0
 _VOCABULARY = "vocabulary.json"
 
@@ -29,7 +29,7 @@ Integers = npt.NDArray[np.integer[Any]]
 
 @dataclass(frozen=True)
 class DocumentSet:
-    """Documents as numbers of words.
+    """Documents as word indices.
 
     Example:
         >>> documents = DocumentSet.of(np.array([5, 2, 7, 6, 2]), lengths=np.array([2, 3]), labels=np.array([0, 1]))
@@ -38,39 +38,39 @@ class DocumentSet:
     """
 
     tokens: Integers
-    """``(total,)``: documents one behind the other; others may lie between them."""
+    """``(total,)``: all documents; gaps between them are allowed."""
     starts: Integers
-    """Where each document begins, ``(N,)``."""
+    """Index of the first token of each document, ``(N,)``."""
     lengths: Integers
-    """Tokens of each document, ``(N,)``."""
+    """Number of tokens of each document, ``(N,)``."""
     labels: Integers
-    """``(N,)``."""
+    """Class of each document, ``(N,)``."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @classmethod
     def of(cls, tokens: Integers, lengths: Integers, labels: Integers) -> DocumentSet:
-        """Make a set of documents that lie one behind the other: ``(total,)``, ``(N,)`` and ``(N,)``."""
+        """Make a set of documents without gaps, from arrays ``(total,)``, ``(N,)`` and ``(N,)``."""
         return cls(tokens, np.cumsum(lengths) - lengths, lengths, labels)
 
     @classmethod
     def concatenate(cls, first: DocumentSet, second: DocumentSet) -> DocumentSet:
-        """Return a copy of the documents of two sets, one set behind the other."""
+        """Return a copy of the documents of both sets, without gaps."""
         pairs = ((first.joined(), second.joined()), (first.lengths, second.lengths), (first.labels, second.labels))
         return cls.of(*(np.concatenate(pair) for pair in pairs))
 
     def choose(self, numbers: Integers) -> DocumentSet:
-        """Return the documents ``numbers`` ``(M,)`` in this order; their tokens are not copied."""
+        """Select documents by index ``(M,)``, in this order; their tokens are not copied."""
         return DocumentSet(self.tokens, self.starts[numbers], self.lengths[numbers], self.labels[numbers])
 
     def last_tokens(self, number: int, most: int) -> Integers:
-        """Return a view of the last tokens ``(T,)`` of a document, at most ``most``, which is at least 1."""
+        """Return a view of the last tokens ``(T,)`` of a document: at most ``most``, which is at least 1."""
         end = self.starts[number] + self.lengths[number]
         return self.tokens[max(self.starts[number], end - most) : end]
 
     def joined(self) -> Integers:
-        """Return a copy of the documents one behind the other, ``(total,)``."""
+        """Return a copy of the tokens of all documents, without gaps, ``(total,)``."""
         joined = np.empty(int(self.lengths.sum()), dtype=self.tokens.dtype)
         ends = np.cumsum(self.lengths)
         for start, length, end in zip(self.starts, self.lengths, ends, strict=True):
@@ -80,19 +80,19 @@ class DocumentSet:
 
 @dataclass(frozen=True)
 class WordRules:
-    """Which words a vocabulary gets, and where documents end."""
+    """Rules for the vocabulary and the ends of documents."""
 
     specials: tuple[str, ...]
-    """Words that come first: `UNKNOWN`, and `END` among the others."""
+    """First words of the vocabulary: `UNKNOWN`, then others, `END` among them."""
     min_count: int = 1
-    """The fewest times that a word occurs in the training documents, labelled or not; at least 1."""
+    """Fewest occurrences of a word in the training documents, labelled or not; at least 1."""
     max_words: int | None = None
-    """The most words beside ``specials``, the most frequent ones; ``None`` for no limit."""
+    """Most words beside ``specials``; the most frequent ones are kept. ``None`` for no limit."""
     repeated: bool = False
     """Whether a word must occur in more than one of these documents."""
     marked: bool = False
-    """Whether the texts themselves hold special words. Otherwise each document gets an `END`, and a word that looks
-    like a special one is unknown."""
+    """Whether the texts contain special words. If not, `END` is added to each document, and words spelled like special
+    ones are unknown."""
 
 
 @dataclass(frozen=True)
@@ -110,21 +110,21 @@ class Corpus:
     parts: Mapping[Part, DocumentSet]
     """``"train"``, ``"validation"``, ``"test"`` and ``"unlabelled"``."""
     vocabulary: Vocabulary
-    """With the counts of the training documents, labelled or not."""
+    """Words, counted in the training documents, labelled or not."""
 
     @classmethod
     def encode(cls, documents: Iterable[Document], rules: WordRules, name: str = "corpus") -> Corpus:
-        """Read documents once, choose the vocabulary and number their words.
+        """Read documents once, build the vocabulary and encode them.
 
-        Where there are none for validation, a fixed share of the training documents, the same in every class, is.
+        Without validation documents, a fixed share of the training documents of each class is held out.
 
         Args:
             documents: In any order.
-            rules: Which words the vocabulary gets.
-            name: What is encoded, for messages.
+            rules: Rules for the vocabulary and the ends of documents.
+            name: Name of the data set, for messages.
 
         Raises:
-            DocumentError: If there are no documents for training, validation or test. What reading raises is passed on.
+            DocumentError: If there are no documents for training, validation or test.
         """
         words, parts = _number(documents, rules)
         if not len(parts["validation"]):
@@ -152,7 +152,7 @@ class Corpus:
 
     @classmethod
     def load(cls, folder: Path) -> Corpus:
-        """Open what `save` wrote: the tokens stay on the disk until they are asked for, and can only be read."""
+        """Open a saved corpus; its tokens are read-only memory maps."""
         parts = {}
         for part in _PARTS:
             tokens = np.load(folder / f"{part}.tokens.npy", mmap_mode="r")
@@ -162,11 +162,11 @@ class Corpus:
 
 
 def stratified_order(labels: Integers, seed: int) -> npt.NDArray[np.int64]:
-    """Shuffle documents so that every beginning of the order has the classes in their proportions.
+    """Shuffle documents so that every prefix of the order has the class proportions of the whole.
 
     Args:
         labels: ``(N,)``.
-        seed: Of the order, from 0 to ``2**32 - 1``.
+        seed: Seed of the order, from 0 to ``2**32 - 1``.
 
     Returns:
         Permutation ``(N,)``.
@@ -185,7 +185,7 @@ def stratified_order(labels: Integers, seed: int) -> npt.NDArray[np.int64]:
 
 
 class _Numbers(dict[str, int]):
-    """Gives each new word the next number."""
+    """Dictionary that gives each new word the next number."""
 
     def __missing__(self, word: str) -> int:
         number = self[word] = len(self)
@@ -194,7 +194,7 @@ class _Numbers(dict[str, int]):
 
 @dataclass
 class _Read:
-    """Documents of one part in the order in which they were read: C arrays, of four bytes a word."""
+    """Documents of one part in the order of reading, in C arrays: four bytes a word."""
 
     tokens: array[int] = field(default_factory=lambda: array("i"))
     lengths: array[int] = field(default_factory=lambda: array("q"))
@@ -202,15 +202,15 @@ class _Read:
     keys: list[str | int] = field(default_factory=list)
 
     def sorted(self) -> DocumentSet:
-        """The documents in the order of their keys."""
+        """Return the documents in the order of their keys."""
         tokens, lengths, labels = (np.array(values) for values in (self.tokens, self.lengths, self.labels))
         order = np.array(sorted(range(len(self.keys)), key=self.keys.__getitem__), dtype=np.int64)
         return DocumentSet.of(tokens, lengths, labels).choose(order)
 
 
 def _number(documents: Iterable[Document], rules: WordRules) -> tuple[list[str], dict[Part, DocumentSet]]:
-    """Give each word a number at its first occurrence; number 0 is that of `END`."""
-    numbers = _Numbers({END if rules.marked else "": 0})  # no word is empty, and words like END are not what it means
+    """Number the words in the order of their first occurrence; `END` is number 0."""
+    numbers = _Numbers({END if rules.marked else "": 0})  # no word is empty
     read = {name: _Read() for name in _PARTS}
     for document in documents:
         part = read[document.part]
@@ -226,13 +226,13 @@ def _number(documents: Iterable[Document], rules: WordRules) -> tuple[list[str],
 
 
 def _choose_words(words: list[str], documents: DocumentSet, rules: WordRules) -> Vocabulary:
-    """Choose the vocabulary of documents that lie one behind the other, encoded as indices of ``words``."""
+    """Choose the vocabulary of documents without gaps, encoded as indices of ``words``."""
     tokens, lengths = documents.tokens, documents.lengths
     occurrences = np.bincount(tokens, minlength=len(words))
     chosen = occurrences > 0
     if rules.repeated:
         document = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
-        # Where a number comes more than once, the last assignment stays: a word's first and last document.
+        # The last assignment to an index wins, which gives the last and the first document of each word.
         first, last = np.full(len(words), -1, dtype=np.int32), np.full(len(words), -1, dtype=np.int32)
         last[tokens] = document
         first[tokens[::-1]] = document[::-1]

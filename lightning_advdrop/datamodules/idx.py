@@ -28,14 +28,14 @@ _REMEDY = "delete the file and download it again"
 
 
 class IDXFormatError(ValueError):
-    """A file is not the IDX file it should be; the message names the file, what was found and what to do."""
+    """Invalid content of an IDX file; the message names the file, its content and what to do."""
 
 
 def find_idx(folder: Path, name: str) -> Path | None:
     """Find an IDX file, plain or compressed.
 
     Args:
-        folder: Where to look.
+        folder: Folder to search.
         name: File name without ``.gz``.
 
     Returns:
@@ -51,7 +51,7 @@ def find_idx(folder: Path, name: str) -> Path | None:
 def read_idx(path: Path, dimensions: int) -> Tensor:
     """Read an IDX file of unsigned bytes.
 
-    Whether the file is compressed is told by its first bytes, not by its name: browsers unpack or rename at will.
+    Its first bytes tell whether it is compressed, not its name: browsers decompress and rename files.
 
     Args:
         path: The file, plain or compressed with gzip.
@@ -62,8 +62,8 @@ def read_idx(path: Path, dimensions: int) -> Tensor:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        IDXFormatError: If the file is truncated, is followed by further bytes, or starts with the magic number of
-            another format, element type or number of dimensions.
+        IDXFormatError: If the file is truncated, too long, or has the magic number of another format, element type or
+            number of dimensions.
 
     Example:
         >>> import tempfile
@@ -86,7 +86,7 @@ def read_idx(path: Path, dimensions: int) -> Tensor:
         )
     sizes = struct.unpack(f">{dimensions}I", content[4:header])
     _check_length(path, sizes, len(content) - header)
-    # The bytearray makes the array writable, which from_numpy asks for, without another copy.
+    # A bytearray makes the array writable, as from_numpy requires, without a copy.
     elements = torch.from_numpy(np.frombuffer(content, dtype=np.uint8, offset=header))
     return elements.reshape(sizes)
 

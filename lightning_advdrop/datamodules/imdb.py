@@ -11,11 +11,11 @@ from lightning_advdrop.datamodules.archives import read_tar_gz
 from lightning_advdrop.datamodules.labelled_documents import DocumentDataModule
 from lightning_advdrop.datamodules.published import PublishedDataModule
 from lightning_advdrop.datamodules.text_batches import UNLABELLED
-from lightning_advdrop.datamodules.text_files import Document, DocumentError, Part, check_words, checksum, decode
+from lightning_advdrop.datamodules.text_files import Document, DocumentError, Part, check_words, decode
 from lightning_advdrop.datamodules.tokenizing import split_at_punctuation
 
 IMDB_MIRRORS = ("https://ai.stanford.edu/~amaas/data/sentiment/",)
-"""Base addresses of the published archive, in the order in which they are tried."""
+"""Base addresses of the published archive, tried in this order."""
 
 _ARCHIVE = "aclImdb_v1.tar.gz"
 _UNPACKED = "aclImdb"
@@ -32,13 +32,13 @@ _REMEDY = "delete the file and download it again"
 class IMDBDataModule(PublishedDataModule, DocumentDataModule):
     """Film reviews, positive or negative, and twice as many without a label.
 
-    The data are those of Maas, Daly, Pham, Huang, Ng & Potts (2011, "Learning word vectors for sentiment analysis"),
-    the experiment that of Miyato, Dai & Goodfellow (2017, arXiv 1605.07725). There are 25,000 labelled reviews for
+    The data are from Maas, Daly, Pham, Huang, Ng & Potts (2011, "Learning word vectors for sentiment analysis"),
+    the experiment is that of Miyato, Dai & Goodfellow (2017, arXiv 1605.07725). There are 25,000 labelled reviews for
     training, 25,000 for test and 50,000 unlabelled ones. Of those for training, 3,750 (15 %), half of them positive,
     are for validation: a fixed choice of ours. Reviews are split at punctuation, their case is kept.
 
-    The files are ``<root>/imdb/aclImdb_v1.tar.gz``, or the folder ``<root>/imdb/aclImdb`` that it unpacks to, which is
-    taken where both are there. The archive is read as it is, in one pass.
+    The reviews are read from ``<root>/imdb/aclImdb_v1.tar.gz`` in one pass, without extracting it, or from the
+    extracted folder ``<root>/imdb/aclImdb``, if that exists.
 
     The arguments are ``root``, ``download`` and ``mirrors``, and those of `DocumentDataModule`.
 
@@ -59,32 +59,31 @@ class IMDBDataModule(PublishedDataModule, DocumentDataModule):
     class_names = ("neg", "pos")
     checksums: ClassVar[Mapping[str, str]] = {_ARCHIVE: "7c2ac02c03563afcf9b574c7e56c153a"}
 
-    def missing_files(self) -> list[Path]:
-        """Return the archive if it and the folder that it unpacks to are missing."""
-        return [] if self._unpacked.is_dir() else super().missing_files()
+    def find_files(self) -> list[Path]:
+        """Return the path of the extracted folder, if it exists, or of the archive."""
+        return [self._unpacked] if self._unpacked.is_dir() else [self._archive]
 
     def fingerprint(self) -> Mapping[str, Any]:
-        """Return the checksum of the archive, or one of the names, sizes and times of the unpacked reviews.
+        """Return the checksum of the archive, or one of the names, sizes and times of the extracted files.
 
         Raises:
             FileNotFoundError: If archive and folder are missing, or a folder of reviews is.
         """
-        if self._unpacked.is_dir():
-            digest = hashlib.sha256()
-            for path in (path for folder in _FOLDERS for path in self._reviews(folder)):
-                status = path.stat()
-                digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
-            return {_UNPACKED: digest.hexdigest()}
-        self.require_files()
-        return {_ARCHIVE: checksum(self._archive)}
+        if not self._unpacked.is_dir():
+            return super().fingerprint()
+        digest = hashlib.sha256()
+        for path in (path for folder in _FOLDERS for path in self._reviews(folder)):
+            status = path.stat()
+            digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+        return {_UNPACKED: digest.hexdigest()}
 
     def read(self) -> Iterator[Document]:
         """Read all reviews.
 
         Raises:
             FileNotFoundError: If archive and folder are missing, or a folder of reviews is.
-            DocumentError: If the archive is truncated or damaged, lacks a folder of reviews or holds a path that leaves
-                its folder, or if a review has no words or is not valid UTF-8.
+            DocumentError: If the archive is truncated, damaged or hostile, or lacks a folder of reviews, or if a review
+                has no words or is not valid UTF-8.
         """
         self.require_files()
         yield from self._read_unpacked() if self._unpacked.is_dir() else self._read_archive()

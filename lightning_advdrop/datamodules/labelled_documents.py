@@ -1,10 +1,11 @@
-"""Labelled and unlabelled documents: choices, batches, and one long text for pre-training."""
+"""Base of the data modules of labelled and unlabelled documents."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,55 +13,53 @@ from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_advdrop.datamodules.checks import MAX_SEED, check_integer, check_integers
+from lightning_advdrop.datamodules.checks import check_integers
 from lightning_advdrop.datamodules.contiguous import ContiguousBatches
 from lightning_advdrop.datamodules.encoding import DocumentSet, WordRules, stratified_order
 from lightning_advdrop.datamodules.loading import rank_and_world_size, whole_batches
 from lightning_advdrop.datamodules.published import FolderDataModule
 from lightning_advdrop.datamodules.text import END, PADDING, UNKNOWN, load_vectors
 from lightning_advdrop.datamodules.text_batches import DocumentDataset, LengthBuckets, TextBatch
-from lightning_advdrop.datamodules.text_files import Part
+from lightning_advdrop.datamodules.text_files import Part, checksum
 from lightning_advdrop.datamodules.text_module import TextDataModule
 from lightning_advdrop.datamodules.tokenizing import Tokenizer
 
 Task = Literal["classify", "pretrain"]
-"""Purpose of the loaders."""
+"""Task that the batches are for."""
 
 
 class DocumentDataModule(FolderDataModule, TextDataModule):
     """Labelled and unlabelled documents (Miyato, Dai & Goodfellow 2017, arXiv 1605.07725).
 
-    A subclass implements ``read`` and ``fingerprint``. The documents are encoded once and kept in the folder of
-    prepared data. Words that occur in one training document only, labelled or not, become the unknown word. Each
-    document ends with an end token.
+    A subclass implements ``read``, and ``find_files`` or ``fingerprint``. Documents are encoded once and kept in the
+    folder of prepared data. Words that occur in a single training document, labelled or not, are replaced by the
+    unknown word. Each document ends with an end token.
 
-    With ``task="classify"`` batches are `TextBatch`, of the last ``max_tokens`` tokens of each document. Training
+    With ``task="classify"`` a batch is a `TextBatch` of the last ``max_tokens`` tokens of each document. Training
     batches come from a ``CombinedLoader`` as ``{"labelled": TextBatch, "unlabelled": TextBatch}``, without
-    ``"unlabelled"`` if there are none. An epoch is one pass over the labelled documents, the unlabelled ones go on
-    where the epoch before stopped. Their order is a function of ``seed`` and the epoch.
+    ``"unlabelled"`` if there are none. An epoch is one pass over the labelled documents; the unlabelled ones continue
+    where the previous epoch stopped. Their order is a function of ``seed`` and the epoch.
 
-    With ``task="pretrain"`` batches are ``(tokens (T, B), targets (T, B))`` of `ContiguousBatches`: whole documents
-    one behind the other in an order drawn with ``seed``, for training the labelled and the unlabelled ones.
+    With ``task="pretrain"`` a batch is ``(tokens (T, B), targets (T, B))`` from `ContiguousBatches`: whole documents,
+    concatenated in an order drawn with ``seed``; for training, labelled and unlabelled ones.
 
     Args:
-        root: Folder that holds the data set's own; ``None`` for the environment variable ``LIGHTNING_ADVDROP_DATA``,
-            else ``data``.
+        root: Folder that contains the data set's folder; ``None`` for the environment variable
+            ``LIGHTNING_ADVDROP_DATA``, else ``data``.
         task: ``"classify"`` or ``"pretrain"``.
-        reverse: Whether the text is read from its end, for the backward language model; needs ``task="pretrain"``.
-        train_size: Use this many labelled documents for training, chosen by ``seed`` with the classes in their
-            proportions, at least 1; ``None`` for all. A smaller choice is part of a larger one.
-        unlabelled_size: The same for the unlabelled ones, at least 0.
-        max_tokens: Classification: the last so many tokens of a document are read, the end token included, at least 1.
+        reverse: Whether to read the text backwards, for the backward language model; needs ``task="pretrain"``.
+        train_size: Number of labelled training documents, drawn with ``seed`` in the proportions of the classes, at
+            least 1; ``None`` for all. A smaller draw is a subset of a larger one.
+        unlabelled_size: Number of unlabelled documents, at least 0; ``None`` for all.
+        max_tokens: Classification: keep the last ``max_tokens`` tokens of a document, end token included, at least 1.
             Pre-training: steps of a batch.
-        max_vocabulary: The most words, at least 1: the most frequent ones.
-        batch_size: Documents in a training batch, or columns of text, at least 1.
-        unlabelled_batch_size: Unlabelled documents beside them, at least 1; ``None`` for ``batch_size``.
+        max_vocabulary: Most words of the vocabulary, at least 1; the most frequent ones are kept.
+        batch_size: Documents, or columns of text, in a training batch, at least 1.
+        unlabelled_batch_size: Unlabelled documents in a training batch, at least 1; ``None`` for ``batch_size``.
         eval_batch_size: Documents or columns in a batch of validation, test and prediction, at least 1.
-        vectors: File of pretrained vectors: a word and its numbers a line. ``None`` for none.
-        num_workers: Worker processes of a loader, at least 0. 0 is the fastest as a rule.
-        seed: Of the choices and the order, from 0 to ``2**32 - 1``.
-        cache: Folder of prepared data; ``None`` for the environment variable ``LIGHTNING_ADVDROP_CACHE``, else the
-            user's cache folder.
+        vectors: File of pretrained word vectors, one a line: a word and its numbers. ``None`` for none.
+        num_workers: Worker processes of a loader, at least 0; 0 is usually the fastest.
+        **arguments: ``seed`` and ``cache`` of `TextDataModule`.
 
     Raises:
         TypeError: If a number is no integer.
@@ -81,9 +80,9 @@ class DocumentDataModule(FolderDataModule, TextDataModule):
     """
 
     class_names: ClassVar[tuple[str, ...] | None] = None
-    """Names of the classes in the order of their labels; ``None`` where they have numbers only."""
+    """Names of the classes in the order of their labels; ``None`` if they have none."""
     tokenizer: ClassVar[Tokenizer] = "punctuation"
-    """Name of the way in which the documents are split into words: one of `TOKENIZERS`."""
+    """Name of the function that splits documents into words: a key of `TOKENIZERS`."""
 
     def __init__(
         self,
@@ -100,10 +99,9 @@ class DocumentDataModule(FolderDataModule, TextDataModule):
         eval_batch_size: int = 256,
         vectors: str | Path | None = None,
         num_workers: int = 0,
-        seed: int = 0,
-        cache: str | Path | None = None,
+        **arguments: Any,
     ) -> None:
-        super().__init__(root, cache=cache)
+        super().__init__(root, **arguments)
         if task not in ("classify", "pretrain"):
             raise ValueError(f"task must be 'classify' or 'pretrain', got {task!r}")
         if reverse and task != "pretrain":
@@ -115,7 +113,6 @@ class DocumentDataModule(FolderDataModule, TextDataModule):
         check_integers(1, max_tokens=max_tokens, max_vocabulary=max_vocabulary)
         check_integers(1, batch_size=batch_size, eval_batch_size=eval_batch_size)
         check_integers(0, num_workers=num_workers)
-        check_integer("seed", seed, low=0, high=MAX_SEED)
         self.task: Task = task
         self.reverse = reverse
         self.train_size = train_size
@@ -127,22 +124,32 @@ class DocumentDataModule(FolderDataModule, TextDataModule):
         self.eval_batch_size = eval_batch_size
         self.vectors_file = None if vectors is None else Path(vectors).expanduser()
         self.num_workers = num_workers
-        self.seed = seed
         self._sets: dict[Part, DocumentSet] = {}
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        """Return the checksums of all files.
+
+        Raises:
+            FileNotFoundError: If files are missing.
+            NotImplementedError: If a subclass names no files and does not implement ``fingerprint``.
+        """
+        if not (files := self.require_files()):
+            raise NotImplementedError(f"{type(self).__name__} must implement find_files or fingerprint")
+        return {path.name: checksum(path) for path in files}
 
     @property
     def word_rules(self) -> WordRules:
-        """Which words the vocabulary gets: number 0 is the unknown word, 1 padding, 2 the end of a document."""
+        """Rules for the vocabulary: index 0 is the unknown word, 1 padding, 2 the end of a document."""
         return WordRules((UNKNOWN, PADDING, END), max_words=self.max_vocabulary, repeated=True)
 
     @property
     def padding_index(self) -> int:
-        """Number of the word that fills up batches; after ``prepare_data``."""
+        """Index of the padding word; after ``prepare_data``."""
         return self.vocabulary.index[PADDING]
 
     @property
     def num_classes(self) -> int:
-        """Number of classes; where they have no names, after ``prepare_data``."""
+        """Number of classes; if they have no names, after ``prepare_data``."""
         if self.class_names is not None:
             return len(self.class_names)
         parts = self.corpus.parts
@@ -150,17 +157,17 @@ class DocumentDataModule(FolderDataModule, TextDataModule):
 
     @cached_property
     def vectors(self) -> Tensor | None:
-        """Pretrained vectors ``(V, D)``, zero for words that the file lacks; ``None`` if no file was named."""
+        """Pretrained vectors ``(V, D)``, zero for words missing from the file; ``None`` without a file."""
         return None if self.vectors_file is None else load_vectors(self.vectors_file, self.vocabulary)
 
     def setup(self, stage: str | None = None) -> None:
-        """Choose the documents that a stage needs, once; encode them if that has not been done.
+        """Select the documents of a stage; encode them first, if that has not been done.
 
         Args:
             stage: ``"fit"``, ``"validate"``, ``"test"``, ``"predict"``, or ``None`` for all of them.
 
         Raises:
-            ValueError: If ``stage`` is another one, or there are fewer documents than are asked for.
+            ValueError: If ``stage`` is another one, or there are fewer documents than asked for.
         """
         super().setup(stage)
         parts = self.corpus.parts
@@ -175,7 +182,7 @@ class DocumentDataModule(FolderDataModule, TextDataModule):
             self._sets["test"] = parts["test"]
 
     def train_dataloader(self) -> CombinedLoader | ContiguousBatches:
-        """Return the loader of training batches; each process gets its own share."""
+        """Return the loader of training batches: the share of this process."""
         labelled, unlabelled = self._set("train", "fit"), self._set("unlabelled", "fit")
         if self.task == "pretrain":
             documents = DocumentSet.concatenate(labelled, unlabelled)
@@ -185,18 +192,22 @@ class DocumentDataModule(FolderDataModule, TextDataModule):
         if len(unlabelled):
             steps = len(loaders["labelled"])
             loaders["unlabelled"] = self._batches(unlabelled, self.unlabelled_batch_size, num_batches=steps)
-        return CombinedLoader(loaders, "min_size")  # they are of equal length
+        return CombinedLoader(loaders, "min_size")  # both have equally many batches
 
     def val_dataloader(self) -> DataLoader[TextBatch] | ContiguousBatches:
-        """Return the loader of validation batches: documents in the order of their lengths."""
+        """Return the loader of validation batches, sorted by length."""
         return self._eval_loader("validation", "validate")
 
     def test_dataloader(self) -> DataLoader[TextBatch] | ContiguousBatches:
-        """Return the loader of test batches: documents in the order of their lengths."""
+        """Return the loader of test batches, sorted by length."""
         return self._eval_loader("test", "test")
 
     def predict_dataloader(self) -> DataLoader[TextBatch]:
-        """Return the loader of the test documents in their own order, labels included; raises for ``"pretrain"``."""
+        """Return the loader of the test documents, labels included, in their original order.
+
+        Raises:
+            RuntimeError: If ``task`` is ``"pretrain"``.
+        """
         if self.task == "pretrain":
             raise RuntimeError("predictions need task='classify', got task='pretrain'")
         documents = DocumentDataset(self._set("test", "predict"), self.max_tokens, self.padding_index)
@@ -211,7 +222,7 @@ class DocumentDataModule(FolderDataModule, TextDataModule):
     def _batches(
         self, documents: DocumentSet, batch_size: int, *, shuffle: bool = True, num_batches: int | None = None
     ) -> DataLoader[TextBatch]:
-        """Return a loader of about equally long documents, the share of this process."""
+        """Return a loader of batches of similar length: the share of this process."""
         rank, world_size = rank_and_world_size(self.trainer)
         dataset = DocumentDataset(documents, self.max_tokens, self.padding_index)
         sampler = LengthBuckets(
@@ -223,13 +234,13 @@ class DocumentDataModule(FolderDataModule, TextDataModule):
             rank=rank,
             world_size=world_size,
         )
-        return whole_batches(dataset, self.num_workers, batch_size=None, sampler=sampler)  # which makes the batches
+        return whole_batches(dataset, self.num_workers, batch_size=None, sampler=sampler)  # the sampler batches
 
     def _text(self, documents: DocumentSet, size: str) -> ContiguousBatches:
-        """Return a loader of documents as one long text, one behind the other."""
+        """Return a loader of all documents as one long text."""
         rank, world_size = rank_and_world_size(self.trainer)
         text = documents.joined()
-        # Read from its end, a document follows its own end token, as in the backward layer of a classifier.
+        # Backwards, a document follows its own end token, as in the backward layer of a classifier.
         text = text[::-1] if self.reverse else text
         return ContiguousBatches(
             text, getattr(self, size), self.max_tokens, rank=rank, world_size=world_size, size_argument=size

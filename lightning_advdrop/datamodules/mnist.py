@@ -15,7 +15,7 @@ MNIST_MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
-"""Base addresses of the four published files, in the order in which they are tried."""
+"""Base addresses of the four published files, tried in this order."""
 
 _SIDE = 28
 _MAX_VALUE = 255.0
@@ -30,22 +30,22 @@ class MNISTDataModule(PublishedDataModule, SequenceImageDataModule):
     first 55,000 are for training and the last 5,000 for validation; there are 10,000 test images. Batches are sequences
     ``(B, num_steps, input_size)`` of dtype ``float32`` in [0, 1] and labels ``(B,)`` of dtype ``int64`` from 0 to 9.
 
-    The files are ``<root>/mnist/train-images-idx3-ubyte`` and its three siblings; each may have ``.gz`` at its end, and
-    the plain one is taken where both are there.
+    The files are ``<root>/mnist/train-images-idx3-ubyte`` and its three siblings, plain or compressed (``.gz``); plain
+    ones are preferred.
 
     Args:
-        root: Folder that holds ``mnist``; ``None`` for the environment variable ``LIGHTNING_ADVDROP_DATA``, else
+        root: Folder that contains ``mnist``; ``None`` for the environment variable ``LIGHTNING_ADVDROP_DATA``, else
             ``data``.
         by: ``"pixel"``: ``image_size ** 2`` steps of 1 feature; ``"row"``: ``image_size`` steps of ``image_size``
             features.
-        permuted: Whether the pixels come in one fixed random order, the same for all images; needs ``by="pixel"``.
-        image_size: Height and width to which images are averaged: 1, 2, 4, 7, 14 or 28, the divisors of 28.
-        train_size: Train on this many images, chosen by ``seed``: from 1 to 55,000; ``None`` for all.
+        permuted: Whether to read the pixels in one fixed random order; needs ``by="pixel"``.
+        image_size: Height and width to which images are averaged: a divisor of 28.
+        train_size: Number of training images, drawn with ``seed``, from 1 to 55,000; ``None`` for all.
         **arguments: ``batch_size``, ``eval_batch_size``, ``num_workers``, ``seed``, ``download`` and ``mirrors``.
 
     Raises:
         TypeError: If a number is no integer.
-        ValueError: If an argument is out of its range, or ``permuted`` is asked for with ``by="row"``.
+        ValueError: If an argument is out of its range, or ``permuted`` is set with ``by="row"``.
 
     Example:
         >>> mnist = MNISTDataModule(by="pixel", permuted=True, image_size=14)
@@ -91,11 +91,9 @@ class MNISTDataModule(PublishedDataModule, SequenceImageDataModule):
             **arguments,
         )
 
-    def missing_files(self) -> list[Path]:
-        """Return the files that are missing, both plain and compressed."""
-        return [
-            self.folder / name for name in self.checksums if find_idx(self.folder, name.removesuffix(".gz")) is None
-        ]
+    def find_files(self) -> list[Path]:
+        """Return the paths of the four files: the plain one, if it exists, or the compressed one."""
+        return [find_idx(self.folder, name.removesuffix(".gz")) or self.folder / name for name in self.checksums]
 
     def load_training(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Load training images and labels, then validation images and labels.

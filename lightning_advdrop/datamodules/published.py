@@ -1,4 +1,4 @@
-"""Files of published data sets: where they lie, which are missing, and fetching them."""
+"""Locating and downloading the files of published data sets."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from lightning_advdrop.datamodules.roots import DATA_ROOT_VARIABLE, data_root
 
 
 class FolderDataModule(LightningDataModule):
-    """Files in a folder of the data set's own below a root.
+    """Data set whose files lie in a folder of its own below a root.
 
     Args:
-        root: Folder that holds the data set's own; ``None`` for the environment variable ``LIGHTNING_ADVDROP_DATA``,
-            else ``data``.
+        root: Folder that contains the data set's folder; ``None`` for the environment variable
+            ``LIGHTNING_ADVDROP_DATA``, else ``data``.
         *args: Arguments of the base class.
         **arguments: Arguments of the base class.
 
@@ -30,13 +30,13 @@ class FolderDataModule(LightningDataModule):
     folder_name: ClassVar[str]
     """Name of the data set's folder below ``root``."""
     checksums: ClassVar[Mapping[str, str]] = {}
-    """Published md5 of each file, checked when it is downloaded: a local file may have been packed anew."""
+    """Published MD5 of each file, checked after a download only: a local file may have been repacked."""
     alternative: ClassVar[str] = ""
-    """What may lie in place of a missing file, for messages."""
+    """Alternative to a missing file, for messages."""
     remedy: ClassVar[str] = (
         f"put them there, or name another folder with root or the environment variable {DATA_ROOT_VARIABLE}"
     )
-    """What to do about missing files."""
+    """Remedy for missing files, for messages."""
 
     def __init__(self, root: str | Path | None = None, *args: Any, **arguments: Any) -> None:
         super().__init__(*args, **arguments)
@@ -47,32 +47,37 @@ class FolderDataModule(LightningDataModule):
         """Folder of the data set's files."""
         return self.root / self.folder_name
 
-    def missing_files(self) -> list[Path]:
-        """Return the files that are looked for and not there."""
-        return [path for path in (self.folder / name for name in self.checksums) if not path.is_file()]
+    def find_files(self) -> list[Path]:
+        """Return the paths of the data set's files, whether they exist or not."""
+        return [self.folder / name for name in self.checksums]
 
-    def require_files(self) -> None:
-        """Check that no file is missing.
+    def missing_files(self) -> list[Path]:
+        """Return the paths of files that do not exist."""
+        return [path for path in self.find_files() if not path.exists()]
+
+    def require_files(self) -> list[Path]:
+        """Return the paths of the data set's files, all of which exist.
 
         Raises:
-            FileNotFoundError: If files are missing; it names them and says what to do.
+            FileNotFoundError: If files are missing; it names them and the remedy.
         """
         if missing := self.missing_files():
             looked_for = ", ".join(map(str, missing))
             raise FileNotFoundError(
                 f"{self.title} files are missing: looked for {looked_for}{self.alternative}; {self.remedy}"
             )
+        return self.find_files()
 
 
 class PublishedDataModule(FolderDataModule):
-    """Files of a published data set, which can be downloaded.
+    """Data set whose files can be downloaded.
 
     Args:
-        root: Folder that holds the data set's own; ``None`` for the environment variable ``LIGHTNING_ADVDROP_DATA``,
-            else ``data``.
+        root: Folder that contains the data set's folder; ``None`` for the environment variable
+            ``LIGHTNING_ADVDROP_DATA``, else ``data``.
         *args: Arguments of the base class.
-        download: Whether to fetch the files that are missing.
-        mirrors: Base addresses to fetch from, tried in this order; ``None`` for the published ones.
+        download: Whether to download missing files.
+        mirrors: Base addresses to download from, tried in this order; ``None`` for the published ones.
         **arguments: Arguments of the base class.
 
     Raises:
@@ -87,7 +92,7 @@ class PublishedDataModule(FolderDataModule):
     """
 
     published_mirrors: ClassVar[Sequence[str]]
-    """Base addresses of the published files, in the order in which they are tried."""
+    """Base addresses of the published files, tried in this order."""
     remedy = (
         f"put them there, name another folder with root or the environment variable {DATA_ROOT_VARIABLE}, or set"
         " download=True"
@@ -106,7 +111,7 @@ class PublishedDataModule(FolderDataModule):
         self.mirrors = check_mirrors(self.published_mirrors if mirrors is None else mirrors)
 
     def prepare_data(self) -> None:
-        """Fetch the files that are missing, if ``download`` allows it, and prepare them.
+        """Download missing files, if ``download`` is set, and prepare the data.
 
         Raises:
             FileNotFoundError: If files are missing and ``download`` is false.
@@ -118,7 +123,7 @@ class PublishedDataModule(FolderDataModule):
         super().prepare_data()
 
     def fetch(self) -> None:
-        """Download the files that are missing.
+        """Download missing files.
 
         Raises:
             DownloadError: If no mirror delivers one of them.

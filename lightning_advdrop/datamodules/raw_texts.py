@@ -1,4 +1,4 @@
-"""Raw texts, encoded like the documents of a data module."""
+"""Encoding raw texts like the documents of a data module."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def encode_documents(
     Args:
         texts: At least one text.
         vocabulary: Words, ``<unk>``, ``<pad>`` and ``<eos>`` among them.
-        max_tokens: The last so many tokens of a text are kept, the end token included, at least 1; ``None`` for all.
-        tokenizer: How to split a text into words: ``"punctuation"``, or ``"blanks"`` for texts like Elec's.
+        max_tokens: Keep the last ``max_tokens`` tokens of a text, end token included, at least 1; ``None`` for all.
+        tokenizer: Where to split a text into words: ``"punctuation"``, or ``"blanks"`` for texts like Elec's.
 
     Returns:
         A batch in the order of ``texts``; labels are ``UNLABELLED``.

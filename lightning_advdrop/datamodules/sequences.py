@@ -1,4 +1,4 @@
-"""What the image data modules share: images read as sequences, in an order that can be resumed."""
+"""Base of the image data modules: images read as sequences, in an order that can be resumed."""
 
 from abc import ABC, abstractmethod
 from typing import Literal
@@ -19,9 +19,9 @@ _PERMUTATION_SEED = 10
 
 
 def step_permutation(n_pixels: int) -> Tensor:
-    """Return the fixed order of pixels of the permuted task (Le, Jaitly & Hinton 2015, arXiv 1504.00941).
+    """Return the fixed pixel order of the permuted task (Le, Jaitly & Hinton 2015, arXiv 1504.00941).
 
-    NumPy's legacy generator with seed 10 makes it, as in the published experiments; its streams never change.
+    It is drawn from NumPy's legacy generator with seed 10, as in the published experiments.
 
     Args:
         n_pixels: Number of pixels, at least 1.
@@ -37,7 +37,7 @@ def step_permutation(n_pixels: int) -> Tensor:
 
 
 class SequenceDataset(Dataset[Batch]):
-    """Sequences and labels in memory, from which a whole batch is taken with one index operation.
+    """Sequences and labels in memory; a whole batch is one index operation.
 
     Args:
         sequences: ``(N, steps, features)``.
@@ -60,8 +60,8 @@ class SequenceDataset(Dataset[Batch]):
         return self.sequences[index], self.labels[index]
 
     def __getitems__(self, indices: list[int]) -> Batch:
-        # NumPy gathers with one thread. Torch wakes all of its threads for these few kilobytes, which costs little on
-        # an idle machine but a hundred times the gathering where other processes compete for the cores.
+        # NumPy gathers with one thread. Torch wakes all of its threads for a few kilobytes, which takes a hundred times
+        # as long on a machine where other processes compete for the cores.
         sequences, labels = self.sequences.numpy(), self.labels.numpy()
         return torch.from_numpy(sequences[indices]), torch.from_numpy(labels[indices])
 
@@ -70,25 +70,24 @@ class SequenceImageDataModule(LightningDataModule, ABC):
     """Square grey images read pixel by pixel or row by row (Le, Jaitly & Hinton 2015, arXiv 1504.00941).
 
     A subclass implements :meth:`load_training` and :meth:`load_test`. Batches are sequences ``(B, steps, features)`` of
-    dtype ``float32`` in [0, 1] and labels ``(B,)`` of dtype ``int64``. The order of the training examples is a function
-    of ``seed`` and the epoch alone, so that a run that was stopped after an epoch and resumed sees the batches of an
-    uninterrupted one.
+    dtype ``float32`` in [0, 1] and labels ``(B,)`` of dtype ``int64``. The order of the training images is a function
+    of ``seed`` and the epoch alone, so that a run resumed after an epoch sees the batches of an uninterrupted one.
 
     Args:
         side: Height and width of an image.
         n_train: Number of training images before ``train_size`` limits them.
         by: ``"pixel"``: ``side * side`` steps of 1 feature; ``"row"``: ``side`` steps of ``side`` features.
-        permuted: Whether the pixels come in one fixed random order, the same for all images; needs ``by="pixel"``.
-        train_size: Train on this many images, chosen by ``seed``: from 1 to ``n_train``; ``None`` for all. A smaller
-            choice is part of a larger one.
+        permuted: Whether to read the pixels in one fixed random order; needs ``by="pixel"``.
+        train_size: Number of training images, drawn with ``seed``, from 1 to ``n_train``; ``None`` for all. A smaller
+            draw is a subset of a larger one.
         batch_size: Images in a training batch, at least 1.
         eval_batch_size: Images in a batch of validation, test and prediction, at least 1.
         num_workers: Worker processes of a loader, at least 0. The data are in memory: 0 is the fastest.
-        seed: Of the order of the training examples and of their choice, from 0 to ``2**32 - 1``.
+        seed: Seed of the subset and the order of the training images, from 0 to ``2**32 - 1``.
 
     Raises:
         TypeError: If a number is no integer.
-        ValueError: If an argument is out of its range, or ``permuted`` is asked for with ``by="row"``.
+        ValueError: If an argument is out of its range, or ``permuted`` is set with ``by="row"``.
 
     Example:
         >>> class Blank(SequenceImageDataModule):
@@ -169,7 +168,7 @@ class SequenceImageDataModule(LightningDataModule, ABC):
         """
 
     def setup(self, stage: str | None = None) -> None:
-        """Load what a stage needs, once.
+        """Load the data of a stage, once.
 
         Args:
             stage: ``"fit"``, ``"validate"``, ``"test"``, ``"predict"``, or ``None`` for all of them.
@@ -203,10 +202,10 @@ class SequenceImageDataModule(LightningDataModule, ABC):
         return sequences[:, step_permutation(self.num_steps)] if self.permuted else sequences
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Return the loader of training batches, shuffled by ``seed`` and epoch; each process gets its own share."""
+        """Return the loader of training batches, shuffled by ``seed`` and epoch: the share of this process."""
         dataset = self._dataset("train", "fit")
         rank, replicas = rank_and_world_size(self.trainer)
-        # Lightning tells this sampler the epoch and leaves it in place in distributed runs.
+        # Lightning sets the epoch of this sampler and leaves it in place in distributed runs.
         sampler: DistributedSampler[Batch] = DistributedSampler(dataset, replicas, rank, shuffle=True, seed=self.seed)
         return whole_batches(dataset, self.num_workers, batch_size=self.batch_size, sampler=sampler)
 
@@ -219,7 +218,7 @@ class SequenceImageDataModule(LightningDataModule, ABC):
         return self._eval_loader("test", "test")
 
     def predict_dataloader(self) -> DataLoader[Batch]:
-        """Return the loader of the test batches, labels included, for predictions."""
+        """Return the loader of test batches, labels included."""
         return self._eval_loader("test", "predict")
 
     def _dataset(self, split: Literal["train", "val", "test"], stage: str) -> SequenceDataset:

@@ -13,16 +13,16 @@ from torch import Tensor
 from torchtext.vocab import Vectors, Vocab
 
 UNKNOWN, PADDING, END = "<unk>", "<pad>", "<eos>"
-"""Words that stand for all that are not in the vocabulary, for nothing, and for the end of a document or line."""
+"""Special words: for words outside the vocabulary, for padding, and for the end of a document or line."""
 
 
 class Vocabulary:
-    """Words and their numbers.
+    """Words and their indices.
 
     Args:
-        words: The words in the order of their numbers, each once.
-        counts: How often each word occurs in the training data, at least 0.
-        unknown: The word that stands for all others, one of ``words``; ``None`` if every word must be known.
+        words: The words in the order of their indices, each once.
+        counts: Occurrences of each word in the training data, at least 0.
+        unknown: The word that replaces all others, one of ``words``; ``None`` if every word must be known.
 
     Raises:
         ValueError: If a word occurs twice, ``counts`` has another length, or ``unknown`` is none of the words.
@@ -58,14 +58,14 @@ class Vocabulary:
         max_size: int | None = None,
         unknown: str | None = None,
     ) -> Vocabulary:
-        """Choose words by how often they occur: the most frequent first, equals in alphabetical order.
+        """Build a vocabulary of the most frequent words, ties in alphabetical order.
 
         Args:
-            counts: How often each word occurs.
-            specials: Words that come first, however often they occur.
-            min_count: The fewest occurrences of a word, at least 1.
-            max_size: The most words, not counting ``specials``; ``None`` for no limit.
-            unknown: The word that stands for all others; ``None`` if every word must be known.
+            counts: Occurrences of each word.
+            specials: Words that come first, whatever their counts.
+            min_count: Fewest occurrences of a word, at least 1.
+            max_size: Most words, not counting ``specials``; ``None`` for no limit.
+            unknown: The word that replaces all others; ``None`` if every word must be known.
 
         Raises:
             ValueError: If ``min_count`` or ``max_size`` is below 1, or ``unknown`` is none of the words.
@@ -80,7 +80,7 @@ class Vocabulary:
         return len(self.words)
 
     def encode(self, words: Iterable[str]) -> list[int]:
-        """Return the numbers of words.
+        """Return the indices of words.
 
         Raises:
             ValueError: If a word is not in the vocabulary and there is no ``unknown``.
@@ -94,11 +94,11 @@ class Vocabulary:
             raise ValueError(f"words must be in the vocabulary, got {error.args[0]!r}, which is not.") from None
 
     def check_same(self, words: Sequence[str], where: str) -> None:
-        """Check that another vocabulary has the same words with the same numbers.
+        """Check that another vocabulary has the same words at the same indices.
 
         Args:
-            words: The other one's words.
-            where: What they belong to, for the message.
+            words: Words of the other vocabulary.
+            where: Its owner, for the message.
 
         Raises:
             ValueError: If they differ; it names the first difference.
@@ -122,23 +122,23 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: Path) -> Vocabulary:
-        """Read what `save` wrote."""
+        """Load a saved vocabulary."""
         return cls(**json.loads(path.read_text(encoding="utf-8")))
 
 
 def load_vectors(path: Path, vocabulary: Vocabulary) -> Tensor:
-    r"""Read pretrained vectors, as word2vec and GloVe publish them: a word and its numbers a line.
+    r"""Read pretrained word vectors in the text format of word2vec and GloVe: a word and its numbers a line.
 
     Args:
-        path: The file: plain text, or the same packed with gzip.
+        path: The file, plain or compressed with gzip.
         vocabulary: The words to look up.
 
     Returns:
-        ``(V, D)`` of dtype ``float32``; zero for words that the file has no vector for.
+        ``(V, D)`` of dtype ``float32``; zero for words missing from the file.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it holds something else; it names the file.
+        ValueError: If the file has another format; it names the file.
 
     Example:
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -154,8 +154,8 @@ def load_vectors(path: Path, vocabulary: Vocabulary) -> Tensor:
         raise ValueError(
             f"{path} holds no pretrained vectors (it is empty): expected a word and at least 3 numbers a line"
         )
-    # torchtext keeps a binary copy that it would read the next time, even if the file has changed since. And it turns
-    # the checking of certificates off for the whole process.
+    # torchtext caches a binary copy, which it would read even if the file has changed since. And it turns off the
+    # verification of certificates for the whole process.
     context = ssl._create_default_https_context
     with tempfile.TemporaryDirectory() as scratch:
         try:

@@ -1,4 +1,4 @@
-"""Documents as batches: padding, and batches of documents that are about equally long."""
+"""Batches of documents: padding, and grouping by length."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -13,13 +13,13 @@ from lightning_advdrop.datamodules.checks import MAX_SEED, check_integer, check_
 from lightning_advdrop.datamodules.encoding import DocumentSet
 
 UNLABELLED = -100
-"""The label of a document that has none: cross-entropy's ``ignore_index``."""
+"""Label of an unlabelled document: cross-entropy's ``ignore_index``."""
 
 _BATCHES_IN_A_POOL = 50
 
 
 class TextBatch(NamedTuple):
-    """Documents of numbered words, padded at the right to the longest of them.
+    """Documents as word indices, padded on the right to the longest one.
 
     Example:
         >>> batch = pad_documents([np.array([5, 2]), np.array([7, 6, 2])], [1, UNLABELLED], padding_index=1)
@@ -28,9 +28,9 @@ class TextBatch(NamedTuple):
     """
 
     tokens: Tensor
-    """``(B, T)`` of dtype ``int64``: the words' numbers, then the padding index."""
+    """``(B, T)`` of dtype ``int64``: word indices, then the padding index."""
     lengths: Tensor
-    """``(B,)`` of dtype ``int64``, from 1 to ``T``: tokens of each document, the end token included."""
+    """``(B,)`` of dtype ``int64``, from 1 to ``T``: tokens of each document, end token included."""
     labels: Tensor
     """``(B,)`` of dtype ``int64``: from 0, or `UNLABELLED`."""
 
@@ -38,12 +38,12 @@ class TextBatch(NamedTuple):
 def pad_documents(
     documents: Sequence[npt.NDArray[np.integer[Any]]], labels: Sequence[int], padding_index: int
 ) -> TextBatch:
-    """Put documents together to a batch.
+    """Collate documents to a batch.
 
     Args:
-        documents: The numbers of each document's words, at least one document and one word in each.
-        labels: As many labels, from 0, or `UNLABELLED`.
-        padding_index: Stands behind the end of the shorter documents.
+        documents: Word indices of each document; at least one document, and one word in each.
+        labels: A label for each, from 0, or `UNLABELLED`.
+        padding_index: Index that fills up the shorter documents.
 
     Returns:
         The batch, in the order of ``documents``.
@@ -72,12 +72,12 @@ def pad_documents(
 
 
 class DocumentDataset(Dataset[TextBatch]):
-    """Documents of which a whole batch is taken at once.
+    """Data set that returns a `TextBatch` for a list of indices.
 
     Args:
-        documents: Numbers of words.
-        max_tokens: The last so many tokens of a document are taken, at least 1.
-        padding_index: Stands behind the end of the shorter documents of a batch.
+        documents: Encoded documents.
+        max_tokens: Keep the last ``max_tokens`` tokens of a document, at least 1.
+        padding_index: Index that fills up the shorter documents of a batch.
 
     Example:
         >>> documents = DocumentSet.of(np.array([5, 2, 7, 6, 2]), lengths=np.array([2, 3]), labels=np.array([0, 1]))
@@ -92,7 +92,7 @@ class DocumentDataset(Dataset[TextBatch]):
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """Tokens of each document that are taken, ``(N,)``."""
+        """Number of tokens kept of each document, ``(N,)``."""
         return np.minimum(self.documents.lengths, self.max_tokens)
 
     def __len__(self) -> int:
@@ -106,26 +106,26 @@ class DocumentDataset(Dataset[TextBatch]):
 
 
 class LengthBuckets(DistributedSampler[list[int]]):
-    """Batches of documents that are about equally long, in an order made by seed and epoch alone.
+    """Sampler of batches of documents of similar length, in an order given by seed and epoch alone.
 
-    Passes over all documents follow one another without end. In each, the documents are shuffled, sorted by length
-    within pools of 50 batches, cut into batches, and the batches shuffled; an epoch is a stretch of ``num_batches`` of
-    this sequence. So every document comes once before any comes twice, however long an epoch is, and a run that was
-    stopped after an epoch and resumed sees the batches of an uninterrupted one. Of each batch, one of ``world_size``
-    processes gets the documents that are its share: all of them get as many batches, of about the same lengths. Where
-    the documents cannot be dealt out evenly, the first ones of the pass are repeated.
+    The sampler runs through an endless sequence of passes over all documents. In each pass the documents are shuffled,
+    sorted by length within pools of 50 batches, and cut into batches, which are shuffled again; an epoch is the next
+    ``num_batches`` batches. Every document thus comes once before any comes twice, however long an epoch is, and a run
+    resumed after an epoch sees the batches of an uninterrupted one. Each of ``world_size`` processes gets its share of
+    each batch: equally many batches, of similar lengths. If the documents cannot be divided evenly, the first ones of
+    the pass are repeated.
 
-    It yields lists of numbers and is meant for ``DataLoader(dataset, sampler=LengthBuckets(...), batch_size=None)``.
-    It is a ``DistributedSampler`` so that Lightning tells it the epoch and leaves it in place in distributed runs.
+    It yields lists of indices, for ``DataLoader(dataset, sampler=LengthBuckets(...), batch_size=None)``. It is a
+    ``DistributedSampler`` so that Lightning sets its epoch and leaves it in place in distributed runs.
 
     Args:
         lengths: Length of each document, ``(N,)``, at least one document.
         batch_size: Documents in a batch of one process, at least 1. The last batch of a pass may be smaller.
-        shuffle: Whether to shuffle; otherwise the documents come sorted by length, the same in every epoch.
+        shuffle: Whether to shuffle; otherwise the documents are sorted by length, the same in every epoch.
         num_batches: Batches in an epoch, at least 1; ``None`` for one pass.
-        seed: Of the order, from 0 to ``2**32 - 1``.
-        rank: Which share to yield, from 0 to ``world_size - 1``.
-        world_size: Number of shares, at least 1.
+        seed: Seed of the order, from 0 to ``2**32 - 1``.
+        rank: Rank of this process, from 0 to ``world_size - 1``.
+        world_size: Number of processes, at least 1.
 
     Raises:
         TypeError: If a number is no integer.
@@ -175,7 +175,7 @@ class LengthBuckets(DistributedSampler[list[int]]):
             position += 1
 
     def _pass(self, number: int) -> list[npt.NDArray[np.int64]]:
-        """The batches of one pass, each with the documents of all processes."""
+        """Return the batches of one pass, each with the documents of all processes."""
         rng = np.random.default_rng((self.seed, number))
         order = rng.permutation(len(self._lengths)) if self.shuffle else np.arange(len(self._lengths))
         order = np.resize(order, -(-len(order) // self.num_replicas) * self.num_replicas)

@@ -10,21 +10,20 @@ from lightning_advdrop.datamodules.tokenizing import TEXT_TOKENIZERS, Tokens
 
 
 class TextFileDataModule(CorpusDataModule):
-    """Three text files of one's own, to train a language model on.
+    """Three text files of your own, to train a language model on.
 
-    The files are plain text in UTF-8. The vocabulary is that of the training file: ``<unk>``, ``<eos>``, then the most
-    frequent words first. Words of the other two that are not in it become ``<unk>``, and ``<eos>`` stands at the end of
-    each line. Batches are tokens ``(T, B)`` and their successors ``(T, B)``, as
-    :class:`~lightning_advdrop.datamodules.corpus.CorpusDataModule` describes them.
+    The files are plain text in UTF-8. The vocabulary is that of the training file: ``<unk>``, ``<eos>``, then the words
+    by frequency. Other words of the other two files are replaced by ``<unk>``; ``<eos>`` ends each line. A batch is
+    tokens ``(T, B)`` and targets ``(T, B)``, as in :class:`~lightning_advdrop.datamodules.corpus.CorpusDataModule`.
 
     Args:
         train: File to train on.
         validation: File for validation.
         test: File for test and prediction.
-        tokens: ``"whitespace"``: words are what stands between white space; ``"word"``: letters and digits (with
-            apostrophes inside) and single other characters are words, too. Case is kept.
-        min_count: The fewest times that a word of the vocabulary occurs in the training file, at least 1.
-        max_words: The most words of the vocabulary beside ``<unk>`` and ``<eos>``; ``None`` for no limit.
+        tokens: ``"whitespace"``: words are separated by white space; ``"word"``: words are runs of letters and digits,
+            with apostrophes inside, and every other character. Case is kept.
+        min_count: Fewest occurrences of a word of the vocabulary in the training file, at least 1.
+        max_words: Most words of the vocabulary beside ``<unk>`` and ``<eos>``, at least 1; ``None`` for no limit.
         **arguments: ``batch_size``, ``length`` and all others of ``CorpusDataModule``.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Reading documents and running texts from files in UTF-8, and reporting what is wrong with a file."""
+"""Reading documents and running texts from UTF-8 files."""
 
 from __future__ import annotations
 
@@ -14,21 +14,20 @@ from typing import IO, Literal, NamedTuple
 
 from lightning_advdrop._deprecation import renamed_attributes
 from lightning_advdrop.datamodules.text import END
-from lightning_advdrop.datamodules.tokenizing import split_at_blanks
 
 Part = Literal["train", "validation", "test", "unlabelled"]
 """Published part that a document belongs to."""
 END_OF_LINE = END
-"""The word at the end of each line of a running text."""
+"""Word that ends each line of a running text."""
 
 _CHUNK = 1 << 20
-# What is kept of a piece until its word ends, so that memory is bounded.
+# Characters kept until the end of their word, so that memory is bounded.
 _LONGEST = 1_000_000
 _UNPACKING_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 
 
 class DocumentError(ValueError):
-    """A file does not hold the text it should; the message names file, line and content, and what to do."""
+    """Invalid content of a text file or archive; the message names file, line and content, and what to do."""
 
 
 __getattr__ = renamed_attributes(__name__, {"TextFormatError": "DocumentError"})
@@ -47,13 +46,13 @@ class Document(NamedTuple):
     label: int
     """From 0, or `UNLABELLED`."""
     key: str | int
-    """Documents of a part are put in the order of their keys, whatever the order in which they are read."""
+    """Sort key within the part: the order of reading does not matter."""
     words: Iterable[str]
     """At least one; iterated once."""
 
 
 class TextSource(NamedTuple):
-    """Place of a text.
+    """Location of a text.
 
     Example:
         >>> str(TextSource(Path("wikitext-2-v1.zip"), "wikitext-2/wiki.test.tokens"))
@@ -63,23 +62,19 @@ class TextSource(NamedTuple):
     path: Path
     """The file."""
     member: str | None = None
-    """Name of the text inside the file, if that is a zip archive; ``None`` for a plain file."""
+    """Name of the text in the file, if that is a zip archive; ``None`` for a plain file."""
 
     def __str__(self) -> str:
         return str(self.path) if self.member is None else f"{self.path} ({self.member})"
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    r"""Read a text file in UTF-8 line by line.
+    r"""Read a UTF-8 file line by line.
 
-    Lines end with ``\n`` (or ``\r\n``) and nothing else: other characters that Unicode calls line ends can be part of
-    a document.
-
-    Args:
-        path: The file.
+    Lines end with ``\n`` or ``\r\n`` only: the other line ends of Unicode can be part of a document.
 
     Yields:
-        The number of the line, from 1, and the line without its end.
+        The line number, from 1, and the line without its end.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -98,23 +93,23 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
             yield number, decode(line.removesuffix(b"\n").removesuffix(b"\r"), path, number)
 
 
-def read_words(source: TextSource, split: Callable[[str], list[str]] = split_at_blanks) -> Iterator[list[str]]:
+def read_words(source: TextSource, split: Callable[[str], list[str]] = str.split) -> Iterator[list[str]]:
     r"""Read the words of a running text, with an `END_OF_LINE` after each line, empty ones included.
 
-    The text is read in pieces of a million bytes: memory does not depend on its length, nor on that of its lines.
-    Lines end with a line feed, a carriage return, or both; the last one need not. A byte order mark is left out.
+    The text is read in pieces of a million bytes: memory depends neither on its length nor on that of its lines.
+    Lines end with a line feed, a carriage return or both; the last one need not. A byte order mark is skipped.
 
     Args:
-        source: Place of the text, in UTF-8.
-        split: Splits a piece, whose ends lie between words, into words.
+        source: Location of the text, in UTF-8.
+        split: Function that splits a piece of whole words.
 
     Yields:
         The words of the next piece, in their order.
 
     Raises:
         OSError: If the file cannot be read.
-        DocumentError: If the file is no whole zip archive with that member, or the text is not UTF-8 or goes on
-            without white space for more than two million characters; from one million on it may be refused.
+        DocumentError: If the file is not a valid zip archive with that member, or the text is not UTF-8 or has a word
+            of more than two million characters; one million may be too many, too.
 
     Example:
         >>> import tempfile
@@ -139,7 +134,7 @@ def read_words(source: TextSource, split: Callable[[str], list[str]] = split_at_
 
 
 def _decoded_pieces(source: TextSource) -> Iterator[str]:
-    """Decode UTF-8 piece by piece, all line ends as line feeds; no piece is empty."""
+    """Decode UTF-8 in pieces that are not empty, with line feeds for all line ends."""
     decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8-sig")(), translate=True)
     line, chunk = 1, b"?"
     with _opened(source) as file:
@@ -157,7 +152,7 @@ def _decoded_pieces(source: TextSource) -> Iterator[str]:
 
 @contextmanager
 def _opened(source: TextSource) -> Iterator[IO[bytes]]:
-    """Open a text, and word what is wrong with an archive while it is read."""
+    """Open a text, and turn the errors of reading an archive into `DocumentError`."""
     if source.member is None:
         with source.path.open("rb") as file:
             yield file
@@ -172,18 +167,10 @@ def _opened(source: TextSource) -> Iterator[IO[bytes]]:
 
 
 def decode(raw: bytes, path: Path | str, first_line: int = 1) -> str:
-    r"""Decode UTF-8.
-
-    Args:
-        raw: The bytes.
-        path: Where they come from, for the message.
-        first_line: Number of their first line in that file.
-
-    Returns:
-        The text.
+    r"""Decode UTF-8 lines; ``first_line`` is the line number of the first one.
 
     Raises:
-        DocumentError: If they are not valid UTF-8; it names the file, the line and the byte.
+        DocumentError: If a byte is not valid UTF-8; it names file, line and byte.
 
     Example:
         >>> try:
@@ -206,20 +193,10 @@ def _not_utf8(error: UnicodeDecodeError, where: object, line: int, position: str
 
 
 def check_label(text: str, low: int, high: int, path: Path, line: int) -> int:
-    """Read a label.
-
-    Args:
-        text: A whole number in digits, blanks around it allowed.
-        low: Smallest label allowed.
-        high: Largest label allowed.
-        path: The file, for the message.
-        line: The line, for the message.
-
-    Returns:
-        The label minus ``low``: it counts from 0.
+    """Parse a label in digits, from ``low`` to ``high``, and return it minus ``low``.
 
     Raises:
-        DocumentError: If ``text`` is something else or the label is out of range.
+        DocumentError: If ``text`` is not such a label; it names file and line.
 
     Example:
         >>> check_label("2", 1, 2, Path("elec-test.cat"), 1)
@@ -234,15 +211,10 @@ def check_label(text: str, low: int, high: int, path: Path, line: int) -> int:
 
 
 def check_words(words: Sequence[str], path: Path, line: int) -> Sequence[str]:
-    """Return the words of a document if there are any.
-
-    Args:
-        words: Its words.
-        path: The file, for the message.
-        line: The line, for the message.
+    """Return the words of a document, at least one.
 
     Raises:
-        DocumentError: If there is none.
+        DocumentError: If there is none; it names file and line.
 
     Example:
         >>> check_words(["fine"], Path("reviews"), 1)

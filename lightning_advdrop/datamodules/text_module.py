@@ -1,4 +1,4 @@
-"""Base of the data modules of text: encode it once, open what is kept."""
+"""Base of all data modules of text."""
 
 from __future__ import annotations
 
@@ -12,40 +12,42 @@ from lightning import LightningDataModule
 from tqdm import tqdm
 
 from lightning_advdrop.datamodules.cache import cached
-from lightning_advdrop.datamodules.checks import check_stage
+from lightning_advdrop.datamodules.checks import MAX_SEED, check_integer, check_stage
 from lightning_advdrop.datamodules.encoding import FORMAT, Corpus, WordRules
 from lightning_advdrop.datamodules.text import Vocabulary
 from lightning_advdrop.datamodules.text_files import Document
 
 
 class TextDataModule(LightningDataModule, ABC):
-    """Texts that are read, split into words and numbered once.
+    """Texts that are read, split into words and encoded once.
 
-    The result lies in the folder of prepared data, under a name made from the content of the files and the settings
-    that matter, and is used from there.
+    The encoded texts are kept in the folder of prepared data, under a hash of the files and the settings.
 
     Args:
+        seed: Seed of all random choices, orders and lengths, from 0 to ``2**32 - 1``.
         cache: Folder of prepared data; ``None`` for the environment variable ``LIGHTNING_ADVDROP_CACHE``, else the
             user's cache folder.
     """
 
-    def __init__(self, *, cache: str | Path | None = None) -> None:
+    def __init__(self, *, seed: int = 0, cache: str | Path | None = None) -> None:
         super().__init__()
+        check_integer("seed", seed, low=0, high=MAX_SEED)
+        self.seed = seed
         self.cache = cache
         self._corpus: Corpus | None = None
 
     @abstractmethod
     def read(self) -> Iterator[Document]:
-        """Read all documents of the published files, in any order.
+        """Read all documents, in any order.
 
         Raises:
             FileNotFoundError: If files are missing.
-            DocumentError: If a file does not hold what it should.
+            DocumentError: If the content of a file is invalid.
         """
 
     @abstractmethod
     def fingerprint(self) -> Mapping[str, Any]:
-        """Return what tells the content of the files from another, in plain types.
+        """Return a description of the files' content that changes with it, in plain types.
 
         Raises:
             FileNotFoundError: If files are missing.
@@ -54,10 +56,14 @@ class TextDataModule(LightningDataModule, ABC):
     @property
     @abstractmethod
     def word_rules(self) -> WordRules:
-        """Which words the vocabulary gets."""
+        """Rules for the vocabulary and the ends of documents."""
 
     def check_corpus(self, corpus: Corpus) -> None:
-        """Check what was read before it is kept; raise `DocumentError` if it is not what it should be."""
+        """Check the encoded texts before they are kept.
+
+        Raises:
+            DocumentError: If they are not the expected ones.
+        """
 
     @property
     def corpus(self) -> Corpus:
@@ -75,7 +81,7 @@ class TextDataModule(LightningDataModule, ABC):
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """Words and how often they occur in the training documents, labelled or not; after ``prepare_data``.
+        """Words and their counts in the training documents, labelled or not; after ``prepare_data``.
 
         Raises:
             RuntimeError: If the texts are not encoded.
@@ -83,14 +89,14 @@ class TextDataModule(LightningDataModule, ABC):
         return self.corpus.vocabulary
 
     def prepare_data(self) -> None:
-        """Encode the texts, unless that has been done; fetch missing files first, where ``download`` allows it.
+        """Encode the texts, unless that has been done; download missing files first, if ``download`` is set.
 
-        Several processes may do this at the same time: one works, the others wait.
+        If several processes do this at the same time, one works and the others wait.
 
         Raises:
             FileNotFoundError: If files are missing.
             DownloadError: If no mirror delivers a file.
-            DocumentError: If a file does not hold what it should; it names the file, and the line where there is one.
+            DocumentError: If the content of a file is invalid; it names the file and the line.
         """
         if self._corpus is not None:
             return
@@ -106,13 +112,13 @@ class TextDataModule(LightningDataModule, ABC):
         self._corpus = Corpus.load(cached(settings, build, folder=self.cache))
 
     def setup(self, stage: str | None = None) -> None:
-        """Open what a stage needs, once; encode the texts if that has not been done.
+        """Open the encoded texts; encode them first, if that has not been done.
 
         Args:
             stage: ``"fit"``, ``"validate"``, ``"test"``, ``"predict"``, or ``None`` for all of them.
 
         Raises:
-            ValueError: If ``stage`` is another one, or there is less text than is asked for.
+            ValueError: If ``stage`` is another one.
         """
         check_stage(stage)
         if self._corpus is None:

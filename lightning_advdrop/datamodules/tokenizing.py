@@ -7,7 +7,7 @@ from typing import Literal
 from lightning_advdrop.datamodules.text import END, UNKNOWN
 
 _words = re.compile(r"\w+").findall
-# For ASCII text, half the time of the regular expression: every other character becomes a blank.
+# For ASCII text, twice as fast as the regular expression: all other characters become blanks.
 _BLANKS = "".join(chr(code) if re.match(r"\w", chr(code)) else " " for code in range(128))
 _words_and_signs = re.compile(rf"{UNKNOWN}|{END}|\w+(?:['\u2019]\w+)*|[^\w\s]").findall
 
@@ -15,8 +15,8 @@ _words_and_signs = re.compile(rf"{UNKNOWN}|{END}|\w+(?:['\u2019]\w+)*|[^\w\s]").
 def split_at_punctuation(text: str) -> list[str]:
     """Split text into words: runs of letters, digits and underscores, in upper and lower case as they are.
 
-    Whatever else there is, punctuation and markup signs, separates words and is left out. It can be given to
-    torchtext 0.6.0's ``get_tokenizer`` or ``Field(tokenize=...)``.
+    All other characters, such as punctuation and markup, separate words and are dropped. torchtext 0.6.0 accepts this
+    function in ``get_tokenizer`` and ``Field(tokenize=...)``.
 
     Args:
         text: Any text.
@@ -31,50 +31,12 @@ def split_at_punctuation(text: str) -> list[str]:
     return text.translate(_BLANKS).split() if text.isascii() else _words(text)
 
 
-def split_at_blanks(text: str) -> list[str]:
-    """Split text that is published in words: at blanks, and nowhere else.
-
-    Args:
-        text: Words with blanks between them.
-
-    Returns:
-        Its words in their order; empty if there is none.
-
-    Example:
-        >>> split_at_blanks("it is n't bad .")
-        ['it', 'is', "n't", 'bad', '.']
-    """
-    return text.split()
-
-
-def split_words_and_signs(text: str) -> list[str]:
-    """Split text into words, with apostrophes inside, and single other characters; case is kept.
-
-    Args:
-        text: Any text; ``<unk>`` and ``<eos>`` in it stay whole.
-
-    Returns:
-        Its words and signs in their order; empty if there is none.
-
-    Example:
-        >>> split_words_and_signs("It isn't bad.<eos>")
-        ['It', "isn't", 'bad', '.', '<eos>']
-    """
-    return _words_and_signs(text)
-
-
 Tokenizer = Literal["punctuation", "blanks"]
 """Name of a way to split documents."""
-TOKENIZERS: Mapping[Tokenizer, Callable[[str], list[str]]] = {
-    "punctuation": split_at_punctuation,
-    "blanks": split_at_blanks,
-}
-"""Ways to split documents by name."""
+TOKENIZERS: Mapping[Tokenizer, Callable[[str], list[str]]] = {"punctuation": split_at_punctuation, "blanks": str.split}
+"""Ways to split documents; at blanks are split those that are published in words."""
 
 Tokens = Literal["whitespace", "word"]
 """Name of a way to split a running text."""
-TEXT_TOKENIZERS: Mapping[Tokens, Callable[[str], list[str]]] = {
-    "whitespace": split_at_blanks,
-    "word": split_words_and_signs,
-}
-"""Ways to split a running text by name."""
+TEXT_TOKENIZERS: Mapping[Tokens, Callable[[str], list[str]]] = {"whitespace": str.split, "word": _words_and_signs}
+"""Ways to split a running text; words hold apostrophes, and other signs are words of their own."""

@@ -9,7 +9,7 @@ from lightning_advdrop.datamodules.published import PublishedDataModule
 from lightning_advdrop.datamodules.text_files import TextSource
 
 WIKITEXT2_MIRRORS = ("https://wikitext.smerity.com/",)
-"""Base addresses of the published archive, in the order in which they are tried."""
+"""Base addresses of the published archive, tried in this order."""
 
 _ARCHIVE = "wikitext-2-v1.zip"
 _MEMBERS: Mapping[Split, str] = {
@@ -24,11 +24,10 @@ class WikiText2DataModule(PublishedDataModule, CorpusDataModule):
 
     The data are those of Merity, Xiong, Bradbury & Socher (2017, "Pointer sentinel mixture models", arXiv 1609.07843):
     2,088,628 words for training, 217,646 for validation and 245,569 for test, with one ``<eos>`` for each line; words
-    that occur less than three times are ``<unk>``. Batches are tokens ``(T, B)`` and their successors ``(T, B)``.
+    that occur less than three times are ``<unk>``. A batch is tokens ``(T, B)`` and targets ``(T, B)``.
 
-    The file is ``<root>/wikitext-2/wikitext-2-v1.zip``, read without unpacking it. The three files that it holds,
-    ``wiki.train.tokens``, ``wiki.valid.tokens`` and ``wiki.test.tokens``, are taken in its place where they lie in
-    ``<root>/wikitext-2``.
+    The texts are read from ``<root>/wikitext-2/wikitext-2-v1.zip`` without extracting it, or from the three files
+    ``wiki.train.tokens``, ``wiki.valid.tokens`` and ``wiki.test.tokens`` in the same folder, if all of them exist.
 
     The arguments are ``root``, ``download`` and ``mirrors``, and those of
     :class:`~lightning_advdrop.datamodules.corpus.CorpusDataModule`, where ``max_words=None`` is the published
@@ -50,20 +49,18 @@ class WikiText2DataModule(PublishedDataModule, CorpusDataModule):
     n_words: ClassVar[int | None] = 33_278
     checksums: ClassVar[Mapping[str, str]] = {_ARCHIVE: "542ccefacc6c27f945fb54453812b3cd"}
 
+    def find_files(self) -> list[Path]:
+        """Return the paths of the three extracted texts, if all of them exist, or of the archive."""
+        unpacked = [self.folder / name for name in _MEMBERS.values()]
+        return unpacked if all(path.is_file() for path in unpacked) else super().find_files()
+
     def sources(self) -> dict[Split, TextSource]:
         """Find the three texts.
 
         Raises:
             FileNotFoundError: If the archive is missing and one of the texts is.
         """
-        if self._unpacked():
-            return {split: TextSource(self.folder / name) for split, name in _MEMBERS.items()}
-        self.require_files()
-        return {split: TextSource(self.folder / _ARCHIVE, f"wikitext-2/{name}") for split, name in _MEMBERS.items()}
-
-    def missing_files(self) -> list[Path]:
-        """Return the archive if it is missing and one of the texts is."""
-        return [] if self._unpacked() else super().missing_files()
-
-    def _unpacked(self) -> bool:
-        return all((self.folder / name).is_file() for name in _MEMBERS.values())
+        files = self.require_files()
+        if len(files) == 1:
+            return {split: TextSource(files[0], f"wikitext-2/{name}") for split, name in _MEMBERS.items()}
+        return {split: TextSource(path) for split, path in zip(_MEMBERS, files, strict=True)}

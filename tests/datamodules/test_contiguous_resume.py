@@ -87,16 +87,24 @@ LIMITS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("limits", LIMITS.values(), ids=LIMITS)
-@pytest.mark.parametrize("random_lengths", [True, False], ids=["random", "fixed"])
-@pytest.mark.parametrize("save_at", ["batch 0 0", "batch 3 0", "batch 4 1", "validation 1", "epoch 1"])
+SAVE_AT = ("batch 0 0", "batch 3 0", "batch 4 1", "validation 1", "epoch 1")
+# Each place with each limit, and both kinds of loaders with each of the two.
+CASES = [
+    *((save_at, limits, True) for save_at in SAVE_AT for limits in LIMITS),
+    *(("batch 4 1", limits, False) for limits in LIMITS),
+    *((save_at, "epochs", False) for save_at in SAVE_AT),
+]
+
+
+@pytest.mark.parametrize(("save_at", "limit", "random_lengths"), list(dict.fromkeys(CASES)))
 def test_resumed_run_is_the_uninterrupted_one(
     data: Callable[..., TextFileDataModule],
     tmp_path: Path,
     save_at: str,
+    limit: str,
     random_lengths: bool,
-    limits: dict[str, Any],
 ) -> None:
+    limits = LIMITS[limit]
     if save_at == "validation 1" and "limit_val_batches" in limits:
         return
     if save_at == "epoch 1" and "max_steps" in limits:

@@ -9,20 +9,21 @@ import pytest
 
 from lightning_advdrop.datamodules import Document, DocumentError, ElecDataModule, IMDBDataModule
 from lightning_advdrop.datamodules.downloads import DownloadError
-from lightning_advdrop.datamodules.elec import ELEC_MIRRORS
-from tests.helpers.document_files import as_documents, elec_files, make_texts, tar_gz, write_elec, write_imdb
+from tests.helpers.document_files import (
+    as_documents,
+    elec_files,
+    make_texts,
+    refusal,
+    spoil_line,
+    tar_gz,
+    write_elec,
+    write_imdb,
+)
 from tests.helpers.idx_files import md5
 from tests.helpers.servers import mirror
 
 DOCUMENTS = as_documents(make_texts())
 ARCHIVE = tar_gz({f"elec/{name}": content for name, content in elec_files(DOCUMENTS).items()} | {"elec/README": b"?"})
-
-
-@pytest.fixture(autouse=True)
-def _no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.delenv("LIGHTNING_ADVDROP_DATA", raising=False)
-    monkeypatch.setenv("LIGHTNING_ADVDROP_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -32,14 +33,6 @@ def folder(tmp_path: Path) -> Path:
 
 def content(documents: Iterator[Document]) -> list[tuple[str, int, tuple[str, ...]]]:
     return [(part, label, tuple(words)) for part, label, _, words in documents]
-
-
-def read_failure(folder: Path) -> str:
-    """What is said about bad data, of which nothing is kept."""
-    with pytest.raises(DocumentError) as refused:
-        ElecDataModule(folder.parent).prepare_data()
-    assert not [path for path in (folder.parent / "cache").iterdir() if path.is_dir()]
-    return str(refused.value)
 
 
 def test_reviews_are_those_of_the_files(folder: Path) -> None:
@@ -77,21 +70,6 @@ def test_lines_end_at_line_feeds_only(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["elec-25k-train.txt.tok", "elec-25k-train.cat", "elec-test.cat", "elec-200k-unlab.txt.tok"]
-)
-def test_missing_files_are_named(folder: Path, name: str) -> None:
-    (folder / name).unlink()
-    missing = "elec-*unlab*.txt.tok" if "unlab" in name else name
-    message = (
-        f"Elec files are missing: looked for {folder / missing}; put them there, name another folder with root or the"
-        " environment variable LIGHTNING_ADVDROP_DATA, or set download=True"
-    )
-    for step in ("prepare_data", "fingerprint", "read"):
-        with pytest.raises(FileNotFoundError, match=f"^{re.escape(message)}$"):
-            list(getattr(ElecDataModule(folder.parent), step)())
-
-
-@pytest.mark.parametrize(
     ("name", "line", "content", "message"),
     [
         ("elec-test.cat", 3, b"3", "found the label '3', expected a whole number from 1 to 2"),
@@ -116,10 +94,8 @@ def test_missing_files_are_named(folder: Path, name: str) -> None:
     ],
 )
 def test_a_bad_line(folder: Path, name: str, line: int, content: bytes, message: str) -> None:
-    lines = (folder / name).read_bytes().splitlines()
-    lines[line - 1] = content
-    (folder / name).write_bytes(b"\n".join([*lines, b""]))
-    assert read_failure(folder) == f"{folder / name}, line {line}: {message}"
+    spoil_line(folder / name, line, content)
+    assert refusal(ElecDataModule(folder.parent)) == f"{folder / name}, line {line}: {message}"
 
 
 @pytest.mark.parametrize("shorter", ["txt.tok", "cat"])
@@ -127,7 +103,7 @@ def test_texts_and_labels_that_are_not_as_many(folder: Path, shorter: str) -> No
     longer = "cat" if shorter == "txt.tok" else "txt.tok"
     short, long = (folder / f"elec-test.{suffix}" for suffix in (shorter, longer))
     short.write_bytes(b"".join(short.read_bytes().splitlines(keepends=True)[:4]))
-    assert read_failure(folder) == (
+    assert refusal(ElecDataModule(folder.parent)) == (
         f"{short} ends before line 5: expected as many lines as in {long}, a label for each review; put the published"
         " files in their place"
     )
@@ -164,7 +140,6 @@ def test_without_a_checksum_a_damaged_archive_is_found_when_it_is_unpacked(tmp_p
 
 def test_published_facts() -> None:
     module = ElecDataModule()
-    assert module.mirrors == ELEC_MIRRORS
     assert (module.class_names, module.num_classes, module.tokenizer) == (("neg", "pos"), 2, "blanks")
 
 
@@ -173,7 +148,6 @@ def test_published_facts() -> None:
     [
         ({"unlabelled": ""}, "unlabelled must be a pattern of file names without a folder, got ''"),
         ({"unlabelled": "../*.tok"}, "unlabelled must be a pattern of file names without a folder, got '../*.tok'"),
-        ({"mirrors": "riejohnson.com"}, "mirrors must be a list of at least one base address, got 'riejohnson.com'"),
     ],
 )
 def test_values_out_of_range(arguments: dict[str, Any], message: str) -> None:

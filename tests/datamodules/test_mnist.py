@@ -1,8 +1,7 @@
 import gzip
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,15 +9,11 @@ import torch
 from torch import Tensor
 
 from lightning_advdrop.datamodules import MNISTDataModule
-from lightning_advdrop.datamodules.downloads import DownloadError
 from lightning_advdrop.datamodules.idx import IDXFormatError
-from lightning_advdrop.datamodules.mnist import MNIST_MIRRORS
 from lightning_advdrop.datamodules.sequences import Batch, step_permutation
 from tests.helpers.idx_files import idx_bytes, md5, mnist_arrays, write_idx, write_mnist
-from tests.helpers.servers import mirror
 
 ARRAYS = mnist_arrays(n_train=12, n_test=6)
-PUBLISHED = {f"{name}.gz": gzip.compress(idx_bytes(array), mtime=0) for name, array in ARRAYS.items()}
 
 
 class SmallMNIST(MNISTDataModule):
@@ -27,13 +22,6 @@ class SmallMNIST(MNISTDataModule):
     n_train = 8
     n_validation = 4
     n_test = 6
-    checksums: ClassVar[Mapping[str, str]] = {name: md5(content) for name, content in PUBLISHED.items()}
-
-
-@pytest.fixture(autouse=True)
-def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.delenv("LIGHTNING_ADVDROP_DATA", raising=False)
 
 
 @pytest.fixture
@@ -136,55 +124,10 @@ def test_each_stage_loads_what_it_needs(root: Path) -> None:
     assert mnist.val_dataloader().dataset is before
 
 
-def test_root_comes_from_the_environment(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LIGHTNING_ADVDROP_DATA", str(root))
-    mnist = SmallMNIST()
-    assert mnist.folder == root / "mnist"
-    mnist.prepare_data()
-
-
-@pytest.mark.parametrize("step", ["prepare_data", "load_training", "load_test"])
-def test_missing_files_are_named(root: Path, step: str) -> None:
-    for name in ("train-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"):
-        (root / "mnist" / name).unlink()
-    message = (
-        f"MNIST files are missing: looked for {root}/mnist/train-images-idx3-ubyte.gz,"
-        f" {root}/mnist/t10k-labels-idx1-ubyte.gz (with or without .gz); put them there, name another folder with root"
-        " or the environment variable LIGHTNING_ADVDROP_DATA, or set download=True"
-    )
-    with pytest.raises(FileNotFoundError, match=f"^{re.escape(message)}$"):
-        getattr(SmallMNIST(root), step)()
-
-
-def test_download_fetches_what_is_missing(root: Path) -> None:
-    missing = "train-labels-idx1-ubyte.gz"
-    (root / "mnist" / missing).unlink()
-    with mirror({}, "missing") as first, mirror(PUBLISHED) as second:
-        mnist = ready(root, download=True, mirrors=[first.address, second.address])
-        mnist.prepare_data()
-    assert first.requests == second.requests == [missing]
-    assert (root / "mnist" / missing).read_bytes() == PUBLISHED[missing]
-
-
-def test_download_into_an_empty_root(tmp_path: Path) -> None:
-    with mirror(PUBLISHED) as good:
-        ready(tmp_path / "new", download=True, mirrors=[good.address])
-    assert sorted(path.name for path in (tmp_path / "new" / "mnist").iterdir()) == sorted(PUBLISHED)
-
-
-def test_download_checks_the_published_checksum(tmp_path: Path) -> None:
-    with (
-        mirror(PUBLISHED) as small,
-        pytest.raises(DownloadError, match=r"expected md5:f68b3c2dcbeaaa9fbdd348bbdeb94873 but got"),
-    ):
-        MNISTDataModule(tmp_path, download=True, mirrors=[small.address]).prepare_data()
-    assert list((tmp_path / "mnist").iterdir()) == []
-
-
 def test_local_files_may_be_compressed_anew(root: Path) -> None:
     name = "t10k-images-idx3-ubyte"
     packed = gzip.compress(idx_bytes(ARRAYS[name]), compresslevel=1, mtime=1)
-    assert packed != PUBLISHED[f"{name}.gz"]
+    assert packed != (root / "mnist" / f"{name}.gz").read_bytes()
     (root / "mnist" / f"{name}.gz").write_bytes(packed)
     ready(root)
 
@@ -233,8 +176,6 @@ def test_image_size_must_divide_28(size: Any) -> None:
         ({"train_size": 55_001}, "train_size must be an integer from 1 to 55000, got 55001"),
         ({"by": "column"}, "by must be 'pixel' or 'row', got 'column'"),
         ({"by": "row", "permuted": True}, "permuted=True needs by='pixel', got by='row'"),
-        ({"mirrors": []}, "mirrors must be a list of at least one base address, got []"),
-        ({"root": ""}, "root must name a folder or be None, got ''"),
     ],
 )
 def test_values_out_of_range(arguments: dict[str, Any], message: str) -> None:
@@ -245,8 +186,6 @@ def test_values_out_of_range(arguments: dict[str, Any], message: str) -> None:
 def test_published_facts() -> None:
     mnist = MNISTDataModule()
     assert (mnist.n_train, mnist.n_validation, mnist.n_test) == (55_000, 5_000, 10_000)
-    assert mnist.mirrors == MNIST_MIRRORS
-    assert list(mnist.checksums) == list(PUBLISHED)
     assert (mnist.batch_size, mnist.eval_batch_size) == (100, 1000)
 
 

@@ -6,29 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from lightning_advdrop.datamodules import UNLABELLED, DocumentError, RCV1DataModule
-from tests.helpers.document_files import make_texts, write_rcv1
+from lightning_advdrop.datamodules import UNLABELLED, RCV1DataModule
+from tests.helpers.document_files import make_texts, refusal, spoil_line, write_rcv1
 
 TEXTS = make_texts(classes=4)
-
-
-@pytest.fixture(autouse=True)
-def _no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv("LIGHTNING_ADVDROP_DATA", raising=False)
-    monkeypatch.setenv("LIGHTNING_ADVDROP_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return write_rcv1(tmp_path, TEXTS)
-
-
-def read_failure(folder: Path) -> str:
-    """What is said about bad data, of which nothing is kept."""
-    with pytest.raises(DocumentError) as refused:
-        RCV1DataModule(folder.parent).prepare_data()
-    assert not [path for path in (folder.parent / "cache").iterdir() if path.is_dir()]
-    return str(refused.value)
 
 
 def test_stories_are_those_of_the_files(folder: Path) -> None:
@@ -50,18 +36,6 @@ def test_texts_of_several_lines_with_commas_and_quotes(folder: Path) -> None:
     documents = [document for document in RCV1DataModule(folder.parent).read() if document.part == "unlabelled"]
     assert [words for *_, words in documents] == [["A", "story", "of", "two", "lines"], ["another"]]
     assert [(label, line) for _, label, line, _ in documents] == [(UNLABELLED, 1), (UNLABELLED, 3)]
-
-
-@pytest.mark.parametrize("name", ["train.csv", "test.csv", "unlab.csv"])
-def test_missing_files_are_named(folder: Path, name: str) -> None:
-    (folder / name).unlink()
-    message = (
-        f"RCV1 files are missing: looked for {folder / name}; put them there, or name another folder with root or the"
-        " environment variable LIGHTNING_ADVDROP_DATA"
-    )
-    for step in ("prepare_data", "fingerprint", "read"):
-        with pytest.raises(FileNotFoundError, match=f"^{re.escape(message)}$"):
-            list(getattr(RCV1DataModule(folder.parent), step)())
 
 
 COLUMNS = "expected 2: topic and text, the text in double quotes if it holds a comma"
@@ -88,16 +62,14 @@ NO_ROW = "expected topic and text; check its double quotes"
     ],
 )
 def test_a_bad_row(folder: Path, name: str, line: int, content: str, message: str) -> None:
-    lines = (folder / name).read_bytes().splitlines()
-    lines[line - 1] = content.encode(errors="surrogateescape")
-    (folder / name).write_bytes(b"\n".join([*lines, b""]))
-    assert read_failure(folder) == f"{folder / name}, line {line}: {message}"
+    spoil_line(folder / name, line, content.encode(errors="surrogateescape"))
+    assert refusal(RCV1DataModule(folder.parent)) == f"{folder / name}, line {line}: {message}"
 
 
 def test_one_topic_is_nothing_to_tell_apart(folder: Path) -> None:
     (folder / "train.csv").write_text("0,one story\n0,another\n")
     expected = f"{folder / 'train.csv'}: found stories of the topic 0 alone, expected at least two topics"
-    assert read_failure(folder) == expected
+    assert refusal(RCV1DataModule(folder.parent)) == expected
 
 
 def test_a_text_may_be_longer_than_the_limit_of_the_standard_library(folder: Path) -> None:

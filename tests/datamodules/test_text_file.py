@@ -18,11 +18,6 @@ CONTENT = texts()
 COUNTS = n_tokens(CONTENT)
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LIGHTNING_ADVDROP_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def paths(tmp_path: Path) -> dict[str, Path]:
     for split, text in CONTENT.items():
@@ -163,7 +158,7 @@ def test_numbers_are_kept(paths: dict[str, Path], tmp_path: Path, monkeypatch: p
     folders = [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
     assert len(folders) == 1
     with monkeypatch.context() as patch:
-        patch.setattr("lightning_advdrop.datamodules.corpus.read_words", None)
+        patch.setattr(TextFileDataModule, "read", None)
         again = ready(paths)
     assert again.vocabulary.words == first.vocabulary.words
     assert isinstance(again.text("train"), np.memmap)

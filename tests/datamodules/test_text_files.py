@@ -174,3 +174,8 @@ def test_checksums_are_those_of_the_content(tmp_path: Path) -> None:
     a, b, c = (checksum(tmp_path / name) for name in "abc")
     assert a == b
     assert a != c
+
+
+def test_the_old_name_of_the_error_warns() -> None:
+    with pytest.warns(DeprecationWarning, match=r"TextFormatError is deprecated, use .*DocumentError"):
+        assert text_files.TextFormatError is DocumentError

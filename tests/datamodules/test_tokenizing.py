@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lightning_advdrop.datamodules import Vocabulary, encode_documents
 from lightning_advdrop.datamodules.text_batches import UNLABELLED
-from lightning_advdrop.datamodules.tokenizing import TOKENIZERS, split_at_blanks, split_at_punctuation
+from lightning_advdrop.datamodules.tokenizing import TOKENIZERS, split_at_punctuation
 
 VOCABULARY = Vocabulary(["<unk>", "<pad>", "<eos>", "Good", "it", "."], [0, 0, 0, 5, 4, 3], unknown="<unk>")
 
@@ -18,7 +18,7 @@ VOCABULARY = Vocabulary(["<unk>", "<pad>", "<eos>", "Good", "it", "."], [0, 0, 0
 def test_words_are_runs_of_word_characters(text: str) -> None:
     words = split_at_punctuation(text)
     assert words == re.findall(r"\w+", text)
-    assert split_at_blanks(" ".join(words)) == words
+    assert TOKENIZERS["blanks"](" ".join(words)) == words
 
 
 def test_case_is_kept_and_letters_of_all_languages_are_letters() -> None:

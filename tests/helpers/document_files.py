@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import random
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from lightning_advdrop.datamodules import Document
+import pytest
+
+from lightning_advdrop.datamodules import Document, DocumentDataModule, DocumentError
 from lightning_advdrop.datamodules.text_batches import UNLABELLED
 
 WORDS = {
@@ -124,6 +127,21 @@ def write_elec(root: Path, documents: Iterable[Document]) -> Path:
     for name, content in elec_files(in_order).items():
         (folder / name).write_bytes(content)
     return folder
+
+
+def refusal(module: DocumentDataModule) -> str:
+    """The message about bad data, of which nothing is kept."""
+    with pytest.raises(DocumentError) as refused:
+        module.prepare_data()
+    assert not [path for path in Path(os.environ["LIGHTNING_ADVDROP_CACHE"]).iterdir() if path.is_dir()]
+    return str(refused.value)
+
+
+def spoil_line(path: Path, line: int, content: bytes) -> None:
+    """Replace a line, counted from 1, of a file."""
+    lines = path.read_bytes().splitlines()
+    lines[line - 1] = content
+    path.write_bytes(b"\n".join([*lines, b""]))
 
 
 def write_rcv1(root: Path, texts: Texts) -> Path:

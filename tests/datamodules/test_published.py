@@ -1,0 +1,199 @@
+"""What all published data sets do: look for their files, say which are missing, and fetch them."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lightning_advdrop.datamodules import (
+    ElecDataModule,
+    IMDBDataModule,
+    MNISTDataModule,
+    PennTreebankDataModule,
+    RCV1DataModule,
+    WikiText2DataModule,
+)
+from lightning_advdrop.datamodules.downloads import DownloadError
+from lightning_advdrop.datamodules.elec import ELEC_MIRRORS
+from lightning_advdrop.datamodules.imdb import IMDB_MIRRORS
+from lightning_advdrop.datamodules.mnist import MNIST_MIRRORS
+from lightning_advdrop.datamodules.penn_treebank import PENN_TREEBANK_MIRRORS
+from lightning_advdrop.datamodules.published import FolderDataModule, PublishedDataModule
+from lightning_advdrop.datamodules.wikitext2 import WIKITEXT2_MIRRORS
+from tests.helpers.corpora import PTB_NAMES, WIKITEXT2_ARCHIVE, WORDS, n_tokens, texts, wikitext2_archive
+from tests.helpers.document_files import (
+    as_documents,
+    imdb_files,
+    make_texts,
+    tar_gz,
+    write_elec,
+    write_imdb,
+    write_rcv1,
+)
+from tests.helpers.idx_files import idx_bytes, md5, mnist_arrays
+from tests.helpers.servers import mirror
+
+CORPUS = texts()
+COUNTS: Mapping[str, Any] = {"n_tokens": n_tokens(CORPUS), "n_words": len(WORDS) + 1}
+IMAGES = {f"{name}.gz": gzip.compress(idx_bytes(array), mtime=0) for name, array in mnist_arrays(12, 6).items()}
+Published = type[PublishedDataModule]
+
+
+def small(kind: Published, published: Mapping[str, bytes], **attributes: Any) -> tuple[Published, Mapping[str, bytes]]:
+    """The same data module for small files, and these files."""
+    checksums = {name: md5(content) for name, content in published.items()}
+    return type(kind.__name__, (kind,), {"checksums": checksums, **attributes}), published
+
+
+SMALL = {
+    "imdb": small(IMDBDataModule, {"aclImdb_v1.tar.gz": tar_gz(imdb_files(make_texts()))}),
+    "mnist": small(MNISTDataModule, IMAGES, n_train=8, n_validation=4, n_test=6),
+    "ptb": small(PennTreebankDataModule, {PTB_NAMES[split]: text.encode() for split, text in CORPUS.items()}, **COUNTS),
+    "wikitext-2": small(WikiText2DataModule, {WIKITEXT2_ARCHIVE: wikitext2_archive(CORPUS)}, **COUNTS),
+}
+each = pytest.mark.parametrize(("kind", "published"), SMALL.values(), ids=SMALL)
+
+
+def write(root: Path, kind: Published, published: Mapping[str, bytes]) -> Path:
+    folder = root / kind.folder_name
+    folder.mkdir(parents=True)
+    for name, content in published.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+@each
+def test_root_comes_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Published, published: Mapping[str, bytes]
+) -> None:
+    folder = write(tmp_path, kind, published)
+    monkeypatch.setenv("LIGHTNING_ADVDROP_DATA", str(tmp_path))
+    data = kind()
+    assert data.folder == folder
+    data.prepare_data()
+
+
+@each
+@pytest.mark.parametrize("step", ["prepare_data", "setup"])
+def test_missing_files_are_named(tmp_path: Path, kind: Published, published: Mapping[str, bytes], step: str) -> None:
+    folder = write(tmp_path, kind, published)
+    first, *others = published
+    (folder / first).unlink()
+    with pytest.raises(FileNotFoundError) as refused:
+        getattr(kind(tmp_path), step)()
+    message = str(refused.value)
+    assert message.startswith(f"{kind.title} files are missing: looked for {folder / first}{kind.alternative}; put ")
+    assert "with root or the environment variable LIGHTNING_ADVDROP_DATA, or set download=True" in message
+    assert not [name for name in others if name in message]
+
+
+RCV1_FILES, ELEC_FILES = (
+    ("train.csv", "test.csv", "unlab.csv"),
+    ("elec-25k-train.txt.tok", "elec-25k-train.cat", "elec-test.cat", "elec-200k-unlab.txt.tok"),
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (IMDBDataModule, "aclImdb_v1.tar.gz"),
+        *((RCV1DataModule, name) for name in RCV1_FILES),
+        *((ElecDataModule, name) for name in ELEC_FILES),
+    ],
+)
+def test_missing_files_of_documents_are_named_in_each_step(
+    tmp_path: Path, kind: type[FolderDataModule], name: str
+) -> None:
+    write_rcv1(tmp_path, make_texts(classes=4))
+    write_elec(tmp_path, as_documents(make_texts()))
+    write_imdb(tmp_path, make_texts())
+    path = tmp_path / kind.folder_name / name
+    path.unlink()
+    looked_for = path.with_name("elec-*unlab*.txt.tok") if name.endswith("unlab.txt.tok") else path
+    for step in ("prepare_data", "fingerprint", "read"):
+        with pytest.raises(FileNotFoundError) as refused:
+            list(getattr(kind(tmp_path), step)())
+        message = str(refused.value)
+        assert message.startswith(
+            f"{kind.title} files are missing: looked for {looked_for}{kind.alternative}; put them there"
+        )
+        assert ("download=True" in message) == (kind is not RCV1DataModule)
+
+
+@each
+def test_download_fetches_what_is_missing(tmp_path: Path, kind: Published, published: Mapping[str, bytes]) -> None:
+    folder = write(tmp_path, kind, published)
+    missing = list(published)[-1]
+    (folder / missing).unlink()
+    with mirror({}, "missing") as first, mirror(published) as second:
+        for _ in range(2):
+            kind(tmp_path, download=True, mirrors=[first.address, second.address]).prepare_data()
+    assert first.requests == second.requests == [missing]
+    # Some published places refuse the default agents of libraries.
+    assert all(agent.startswith("lightning-advdrop") for agent in second.user_agents)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == published
+    shutil.rmtree(folder)
+    with mirror(published) as good:
+        kind(tmp_path, download=True, mirrors=[good.address]).prepare_data()
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == published
+
+
+@pytest.mark.parametrize("behaviour", ["truncated", "corrupted", "missing"])
+def test_a_bad_download_leaves_nothing(tmp_path: Path, behaviour: Any) -> None:
+    kind, published = SMALL["ptb"]
+    with (
+        mirror(published, behaviour) as bad,
+        pytest.raises(DownloadError, match=r"No mirror delivered ptb\.train\.txt"),
+    ):
+        kind(tmp_path, download=True, mirrors=[bad.address]).prepare_data()
+    assert list((tmp_path / "ptb").iterdir()) == []
+
+
+@each
+def test_download_checks_the_published_checksum(
+    tmp_path: Path, kind: Published, published: Mapping[str, bytes]
+) -> None:
+    real: Any = kind.__base__
+    assert list(real.checksums) == list(published)
+    with (
+        mirror(published) as files,
+        pytest.raises(DownloadError, match=f"expected md5:{next(iter(real.checksums.values()))} but got"),
+    ):
+        real(tmp_path, download=True, mirrors=[files.address]).prepare_data()
+    assert list((tmp_path / kind.folder_name).iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "mirrors"),
+    [
+        (ElecDataModule, ELEC_MIRRORS),
+        (IMDBDataModule, IMDB_MIRRORS),
+        (MNISTDataModule, MNIST_MIRRORS),
+        (PennTreebankDataModule, PENN_TREEBANK_MIRRORS),
+        (WikiText2DataModule, WIKITEXT2_MIRRORS),
+    ],
+)
+def test_mirrors(kind: Published, mirrors: tuple[str, ...]) -> None:
+    assert kind().mirrors == mirrors
+    assert kind(mirrors=["https://example.org"]).mirrors == ("https://example.org/",)
+    bad: Any
+    for bad in ([], "example.org"):
+        with pytest.raises(ValueError, match=f"^mirrors must be a list .*, got {re.escape(repr(bad))}$"):
+            kind(mirrors=bad)
+    with pytest.raises(ValueError, match=r"root must name a folder or be None, got ''"):
+        kind("")
+
+
+def test_a_data_set_must_name_its_files() -> None:
+    class Nothing(RCV1DataModule):
+        def find_files(self) -> list[Path]:
+            return []
+
+    with pytest.raises(NotImplementedError, match="Nothing must implement find_files or fingerprint"):
+        Nothing().prepare_data()
