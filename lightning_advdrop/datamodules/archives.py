@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
-from lightning_advdrop.datamodules.document_files import DocumentError
+from lightning_advdrop.datamodules.text_files import DocumentError
 
 _CHUNK = 1 << 20
 _REMEDY = "delete the file and download it again"
@@ -74,7 +74,7 @@ def unpack(path: Path, folder: Path, patterns: Sequence[str]) -> None:
 
     Raises:
         FileNotFoundError: If there is no such archive.
-        DocumentError: See `read_tar_gz`.
+        DocumentError: If the archive is truncated, damaged or hostile, as `read_tar_gz` has it.
         OSError: If a file cannot be written.
 
     Example:

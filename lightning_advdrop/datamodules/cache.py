@@ -4,42 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 from filelock import FileLock
 
-CACHE_VARIABLE = "LIGHTNING_ADVDROP_CACHE"
-"""Environment variable that names the folder of prepared data."""
-
-
-def cache_root(folder: str | Path | None = None) -> Path:
-    """Return the folder of prepared data.
-
-    Args:
-        folder: The folder, ``~`` allowed; ``None`` for the environment variable ``LIGHTNING_ADVDROP_CACHE`` and, where
-            that is unset or empty, for the user's cache folder.
-
-    Returns:
-        The folder, which need not exist.
-
-    Raises:
-        ValueError: If ``folder`` is an empty string.
-
-    Example:
-        >>> cache_root("prepared").as_posix()
-        'prepared'
-    """
-    if folder == "":
-        raise ValueError("folder must name a folder or be None, got '': write '.' for the current directory")
-    if folder is None:
-        folder = os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_path("lightning_advdrop")
-    return Path(folder).expanduser()
+from lightning_advdrop.datamodules.roots import cache_root
 
 
 def cached(settings: Mapping[str, Any], build: Callable[[Path], None], *, folder: str | Path | None = None) -> Path:
@@ -51,7 +24,8 @@ def cached(settings: Mapping[str, Any], build: Callable[[Path], None], *, folder
     Args:
         settings: All that the content depends on, the version of the data included: plain types that JSON can hold.
         build: Fills the empty folder that it is given.
-        folder: Where such folders lie, see `cache_root`.
+        folder: Where such folders lie; ``None`` for the environment variable ``LIGHTNING_ADVDROP_CACHE``, else the
+            user's cache folder.
 
     Returns:
         The folder, to be read only. Its name is the hash of the settings.
@@ -82,7 +56,7 @@ def cached(settings: Mapping[str, Any], build: Callable[[Path], None], *, folder
 
 
 def _fill(target: Path, settings: str, build: Callable[[Path], None]) -> None:
-    """Fills ``target`` under its lock, so that whatever else bears its name was left by a process that is gone."""
+    """Fill ``target`` under its lock: whatever else bears its name was left by a process that is gone."""
     for leftover in target.parent.glob(f".{target.name}-*"):
         shutil.rmtree(leftover)
     partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))

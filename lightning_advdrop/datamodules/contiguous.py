@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lightning_advdrop.datamodules.sequences import MAX_SEED, check_integer
+from lightning_advdrop.datamodules.checks import MAX_SEED, check_integer
 
 TokenBatch = tuple[Tensor, Tensor]
 """Tokens ``(T, B)`` and the tokens that follow them ``(T, B)``, both ``int64``, time first."""

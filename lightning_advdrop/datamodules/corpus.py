@@ -1,22 +1,31 @@
-"""What the data modules for language models share: three texts as numbers, read in contiguous batches."""
+"""Running texts for language models, read in contiguous batches."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
-from lightning import LightningDataModule, Trainer
+import numpy as np
+import numpy.typing as npt
+from lightning import Trainer
 
-from lightning_advdrop.datamodules.cache import cached
+from lightning_advdrop.datamodules.checks import MAX_SEED, check_integer, check_integers
 from lightning_advdrop.datamodules.contiguous import ContiguousBatches
-from lightning_advdrop.datamodules.corpus_files import Corpus, Split, TokenArray, read_corpus
-from lightning_advdrop.datamodules.sequences import MAX_SEED, check_integer
-from lightning_advdrop.datamodules.text import Vocabulary
-from lightning_advdrop.datamodules.text_files import TextSource, Tokens, check_tokens
+from lightning_advdrop.datamodules.encoding import Corpus, WordRules
+from lightning_advdrop.datamodules.loading import rank_and_world_size
+from lightning_advdrop.datamodules.text import END, UNKNOWN
+from lightning_advdrop.datamodules.text_batches import UNLABELLED
+from lightning_advdrop.datamodules.text_files import Document, DocumentError, TextSource, checksum, read_words
+from lightning_advdrop.datamodules.text_module import TextDataModule
+from lightning_advdrop.datamodules.tokenizing import TEXT_TOKENIZERS, Tokens
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
-class CorpusDataModule(LightningDataModule, ABC):
-    r"""Three texts for training, validation and test of a language model.
+class CorpusDataModule(TextDataModule):
+    r"""Three running texts for training, validation and test of a language model.
 
     A subclass implements :meth:`sources`. The vocabulary is that of the whole training text: ``<unk>``, ``<eos>``, then
     the most frequent words first, equals in alphabetical order; ``<eos>`` stands at the end of each line. The numbered
@@ -40,9 +49,8 @@ class CorpusDataModule(LightningDataModule, ABC):
             batches, so that Lightning takes no fractions for ``limit_train_batches`` and ``val_check_interval``.
         train_tokens: Train on this many words from the beginning, at least 2; ``None`` for all. The vocabulary stays
             that of the whole text.
-        tokens: ``"whitespace"``: words are what stands between white space; ``"word"``: they end at punctuation, too.
-        min_count: The fewest times that a word of the vocabulary occurs in the training text, at least 1.
-        max_words: The most words of the vocabulary beside ``<unk>`` and ``<eos>``; ``None`` for no limit.
+        max_words: Keep only this many of the most frequent words beside ``<unk>`` and ``<eos>``, at least 1; ``None``
+            for all.
         seed: Of the lengths, from 0 to ``2**32 - 1``.
         cache: Folder of prepared data; ``None`` for the environment variable ``LIGHTNING_ADVDROP_CACHE``, else the
             user's cache folder.
@@ -55,7 +63,7 @@ class CorpusDataModule(LightningDataModule, ABC):
         >>> import tempfile
         >>> class Letter(CorpusDataModule):
         ...     def sources(self):
-        ...         return dict.fromkeys(["train", "validation", "test"], TextSource(Path(folder, "letter.txt")))
+        ...         return dict.fromkeys(SPLITS, TextSource(Path(folder, "letter.txt")))
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     _ = Path(folder, "letter.txt").write_text("to be or not to be\n")
         ...     letter = Letter(batch_size=2, length=3, random_lengths=False, cache=folder)
@@ -69,47 +77,39 @@ class CorpusDataModule(LightningDataModule, ABC):
     """Words of each text, ends of lines included; ``None`` where any number is right."""
     n_words: ClassVar[int | None] = None
     """Words of the vocabulary; ``None`` where any number is right."""
+    tokens: Tokens = "whitespace"
+    """Name of the way in which a text is split into words: one of ``TEXT_TOKENIZERS``."""
+    min_count: int = 1
+    """The fewest times that a word of the vocabulary occurs in the training text."""
 
     def __init__(
         self,
-        *,
         batch_size: int = 20,
         eval_batch_size: int = 10,
         test_batch_size: int = 1,
         length: int = 70,
         random_lengths: bool = True,
         train_tokens: int | None = None,
-        tokens: Tokens = "whitespace",
-        min_count: int = 1,
+        *,
         max_words: int | None = None,
         seed: int = 0,
         cache: str | Path | None = None,
     ) -> None:
-        super().__init__()
-        check_integer("batch_size", batch_size, low=1)
-        check_integer("eval_batch_size", eval_batch_size, low=1)
-        check_integer("test_batch_size", test_batch_size, low=1)
-        check_integer("length", length, low=1)
-        check_integer("min_count", min_count, low=1)
+        super().__init__(cache=cache)
+        check_integers(
+            1, batch_size=batch_size, eval_batch_size=eval_batch_size, test_batch_size=test_batch_size, length=length
+        )
+        check_integers(1, optional=True, max_words=max_words)
+        check_integers(2, optional=True, train_tokens=train_tokens)
         check_integer("seed", seed, low=0, high=MAX_SEED)
-        if train_tokens is not None:
-            check_integer("train_tokens", train_tokens, low=2)
-        if max_words is not None:
-            check_integer("max_words", max_words, low=1)
-        check_tokens(tokens)
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.test_batch_size = test_batch_size
         self.length = length
         self.random_lengths = random_lengths
         self.train_tokens = train_tokens
-        self.tokens = tokens
-        self.min_count = min_count
         self.max_words = max_words
         self.seed = seed
-        self.cache = cache
-        self._texts: dict[Split, TokenArray] = {}
-        self._vocabulary: Vocabulary | None = None
 
     @abstractmethod
     def sources(self) -> dict[Split, TextSource]:
@@ -119,47 +119,55 @@ class CorpusDataModule(LightningDataModule, ABC):
             FileNotFoundError: If files are missing.
         """
 
+    def read(self) -> Iterator[Document]:
+        """Read the three texts as one document each."""
+        split_into_words = TEXT_TOKENIZERS[self.tokens]
+        for split, source in self.sources().items():
+            words = chain.from_iterable(read_words(source, split_into_words))
+            yield Document(split, UNLABELLED, split, words)
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        """Return the checksums of the files, and all else that the numbers depend on."""
+        texts = {split: [checksum(source.path), source.member] for split, source in self.sources().items()}
+        return {"texts": texts, "tokens": self.tokens, "n_tokens": self.n_tokens, "n_words": self.n_words}
+
     @property
-    def vocabulary(self) -> Vocabulary:
-        """Words and their numbers; there after ``prepare_data`` or ``setup``.
+    def word_rules(self) -> WordRules:
+        """Which words the vocabulary gets."""
+        return WordRules((UNKNOWN, END), self.min_count, self.max_words, marked=True)
 
-        Raises:
-            RuntimeError: If neither has been called.
-        """
-        if self._vocabulary is None:
-            raise RuntimeError("The vocabulary is not loaded: call prepare_data() or setup() before asking for it")
-        return self._vocabulary
-
-    def prepare_data(self) -> None:
-        """Number the words of the three texts and keep the numbers in the cache, if they are not there.
-
-        Raises:
-            FileNotFoundError: If files are missing.
-            TextFormatError: If a file does not hold what it should.
-        """
-        self._load()
+    def check_corpus(self, corpus: Corpus) -> None:
+        """Check the numbers of words; raise `DocumentError` if a text is empty or not the published one."""
+        sources = self.sources()
+        for split in SPLITS:
+            found = len(corpus.parts[split].tokens)
+            if not found:
+                raise DocumentError(f"{sources[split]} is empty: the {split} text needs at least one line")
+            if self.n_tokens is not None and found != self.n_tokens[split]:
+                raise _not_published(sources[split], split, found, "tokens", self.n_tokens[split])
+        found = len(corpus.vocabulary)
+        if self.n_words is not None and self.max_words is None and found != self.n_words:
+            raise _not_published(sources["train"], "train", found, "words in its vocabulary", self.n_words)
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the numbered texts.
+        """Open the encoded texts; encode them if that has not been done.
 
         Args:
             stage: ``"fit"``, ``"validate"``, ``"test"``, ``"predict"``, or ``None``: the same for all.
 
         Raises:
             FileNotFoundError: If files are missing.
-            TextFormatError: If a file does not hold what it should.
+            DocumentError: If a file does not hold what it should.
             ValueError: If ``stage`` is another one, or the training text has fewer than ``train_tokens`` words.
         """
-        if stage not in ("fit", "validate", "test", "predict", None):
-            raise ValueError(f"stage must be 'fit', 'validate', 'test', 'predict' or None, got {stage!r}")
-        self._load()
-        found = len(self._texts["train"])
+        super().setup(stage)
+        found = len(self.corpus.parts["train"].tokens)
         if self.train_tokens is not None and self.train_tokens > found:
             raise ValueError(
                 f"train_tokens must be at most {found}, the words of the training text, got {self.train_tokens}"
             )
 
-    def text(self, split: Split) -> TokenArray:
+    def text(self, split: Split) -> npt.NDArray[np.integer[Any]]:
         """Return one text as the numbers of its words.
 
         Args:
@@ -172,9 +180,7 @@ class CorpusDataModule(LightningDataModule, ABC):
         Raises:
             RuntimeError: If neither ``prepare_data`` nor ``setup`` has been called.
         """
-        if split not in self._texts:
-            raise RuntimeError(f"The {split} text is not loaded: call setup() before asking for it")
-        text = self._texts[split]
+        text = self.corpus.parts[split].tokens
         return text[: self.train_tokens] if split == "train" else text
 
     def train_dataloader(self) -> ContiguousBatches:
@@ -185,19 +191,23 @@ class CorpusDataModule(LightningDataModule, ABC):
             ValueError: If the text is too short for ``batch_size``, or the trainer's ``limit_train_batches`` is a
                 number beyond those of an epoch of random lengths.
         """
+        trainer = self.trainer
+        rank, world_size = rank_and_world_size(trainer)
         loader = ContiguousBatches(
             self.text("train"),
             self.batch_size,
             self.length,
             random_lengths=self.random_lengths,
             seed=self.seed,
-            **({} if self.trainer is None else _place(self.trainer)),
+            rank=rank,
+            world_size=world_size,
+            used_batches=None if trainer is None else lambda: _processed(trainer.fit_loop.epoch_loop.batch_progress),
         )
-        if self.trainer is not None:
+        if trainer is not None:
             # A run that is resumed between two epochs draws its first batch before Lightning tells the epoch.
-            loader.set_epoch(_processed(self.trainer.fit_loop.epoch_progress))
+            loader.set_epoch(_processed(trainer.fit_loop.epoch_progress))
             if self.random_lengths:
-                _check_limit(self.trainer.limit_train_batches, loader.num_batches)
+                _check_limit(trainer, loader.num_batches)
         return loader
 
     def val_dataloader(self) -> ContiguousBatches:
@@ -215,25 +225,17 @@ class CorpusDataModule(LightningDataModule, ABC):
     def _whole(self, part: Split, size: str) -> ContiguousBatches:
         return ContiguousBatches(self.text(part), getattr(self, size), self.length, pad=True, size_argument=size)
 
-    def _load(self) -> None:
-        if self._vocabulary is not None:
-            return
-        n_words = self.n_words if self.max_words is None else None
-        corpus = Corpus(self.sources(), self.tokens, self.min_count, self.max_words, self.n_tokens, n_words)
-        self._texts, self._vocabulary = read_corpus(cached(corpus.settings(), corpus.write, folder=self.cache))
+
+def _not_published(source: TextSource, split: Split, found: int, what: str, expected: int) -> DocumentError:
+    return DocumentError(
+        f"{source} is not the published {split} text: found {found:,} {what}, expected {expected:,};"
+        " put the published file in its place"
+    )
 
 
-def _place(trainer: Trainer) -> dict[str, Any]:
-    """Say which columns are this process's, and how many batches of the epoch it used: Lightning fetches one ahead."""
-    return {
-        "rank": trainer.global_rank,
-        "world_size": trainer.world_size,
-        "used_batches": lambda: _processed(trainer.fit_loop.epoch_loop.batch_progress),
-    }
-
-
-def _check_limit(limit: int | float | None, num_batches: int) -> None:
+def _check_limit(trainer: Trainer, num_batches: int) -> None:
     """Refuse a limit that would keep Lightning from noticing the end of an epoch, which it then does not validate."""
+    limit = trainer.limit_train_batches
     if type(limit) is int and limit > num_batches:
         raise ValueError(
             f"limit_train_batches must be at most {num_batches}, the batches of this epoch, or 1.0 for all of them"

@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from lightning_advdrop.datamodules.archives import unpack
-from lightning_advdrop.datamodules.document_files import (
+from lightning_advdrop.datamodules.downloads import download
+from lightning_advdrop.datamodules.labelled_documents import DocumentDataModule
+from lightning_advdrop.datamodules.published import PublishedDataModule
+from lightning_advdrop.datamodules.text_batches import UNLABELLED
+from lightning_advdrop.datamodules.text_files import (
     Document,
     DocumentError,
     Part,
@@ -17,10 +21,7 @@ from lightning_advdrop.datamodules.document_files import (
     checksum,
     read_lines,
 )
-from lightning_advdrop.datamodules.documents import DocumentDataModule
-from lightning_advdrop.datamodules.downloads import check_mirrors, download
-from lightning_advdrop.datamodules.roots import DATA_ROOT_VARIABLE
-from lightning_advdrop.datamodules.text_batches import UNLABELLED
+from lightning_advdrop.datamodules.tokenizing import split_at_blanks
 
 ELEC_MIRRORS = ("https://riejohnson.com/software/", "http://riejohnson.com/software/")
 """Base addresses of the published archive, in the order in which they are tried."""
@@ -30,7 +31,7 @@ _REMEDY = "put the published files in their place"
 _LABELLED: Mapping[str, Part] = {"elec-25k-train": "train", "elec-test": "test"}
 
 
-class ElecDataModule(DocumentDataModule):
+class ElecDataModule(PublishedDataModule, DocumentDataModule):
     """Reviews of electronics, positive or negative, and more without a label.
 
     The data are those of Johnson & Zhang (2015, arXiv 1412.1058), the experiment that of Miyato, Dai & Goodfellow
@@ -44,11 +45,10 @@ class ElecDataModule(DocumentDataModule):
         root: Folder that holds ``elec``; ``None`` for the environment variable ``LIGHTNING_ADVDROP_DATA``, else
             ``data``.
         unlabelled: Pattern of the names of files with unlabelled reviews. What all of them hold is used.
-        download: Whether to fetch the archive ``elec2.tar.gz`` and unpack these files if one of them is missing.
-        mirrors: Base addresses to fetch from, tried in this order.
         md5: Checksum of the archive. ``None`` for none: no published one is known, and what was fetched is held against
             the checksum that gzip keeps only.
-        **arguments: ``task``, ``train_size`` and all others of `DocumentDataModule`.
+        **arguments: ``download``, ``mirrors``, ``task`` and all others of `DocumentDataModule`. With ``download`` the
+            archive ``elec2.tar.gz`` is fetched and unpacked if a file is missing.
 
     Raises:
         TypeError: If a number is no integer.
@@ -60,7 +60,9 @@ class ElecDataModule(DocumentDataModule):
         (('neg', 'pos'), 2)
     """
 
+    title = "Elec"
     folder_name = "elec"
+    published_mirrors = ELEC_MIRRORS
     class_names = ("neg", "pos")
     tokenizer = "blanks"
 
@@ -69,8 +71,6 @@ class ElecDataModule(DocumentDataModule):
         root: str | Path | None = None,
         *,
         unlabelled: str = "elec-*unlab*.txt.tok",
-        download: bool = False,
-        mirrors: Sequence[str] = ELEC_MIRRORS,
         md5: str | None = None,
         **arguments: Any,
     ) -> None:
@@ -78,24 +78,24 @@ class ElecDataModule(DocumentDataModule):
         if not unlabelled or Path(unlabelled).name != unlabelled:
             raise ValueError(f"unlabelled must be a pattern of file names without a folder, got {unlabelled!r}")
         self.unlabelled = unlabelled
-        self.download = download
-        self.mirrors = check_mirrors(mirrors)
         self.md5 = md5
 
-    def prepare_data(self) -> None:
-        """Fetch what is missing if ``download`` allows it; encode the reviews, unless that has been done.
+    def fetch(self) -> None:
+        """Download the archive, if it is missing, and unpack all files.
 
         Raises:
-            FileNotFoundError: If files are missing and ``download`` is false, or the archive lacks them.
             DownloadError: If no mirror delivers the archive.
-            DocumentError: If a file does not hold what it should; it names file and line.
+            DocumentError: If the archive is damaged or hostile.
         """
-        if self.download and self._missing():
-            archive = self.folder / _ARCHIVE
-            if not archive.is_file():
-                download(archive, self.mirrors, self.md5)
-            unpack(archive, self.folder, ["elec-25k-train.*", "elec-test.*", self.unlabelled])
-        super().prepare_data()
+        archive = self.folder / _ARCHIVE
+        if not archive.is_file():
+            download(archive, self.mirrors, self.md5)
+        unpack(archive, self.folder, ["elec-25k-train.*", "elec-test.*", self.unlabelled])
+
+    def missing_files(self) -> list[Path]:
+        """Return the files that are missing; the pattern of the unlabelled ones, if there is none of those."""
+        missing = [path for path in self._labelled_files() if not path.is_file()]
+        return missing if self._unlabelled_files() else [*missing, self.folder / self.unlabelled]
 
     def fingerprint(self) -> Mapping[str, Any]:
         """Return the checksums of all files.
@@ -103,7 +103,7 @@ class ElecDataModule(DocumentDataModule):
         Raises:
             FileNotFoundError: If files are missing.
         """
-        self._require_files()
+        self.require_files()
         return {path.name: checksum(path) for path in [*self._labelled_files(), *self._unlabelled_files()]}
 
     def read(self) -> Iterator[Document]:
@@ -114,11 +114,11 @@ class ElecDataModule(DocumentDataModule):
             DocumentError: If texts and labels of a file are not as many, a label is not 1 or 2, or a review has no
                 words or is not valid UTF-8.
         """
-        self._require_files()
+        self.require_files()
         for name, part in _LABELLED.items():
             yield from self._read_labelled(name, part)
         for number, (path, line, text) in enumerate(_all_lines(self._unlabelled_files())):
-            yield Document("unlabelled", UNLABELLED, number, check_words(text.split(), path, line))
+            yield Document("unlabelled", UNLABELLED, number, check_words(split_at_blanks(text), path, line))
 
     def _read_labelled(self, name: str, part: Part) -> Iterator[Document]:
         texts, labels = self.folder / f"{name}.txt.tok", self.folder / f"{name}.cat"
@@ -130,7 +130,7 @@ class ElecDataModule(DocumentDataModule):
                     f"{shorter} ends before line {line}: expected as many lines as in {longer}, a label for each"
                     f" review; {_REMEDY}"
                 )
-            line, words = text[0], check_words(text[1].split(), texts, text[0])
+            line, words = text[0], check_words(split_at_blanks(text[1]), texts, text[0])
             yield Document(part, check_label(label[1], 1, 2, labels, line), line, words)
 
     def _labelled_files(self) -> list[Path]:
@@ -138,17 +138,6 @@ class ElecDataModule(DocumentDataModule):
 
     def _unlabelled_files(self) -> list[Path]:
         return sorted(self.folder.glob(self.unlabelled))
-
-    def _missing(self) -> list[Path]:
-        missing = [path for path in self._labelled_files() if not path.is_file()]
-        return missing if self._unlabelled_files() else [*missing, self.folder / self.unlabelled]
-
-    def _require_files(self) -> None:
-        if missing := self._missing():
-            raise FileNotFoundError(
-                f"Elec files are missing: looked for {', '.join(map(str, missing))}; put them there, name another"
-                f" folder with root or the environment variable {DATA_ROOT_VARIABLE}, or set download=True"
-            )
 
 
 def _all_lines(paths: Sequence[Path]) -> Iterator[tuple[Path, int, str]]:

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 from lightning_advdrop.datamodules.archives import read_tar_gz
-from lightning_advdrop.datamodules.document_files import (
-    Document,
-    DocumentError,
-    Part,
-    check_words,
-    checksum,
-    decode,
-    names_checksum,
-)
-from lightning_advdrop.datamodules.documents import DocumentDataModule
-from lightning_advdrop.datamodules.downloads import check_mirrors, download
-from lightning_advdrop.datamodules.roots import DATA_ROOT_VARIABLE
+from lightning_advdrop.datamodules.labelled_documents import DocumentDataModule
+from lightning_advdrop.datamodules.published import PublishedDataModule
 from lightning_advdrop.datamodules.text_batches import UNLABELLED
+from lightning_advdrop.datamodules.text_files import Document, DocumentError, Part, check_words, checksum, decode
 from lightning_advdrop.datamodules.tokenizing import split_at_punctuation
 
 IMDB_MIRRORS = ("https://ai.stanford.edu/~amaas/data/sentiment/",)
@@ -37,7 +29,7 @@ _FOLDERS: Mapping[str, tuple[Part, int]] = {
 _REMEDY = "delete the file and download it again"
 
 
-class IMDBDataModule(DocumentDataModule):
+class IMDBDataModule(PublishedDataModule, DocumentDataModule):
     """Film reviews, positive or negative, and twice as many without a label.
 
     The data are those of Maas, Daly, Pham, Huang, Ng & Potts (2011, "Learning word vectors for sentiment analysis"),
@@ -48,12 +40,7 @@ class IMDBDataModule(DocumentDataModule):
     The files are ``<root>/imdb/aclImdb_v1.tar.gz``, or the folder ``<root>/imdb/aclImdb`` that it unpacks to, which is
     taken where both are there. The archive is read as it is, in one pass.
 
-    Args:
-        root: Folder that holds ``imdb``; ``None`` for the environment variable ``LIGHTNING_ADVDROP_DATA``, else
-            ``data``.
-        download: Whether to fetch the archive if it is missing.
-        mirrors: Base addresses to fetch from, tried in this order.
-        **arguments: ``task``, ``train_size`` and all others of `DocumentDataModule`.
+    The arguments are ``root``, ``download`` and ``mirrors``, and those of `DocumentDataModule`.
 
     Raises:
         TypeError: If a number is no integer.
@@ -65,34 +52,16 @@ class IMDBDataModule(DocumentDataModule):
         (('neg', 'pos'), 2)
     """
 
+    title = "IMDB"
     folder_name = "imdb"
+    published_mirrors = IMDB_MIRRORS
+    alternative = f" (or the folder {_UNPACKED} that it unpacks to)"
     class_names = ("neg", "pos")
     checksums: ClassVar[Mapping[str, str]] = {_ARCHIVE: "7c2ac02c03563afcf9b574c7e56c153a"}
-    """Published md5, checked when the archive is downloaded: a local file may have been packed anew."""
 
-    def __init__(
-        self,
-        root: str | Path | None = None,
-        *,
-        download: bool = False,
-        mirrors: Sequence[str] = IMDB_MIRRORS,
-        **arguments: Any,
-    ) -> None:
-        super().__init__(root, **arguments)
-        self.download = download
-        self.mirrors = check_mirrors(mirrors)
-
-    def prepare_data(self) -> None:
-        """Fetch the archive if it is missing and ``download`` allows it; encode the reviews, unless that has been done.
-
-        Raises:
-            FileNotFoundError: If archive and folder are missing and ``download`` is false, or a folder of reviews is.
-            DownloadError: If no mirror delivers the archive.
-            DocumentError: If a file does not hold what it should; it names file and line.
-        """
-        if self.download and not self._unpacked.is_dir() and not self._archive.is_file():
-            download(self._archive, self.mirrors, self.checksums[_ARCHIVE])
-        super().prepare_data()
+    def missing_files(self) -> list[Path]:
+        """Return the archive if it and the folder that it unpacks to are missing."""
+        return [] if self._unpacked.is_dir() else super().missing_files()
 
     def fingerprint(self) -> Mapping[str, Any]:
         """Return the checksum of the archive, or one of the names, sizes and times of the unpacked reviews.
@@ -101,8 +70,12 @@ class IMDBDataModule(DocumentDataModule):
             FileNotFoundError: If archive and folder are missing, or a folder of reviews is.
         """
         if self._unpacked.is_dir():
-            return {_UNPACKED: names_checksum(path for folder in _FOLDERS for path in self._reviews(folder))}
-        self._require_archive()
+            digest = hashlib.sha256()
+            for path in (path for folder in _FOLDERS for path in self._reviews(folder)):
+                status = path.stat()
+                digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+            return {_UNPACKED: digest.hexdigest()}
+        self.require_files()
         return {_ARCHIVE: checksum(self._archive)}
 
     def read(self) -> Iterator[Document]:
@@ -113,11 +86,8 @@ class IMDBDataModule(DocumentDataModule):
             DocumentError: If the archive is truncated or damaged, lacks a folder of reviews or holds a path that leaves
                 its folder, or if a review has no words or is not valid UTF-8.
         """
-        if self._unpacked.is_dir():
-            yield from self._read_unpacked()
-        else:
-            self._require_archive()
-            yield from self._read_archive()
+        self.require_files()
+        yield from self._read_unpacked() if self._unpacked.is_dir() else self._read_archive()
 
     def _read_unpacked(self) -> Iterator[Document]:
         for folder in _FOLDERS:
@@ -152,13 +122,6 @@ class IMDBDataModule(DocumentDataModule):
     @property
     def _unpacked(self) -> Path:
         return self.folder / _UNPACKED
-
-    def _require_archive(self) -> None:
-        if not self._archive.is_file():
-            raise FileNotFoundError(
-                f"IMDB is missing: looked for {self._archive} and {self._unpacked}; put one of them there, name another"
-                f" folder with root or the environment variable {DATA_ROOT_VARIABLE}, or set download=True"
-            )
 
 
 def _review(folder: str, name: str, content: bytes, path: Path) -> Document:

@@ -1,15 +1,14 @@
 """Sequential and permuted sequential MNIST."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_advdrop.datamodules.downloads import check_mirrors, download
 from lightning_advdrop.datamodules.idx import IDXFormatError, find_idx, read_idx
-from lightning_advdrop.datamodules.roots import DATA_ROOT_VARIABLE, data_root
+from lightning_advdrop.datamodules.published import PublishedDataModule
 from lightning_advdrop.datamodules.sequences import SequenceImageDataModule
 
 MNIST_MIRRORS = (
@@ -23,7 +22,7 @@ _MAX_VALUE = 255.0
 _SIZES = tuple(size for size in range(1, _SIDE + 1) if _SIDE % size == 0)
 
 
-class MNISTDataModule(SequenceImageDataModule):
+class MNISTDataModule(PublishedDataModule, SequenceImageDataModule):
     """MNIST as sequences: 784 steps of one pixel, or 28 steps of one row.
 
     The data are those of LeCun, Bottou, Bengio & Haffner (1998, "Gradient-based learning applied to document
@@ -42,12 +41,7 @@ class MNISTDataModule(SequenceImageDataModule):
         permuted: Whether the pixels come in one fixed random order, the same for all images; needs ``by="pixel"``.
         image_size: Height and width to which images are averaged: 1, 2, 4, 7, 14 or 28, the divisors of 28.
         train_size: Train on this many images, chosen by ``seed``: from 1 to 55,000; ``None`` for all.
-        batch_size: Images in a training batch, at least 1.
-        eval_batch_size: Images in a batch of validation, test and prediction, at least 1.
-        num_workers: Worker processes of a loader, at least 0. The data are in memory: 0 is the fastest.
-        download: Whether to fetch the files that are missing.
-        seed: Of the order of the training examples and of their choice, from 0 to ``2**32 - 1``.
-        mirrors: Base addresses to fetch from, tried in this order.
+        **arguments: ``batch_size``, ``eval_batch_size``, ``num_workers``, ``seed``, ``download`` and ``mirrors``.
 
     Raises:
         TypeError: If a number is no integer.
@@ -59,6 +53,10 @@ class MNISTDataModule(SequenceImageDataModule):
         (196, 1, 10)
     """
 
+    title = "MNIST"
+    folder_name = "mnist"
+    alternative = " (with or without .gz)"
+    published_mirrors = MNIST_MIRRORS
     n_train: ClassVar[int] = 55_000
     """Images for training: the first ones of the training files."""
     n_validation: ClassVar[int] = 5_000
@@ -71,7 +69,6 @@ class MNISTDataModule(SequenceImageDataModule):
         "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
         "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
     }
-    """Published md5 of each file, checked when it is downloaded: a local file may have been compressed anew."""
 
     def __init__(
         self,
@@ -80,47 +77,25 @@ class MNISTDataModule(SequenceImageDataModule):
         permuted: bool = False,
         image_size: int = _SIDE,
         train_size: int | None = None,
-        *,
-        batch_size: int = 100,
-        eval_batch_size: int = 1000,
-        num_workers: int = 0,
-        download: bool = False,
-        seed: int = 0,
-        mirrors: Sequence[str] = MNIST_MIRRORS,
+        **arguments: Any,
     ) -> None:
         if type(image_size) is not int or image_size not in _SIZES:
             raise ValueError(f"image_size must be a divisor of {_SIDE}, one of {_SIZES}, got {image_size!r}")
         super().__init__(
+            root,
             side=image_size,
             n_train=self.n_train,
             by=by,
             permuted=permuted,
             train_size=train_size,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            num_workers=num_workers,
-            seed=seed,
+            **arguments,
         )
-        self.root = data_root(root)
-        self.download = download
-        self.mirrors = check_mirrors(mirrors)
 
-    @property
-    def folder(self) -> Path:
-        """Folder of the four files."""
-        return self.root / "mnist"
-
-    def prepare_data(self) -> None:
-        """Fetch the files that are missing, if ``download`` allows it.
-
-        Raises:
-            FileNotFoundError: If files are missing and ``download`` is false.
-            DownloadError: If no mirror delivers one of them.
-        """
-        if self.download:
-            for name in self._missing():
-                download(self.folder / name, self.mirrors, self.checksums[name])
-        self._require_files()
+    def missing_files(self) -> list[Path]:
+        """Return the files that are missing, both plain and compressed."""
+        return [
+            self.folder / name for name in self.checksums if find_idx(self.folder, name.removesuffix(".gz")) is None
+        ]
 
     def load_training(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Load training images and labels, then validation images and labels.
@@ -145,7 +120,7 @@ class MNISTDataModule(SequenceImageDataModule):
         return self._load("t10k", self.n_test)
 
     def _load(self, part: Literal["train", "t10k"], count: int) -> tuple[Tensor, Tensor]:
-        self._require_files()
+        self.require_files()
         images = self._read(f"{part}-images-idx3-ubyte", (count, _SIDE, _SIDE))
         labels = self._read(f"{part}-labels-idx1-ubyte", (count,))
         largest = int(labels.max())
@@ -168,14 +143,3 @@ class MNISTDataModule(SequenceImageDataModule):
                 " place"
             )
         return content
-
-    def _missing(self) -> list[str]:
-        return [name for name in self.checksums if find_idx(self.folder, name.removesuffix(".gz")) is None]
-
-    def _require_files(self) -> None:
-        if missing := self._missing():
-            looked_at = ", ".join(str(self.folder / name) for name in missing)
-            raise FileNotFoundError(
-                f"MNIST files are missing: looked for {looked_at} (with or without .gz); put them there, name another"
-                f" folder with root or the environment variable {DATA_ROOT_VARIABLE}, or set download=True"
-            )

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lightning_advdrop.datamodules.document_store import END, PADDING
-from lightning_advdrop.datamodules.sequences import check_integer
-from lightning_advdrop.datamodules.text import Vocabulary
+from lightning_advdrop.datamodules.checks import check_integers
+from lightning_advdrop.datamodules.text import END, PADDING, Vocabulary
 from lightning_advdrop.datamodules.text_batches import UNLABELLED, TextBatch, pad_documents
 from lightning_advdrop.datamodules.tokenizing import TOKENIZERS, Tokenizer
 
@@ -20,7 +19,7 @@ def encode_documents(
 
     Args:
         texts: At least one text.
-        vocabulary: Words, those of `SPECIALS` among them.
+        vocabulary: Words, ``<unk>``, ``<pad>`` and ``<eos>`` among them.
         max_tokens: The last so many tokens of a text are kept, the end token included, at least 1; ``None`` for all.
         tokenizer: How to split a text into words: ``"punctuation"``, or ``"blanks"`` for texts like Elec's.
 
@@ -37,7 +36,7 @@ def encode_documents(
         tensor([[3, 0, 2],
                 [2, 1, 1]])
     """
-    check_integer("max_tokens", 1 if max_tokens is None else max_tokens, low=1)
+    check_integers(1, optional=True, max_tokens=max_tokens)
     if tokenizer not in TOKENIZERS:
         raise ValueError(f"tokenizer must be one of {', '.join(map(repr, TOKENIZERS))}, got {tokenizer!r}")
     keep = slice(None) if max_tokens is None else slice(-max_tokens, None)

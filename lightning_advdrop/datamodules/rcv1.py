@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning_advdrop.datamodules.document_files import (
+from lightning_advdrop.datamodules.labelled_documents import DocumentDataModule
+from lightning_advdrop.datamodules.text_batches import UNLABELLED
+from lightning_advdrop.datamodules.text_files import (
     Document,
     DocumentError,
     Part,
@@ -16,9 +18,6 @@ from lightning_advdrop.datamodules.document_files import (
     checksum,
     read_lines,
 )
-from lightning_advdrop.datamodules.documents import DocumentDataModule
-from lightning_advdrop.datamodules.roots import DATA_ROOT_VARIABLE
-from lightning_advdrop.datamodules.text_batches import UNLABELLED
 from lightning_advdrop.datamodules.tokenizing import split_at_punctuation
 
 _FILES: Mapping[str, Part] = {"train.csv": "train", "test.csv": "test", "unlab.csv": "unlabelled"}
@@ -52,7 +51,12 @@ class RCV1DataModule(DocumentDataModule):
         'datasets/rcv1'
     """
 
+    title = "RCV1"
     folder_name = "rcv1"
+
+    def missing_files(self) -> list[Path]:
+        """Return the files that are missing."""
+        return [path for path in (self.folder / name for name in _FILES) if not path.is_file()]
 
     def fingerprint(self) -> Mapping[str, Any]:
         """Return the checksums of all files.
@@ -60,7 +64,7 @@ class RCV1DataModule(DocumentDataModule):
         Raises:
             FileNotFoundError: If files are missing.
         """
-        self._require_files()
+        self.require_files()
         return {name: checksum(self.folder / name) for name in _FILES}
 
     def read(self) -> Iterator[Document]:
@@ -71,7 +75,7 @@ class RCV1DataModule(DocumentDataModule):
             DocumentError: If a row does not have two columns, a topic is no number or not one of the training file, or
                 a story has no words or is not valid UTF-8.
         """
-        self._require_files()
+        self.require_files()
         highest, allowed = 0, _HIGHEST_TOPIC
         for name, part in _FILES.items():  # training first: it tells the topics
             path = self.folder / name
@@ -82,13 +86,6 @@ class RCV1DataModule(DocumentDataModule):
             if highest == 0:
                 raise DocumentError(f"{path}: found stories of the topic 0 alone, expected at least two topics")
             allowed = highest
-
-    def _require_files(self) -> None:
-        if missing := [str(self.folder / name) for name in _FILES if not (self.folder / name).is_file()]:
-            raise FileNotFoundError(
-                f"RCV1 files are missing: looked for {', '.join(missing)}; put them there, or name another folder with"
-                f" root or the environment variable {DATA_ROOT_VARIABLE}"
-            )
 
 
 def _read_rows(path: Path) -> Iterator[tuple[int, str, str]]:

@@ -1,10 +1,16 @@
-"""Where data sets are looked for."""
+"""Folders of data sets and of prepared data."""
+
+from __future__ import annotations
 
 import os
 from pathlib import Path
 
+import platformdirs
+
 DATA_ROOT_VARIABLE = "LIGHTNING_ADVDROP_DATA"
 """Environment variable that names the folder holding one sub-folder per data set."""
+CACHE_VARIABLE = "LIGHTNING_ADVDROP_CACHE"
+"""Environment variable that names the folder of prepared data."""
 
 
 def data_root(root: str | Path | None = None) -> Path:
@@ -24,8 +30,31 @@ def data_root(root: str | Path | None = None) -> Path:
         >>> data_root("datasets").as_posix()
         'datasets'
     """
-    if root == "":
-        raise ValueError("root must name a folder or be None, got '': write '.' for the current directory")
-    if root is None:
-        root = os.environ.get(DATA_ROOT_VARIABLE) or "data"
-    return Path(root).expanduser()
+    return _named("root", root, DATA_ROOT_VARIABLE) or Path("data")
+
+
+def cache_root(folder: str | Path | None = None) -> Path:
+    """Return the folder of prepared data.
+
+    Args:
+        folder: The folder, ``~`` allowed; ``None`` for the environment variable ``LIGHTNING_ADVDROP_CACHE`` and, where
+            that is unset or empty, for the user's cache folder.
+
+    Returns:
+        The folder, which need not exist.
+
+    Raises:
+        ValueError: If ``folder`` is an empty string.
+
+    Example:
+        >>> cache_root("prepared").as_posix()
+        'prepared'
+    """
+    return _named("folder", folder, CACHE_VARIABLE) or platformdirs.user_cache_path("lightning_advdrop")
+
+
+def _named(argument: str, folder: str | Path | None, variable: str) -> Path | None:
+    if folder == "":
+        raise ValueError(f"{argument} must name a folder or be None, got '': write '.' for the current directory")
+    found = folder if folder is not None else os.environ.get(variable)
+    return Path(found).expanduser() if found else None

@@ -1,7 +1,7 @@
 """What the image data modules share: images read as sequences, in an order that can be resumed."""
 
 from abc import ABC, abstractmethod
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -9,37 +9,13 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from lightning_advdrop.datamodules.checks import MAX_SEED, check_integer, check_integers, check_stage
+from lightning_advdrop.datamodules.loading import rank_and_world_size, whole_batches
+
 Batch = tuple[Tensor, Tensor]
 """Sequences ``(B, steps, features)`` of dtype ``float32`` in [0, 1] and labels ``(B,)`` of dtype ``int64``."""
 
 _PERMUTATION_SEED = 10
-MAX_SEED = 2**32 - 1
-
-
-def check_integer(name: str, value: object, low: int, high: int | None = None) -> None:
-    """Raise if an argument is no integer in a range.
-
-    Args:
-        name: Name of the argument, for the message.
-        value: What the user gave.
-        low: Smallest value allowed.
-        high: Largest value allowed; ``None`` for no bound.
-
-    Raises:
-        TypeError: If ``value`` is no ``int`` (or is a ``bool``).
-        ValueError: If ``value`` is out of range.
-
-    Example:
-        >>> check_integer("batch_size", 0, low=1)
-        Traceback (most recent call last):
-        ...
-        ValueError: batch_size must be an integer of at least 1, got 0
-    """
-    allowed = f"an integer of at least {low}" if high is None else f"an integer from {low} to {high}"
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be {allowed}, got {value!r}")
-    if value < low or (high is not None and value > high):
-        raise ValueError(f"{name} must be {allowed}, got {value!r}")
 
 
 def step_permutation(n_pixels: int) -> Tensor:
@@ -88,24 +64,6 @@ class SequenceDataset(Dataset[Batch]):
         # an idle machine but a hundred times the gathering where other processes compete for the cores.
         sequences, labels = self.sequences.numpy(), self.labels.numpy()
         return torch.from_numpy(sequences[indices]), torch.from_numpy(labels[indices])
-
-
-def keep_batch(batch: Any) -> Any:
-    """Return a batch as it is: ``SequenceDataset`` has put it together already.
-
-    A function of this module rather than a lambda, so that it can be sent to worker processes.
-
-    Args:
-        batch: Sequences ``(B, steps, features)`` and labels ``(B,)``.
-
-    Returns:
-        The same.
-
-    Example:
-        >>> [part.shape for part in keep_batch((torch.zeros(2, 4, 1), torch.zeros(2)))]
-        [torch.Size([2, 4, 1]), torch.Size([2])]
-    """
-    return batch
 
 
 class SequenceImageDataModule(LightningDataModule, ABC):
@@ -166,9 +124,8 @@ class SequenceImageDataModule(LightningDataModule, ABC):
             raise ValueError(f"permuted=True needs by='pixel', got by={by!r}: the permutation is one of single pixels")
         if train_size is not None:
             check_integer("train_size", train_size, low=1, high=n_train)
-        check_integer("batch_size", batch_size, low=1)
-        check_integer("eval_batch_size", eval_batch_size, low=1)
-        check_integer("num_workers", num_workers, low=0)
+        check_integers(1, batch_size=batch_size, eval_batch_size=eval_batch_size)
+        check_integers(0, num_workers=num_workers)
         check_integer("seed", seed, low=0, high=MAX_SEED)
         self.side = side
         self.by = by
@@ -220,8 +177,7 @@ class SequenceImageDataModule(LightningDataModule, ABC):
         Raises:
             ValueError: If ``stage`` is another one.
         """
-        if stage not in ("fit", "validate", "test", "predict", None):
-            raise ValueError(f"stage must be 'fit', 'validate', 'test', 'predict' or None, got {stage!r}")
+        check_stage(stage)
         if stage in ("fit", "validate", None) and "train" not in self._datasets:
             train_images, train_labels, val_images, val_labels = self.load_training()
             if self.train_size is not None:
@@ -249,38 +205,27 @@ class SequenceImageDataModule(LightningDataModule, ABC):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return the loader of training batches, shuffled by ``seed`` and epoch; each process gets its own share."""
         dataset = self._dataset("train", "fit")
-        replicas = self.trainer.world_size if self.trainer else 1
-        rank = self.trainer.global_rank if self.trainer else 0
+        rank, replicas = rank_and_world_size(self.trainer)
         # Lightning tells this sampler the epoch and leaves it in place in distributed runs.
         sampler: DistributedSampler[Batch] = DistributedSampler(dataset, replicas, rank, shuffle=True, seed=self.seed)
-        return self._loader(dataset, self.batch_size, sampler)
+        return whole_batches(dataset, self.num_workers, batch_size=self.batch_size, sampler=sampler)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return the loader of validation batches, in the order of the images."""
-        return self._loader(self._dataset("val", "validate"), self.eval_batch_size)
+        return self._eval_loader("val", "validate")
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Return the loader of test batches, in the order of the images."""
-        return self._loader(self._dataset("test", "test"), self.eval_batch_size)
+        return self._eval_loader("test", "test")
 
     def predict_dataloader(self) -> DataLoader[Batch]:
         """Return the loader of the test batches, labels included, for predictions."""
-        return self._loader(self._dataset("test", "predict"), self.eval_batch_size)
+        return self._eval_loader("test", "predict")
 
     def _dataset(self, split: Literal["train", "val", "test"], stage: str) -> SequenceDataset:
         if split not in self._datasets:
             raise RuntimeError(f"The {split} data are not loaded: call setup({stage!r}) before asking for their loader")
         return self._datasets[split]
 
-    def _loader(
-        self, dataset: SequenceDataset, batch_size: int, sampler: DistributedSampler[Batch] | None = None
-    ) -> DataLoader[Batch]:
-        return DataLoader(
-            dataset,
-            batch_size=batch_size,  # by name, else Lightning cannot rebuild the loader for prediction
-            sampler=sampler,
-            num_workers=self.num_workers,
-            collate_fn=keep_batch,
-            generator=torch.Generator(),  # else it draws from the global one, and a resumed run would be another
-            persistent_workers=self.num_workers > 0,
-        )
+    def _eval_loader(self, split: Literal["val", "test"], stage: str) -> DataLoader[Batch]:
+        return whole_batches(self._dataset(split, stage), self.num_workers, batch_size=self.eval_batch_size)

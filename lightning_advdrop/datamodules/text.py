@@ -1,4 +1,4 @@
-"""What the text data modules share."""
+"""Vocabularies and pretrained vectors."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from pathlib import Path
 
 from torch import Tensor
 from torchtext.vocab import Vectors, Vocab
+
+UNKNOWN, PADDING, END = "<unk>", "<pad>", "<eos>"
+"""Words that stand for all that are not in the vocabulary, for nothing, and for the end of a document or line."""
 
 
 class Vocabulary:
@@ -62,7 +65,7 @@ class Vocabulary:
             specials: Words that come first, however often they occur.
             min_count: The fewest occurrences of a word, at least 1.
             max_size: The most words, not counting ``specials``; ``None`` for no limit.
-            unknown: See `Vocabulary`.
+            unknown: The word that stands for all others; ``None`` if every word must be known.
 
         Raises:
             ValueError: If ``min_count`` or ``max_size`` is below 1, or ``unknown`` is none of the words.

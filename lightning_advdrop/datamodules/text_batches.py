@@ -7,9 +7,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DistributedSampler
+from torch.utils.data import Dataset, DistributedSampler
 
-from lightning_advdrop.datamodules.sequences import MAX_SEED, check_integer
+from lightning_advdrop.datamodules.checks import MAX_SEED, check_integer, check_integers
+from lightning_advdrop.datamodules.encoding import DocumentSet
 
 UNLABELLED = -100
 """The label of a document that has none: cross-entropy's ``ignore_index``."""
@@ -70,6 +71,40 @@ def pad_documents(
     )
 
 
+class DocumentDataset(Dataset[TextBatch]):
+    """Documents of which a whole batch is taken at once.
+
+    Args:
+        documents: Numbers of words.
+        max_tokens: The last so many tokens of a document are taken, at least 1.
+        padding_index: Stands behind the end of the shorter documents of a batch.
+
+    Example:
+        >>> documents = DocumentSet.of(np.array([5, 2, 7, 6, 2]), lengths=np.array([2, 3]), labels=np.array([0, 1]))
+        >>> DocumentDataset(documents, max_tokens=2, padding_index=1)[[1, 0]].tokens.tolist()
+        [[6, 2], [5, 2]]
+    """
+
+    def __init__(self, documents: DocumentSet, max_tokens: int, padding_index: int) -> None:
+        self.documents = documents
+        self.max_tokens = max_tokens
+        self.padding_index = padding_index
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Tokens of each document that are taken, ``(N,)``."""
+        return np.minimum(self.documents.lengths, self.max_tokens)
+
+    def __len__(self) -> int:
+        return len(self.documents)
+
+    def __getitem__(self, numbers: list[int]) -> TextBatch:
+        documents = [self.documents.last_tokens(number, self.max_tokens) for number in numbers]
+        return pad_documents(documents, self.documents.labels[numbers].tolist(), self.padding_index)
+
+    __getitems__ = __getitem__
+
+
 class LengthBuckets(DistributedSampler[list[int]]):
     """Batches of documents that are about equally long, in an order made by seed and epoch alone.
 
@@ -113,12 +148,10 @@ class LengthBuckets(DistributedSampler[list[int]]):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        check_integer("batch_size", batch_size, low=1)
+        check_integers(1, batch_size=batch_size, world_size=world_size)
+        check_integers(1, optional=True, num_batches=num_batches)
         check_integer("seed", seed, low=0, high=MAX_SEED)
-        check_integer("world_size", world_size, low=1)
         check_integer("rank", rank, low=0, high=world_size - 1)
-        if num_batches is not None:
-            check_integer("num_batches", num_batches, low=1)
         if not len(lengths):
             raise ValueError("lengths must hold at least one document, got none")
         self._lengths = np.asarray(lengths)

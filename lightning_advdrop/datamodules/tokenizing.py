@@ -4,9 +4,12 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Literal
 
+from lightning_advdrop.datamodules.text import END, UNKNOWN
+
 _words = re.compile(r"\w+").findall
 # For ASCII text, half the time of the regular expression: every other character becomes a blank.
 _BLANKS = "".join(chr(code) if re.match(r"\w", chr(code)) else " " for code in range(128))
+_words_and_signs = re.compile(rf"{UNKNOWN}|{END}|\w+(?:['\u2019]\w+)*|[^\w\s]").findall
 
 
 def split_at_punctuation(text: str) -> list[str]:
@@ -44,10 +47,34 @@ def split_at_blanks(text: str) -> list[str]:
     return text.split()
 
 
+def split_words_and_signs(text: str) -> list[str]:
+    """Split text into words, with apostrophes inside, and single other characters; case is kept.
+
+    Args:
+        text: Any text; ``<unk>`` and ``<eos>`` in it stay whole.
+
+    Returns:
+        Its words and signs in their order; empty if there is none.
+
+    Example:
+        >>> split_words_and_signs("It isn't bad.<eos>")
+        ['It', "isn't", 'bad', '.', '<eos>']
+    """
+    return _words_and_signs(text)
+
+
 Tokenizer = Literal["punctuation", "blanks"]
-"""Name of a way to split text."""
+"""Name of a way to split documents."""
 TOKENIZERS: Mapping[Tokenizer, Callable[[str], list[str]]] = {
     "punctuation": split_at_punctuation,
     "blanks": split_at_blanks,
 }
-"""Ways to split text by name."""
+"""Ways to split documents by name."""
+
+Tokens = Literal["whitespace", "word"]
+"""Name of a way to split a running text."""
+TEXT_TOKENIZERS: Mapping[Tokens, Callable[[str], list[str]]] = {
+    "whitespace": split_at_blanks,
+    "word": split_words_and_signs,
+}
+"""Ways to split a running text by name."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from lightning_advdrop.masking.handlers import HANDLERS
 from lightning_advdrop.masking.prefix import Prefix, PrefixReader, flat_arguments
 from lightning_advdrop.masking.recomputing import refuse_checkpoint
 from lightning_advdrop.masking.running import RunningModules
@@ -20,15 +19,18 @@ from lightning_advdrop.masking.site_values import Perturbation, SiteValue
 from lightning_advdrop.masking.sites import MaskSite, Observation, Shape
 
 Choose = Callable[[Observation], SiteValue | None]
+Handlers = Mapping[Callable[..., Any], Callable[..., Any]]
+"""What is called in place of each function: ``handler(mode, function, args, kwargs)``."""
 
 
 class MaskingMode(TorchFunctionMode):
     """Sees every torch function that a forward calls, and lets masks act where a site's layer is among them.
 
-    Nothing in the module is replaced. What is done with a function is said by its entry in
-    `lightning_advdrop.masking.handlers.HANDLERS`; every other one is just called, or handed back from ``prefix``.
+    Nothing in the module is replaced. A function without a handler is just called, or its result is handed back from
+    ``prefix``.
 
     Args:
+        handlers: what is called in place of each function, see `lightning_advdrop.masking.handlers.HANDLERS`.
         sites: the sites to look for.
         choose: what acts at a site in this pass, None to leave it as it is.
         running: which module is running, for sites that are recognised by it.
@@ -40,6 +42,7 @@ class MaskingMode(TorchFunctionMode):
 
     def __init__(
         self,
+        handlers: Handlers,
         sites: Sequence[MaskSite],
         choose: Choose,
         running: RunningModules,
@@ -54,6 +57,7 @@ class MaskingMode(TorchFunctionMode):
         self.keep_masks = keep_masks
         self.dropout = dropout
         self.inside = False
+        self._handlers = handlers
         self._sites = {(id(site.anchor), site.kind): site for site in sites}
         self._anchors = {id(site.anchor) for site in sites}
         self._owned = {(id(site.owner), site.kind): site.anchor for site in sites if site.owner is not None}
@@ -75,7 +79,7 @@ class MaskingMode(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Called by torch for every function while the mode is on."""
-        handler = HANDLERS.get(func)
+        handler = self._handlers.get(func)
         if handler is None:
             return self.call(func, args, kwargs or {})
         return handler(self, func, args, kwargs or {})
@@ -87,6 +91,11 @@ class MaskingMode(TorchFunctionMode):
         if self._applied and any(id(argument) in self._applied for argument in flat_arguments(args, kwargs)):
             self.before_mask()
         return self._reader.call(function, args, kwargs)
+
+    @property
+    def replays(self) -> bool:
+        """Whether what is random in this pass was drawn in an earlier one, or will be drawn again in a later one."""
+        return not self._first or self.keep_masks
 
     def before_mask(self) -> None:
         """Says that what comes depends on a mask of this run."""

@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from lightning_advdrop._torch import PARTS, dictionaries_of, version_of
+
 
 @dataclass(frozen=True)
 class _Held:
@@ -20,14 +22,12 @@ class _Held:
 
     @classmethod
     def of(cls, tensor: Tensor) -> _Held:
-        # Tensors that were made in inference mode don't count what is written to them, and have no graph.
-        return cls(tensor, None if tensor.is_inference() else tensor._version, tensor.detach().clone())
+        return cls(tensor, version_of(tensor), tensor.detach().clone())
 
     def value(self) -> Tensor:
         """A copy of what it held, or the tensor itself where that has a graph and was not written to since."""
-        if self.tensor.requires_grad and self.tensor._version == self.version:
-            return self.tensor
-        return self.content.clone()
+        unwritten = self.version is not None and version_of(self.tensor) == self.version
+        return self.tensor if self.tensor.requires_grad and unwritten else self.content.clone()
 
 
 def _of_members(value: Any, change: Callable[[Any], Any]) -> Any:
@@ -57,8 +57,16 @@ def _release(value: Any, released: dict[int, Tensor]) -> Any:
     return _of_members(value, lambda member: _release(member, released))
 
 
-# Dictionaries of torch's own, whose members are not state.
-_NOT_STATE = frozenset({"_parameters", "_modules", "_buffers"})
+def _refill(live: dict[str, Any], values: dict[str, Any]) -> None:
+    """Give a module's dictionary other contents, touching only what differs, since torch may look at it meanwhile."""
+    for name in [name for name in live if name not in values]:
+        del live[name]
+    for name, value in values.items():
+        if name not in live or live[name] is not value:
+            live[name] = value
+    if list(live) != list(values):
+        for name in values:  # in the order of ``values``
+            live[name] = live.pop(name)
 
 
 class ModuleState:
@@ -83,9 +91,9 @@ class ModuleState:
     def __init__(self, module: nn.Module) -> None:
         held: dict[int, _Held] = {}
         self._parts = [
-            (live, {name: v if name in _NOT_STATE else _hold(v, held) for name, v in live.items()})
+            (live, {name: v if name in PARTS else _hold(v, held) for name, v in live.items()})
             for part in module.modules()
-            for live in (vars(part), part._buffers)
+            for live in dictionaries_of(part)
         ]
 
     @contextmanager
@@ -98,12 +106,9 @@ class ModuleState:
         outside = [(live, dict(live)) for live, _ in self._parts]
         released: dict[int, Tensor] = {}
         for live, state in self._parts:
-            values = {name: v if name in _NOT_STATE else _release(v, released) for name, v in state.items()}
-            live.clear()
-            live.update(values)
+            _refill(live, {name: v if name in PARTS else _release(v, released) for name, v in state.items()})
         try:
             yield
         finally:
             for live, values in outside:
-                live.clear()
-                live.update(values)
+                _refill(live, values)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lightning_advdrop.masking.handlers import HANDLERS
 from lightning_advdrop.masking.handlers.composing import begin_among_others
 from lightning_advdrop.masking.mode import Choose, MaskingMode
 from lightning_advdrop.masking.module_state import ModuleState
@@ -53,7 +54,7 @@ def apply(module: nn.Module, masks: Masks) -> Iterator[None]:
         if id(site.anchor) not in own:
             raise ValueError(f"masks: the site {site.name} does not belong to this {type(module).__name__}.")
     running = RunningModules(module)
-    mode = MaskingMode(list(masks), lambda seen: masks.get(seen.site), running)
+    mode = MaskingMode(HANDLERS, list(masks), lambda seen: masks.get(seen.site), running)
     with isolated(), ModuleState(module).borrowed(), running, mode:
         yield
 
@@ -124,6 +125,7 @@ class RecordedForward:
         alone = not begin_among_others()
         with RunningModules(self._module) as running:
             mode = MaskingMode(
+                HANDLERS,
                 self.sites,
                 self._first_masks,
                 running,
@@ -167,6 +169,7 @@ class RecordedForward:
             self._prefix, self._grad_mode = Prefix(), _grad_mode()
         mode = functools.partial(
             MaskingMode,
+            HANDLERS,
             [*self.observed, *(site for site in self.sites if site not in self.observed)],
             lambda seen: masks.get(seen.site),
             dropout=dropout,

@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
+from lightning_advdrop._torch import base_of, is_recomputed, version_of
 from lightning_advdrop.masking.random_state import RandomState
-from lightning_advdrop.masking.recomputing import recomputes
 
 TorchFunction = Callable[..., Any]
 
@@ -45,7 +44,7 @@ class Prefix:
     def __init__(self) -> None:
         self._calls: list[_Call] = []
         self._results: set[int] = set()
-        self._versions: list[tuple[Tensor, int]] = []
+        self._versions: list[tuple[Tensor, int | None]] = []
         self._random_state: RandomState | None = None
         self._complete = False
 
@@ -55,17 +54,18 @@ class Prefix:
     @property
     def valid(self) -> bool:
         """Whether no result has been written to since."""
-        return all(tensor._version == version for tensor, version in self._versions)
+        return all(version_of(tensor) == version for tensor, version in self._versions)
 
     def append(self, function: TorchFunction, arguments: list[Any], result: Any) -> None:
         """Adds a call; one that can't be handed back is left out by `PrefixReader`."""
         self._calls.append(_Call(function, self.signature(arguments), result))
-        given = {id(tensor) for a in arguments if isinstance(a, Tensor) for tensor in (a, a._base)}
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, Tensor) and id(leaf) not in given:  # dropout(x, 0) and x.contiguous() return x itself
+        given = {id(tensor) for a in arguments if isinstance(a, Tensor) for tensor in (a, base_of(a))}
+        for leaf in _tensors(result):
+            if id(leaf) not in given:  # dropout(x, 0) and x.contiguous() return x itself
                 self._results.add(id(leaf))
-                if leaf._base is not None and id(leaf._base) not in given:
-                    self._results.add(id(leaf._base))  # made by the call itself, as by a linear layer
+                base = base_of(leaf)
+                if base is not None and id(base) not in given:
+                    self._results.add(id(base))  # made by the call itself, as by a linear layer
 
     def signature(self, arguments: list[Any]) -> tuple[Any, ...]:
         """What must be the same when a call is handed back: numbers, parameters and the prefix's own results."""
@@ -80,11 +80,12 @@ class Prefix:
 
     def owns(self, tensor: Tensor) -> bool:
         """Whether a tensor's memory belongs to one of the results, not to anything from outside."""
-        return id(tensor) in self._results and (tensor._base is None or id(tensor._base) in self._results)
+        base = base_of(tensor)
+        return id(tensor) in self._results and (base is None or id(base) in self._results)
 
     def stop(self, *, complete: bool, random_state: RandomState | None = None) -> None:
         """Ends a run's part. ``complete``: nothing may be appended any more, by no run."""
-        self._versions = [(tensor, tensor._version) for tensor in self._tensors() if not tensor.is_inference()]
+        self._versions = [(tensor, version_of(tensor)) for tensor in self._tensors()]
         self._random_state = random_state or RandomState.now()
         self._complete = complete
 
@@ -97,7 +98,7 @@ class Prefix:
         self.stop(complete=True, random_state=random_state)
 
     def _tensors(self) -> list[Tensor]:
-        return [leaf for call in self._calls for leaf in tree_leaves(call.result) if isinstance(leaf, Tensor)]
+        return [tensor for call in self._calls for tensor in _tensors(call.result)]
 
 
 class PrefixReader:
@@ -164,13 +165,13 @@ class PrefixReader:
         self, function: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any], arguments: list[Any]
     ) -> Any:
         prefix = self._prefix
-        if recomputes():  # from its beginning, by a forward that must not be handed parts of it
+        if is_recomputed():  # from its beginning, by a forward that must not be handed parts of it
             self.stop(complete=True)
             return function(*args, **kwargs)
-        outside = [(a, a._version) for a in arguments if _has_version(a) and not prefix.owns(a)]
+        outside = [(a, version_of(a)) for a in arguments if isinstance(a, Tensor) and not prefix.owns(a)]
         before = RandomState.now() if kwargs.get("inplace") or _writes_in_place(function) else None
         result = function(*args, **kwargs)
-        written = [tensor for tensor, version in outside if tensor._version != version]
+        written = [tensor for tensor, version in outside if version_of(tensor) != version]
         if result is None or written:
             self._open = False
             prefix.stop_before_write(written, before)
@@ -181,14 +182,20 @@ class PrefixReader:
 
 
 def flat_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Any]:
-    """The arguments of a call, with the members of lists, tuples and slices one by one."""
+    """The arguments of a call, with the members of lists, tuples, dictionaries and slices one by one."""
     for argument in (*args, *kwargs.values()):
         if isinstance(argument, (list, tuple)):
             yield from flat_arguments(tuple(argument), {})
+        elif isinstance(argument, dict):
+            yield from flat_arguments((), argument)
         elif isinstance(argument, slice):
             yield from (argument.start, argument.stop, argument.step)
         else:
             yield argument
+
+
+def _tensors(result: Any) -> list[Tensor]:
+    return [leaf for leaf in flat_arguments((result,), {}) if isinstance(leaf, Tensor)]
 
 
 def _writes_in_place(function: TorchFunction) -> bool:
@@ -200,7 +207,3 @@ def _writes_in_place(function: TorchFunction) -> bool:
 def _memory(tensor: Tensor) -> int:
     """Where a tensor's memory is; sparse ones, which are no views, have none of their own."""
     return tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided else id(tensor)
-
-
-def _has_version(argument: Any) -> bool:
-    return isinstance(argument, Tensor) and not argument.is_inference()

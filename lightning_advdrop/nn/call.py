@@ -73,7 +73,7 @@ class RecurrentCall:
 
     Example:
         >>> gru, zeros = torch.nn.GRU(2, 3), torch.zeros(1, 4, 3)
-        >>> args = (torch.ones(5, 4, 2), zeros, gru._flat_weights, True, 1, 0.0, True, False, False)
+        >>> args = (torch.ones(5, 4, 2), zeros, gru.all_weights[0], True, 1, 0.0, True, False, False)
         >>> call = RecurrentCall.parse(torch.gru, args)
         >>> call.batch, call.weights[0].weight_hh is gru.weight_hh_l0
         (4, True)
@@ -134,6 +134,11 @@ class RecurrentCall:
         """The batch size, ``B``."""
         return self.batch_sizes[0]
 
+    @property
+    def drops_between_layers(self) -> bool:
+        """Whether units are dropped between the layers."""
+        return self.config.train and self.config.dropout > 0 and self.config.num_layers > 1
+
     def replace(self, *, weights: Sequence[LayerWeights] | None = None, dropout: float | None = None) -> RecurrentCall:
         """The same call with other weights or another dropout between layers.
 
@@ -155,13 +160,15 @@ class RecurrentCall:
             return self.function(self.data, self.packed_sizes, hx, flat, *self.config)
         return self.function(self.data, hx, flat, *self.config, self.batch_first)
 
-    def run_masked(self, masks: RecurrentMasks) -> tuple[Tensor, ...]:
+    def run_masked(self, masks: RecurrentMasks, *, single_layers: bool = False) -> tuple[Tensor, ...]:
         """Does what `run` does, under masks.
 
         Layers and directions without a recurrent mask run on the stock kernel.
 
         Args:
             masks: the masks.
+            single_layers: whether to run layer by layer without any mask, too, with dropout between them that comes
+                from torch's generators. On the CPU the result is the same.
 
         Returns:
             Output and final states, shaped as by the torch function.
@@ -170,7 +177,7 @@ class RecurrentCall:
             ValueError: if the number or the shape of masks doesn't fit the call.
         """
         self._check_counts(masks)
-        if masks.empty:
+        if masks.empty and not single_layers:
             return self.run()
         rows = self.data
         if not self.packed:
@@ -247,7 +254,7 @@ def masked_call(call: RecurrentCall, masks: RecurrentMasks) -> tuple[Tensor, ...
 
     Example:
         >>> gru, zeros = torch.nn.GRU(2, 3), torch.zeros(1, 4, 3)
-        >>> args = (torch.ones(5, 4, 2), zeros, gru._flat_weights, True, 1, 0.0, True, False, False)
+        >>> args = (torch.ones(5, 4, 2), zeros, gru.all_weights[0], True, 1, 0.0, True, False, False)
         >>> output, _ = masked_call(RecurrentCall.parse(torch.gru, args), RecurrentMasks([torch.ones(4, 3)]))
         >>> torch.allclose(output, gru(args[0])[0], atol=1e-6)
         True

@@ -16,13 +16,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.overrides import handle_torch_function, has_torch_function
 
+from lightning_advdrop import _torch
+from lightning_advdrop.nn.graphs import GRAPHS
 from lightning_advdrop.nn.matmul import RepeatedProduct, WeightGradient
 from lightning_advdrop.nn.packed import Block, blocks, final_states, previous_states, split_steps, step_masks
 
 States = tuple[Tensor, ...]
-
-# Internal to torch, as long as there is nothing public that tells it.
-_will_run: Callable[[Any], bool] | None = getattr(torch._C, "_will_engine_execute_node", None)
 
 
 class LayerWeights(NamedTuple):
@@ -178,19 +177,32 @@ class _MaskedLayer(torch.autograd.Function):
         mask: Tensor,
         *weights_and_states: Any,
     ) -> tuple[Tensor, ...]:
-        inputs = _inputs(batch_sizes, x, mask, *weights_and_states)
-        rows = kernel.forward(inputs)
-        ctx.kernel, ctx.batch_sizes, ctx.tensors = kernel, batch_sizes, 2 + len(weights_and_states)
-        ctx.save_for_backward(x, mask, *weights_and_states, *rows)
-        finals = (final_states(state, batch_sizes) for state in rows[: len(inputs.states)])
+        n_states = len(weights_and_states) - len(LayerWeights._fields)
+
+        def forward(*tensors: Any) -> list[Tensor]:
+            rows = kernel.forward(_inputs(batch_sizes, *tensors))
+            return [*rows, *(final_states(state, batch_sizes) for state in rows[:n_states])]
+
+        given = (x, mask, *weights_and_states)
+        results: Any = GRAPHS(("forward", kernel, batch_sizes), forward, given)
+        rows, finals = results[:-n_states], results[-n_states:]
+        ctx.kernel, ctx.batch_sizes, ctx.tensors = kernel, batch_sizes, len(given)
+        ctx.save_for_backward(*given, *rows)
         return rows[0], *finals
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Any, ...]:
-        inputs = _inputs(ctx.batch_sizes, *ctx.saved_tensors[: ctx.tensors])
-        kernel = ctx.kernel(inputs, ctx.saved_tensors[ctx.tensors :], _asked_for(ctx)[2:])
-        return None, None, *kernel.backward(*grad_outputs)
+        needed, tensors, saved = tuple(_asked_for(ctx)[2:]), ctx.tensors, ctx.saved_tensors
+
+        def backward(*given: Any) -> Sequence[Tensor | None]:
+            inputs = _inputs(ctx.batch_sizes, *given[:tensors])
+            kernel = ctx.kernel(inputs, given[tensors : len(saved)], needed)
+            found: Sequence[Tensor | None] = kernel.backward(*given[len(saved) :])
+            return found
+
+        name = "backward", ctx.kernel, ctx.batch_sizes, needed
+        return None, None, *GRAPHS(name, backward, (*saved, *grad_outputs))
 
 
 def _asked_for(ctx: Any) -> list[bool]:
@@ -200,17 +212,7 @@ def _asked_for(ctx: Any) -> list[bool]:
     search asks for those of the masks alone, and would pay for those of the weights.
     """
     nodes = (node for node, _ in ctx.next_functions if node is not None)  # of the arguments that can have a gradient
-    return [can_have and _runs(next(nodes)) for can_have in ctx.needs_input_grad]
-
-
-def _runs(node: Any) -> bool:
-    """Whether the backward pass that runs will come to a node of the graph."""
-    if _will_run is None:
-        return True
-    try:
-        return bool(_will_run(node))
-    except RuntimeError:  # a leaf whose gradient is handed out
-        return True
+    return [can_have and _torch.will_run(next(nodes)) for can_have in ctx.needs_input_grad]
 
 
 def _inputs(batch_sizes: tuple[int, ...], x: Tensor, mask: Tensor, *weights_and_states: Any) -> LayerInputs:

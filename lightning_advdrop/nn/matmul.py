@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from lightning_advdrop import _torch
+
 # Fewer products than this don't earn back the one-off cost of packing a weight.
 _MIN_PRODUCTS_TO_PACK = 8
 # Smaller weights stay in the cache between two products, and BLAS needs no help with them.
@@ -35,16 +37,12 @@ class RepeatedProduct:
     def __init__(self, weight: Tensor, rows: int, products: int) -> None:
         self._transposed = weight.t()
         worth_it = products >= _MIN_PRODUCTS_TO_PACK and weight.numel() >= _MIN_ELEMENTS_TO_PACK
-        self._packed: Tensor | None = None
-        if worth_it and weight.device.type == "cpu" and weight.dtype is torch.float32 and _has_packed_linear():
-            self._packed = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
+        packable = weight.device.type == "cpu" and weight.dtype is torch.float32
+        self._packed = _torch.packed_product(weight, rows) if worth_it and packable else None
 
     def __call__(self, x: Tensor) -> Tensor:
         """Returns ``x @ weight.T`` as a new tensor, ``(rows, in) -> (rows, out)``."""
-        if self._packed is None:
-            return torch.mm(x, self._transposed)
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, None, "none", [], "")
-        return product
+        return torch.mm(x, self._transposed) if self._packed is None else self._packed(x)
 
     def add_to(self, out: Tensor, x: Tensor) -> Tensor:
         """Adds ``x @ weight.T`` to ``out`` in place, and returns it."""
@@ -83,7 +81,3 @@ class WeightGradient:
     def value(self) -> Tensor | None:
         """The sum, ``(4H, in)``; None if it was not asked for."""
         return self._sum.t().contiguous() if self._sum is not None and self._transposed else self._sum
-
-
-def _has_packed_linear() -> bool:
-    return torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")

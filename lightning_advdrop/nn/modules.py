@@ -54,7 +54,6 @@ class _MaskedRecurrent(nn.RNNBase):
         """
         if recurrent_mask is None:
             return super().forward(input, hx)
-        self._update_flat_weights()  # as the stock forward does; they may have been swapped for this call
         states = None if hx is None else (hx,) if isinstance(hx, Tensor) else tuple(hx)
         if isinstance(input, PackedSequence):
             return self._forward_packed(input, states, recurrent_mask)
@@ -90,7 +89,9 @@ class _MaskedRecurrent(nn.RNNBase):
     ) -> tuple[Tensor, ...]:
         """Makes the call that the stock layer would make, under the masks."""
         layout = self.bias, self.num_layers, self.dropout, self.training, self.bidirectional
-        args = *data, self._result(states), self._flat_weights, *layout, *batch_first
+        # Looked up by name, since they may have been swapped for this call.
+        weights = [weight for weights in self.all_weights for weight in weights]
+        args = *data, self._result(states), weights, *layout, *batch_first
         return masked_call(RecurrentCall.parse(_FUNCTIONS[self.mode], args), RecurrentMasks(masks))
 
     def _result(self, states: Sequence[Tensor]) -> Tensor | States:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_advdrop.datamodules.text_files import END_OF_LINE, UNKNOWN
+from lightning_advdrop.datamodules.text import UNKNOWN
+from lightning_advdrop.datamodules.text_files import END_OF_LINE
 from lightning_advdrop.tasks.language_modeling import LanguageModelingTask
 
 

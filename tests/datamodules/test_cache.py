@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from lightning_advdrop.datamodules.cache import CACHE_VARIABLE, cache_root, cached
+from lightning_advdrop.datamodules.cache import cached
+from lightning_advdrop.datamodules.roots import CACHE_VARIABLE, cache_root
 
 ROOT = Path(__file__).resolve().parents[2]
 

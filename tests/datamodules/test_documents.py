@@ -183,9 +183,10 @@ def test_the_order_of_pre_training_is_made_by_the_seed(root: Path) -> None:
 
 def test_pre_training_evaluates_on_held_out_text(root: Path) -> None:
     module = ready(root, task="pretrain", eval_batch_size=2, max_tokens=7)
-    for loader, part in ((module.val_dataloader(), "validation"), (module.test_dataloader(), "test")):
+    parts = module.corpus.parts
+    for loader, part in ((module.val_dataloader(), parts["validation"]), (module.test_dataloader(), parts["test"])):
         assert isinstance(loader, ContiguousBatches)
-        assert loader.num_steps == (int(module._sets[part].lengths.sum()) - 1) // 2
+        assert loader.num_steps == (int(part.lengths.sum()) - 1) // 2
     with pytest.raises(RuntimeError, match=r"^predictions need task='classify', got task='pretrain'$"):
         module.predict_dataloader()
 
@@ -219,7 +220,7 @@ def test_what_fails_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_it_is_prepared_by_setup_where_nobody_has(root: Path, tmp_path: Path) -> None:
     module = IMDBDataModule(root, cache=tmp_path)
     with pytest.raises(
-        RuntimeError, match=r"^The documents are not encoded: call prepare_data\(\) before asking for them$"
+        RuntimeError, match=r"^The texts of IMDBDataModule are not encoded: call prepare_data\(\) or setup\(\)"
     ):
         module.vocabulary  # noqa: B018
     module.setup("test")

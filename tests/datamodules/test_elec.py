@@ -54,10 +54,10 @@ def test_imdb_in_this_format_gives_the_same_documents(tmp_path: Path) -> None:
     write_imdb(tmp_path, make_texts(classes=2))
     write_elec(tmp_path, IMDBDataModule(tmp_path).read())
     stores = []
-    for module in (IMDBDataModule(tmp_path), ElecDataModule(tmp_path)):
-        module.prepare_data()
-        assert module._store is not None
-        stores.append({path.name: path.read_bytes() for path in module._store.iterdir() if path.stem != "settings"})
+    for kind in (IMDBDataModule, ElecDataModule):
+        cache = tmp_path / kind.__name__
+        kind(tmp_path, cache=cache).prepare_data()
+        stores.append({path.name: path.read_bytes() for path in cache.glob("*/*") if path.stem != "settings"})
     assert len(stores[0]) == 13
     assert stores[0] == stores[1]
 

@@ -55,10 +55,9 @@ def test_archive_and_folder_give_the_same(tmp_path: Path) -> None:
     stores = []
     for unpacked in (False, True):
         write_imdb(tmp_path / str(unpacked), TEXTS, unpacked)
-        module = IMDBDataModule(tmp_path / str(unpacked))
-        module.prepare_data()
-        assert module._store is not None
-        stores.append({path.name: path.read_bytes() for path in module._store.glob("*.npy")})
+        cache = tmp_path / f"cache {unpacked}"
+        IMDBDataModule(tmp_path / str(unpacked), cache=cache).prepare_data()
+        stores.append({path.name: path.read_bytes() for path in cache.glob("*/*.npy")})
     assert len(stores[0]) == 12
     # Numbers go by frequency, so that they do not depend on the order of reading.
     assert stores[0] == stores[1]
@@ -81,8 +80,9 @@ def test_a_changed_folder_is_encoded_anew(tmp_path: Path) -> None:
 
 def test_nothing_is_there(tmp_path: Path) -> None:
     message = (
-        f"IMDB is missing: looked for {tmp_path}/imdb/aclImdb_v1.tar.gz and {tmp_path}/imdb/aclImdb; put one of them"
-        " there, name another folder with root or the environment variable LIGHTNING_ADVDROP_DATA, or set download=True"
+        f"IMDB files are missing: looked for {tmp_path}/imdb/aclImdb_v1.tar.gz (or the folder aclImdb that it unpacks"
+        " to); put them there, name another folder with root or the environment variable LIGHTNING_ADVDROP_DATA, or set"
+        " download=True"
     )
     for step in ("prepare_data", "setup", "fingerprint", "read"):
         with pytest.raises(FileNotFoundError, match=f"^{re.escape(message)}$"):
@@ -199,16 +199,17 @@ def test_real_archive(real_data_root: Path, tmp_path: Path) -> None:
     module = IMDBDataModule(real_data_root, cache=tmp_path)
     module.prepare_data()
     module.setup()
-    counts = {part: (len(documents), int(documents.lengths.sum())) for part, documents in module._sets.items()}
+    sets: Any = module._sets
+    counts = {part: (len(documents), int(documents.lengths.sum())) for part, documents in sets.items()}
     assert counts == {
         "train": (21_250, 5_177_960),
         "validation": (3_750, 903_593),
         "unlabelled": (50_000, 12_200_586),
         "test": (25_000, 5_944_295),
     }
-    for part, each in (("train", 10_625), ("validation", 1_875), ("test", 12_500)):
-        assert Counter(module._sets[part].labels.tolist()) == {0: each, 1: each}
-    assert set(module._sets["unlabelled"].labels.tolist()) == {UNLABELLED}
+    for part, each in {"train": 10_625, "validation": 1_875, "test": 12_500}.items():
+        assert Counter(sets[part].labels.tolist()) == {0: each, 1: each}
+    assert set(sets["unlabelled"].labels.tolist()) == {UNLABELLED}
     vocabulary = module.vocabulary
     assert len(vocabulary) == 86_969
     assert vocabulary.words[:6] == ["<unk>", "<pad>", "<eos>", "the", "and", "a"]

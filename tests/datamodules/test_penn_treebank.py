@@ -6,10 +6,10 @@ from typing import Any, ClassVar
 import pytest
 
 from lightning_advdrop import PennTreebankDataModule
-from lightning_advdrop.datamodules.corpus_files import SPLITS, Split
+from lightning_advdrop.datamodules.corpus import SPLITS, Split
 from lightning_advdrop.datamodules.downloads import DownloadError
 from lightning_advdrop.datamodules.penn_treebank import PENN_TREEBANK_MIRRORS
-from lightning_advdrop.datamodules.text_files import TextFormatError
+from lightning_advdrop.datamodules.text_files import DocumentError
 from tests.helpers.corpora import PTB_NAMES, WORDS, n_tokens, texts, write_ptb
 from tests.helpers.idx_files import md5
 from tests.helpers.servers import mirror
@@ -81,7 +81,7 @@ def test_other_texts_are_refused_with_the_numbers(root: Path, split: Split) -> N
         f"{path} is not the published {split} text: found {COUNTS[split] + 3} tokens, expected {COUNTS[split]}; put the"
         " published file in its place"
     )
-    with pytest.raises(TextFormatError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(DocumentError, match=f"^{re.escape(message)}$"):
         SmallPennTreebank(root).prepare_data()
 
 
@@ -92,7 +92,7 @@ def test_other_words_are_refused_with_the_numbers(root: Path) -> None:
         f"{path} is not the published train text: found 10 words in its vocabulary, expected 11; put the published file"
         " in its place"
     )
-    with pytest.raises(TextFormatError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(DocumentError, match=f"^{re.escape(message)}$"):
         SmallPennTreebank(root).prepare_data()
 
 
@@ -106,7 +106,7 @@ def test_a_smaller_vocabulary_is_not_the_published_one(root: Path) -> None:
 
 def test_numbers_are_checked_even_if_they_were_kept_for_others(root: Path) -> None:
     ready(root)
-    with pytest.raises(TextFormatError, match="expected 929,589"):
+    with pytest.raises(DocumentError, match="expected 929,589"):
         PennTreebankDataModule(root).prepare_data()
 
 

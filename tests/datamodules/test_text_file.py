@@ -10,8 +10,8 @@ import torch
 
 from lightning_advdrop import TextFileDataModule
 from lightning_advdrop.datamodules.contiguous import IGNORED, ContiguousBatches
-from lightning_advdrop.datamodules.corpus_files import SPLITS
-from lightning_advdrop.datamodules.text_files import TextFormatError
+from lightning_advdrop.datamodules.corpus import SPLITS
+from lightning_advdrop.datamodules.text_files import DocumentError
 from tests.helpers.corpora import WORDS, n_tokens, texts
 
 CONTENT = texts()
@@ -163,7 +163,7 @@ def test_numbers_are_kept(paths: dict[str, Path], tmp_path: Path, monkeypatch: p
     folders = [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
     assert len(folders) == 1
     with monkeypatch.context() as patch:
-        patch.setattr("lightning_advdrop.datamodules.corpus_files.read_words", None)
+        patch.setattr("lightning_advdrop.datamodules.corpus.read_words", None)
         again = ready(paths)
     assert again.vocabulary.words == first.vocabulary.words
     assert isinstance(again.text("train"), np.memmap)
@@ -183,8 +183,8 @@ def test_other_settings_and_files_are_numbered_anew(paths: dict[str, Path], argu
 
 def test_a_failure_leaves_nothing_in_the_cache(paths: dict[str, Path], tmp_path: Path) -> None:
     paths["test"].write_bytes(b"good\nbad \xff\n")
-    message = f"{paths['test']} is not UTF-8: found the byte 0xff in line 2"
-    with pytest.raises(TextFormatError, match=f"^{re.escape(message)}$"):
+    message = f"{paths['test']}, line 2: found byte 0xff, expected UTF-8; convert the file"
+    with pytest.raises(DocumentError, match=f"^{re.escape(message)}$"):
         made(paths).prepare_data()
     assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
 
@@ -193,7 +193,7 @@ def test_a_failure_leaves_nothing_in_the_cache(paths: dict[str, Path], tmp_path:
 def test_empty_files_are_named(paths: dict[str, Path], split: str) -> None:
     paths[split].write_text("")
     message = f"{paths[split]} is empty: the {split} text needs at least one line"
-    with pytest.raises(TextFormatError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(DocumentError, match=f"^{re.escape(message)}$"):
         made(paths).prepare_data()
 
 
@@ -208,9 +208,9 @@ def test_missing_files_are_named(paths: dict[str, Path], step: str) -> None:
 
 def test_nothing_is_there_before_it_is_loaded(paths: dict[str, Path]) -> None:
     data = made(paths)
-    with pytest.raises(RuntimeError, match=r"^The vocabulary is not loaded: call prepare_data\(\) or setup\(\) before"):
+    with pytest.raises(RuntimeError, match=r"^The texts of TextFileDataModule are not encoded: call prepare_data"):
         data.vocabulary  # noqa: B018 - asking for it is the test
-    with pytest.raises(RuntimeError, match=r"^The train text is not loaded: call setup\(\) before asking for it$"):
+    with pytest.raises(RuntimeError, match=r"^The texts of TextFileDataModule are not encoded: call prepare_data"):
         data.train_dataloader()
     data.prepare_data()
     assert len(data.vocabulary) == len(WORDS) + 1

@@ -8,13 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_advdrop.datamodules import text_files
-from lightning_advdrop.datamodules.text_files import TextFormatError, TextSource, Tokens, fingerprint, read_words
+from lightning_advdrop.datamodules.text_files import DocumentError, TextSource, checksum, read_words
+from lightning_advdrop.datamodules.tokenizing import TEXT_TOKENIZERS, Tokens
 from tests.helpers.corpora import zipped
 
 
 def words_of(content: str | bytes, path: Path, tokens: Tokens = "whitespace") -> list[str]:
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return [word for piece in read_words(TextSource(path), tokens) for word in piece]
+    return [word for piece in read_words(TextSource(path), TEXT_TOKENIZERS[tokens]) for word in piece]
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ def test_a_line_of_ten_million_characters_is_read(path: Path) -> None:
 def test_ten_million_characters_without_a_space_are_refused(path: Path) -> None:
     path.write_text("one\ntwo\n\n" + "x" * 10_000_000 + "\nfour")
     message = f"{path} has more than 1,000,000 characters without a space in line 4: is it text?"
-    with pytest.raises(TextFormatError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(DocumentError, match=f"^{re.escape(message)}$"):
         list(read_words(TextSource(path)))
 
 
@@ -101,8 +102,8 @@ def test_ten_million_characters_without_a_space_are_refused(path: Path) -> None:
     ],
 )
 def test_what_is_not_utf8_is_named_with_its_line(path: Path, content: bytes, byte: str, line: int) -> None:
-    message = f"{path} is not UTF-8: found the byte {byte} in line {line}"
-    with pytest.raises(TextFormatError, match=f"^{re.escape(message)}$"):
+    message = f"{path}, line {line}: found byte {byte}, expected UTF-8; convert the file"
+    with pytest.raises(DocumentError, match=f"^{re.escape(message)}$"):
         words_of(content, path)
 
 
@@ -110,14 +111,14 @@ def test_a_text_in_an_archive(tmp_path: Path) -> None:
     path = tmp_path / "texts.zip"
     path.write_bytes(zipped({"a/one": "one\n", "a/two": b"two \xff"}))
     assert list(read_words(TextSource(path, "a/one"))) == [["one", "<eos>"]]
-    with pytest.raises(TextFormatError, match=re.escape(f"{path} (a/two) is not UTF-8: found the byte 0xff in line 1")):
+    with pytest.raises(DocumentError, match=re.escape(f"{path} (a/two), line 1: found byte 0xff, expected UTF-8")):
         list(read_words(TextSource(path, "a/two")))
 
 
 def test_a_missing_member_is_named(tmp_path: Path) -> None:
     path = tmp_path / "texts.zip"
     path.write_bytes(zipped({"a/one": "one\n"}))
-    with pytest.raises(TextFormatError, match=f"^{re.escape(f'{path} lacks a/two; delete the file')} and download it"):
+    with pytest.raises(DocumentError, match=f"^{re.escape(f'{path} lacks a/two; delete the file')} and download it"):
         list(read_words(TextSource(path, "a/two")))
 
 
@@ -147,7 +148,7 @@ def test_spoilt_archives(tmp_path: Path, spoil: object) -> None:
     assert sum(map(len, read_words(TextSource(path, "text")))) == 4000
     path.write_bytes(spoil(archive))  # type: ignore[operator]
     pattern = rf"^{re.escape(f'{path} (text) cannot be unpacked (')}.+\); delete the file and download it again$"
-    with pytest.raises(TextFormatError, match=pattern):
+    with pytest.raises(DocumentError, match=pattern):
         list(read_words(TextSource(path, "text")))
 
 
@@ -158,7 +159,7 @@ def test_an_encrypted_archive_is_refused(tmp_path: Path) -> None:
         archive[archive.index(signature) + offset] |= 1
     path.write_bytes(bytes(archive))
     assert zipfile.is_zipfile(path)
-    with pytest.raises(TextFormatError, match="encrypted, password required"):
+    with pytest.raises(DocumentError, match="encrypted, password required"):
         list(read_words(TextSource(path, "text")))
 
 
@@ -167,14 +168,9 @@ def test_a_missing_file_keeps_its_error(path: Path) -> None:
         list(read_words(TextSource(path)))
 
 
-def test_unknown_tokens_are_refused(path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^tokens must be 'whitespace' or 'word', got 'letters'$"):
-        list(read_words(TextSource(path), "letters"))  # type: ignore[arg-type]
-
-
-def test_fingerprints_are_those_of_the_content(tmp_path: Path) -> None:
+def test_checksums_are_those_of_the_content(tmp_path: Path) -> None:
     for name, content in (("a", "one"), ("b", "one"), ("c", "two")):
         (tmp_path / name).write_text(content)
-    a, b, c = (fingerprint(tmp_path / name) for name in "abc")
+    a, b, c = (checksum(tmp_path / name) for name in "abc")
     assert a == b
     assert a != c

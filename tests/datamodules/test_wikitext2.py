@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 import pytest
 
 from lightning_advdrop import WikiText2DataModule
-from lightning_advdrop.datamodules.corpus_files import SPLITS, Split
+from lightning_advdrop.datamodules.corpus import SPLITS, Split
 from lightning_advdrop.datamodules.downloads import DownloadError
-from lightning_advdrop.datamodules.text_files import TextFormatError
+from lightning_advdrop.datamodules.text_files import DocumentError
 from lightning_advdrop.datamodules.wikitext2 import WIKITEXT2_MIRRORS
 from tests.helpers.corpora import (
     WIKITEXT2_ARCHIVE,
@@ -104,7 +104,7 @@ def test_a_missing_split_is_named(root: Path) -> None:
     path = root / "wikitext-2" / WIKITEXT2_ARCHIVE
     path.write_bytes(zipped({name: CONTENT[split] for split, name in WIKITEXT2_NAMES.items() if split != "validation"}))
     message = f"{path} lacks wikitext-2/wiki.valid.tokens; delete the file and download it again"
-    with pytest.raises(TextFormatError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(DocumentError, match=f"^{re.escape(message)}$"):
         SmallWikiText2(root).prepare_data()
 
 
@@ -112,7 +112,7 @@ def test_a_truncated_archive_is_named(root: Path) -> None:
     path = root / "wikitext-2" / WIKITEXT2_ARCHIVE
     path.write_bytes(PUBLISHED[WIKITEXT2_ARCHIVE][:-40])
     pattern = rf"^{re.escape(f'{path} (wikitext-2/wiki.train.tokens) cannot be unpacked (')}.+; delete the file and"
-    with pytest.raises(TextFormatError, match=pattern):
+    with pytest.raises(DocumentError, match=pattern):
         SmallWikiText2(root).prepare_data()
 
 
@@ -123,7 +123,7 @@ def test_other_texts_are_refused_with_the_numbers(root: Path) -> None:
         f"{path} (wikitext-2/wiki.test.tokens) is not the published test text: found 2 tokens, expected"
         f" {COUNTS['test']}; put the published file in its place"
     )
-    with pytest.raises(TextFormatError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(DocumentError, match=f"^{re.escape(message)}$"):
         SmallWikiText2(root).prepare_data()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lightning_advdrop.datamodules.corpus_files import Split
+from lightning_advdrop.datamodules.corpus import Split
 
 WORDS = ("the", "of", "a", "<unk>", "N", "market", "said", "bank", "share", "year")
 

@@ -20,7 +20,7 @@ def test_recurrent_layers_elsewhere() -> None:
     assert reasons(model, "a:recurrent") == dict.fromkeys("bc", "none of its sites is named")
 
 
-@pytest.mark.filterwarnings("ignore:.*jit.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*jit.*:DeprecationWarning", "ignore:.*jit.*:FutureWarning")
 def test_scripted_modules() -> None:
     model = nn.ModuleDict({"plain": nn.LSTM(2, 3)})
     model["scripted"] = torch.jit.script(nn.Linear(2, 3))

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_advdrop.masking import MaskSite, Observation
+from lightning_advdrop import _torch
+from lightning_advdrop.masking import MaskSite, Observation, RecordedForward, find_sites
 from lightning_advdrop.masking.prefix import Prefix
 from tests.helpers.models_recurrent import Stack, parameter_gradients, random_mask
 from tests.helpers.recording import by_name, computed, halves, plain, record, references
@@ -211,3 +212,41 @@ def test_a_layer_called_twice_has_its_first_mask_twice() -> None:
     recorded, base = record(lstm, lambda: lstm(lstm(x)[0])[0], first_masks=lambda _: given)
     (site,) = recorded.observed
     torch.testing.assert_close(recorded.run(lambda: lstm(lstm(x)[0])[0], {site: given}), base)
+
+
+class Stacked(nn.Module):
+    """A masked layer and, beside it, two stacked ones with dropout between them that no mask acts on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.masked, self.stacked = nn.GRU(3, 4), nn.LSTM(3, 4, num_layers=2, dropout=0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.masked(x)[0] + self.stacked(x)[0]
+        return result
+
+
+def replayed(device: str) -> tuple[Tensor, Tensor, Tensor]:
+    """A base pass with shared noise, and two more passes without any flip."""
+    torch.manual_seed(0)
+    model, x = Stacked().double().to(device), torch.randn(5, 2, 3, dtype=torch.float64, device=device)
+    recorded = RecordedForward(model, find_sites(model, ["masked:recurrent", "stacked:weight"]), share_noise=True)
+    with recorded.first_run():
+        base = model(x)
+    masks = {site: seen.ones() for site, seen in recorded.observed.items()}
+    return base, recorded.run(lambda: model(x), masks), recorded.run(lambda: model(x), masks)
+
+
+def test_layers_that_draw_their_own_dropout_run_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = replayed("cpu")
+    monkeypatch.setattr(_torch, "draws_own_dropout", lambda data: True)
+    for found in replayed("cpu"):
+        torch.testing.assert_close(found, expected[0], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.gpu
+def test_dropout_between_layers_is_replayed_on_a_gpu() -> None:
+    """CuDNN's own would be new in each pass."""
+    base, *others = replayed("cuda")
+    for found in others:
+        torch.testing.assert_close(found, base, rtol=1e-10, atol=1e-12)

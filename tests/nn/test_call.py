@@ -18,14 +18,18 @@ thorough = settings(deadline=None, derandomize=True, max_examples=80)
 batches = cases().filter(lambda case: case.layout in {"padded", "sorted"})
 
 
+def _flat(layers: Any) -> list[Tensor]:
+    return [weight for weights in layers.all_weights for weight in weights]
+
+
 def arguments(case: Case, layers: Any, x: Tensor, hx: tuple[Tensor, ...]) -> tuple[Any, ...]:
     """What the stock module gives to torch's function; the lengths of the case fall, or are all the same."""
     layout = layers.bias, layers.num_layers, layers.dropout, layers.training, layers.bidirectional
     state = hx if case.kind == "lstm" else hx[0]
     given = case.arrange(x)
     if isinstance(given, Tensor):
-        return given, state, layers._flat_weights, *layout, case.batch_first
-    return given.data, given.batch_sizes, state, layers._flat_weights, *layout
+        return given, state, _flat(layers), *layout, case.batch_first
+    return given.data, given.batch_sizes, state, _flat(layers), *layout
 
 
 def call_of(case: Case, **kwargs: Any) -> RecurrentCall:
@@ -93,7 +97,7 @@ def test_a_call_is_taken_apart_and_put_together_again(case: Case) -> None:
     assert call.batch_sizes == [sum(length > t for length in case.lengths) for t in range(max(case.lengths))]
     assert call.batch_first == (case.batch_first and not call.packed)
     flat = [tensor for weights in call.weights for tensor in weights if tensor is not None]
-    assert all(one is other for one, other in zip(flat, layers._flat_weights, strict=True))
+    assert all(one is other for one, other in zip(flat, _flat(layers), strict=True))
     assert all((w.weight_hr is not None) == bool(case.projection) for w in call.weights)
     assert all((w.bias_ih is not None) == case.bias for w in call.weights)
     nothing = RecurrentMasks([None] * case.masks, [None] * case.layers)

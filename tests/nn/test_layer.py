@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd import gradcheck
 from torch.overrides import TorchFunctionMode
 
+from lightning_advdrop import _torch
 from lightning_advdrop.nn import (
     MASKED_LAYERS,
     LayerWeights,
@@ -21,7 +22,7 @@ from lightning_advdrop.nn import (
     masked_rnn_tanh_layer,
     packed,
 )
-from lightning_advdrop.nn.matmul import RepeatedProduct, WeightGradient, _has_packed_linear
+from lightning_advdrop.nn.matmul import RepeatedProduct, WeightGradient
 
 SIZES = [[2, 2, 2], [3, 3, 2, 1, 1], [1, 1], [3], [1]]
 each_sizes = pytest.mark.parametrize("sizes", SIZES, ids=str)
@@ -273,7 +274,7 @@ def test_the_large_single_precision_layers_do_use_the_packed_product(
     monkeypatch.setattr(layer, "RepeatedProduct", Recorded)
     given = in_single_precision(leaves(kind, [2] * 8, units=520))
     torch.autograd.backward(loss(kind, [2] * 8, given))
-    assert made == [_has_packed_linear()] * 2  # forward and backward
+    assert made == [_torch.has_packed_product()] * 2  # forward and backward
 
 
 @pytest.mark.gpu

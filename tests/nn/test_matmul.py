@@ -2,11 +2,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_advdrop.nn import matmul
+from lightning_advdrop import _torch
 from lightning_advdrop.nn.matmul import RepeatedProduct
 
 WIDTH, LARGE = 256, (1024, 256)  # 2 ** 18 elements, the least that is packed
-needs_packing = pytest.mark.skipif(not matmul._has_packed_linear(), reason="this torch has no packed linear product")
+needs_packing = pytest.mark.skipif(not _torch.has_packed_product(), reason="this torch has no packed linear product")
 
 
 def assert_close(found: Tensor, expected: Tensor) -> None:
@@ -59,7 +59,7 @@ def test_others_are_not_packed(shape: tuple[int, int], dtype: torch.dtype, produ
 def test_without_packing_the_products_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     weight, x = torch.randn(LARGE), torch.randn(5, WIDTH)
     packed = RepeatedProduct(weight, rows=5, products=20)
-    monkeypatch.setattr(matmul, "_has_packed_linear", lambda: False)
+    monkeypatch.setattr(_torch, "has_packed_product", lambda: False)
     unpacked = RepeatedProduct(weight, rows=5, products=20)
     assert unpacked._packed is None
     assert_close(packed(x), unpacked(x))

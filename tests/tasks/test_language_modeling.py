@@ -34,7 +34,7 @@ def test_it_learns(tmp_path: Path, regularized: bool) -> None:
     train, validation, test = (data.text(split) for split in ("train", "validation", "test"))
     counted = perplexities(train, validation, test, len(data.vocabulary))
     [tested] = trainer.test(task, data, verbose=False)
-    assert tested["test/perplexity"] < 0.7 * counted["unigram"][1]
+    assert tested["test/perplexity"] < 1.6 * counted[1]  # guessing has five times that of counted pairs
     assert float(trainer.callback_metrics["test/perplexity"]) == pytest.approx(math.exp(tested["test/loss"]), rel=1e-4)
 
 

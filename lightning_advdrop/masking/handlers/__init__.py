@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
-
 from lightning_advdrop.masking.handlers import attention, cells, composing, dropout, lookup, own_dropout, recurrent
+from lightning_advdrop.masking.mode import Handlers
 
-Handler = Callable[..., Any]
-
-#: For each function, what is called in its place: ``handler(mode, function, args, kwargs)``.
-HANDLERS: Mapping[Callable[..., Any], Handler] = {
+HANDLERS: Handlers = {
     **recurrent.HANDLERS,
     **cells.HANDLERS,
     **lookup.HANDLERS,

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
-from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from lightning_advdrop.masking.mode import MaskingMode
+from lightning_advdrop import _torch
+from lightning_advdrop.masking.mode import MaskingMode
 
 
 def _attention(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -71,20 +69,11 @@ def _attend(
 
 def _multi_head(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Multi-head attention, whose parts the mode sees where dropout is taken over or switched off."""
-    drop_rate = args[10] if len(args) > 10 else kwargs["dropout_p"]
+    drop_rate = _torch.argument_of(function, args, kwargs, "dropout_p")
     if mode.dropout and not mode.takes_over_dropout(drop_rate):
         return mode.call(function, args, kwargs)
     with mode:
-        return _body(function)(*args, **kwargs)
-
-
-@functools.cache
-def _body(function: FunctionType) -> FunctionType:
-    """A torch function without its first look for function modes, which would send each call back to the mode."""
-    names = {**function.__globals__, "has_torch_function": lambda *_: False}
-    body = FunctionType(function.__code__, names, function.__name__, function.__defaults__, function.__closure__)
-    body.__kwdefaults__ = function.__kwdefaults__
-    return body
+        return _torch.without_override(function)(*args, **kwargs)
 
 
 HANDLERS: dict[Callable[..., Any], Callable[..., Any]] = {

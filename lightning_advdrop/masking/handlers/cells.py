@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from lightning_advdrop.masking.handlers.composing import composed
 from lightning_advdrop.masking.handlers.recurrent import under_weight_mask
+from lightning_advdrop.masking.mode import MaskingMode
 from lightning_advdrop.nn import CELL_FUNCTIONS, LayerWeights, masked_cell
-
-if TYPE_CHECKING:
-    from lightning_advdrop.masking.mode import MaskingMode
 
 
 class _Step(NamedTuple):

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch.overrides import handle_torch_function, has_torch_function
 
-if TYPE_CHECKING:
-    from lightning_advdrop.masking.mode import MaskingMode
+from lightning_advdrop.masking.mode import MaskingMode
 
 _Call = TypeVar("_Call")
 # Adds what acts in one mode to a call.
-AddMasks = Callable[["MaskingMode", _Call], _Call]
+AddMasks = Callable[[MaskingMode, _Call], _Call]
 
 
 @contextmanager

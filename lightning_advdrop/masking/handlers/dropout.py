@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from lightning_advdrop.masking.mode import MaskingMode
+from lightning_advdrop.masking.mode import MaskingMode
 
 # Dropout of whole channels, and the number of dimensions with which its input has a batch; None for any.
 _CHANNELS: dict[Callable[..., Any], int | None] = {

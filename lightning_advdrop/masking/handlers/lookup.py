@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_advdrop.masking.handlers.composing import composed
+from lightning_advdrop.masking.mode import MaskingMode
 from lightning_advdrop.masking.site_values import Perturbation
-
-if TYPE_CHECKING:
-    from lightning_advdrop.masking.mode import MaskingMode
 
 
 def _embedding(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

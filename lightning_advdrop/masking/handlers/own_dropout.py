@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
+from lightning_advdrop.masking.mode import MaskingMode
 from lightning_advdrop.nn import draw_noise, masked_weight, own_noise
-
-if TYPE_CHECKING:
-    from lightning_advdrop.masking.mode import MaskingMode
 
 
 def _own_noise(

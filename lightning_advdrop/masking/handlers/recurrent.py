@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from lightning_advdrop import _torch
 from lightning_advdrop.masking.handlers.composing import composed
+from lightning_advdrop.masking.mode import MaskingMode
 from lightning_advdrop.masking.site_values import Perturbation
 from lightning_advdrop.nn import (
     MASKED_LAYERS,
@@ -18,9 +20,6 @@ from lightning_advdrop.nn import (
     RecurrentMasks,
     masked_call,
 )
-
-if TYPE_CHECKING:
-    from lightning_advdrop.masking.mode import MaskingMode
 
 
 class _Call(NamedTuple):
@@ -44,7 +43,7 @@ def _call(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...]
     given = RecurrentCall.parse(function, args)
     call = given if mode.dropout else _without_dropout(mode, given)
     found = _add_masks(mode, _Call(call, RecurrentMasks([None] * len(call.weights)), call.weights))
-    if found.call is given and found.masks.empty:
+    if found.call is given and found.masks.empty and not _needs_single_layers(mode, given):
         return mode.call(function, args, kwargs)
     return _run(mode, found)
 
@@ -59,7 +58,13 @@ def _masked_call(mode: MaskingMode, function: Callable[..., Any], args: tuple[An
 
 def _run(mode: MaskingMode, found: _Call) -> Any:
     with composed(_add_masks, found) as (call, masks, _), mode.within():
-        return call.run_masked(masks)  # seen from within, so that what comes before the first mask is handed back
+        # Seen from within, so that what comes before the first mask is handed back.
+        return call.run_masked(masks, single_layers=_needs_single_layers(mode, call))
+
+
+def _needs_single_layers(mode: MaskingMode, call: RecurrentCall) -> bool:
+    """Whether the dropout between layers must be drawn by torch, for two passes to have the same."""
+    return mode.replays and call.drops_between_layers and _torch.draws_own_dropout(call.data)
 
 
 def _add_masks(mode: MaskingMode, found: _Call) -> _Call:

@@ -1,48 +1,38 @@
-"""What the data modules of labelled documents share: preparation, splits, batches."""
+"""Labelled and unlabelled documents: choices, batches, and one long text for pre-training."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
-from lightning import LightningDataModule
 from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_advdrop.datamodules.cache import cached
+from lightning_advdrop.datamodules.checks import MAX_SEED, check_integer, check_integers
 from lightning_advdrop.datamodules.contiguous import ContiguousBatches
-from lightning_advdrop.datamodules.document_files import Document
-from lightning_advdrop.datamodules.document_loaders import DocumentLoaders
-from lightning_advdrop.datamodules.document_store import (
-    FORMAT,
-    PADDING,
-    DocumentSet,
-    build_store,
-    load_vocabulary,
-    stratified_order,
-)
-from lightning_advdrop.datamodules.roots import data_root
-from lightning_advdrop.datamodules.sequences import MAX_SEED, check_integer
-from lightning_advdrop.datamodules.text import Vocabulary, load_vectors
-from lightning_advdrop.datamodules.text_batches import TextBatch
+from lightning_advdrop.datamodules.encoding import DocumentSet, WordRules, stratified_order
+from lightning_advdrop.datamodules.loading import rank_and_world_size, whole_batches
+from lightning_advdrop.datamodules.published import FolderDataModule
+from lightning_advdrop.datamodules.text import END, PADDING, UNKNOWN, load_vectors
+from lightning_advdrop.datamodules.text_batches import DocumentDataset, LengthBuckets, TextBatch
+from lightning_advdrop.datamodules.text_files import Part
+from lightning_advdrop.datamodules.text_module import TextDataModule
 from lightning_advdrop.datamodules.tokenizing import Tokenizer
 
 Task = Literal["classify", "pretrain"]
-"""What the loaders are for."""
+"""Purpose of the loaders."""
 
 
-class DocumentDataModule(LightningDataModule, ABC):
+class DocumentDataModule(FolderDataModule, TextDataModule):
     """Labelled and unlabelled documents (Miyato, Dai & Goodfellow 2017, arXiv 1605.07725).
 
-    The documents are read, split into words and numbered once. The result lies in the folder of prepared data, under
-    a name made from the content of the files and the settings that matter, and is used from there. Words of one
-    document only become the unknown word. Each document ends with an end token.
+    A subclass implements ``read`` and ``fingerprint``. The documents are encoded once and kept in the folder of
+    prepared data. Words that occur in one training document only, labelled or not, become the unknown word. Each
+    document ends with an end token.
 
     With ``task="classify"`` batches are `TextBatch`, of the last ``max_tokens`` tokens of each document. Training
     batches come from a ``CombinedLoader`` as ``{"labelled": TextBatch, "unlabelled": TextBatch}``, without
@@ -90,11 +80,8 @@ class DocumentDataModule(LightningDataModule, ABC):
         2
     """
 
-    folder_name: ClassVar[str]
-    """Name of the data set's folder below ``root``."""
     class_names: ClassVar[tuple[str, ...] | None] = None
     """Names of the classes in the order of their labels; ``None`` where they have numbers only."""
-
     tokenizer: ClassVar[Tokenizer] = "punctuation"
     """Name of the way in which the documents are split into words: one of `TOKENIZERS`."""
 
@@ -116,27 +103,19 @@ class DocumentDataModule(LightningDataModule, ABC):
         seed: int = 0,
         cache: str | Path | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(root, cache=cache)
         if task not in ("classify", "pretrain"):
             raise ValueError(f"task must be 'classify' or 'pretrain', got {task!r}")
         if reverse and task != "pretrain":
             raise ValueError(
                 f"reverse=True needs task='pretrain', got task={task!r}: a classifier reads both ways itself"
             )
-        unlabelled_batch_size = batch_size if unlabelled_batch_size is None else unlabelled_batch_size
-        for name, value, low in (
-            ("train_size", 1 if train_size is None else train_size, 1),
-            ("unlabelled_size", 0 if unlabelled_size is None else unlabelled_size, 0),
-            ("max_tokens", max_tokens, 1),
-            ("max_vocabulary", max_vocabulary, 1),
-            ("batch_size", batch_size, 1),
-            ("unlabelled_batch_size", unlabelled_batch_size, 1),
-            ("eval_batch_size", eval_batch_size, 1),
-            ("num_workers", num_workers, 0),
-        ):
-            check_integer(name, value, low)
+        check_integers(1, optional=True, train_size=train_size, unlabelled_batch_size=unlabelled_batch_size)
+        check_integers(0, optional=True, unlabelled_size=unlabelled_size)
+        check_integers(1, max_tokens=max_tokens, max_vocabulary=max_vocabulary)
+        check_integers(1, batch_size=batch_size, eval_batch_size=eval_batch_size)
+        check_integers(0, num_workers=num_workers)
         check_integer("seed", seed, low=0, high=MAX_SEED)
-        self.root = data_root(root)
         self.task: Task = task
         self.reverse = reverse
         self.train_size = train_size
@@ -144,50 +123,17 @@ class DocumentDataModule(LightningDataModule, ABC):
         self.max_tokens = max_tokens
         self.max_vocabulary = max_vocabulary
         self.batch_size = batch_size
-        self.unlabelled_batch_size = unlabelled_batch_size
+        self.unlabelled_batch_size = batch_size if unlabelled_batch_size is None else unlabelled_batch_size
         self.eval_batch_size = eval_batch_size
         self.vectors_file = None if vectors is None else Path(vectors).expanduser()
         self.num_workers = num_workers
         self.seed = seed
-        self.cache = cache
-        self._store: Path | None = None
-        self._vocabulary: Vocabulary | None = None
-        self._sets: dict[str, DocumentSet] = {}
+        self._sets: dict[Part, DocumentSet] = {}
 
     @property
-    def folder(self) -> Path:
-        """Folder of the data set's files."""
-        return self.root / self.folder_name
-
-    @abstractmethod
-    def read(self) -> Iterator[Document]:
-        """Read all documents of the published files, in any order.
-
-        Raises:
-            FileNotFoundError: If files are missing.
-            DocumentError: If a file does not hold what it should.
-        """
-
-    @abstractmethod
-    def fingerprint(self) -> Mapping[str, Any]:
-        """Return what tells the content of the files from another, in plain types.
-
-        Raises:
-            FileNotFoundError: If files are missing.
-        """
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        """The words and how often they occur in the training documents, labelled or not; after ``prepare_data``.
-
-        Number 0 is the unknown word, 1 padding, 2 the end of a document.
-
-        Raises:
-            RuntimeError: If the data are not prepared.
-        """
-        if self._vocabulary is None:
-            self._vocabulary = load_vocabulary(self._prepared())
-        return self._vocabulary
+    def word_rules(self) -> WordRules:
+        """Which words the vocabulary gets: number 0 is the unknown word, 1 padding, 2 the end of a document."""
+        return WordRules((UNKNOWN, PADDING, END), max_words=self.max_vocabulary, repeated=True)
 
     @property
     def padding_index(self) -> int:
@@ -199,31 +145,16 @@ class DocumentDataModule(LightningDataModule, ABC):
         """Number of classes; where they have no names, after ``prepare_data``."""
         if self.class_names is not None:
             return len(self.class_names)
-        return 1 + max(int(DocumentSet.load(self._prepared(), part).labels.max()) for part in ("train", "validation"))
+        parts = self.corpus.parts
+        return 1 + int(max(parts["train"].labels.max(), parts["validation"].labels.max()))
 
     @cached_property
     def vectors(self) -> Tensor | None:
         """Pretrained vectors ``(V, D)``, zero for words that the file lacks; ``None`` if no file was named."""
         return None if self.vectors_file is None else load_vectors(self.vectors_file, self.vocabulary)
 
-    def prepare_data(self) -> None:
-        """Encode the documents, unless that has been done.
-
-        Several processes may do this at the same time: one works, the others wait.
-
-        Raises:
-            FileNotFoundError: If files are missing.
-            DocumentError: If a file does not hold what it should; it names file and line.
-        """
-        settings = {"format": FORMAT, "max_vocabulary": self.max_vocabulary, "data": dict(self.fingerprint())}
-
-        def build(folder: Path) -> None:
-            build_store(self.read(), folder, self.max_vocabulary, type(self).__name__)
-
-        self._store = cached(settings | {"name": type(self).__name__}, build, folder=self.cache)
-
     def setup(self, stage: str | None = None) -> None:
-        """Open what a stage needs, once; encode the documents if that has not been done.
+        """Choose the documents that a stage needs, once; encode them if that has not been done.
 
         Args:
             stage: ``"fit"``, ``"validate"``, ``"test"``, ``"predict"``, or ``None`` for all of them.
@@ -231,20 +162,17 @@ class DocumentDataModule(LightningDataModule, ABC):
         Raises:
             ValueError: If ``stage`` is another one, or there are fewer documents than are asked for.
         """
-        if stage not in ("fit", "validate", "test", "predict", None):
-            raise ValueError(f"stage must be 'fit', 'validate', 'test', 'predict' or None, got {stage!r}")
-        if self._store is None:
-            self.prepare_data()
-        store = self._prepared()
+        super().setup(stage)
+        parts = self.corpus.parts
         if stage in ("fit", "validate", None) and "train" not in self._sets:
-            train, unlabelled = DocumentSet.load(store, "train"), DocumentSet.load(store, "unlabelled")
-            order = stratified_order(train.labels, self.seed)
-            self._sets["train"] = train.choose(_first("train_size", self.train_size, order))
-            order = np.random.RandomState(self.seed).permutation(len(unlabelled))
-            self._sets["unlabelled"] = unlabelled.choose(_first("unlabelled_size", self.unlabelled_size, order))
-            self._sets["validation"] = DocumentSet.load(store, "validation")
-        if stage in ("test", "predict", None) and "test" not in self._sets:
-            self._sets["test"] = DocumentSet.load(store, "test")
+            order = stratified_order(parts["train"].labels, self.seed)
+            self._sets["train"] = parts["train"].choose(_first("train_size", self.train_size, order))
+            order = np.random.RandomState(self.seed).permutation(len(parts["unlabelled"]))
+            chosen = _first("unlabelled_size", self.unlabelled_size, order)
+            self._sets["unlabelled"] = parts["unlabelled"].choose(chosen)
+            self._sets["validation"] = parts["validation"]
+        if stage in ("test", "predict", None):
+            self._sets["test"] = parts["test"]
 
     def train_dataloader(self) -> CombinedLoader | ContiguousBatches:
         """Return the loader of training batches; each process gets its own share."""
@@ -252,8 +180,12 @@ class DocumentDataModule(LightningDataModule, ABC):
         if self.task == "pretrain":
             documents = DocumentSet.concatenate(labelled, unlabelled)
             order = np.random.RandomState(self.seed).permutation(len(documents))
-            return self._loaders().text(documents.choose(order), self.batch_size)
-        return self._loaders().combined(labelled, unlabelled, self.batch_size, self.unlabelled_batch_size)
+            return self._text(documents.choose(order), "batch_size")
+        loaders = {"labelled": self._batches(labelled, self.batch_size)}
+        if len(unlabelled):
+            steps = len(loaders["labelled"])
+            loaders["unlabelled"] = self._batches(unlabelled, self.unlabelled_batch_size, num_batches=steps)
+        return CombinedLoader(loaders, "min_size")  # they are of equal length
 
     def val_dataloader(self) -> DataLoader[TextBatch] | ContiguousBatches:
         """Return the loader of validation batches: documents in the order of their lengths."""
@@ -267,26 +199,43 @@ class DocumentDataModule(LightningDataModule, ABC):
         """Return the loader of the test documents in their own order, labels included; raises for ``"pretrain"``."""
         if self.task == "pretrain":
             raise RuntimeError("predictions need task='classify', got task='pretrain'")
-        return self._loaders().in_order(self._set("test", "predict"), self.eval_batch_size)
+        documents = DocumentDataset(self._set("test", "predict"), self.max_tokens, self.padding_index)
+        return whole_batches(documents, self.num_workers, batch_size=self.eval_batch_size)
 
-    def _eval_loader(self, part: str, stage: str) -> DataLoader[TextBatch] | ContiguousBatches:
+    def _eval_loader(self, part: Part, stage: str) -> DataLoader[TextBatch] | ContiguousBatches:
         documents = self._set(part, stage)
         if self.task == "pretrain":
-            return self._loaders().text(documents, self.eval_batch_size, "eval_batch_size")
-        return self._loaders().batches(documents, self.eval_batch_size, shuffle=False)
+            return self._text(documents, "eval_batch_size")
+        return self._batches(documents, self.eval_batch_size, shuffle=False)
 
-    def _loaders(self) -> DocumentLoaders:
-        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return DocumentLoaders(
-            self.max_tokens, self.padding_index, self.reverse, self.seed, self.num_workers, rank, world_size
+    def _batches(
+        self, documents: DocumentSet, batch_size: int, *, shuffle: bool = True, num_batches: int | None = None
+    ) -> DataLoader[TextBatch]:
+        """Return a loader of about equally long documents, the share of this process."""
+        rank, world_size = rank_and_world_size(self.trainer)
+        dataset = DocumentDataset(documents, self.max_tokens, self.padding_index)
+        sampler = LengthBuckets(
+            dataset.lengths,
+            batch_size,
+            shuffle=shuffle,
+            num_batches=num_batches,
+            seed=self.seed,
+            rank=rank,
+            world_size=world_size,
+        )
+        return whole_batches(dataset, self.num_workers, batch_size=None, sampler=sampler)  # which makes the batches
+
+    def _text(self, documents: DocumentSet, size: str) -> ContiguousBatches:
+        """Return a loader of documents as one long text, one behind the other."""
+        rank, world_size = rank_and_world_size(self.trainer)
+        text = documents.joined()
+        # Read from its end, a document follows its own end token, as in the backward layer of a classifier.
+        text = text[::-1] if self.reverse else text
+        return ContiguousBatches(
+            text, getattr(self, size), self.max_tokens, rank=rank, world_size=world_size, size_argument=size
         )
 
-    def _prepared(self) -> Path:
-        if self._store is None:
-            raise RuntimeError("The documents are not encoded: call prepare_data() before asking for them")
-        return self._store
-
-    def _set(self, part: str, stage: str) -> DocumentSet:
+    def _set(self, part: Part, stage: str) -> DocumentSet:
         if part not in self._sets:
             raise RuntimeError(f"The {part} data are not loaded: call setup({stage!r}) before asking for their loader")
         return self._sets[part]

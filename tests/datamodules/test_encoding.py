@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -10,21 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning_advdrop.datamodules import UNLABELLED, Document, DocumentError
-from lightning_advdrop.datamodules.document_store import (
-    SPECIALS,
-    DocumentSet,
-    build_store,
-    load_vocabulary,
-    stratified_order,
-)
+from lightning_advdrop.datamodules.encoding import Corpus, WordRules, stratified_order
+from lightning_advdrop.datamodules.text_files import Part
 
+SPECIALS = ("<unk>", "<pad>", "<eos>")
 WORDS = st.sampled_from([*"abcdefgh", *SPECIALS, "Ünï", "1"])
-PARTS = ("train", "test", "unlabelled")
+PARTS: tuple[Part, ...] = ("train", "test", "unlabelled")
 
 
-def decoded(folder: Path, part: str) -> list[tuple[int, list[str]]]:
-    """Labels and words of a part as they lie in the store."""
-    words, documents = load_vocabulary(folder).words, DocumentSet.load(folder, part)
+def encoded(documents: Iterable[Document], max_words: int) -> Corpus:
+    return Corpus.encode(documents, WordRules(SPECIALS, max_words=max_words, repeated=True), "Test")
+
+
+def decoded(corpus: Corpus, part: Part) -> list[tuple[int, list[str]]]:
+    """Labels and words of a part."""
+    words, documents = corpus.vocabulary.words, corpus.parts[part]
     found = []
     for number in range(len(documents)):
         tokens = documents.last_tokens(number, 10**9)
@@ -43,17 +44,14 @@ def filled(*documents: Document) -> list[Document]:
     st.lists(st.tuples(st.sampled_from(PARTS), st.integers(0, 2), st.lists(WORDS, min_size=1, max_size=8)), max_size=30)
 )
 @settings(max_examples=50, deadline=None)
-def test_it_holds_the_documents(
-    tmp_path_factory: pytest.TempPathFactory, drawn: list[tuple[str, int, list[str]]]
-) -> None:
-    folder = tmp_path_factory.mktemp("store")
-    documents = filled(*(Document(part, label, f"{n:02}", words) for n, (part, label, words) in enumerate(drawn)))  # type: ignore[arg-type]
-    build_store(iter(documents), folder, max_vocabulary=100, name="Test")
-    parts = {part: decoded(folder, part) for part in (*PARTS, "validation")}
+def test_it_holds_the_documents(drawn: list[tuple[Part, int, list[str]]]) -> None:
+    documents = filled(*(Document(part, label, f"{n:02}", words) for n, (part, label, words) in enumerate(drawn)))
+    corpus = encoded(iter(documents), max_words=100)
+    parts = {part: decoded(corpus, part) for part in corpus.parts}
     # The reference: words that occur in two documents or more of those for training.
     held_out = Counter((label, tuple(words)) for label, words in parts["validation"])
     assert held_out.total() == round(0.15 * sum(document.part == "train" for document in documents))
-    vocabulary = load_vocabulary(folder)
+    vocabulary = corpus.vocabulary
     known = set(vocabulary.words[3:])
     for part in PARTS:
         expected = [
@@ -79,29 +77,28 @@ def test_it_holds_the_documents(
     assert all(sum(word in words for words in in_training) >= 2 for word in known)
 
 
-def test_the_vocabulary(tmp_path: Path) -> None:
+def test_the_vocabulary() -> None:
     documents = filled(
         Document("unlabelled", UNLABELLED, "a", ["twice", "twice", "both", "all", "<pad>"]),
         Document("unlabelled", UNLABELLED, "b", ["both", "all", "all", "<pad>", "seen"]),
         Document("test", 1, "c", ["seen", "twice", "both", "both"]),
     )
-    build_store(documents, tmp_path, max_vocabulary=10, name="Test")
-    vocabulary = load_vocabulary(tmp_path)
-    held_out = len(DocumentSet.load(tmp_path, "validation"))
+    corpus = encoded(documents, max_words=10)
+    vocabulary = corpus.vocabulary
+    held_out = len(corpus.parts["validation"])
     assert held_out == 1
     assert vocabulary.words == [*SPECIALS, "all", "both"]
     # "twice" twice, "seen", "<pad>" twice, and a word in each of the training documents
     assert vocabulary.counts == [5 + 8 - held_out, 0, 2 + 8 - held_out, 3, 2]
-    build_store(documents, tmp_path, max_vocabulary=1, name="Test")
-    assert load_vocabulary(tmp_path).words == [*SPECIALS, "all"]
-    assert decoded(tmp_path, "test")[0] == (1, ["<unk>"] * 4)
+    corpus = encoded(documents, max_words=1)
+    assert corpus.vocabulary.words == [*SPECIALS, "all"]
+    assert decoded(corpus, "test")[0] == (1, ["<unk>"] * 4)
 
 
-def test_words_of_validation_and_test_documents_do_not_count(tmp_path: Path) -> None:
+def test_words_of_validation_and_test_documents_do_not_count() -> None:
     documents = [Document("train", 0, n, ["common", f"n{n}"]) for n in range(10)]
     documents += [Document("test", 0, n, ["common", "tested", f"n{n}"]) for n in range(10)]
-    build_store(documents, tmp_path, max_vocabulary=100, name="Test")
-    assert load_vocabulary(tmp_path).words == [*SPECIALS, "common"]
+    assert encoded(documents, max_words=100).vocabulary.words == [*SPECIALS, "common"]
 
 
 def test_the_order_of_reading_does_not_matter(tmp_path: Path) -> None:
@@ -109,23 +106,22 @@ def test_the_order_of_reading_does_not_matter(tmp_path: Path) -> None:
     stores = []
     for number in range(2):
         (folder := tmp_path / str(number)).mkdir()
-        build_store(documents if number else documents[::-1], folder, max_vocabulary=9, name="Test")
-        stores.append({path.name: path.read_bytes() for path in folder.iterdir() if path.name != "vocabulary.json"})
+        encoded(documents if number else documents[::-1], max_words=9).save(folder)
+        stores.append({path.name: path.read_bytes() for path in folder.iterdir()})
     assert stores[0] == stores[1]
 
 
 @pytest.mark.parametrize("missing", ["train", "test"])
-def test_a_part_without_documents(tmp_path: Path, missing: str) -> None:
+def test_a_part_without_documents(missing: str) -> None:
     documents = [document for document in filled() if document.part != missing]
     message = f"Test has no documents for {missing}: expected at least 4 for training and 1 for test"
     with pytest.raises(DocumentError, match=f"^{re.escape(message)}$"):
-        build_store(documents, tmp_path, max_vocabulary=9, name="Test")
-    assert list(tmp_path.iterdir()) == []
+        encoded(documents, max_words=9)
 
 
 def test_tokens_stay_on_the_disk(tmp_path: Path) -> None:
-    build_store(filled(), tmp_path, max_vocabulary=9, name="Test")
-    documents = DocumentSet.load(tmp_path, "train")
+    encoded(filled(), max_words=9).save(tmp_path)
+    documents = Corpus.load(tmp_path).parts["train"]
     assert isinstance(documents.tokens, np.memmap)
     assert documents.choose(np.array([1, 0])).tokens is documents.tokens
 

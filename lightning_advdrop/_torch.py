@@ -1,0 +1,205 @@
+"""What the package uses of torch's internals, one function for each.
+
+A function either does without the internal part where a release of torch lacks it, or raises a `RuntimeError` that
+names the release. Tried with torch 2.6, 2.13 and 2.14.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from types import FrameType, FunctionType
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+
+def _unknown_release(what: str) -> NoReturn:
+    raise RuntimeError(
+        f"torch {torch.__version__} {what}; lightning_advdrop was tried with torch 2.6 to 2.14. Install one of these."
+    )
+
+
+# Activation checkpointing.
+
+
+def in_checkpoint() -> bool:
+    """Tell whether `torch.utils.checkpoint.checkpoint`, of either variant, called the code that is running."""
+    code = getattr(inspect.unwrap(checkpoint), "__code__", None)
+    frame: FrameType | None = inspect.currentframe()
+    while frame is not None:
+        if frame.f_code is code or (code is None and frame.f_globals.get("__name__") == checkpoint.__module__):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def is_recomputed() -> bool:
+    """Tell quickly whether activation checkpointing will run this part of the forward again in the backward pass.
+
+    The reentrant variant may go unseen. It switches gradients off first, which is a torch call that can be noticed.
+    """
+    try:
+        hooks: Any = torch._C._autograd._top_saved_tensors_default_hooks(False)
+    except (AttributeError, TypeError):  # torch 2.6 and 2.7 don't tell
+        return in_checkpoint()
+    return hooks is not None and getattr(hooks[0], "__module__", None) == checkpoint.__module__
+
+
+# Autograd.
+
+
+def will_run(node: Any) -> bool:
+    """Tell whether the backward pass that is running will reach a node of the graph; True where torch doesn't tell."""
+    try:
+        return bool(torch._C._will_engine_execute_node(node))
+    except (AttributeError, RuntimeError):  # a RuntimeError for a leaf whose gradient is handed out
+        return True
+
+
+def version_of(tensor: Tensor) -> int | None:
+    """Return how often a tensor has been written to in place; None for tensors of inference mode, which don't count it.
+
+    Raises:
+        RuntimeError: if this release of torch doesn't count.
+
+    Example:
+        >>> version_of(torch.zeros(2).add_(1))
+        1
+    """
+    return None if tensor.is_inference() else _internal(tensor, "_version")
+
+
+def base_of(tensor: Tensor) -> Tensor | None:
+    """Return the tensor of which another one is a view, or None.
+
+    Raises:
+        RuntimeError: if this release of torch doesn't tell.
+
+    Example:
+        >>> whole = torch.zeros(2)
+        >>> base_of(whole[:1]) is whole, base_of(whole)
+        (True, None)
+    """
+    base: Tensor | None = _internal(tensor, "_base")
+    return base
+
+
+def _internal(tensor: Tensor, name: str) -> Any:
+    try:
+        return getattr(tensor, name)
+    except AttributeError:
+        _unknown_release(f"has no Tensor.{name}")
+
+
+# Products on the CPU.
+
+
+def packed_product(weight: Tensor, rows: int) -> Callable[[Tensor], Tensor] | None:
+    """Prepare ``x @ weight.T`` for many calls by oneDNN, which rearranges the weight once.
+
+    Args:
+        weight: ``(out, in)``, float32 on the CPU. It must not change while the product is in use.
+        rows: the number of rows that ``x`` typically has.
+
+    Returns:
+        A function of ``x``, ``(rows, in) -> (rows, out)``; None where this torch has no such product.
+    """
+    return _packed_product(weight, rows) if has_packed_product() else None
+
+
+def _packed_product(weight: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
+    linear = torch.ops.mkldnn._linear_pointwise
+    return lambda x: linear(x, packed, None, "none", [], "")
+
+
+@functools.cache
+def has_packed_product() -> bool:
+    """Tell whether `packed_product` works with this torch, on this machine."""
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    one = torch.ones(1, 1, device="cpu", dtype=torch.float32)
+    try:
+        _packed_product(one, 1)(one)
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    return True
+
+
+def draws_own_dropout(data: Tensor) -> bool:
+    """Tell whether torch's recurrent functions draw the dropout between layers from a generator that can't be set back.
+
+    CuDNN's does: it is seeded at its first use in a process and then goes on, whatever torch's generators are set to.
+
+    Args:
+        data: the input of the recurrent function.
+    """
+    return data.is_cuda and torch.backends.cudnn.enabled
+
+
+# Modules.
+
+#: Attributes of a module that are its parts, not its state.
+PARTS = frozenset({"_parameters", "_modules", "_buffers"})
+
+
+def dictionaries_of(module: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the dictionaries in which a module keeps its attributes, and its buffers.
+
+    Raises:
+        RuntimeError: if this release of torch keeps its parts elsewhere.
+
+    Example:
+        >>> sorted(dictionaries_of(nn.BatchNorm1d(2))[1])
+        ['num_batches_tracked', 'running_mean', 'running_var']
+    """
+    attributes = vars(module)
+    if not attributes.keys() >= PARTS:
+        _unknown_release(f"keeps no {', '.join(sorted(PARTS - attributes.keys()))} in {type(module).__name__}")
+    return attributes, attributes["_buffers"]
+
+
+# Attention.
+
+
+def argument_of(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], name: str) -> Any:
+    """Return the argument of one name, of a call of a function written in Python.
+
+    Raises:
+        RuntimeError: if this release of torch gives it another name.
+
+    Example:
+        >>> argument_of(torch.nn.functional.embedding, (1, 2), {"padding_idx": 0}, "weight")
+        2
+    """
+    bound = _signature(function).bind(*args, **kwargs)
+    bound.apply_defaults()
+    if name not in bound.arguments:
+        _unknown_release(f"gives {function.__name__} no argument {name}")
+    return bound.arguments[name]
+
+
+_signature = functools.cache(inspect.signature)
+
+
+@functools.cache
+def without_override(function: FunctionType) -> FunctionType:
+    """Return a function of torch's without its first look for function modes, so that a mode can see what it calls.
+
+    Args:
+        function: one of `torch.nn.functional` that is written in Python and asks ``has_torch_function``.
+
+    Raises:
+        RuntimeError: if in this release of torch it isn't, or doesn't.
+    """
+    code = getattr(function, "__code__", None)
+    if code is None or "has_torch_function" not in code.co_names:
+        _unknown_release(f"looks for function modes in another way in {function.__name__}, so no mask can act within")
+    names = {**function.__globals__, "has_torch_function": lambda *_: False}
+    body = FunctionType(code, names, function.__name__, function.__defaults__, function.__closure__)
+    body.__kwdefaults__ = function.__kwdefaults__
+    return body

@@ -1,0 +1,236 @@
+"""What the package uses of torch's internals: with them, and in a release that lacks them."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from lightning_advdrop import _torch
+from lightning_advdrop.nn import MaskedLSTM
+
+RELEASE = rf"^torch {torch.__version__.replace('+', '.')} .*lightning_advdrop was tried with torch 2\.6 to 2\.\d+\. "
+
+
+class Lacking:
+    """Something with some attributes gone."""
+
+    def __init__(self, whole: Any, *gone: str) -> None:
+        self._whole, self._gone = whole, gone
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._gone:
+            raise AttributeError(name)
+        return getattr(self._whole, name)
+
+
+def lacking(monkeypatch: pytest.MonkeyPatch, path: str, *gone: str) -> None:
+    """Takes attributes of torch away from `_torch` alone."""
+    fake: Any = Lacking(torch)
+    inner = fake
+    for name in path.split("."):
+        setattr(inner, name, Lacking(getattr(inner, name)))
+        inner = getattr(inner, name)
+    inner._gone = gone
+    monkeypatch.setattr(_torch, "torch", fake)
+
+
+# Activation checkpointing.
+
+
+@pytest.fixture(params=["with", "without"])
+def code_of_checkpoint(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "without":  # as if it were not written in Python
+        monkeypatch.setattr(_torch, "checkpoint", types.SimpleNamespace(__module__=checkpoint.__module__))
+
+
+@pytest.fixture(params=["with", "without"])
+def hooks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    with_hooks = request.param == "with" and hasattr(torch._C._autograd, "_top_saved_tensors_default_hooks")
+    if request.param == "without":
+        lacking(monkeypatch, "_C._autograd", "_top_saved_tensors_default_hooks")
+    return with_hooks
+
+
+def asked(question: Callable[[], bool], reentrant: bool) -> list[bool]:
+    """The answer before, inside and after a checkpointed part, and in its recomputation."""
+    answers: list[bool] = []
+
+    def part(x: Tensor) -> Tensor:
+        answers.append(question())
+        return x.sin()
+
+    answers.append(question())
+    result: Any = checkpoint(part, torch.ones(2, requires_grad=True), use_reentrant=reentrant)
+    answers.append(question())
+    result.sum().backward()
+    return answers
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+@pytest.mark.usefixtures("code_of_checkpoint")
+def test_checkpoints_are_told_by_who_calls(reentrant: bool) -> None:
+    assert asked(_torch.in_checkpoint, reentrant)[:3] == [False, True, False]
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_what_is_recomputed_is_told_by_hooks_or_by_who_calls(hooks: bool, reentrant: bool) -> None:
+    assert asked(_torch.is_recomputed, reentrant)[:3] == [False, not (hooks and reentrant), False]
+
+
+def test_other_hooks_recompute_nothing(hooks: bool) -> None:
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: x, lambda x: x):
+        assert not _torch.is_recomputed()
+
+
+# Autograd.
+
+
+def gradients_asked_for(inputs: Callable[[Tensor, Tensor], list[Tensor]]) -> list[bool]:
+    """What is told of the nodes behind a function of two tensors, the second of them a leaf."""
+    told: list[bool] = []
+
+    class Function(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
+            return x * y
+
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+            told.extend(_torch.will_run(node) for node, _ in ctx.next_functions)
+            return grad, grad
+
+    leaf, other = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
+    result: Tensor = Function.apply(leaf * 2, other)  # type: ignore[no-untyped-call]
+    torch.autograd.grad(result.sum(), inputs(leaf, other))
+    return told
+
+
+def test_gradients_that_nobody_asks_for_are_told() -> None:
+    assert gradients_asked_for(lambda x, y: [x, y]) == [True, True]
+    assert gradients_asked_for(lambda x, y: [y]) == [False, True]
+
+
+def test_without_being_told_all_gradients_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    lacking(monkeypatch, "_C", "_will_engine_execute_node")
+    assert gradients_asked_for(lambda x, y: [y]) == [True, True]
+
+
+def test_versions_and_bases() -> None:
+    tensor = torch.zeros(3)
+    assert _torch.base_of(tensor[1:]) is tensor
+    assert _torch.base_of(tensor) is None
+    before = _torch.version_of(tensor)
+    tensor[1:].add_(1)
+    assert _torch.version_of(tensor) != before
+    with torch.inference_mode():
+        assert _torch.version_of(torch.zeros(3)) is None
+
+
+@pytest.mark.parametrize(("function", "name"), [(_torch.version_of, "_version"), (_torch.base_of, "_base")])
+def test_without_versions_or_bases_the_release_is_named(function: Callable[[Any], Any], name: str) -> None:
+    with pytest.raises(RuntimeError, match=RELEASE) as caught:
+        function(Lacking(torch.zeros(2), name))
+    assert f"Tensor.{name}" in str(caught.value)
+
+
+# Products on the CPU.
+
+
+@pytest.mark.skipif(not _torch.has_packed_product(), reason="this torch has no packed product")
+@pytest.mark.parametrize(("out", "width", "rows"), [(1, 1, 1), (5, 3, 4), (1024, 256, 9)])
+def test_packed_products_are_those_of_the_weight(out: int, width: int, rows: int) -> None:
+    weight, x = torch.randn(out, width), torch.randn(rows, width)
+    product = _torch.packed_product(weight, rows)
+    assert product is not None
+    torch.testing.assert_close(product(x), x @ weight.t(), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("gone", ["_reorder_linear_weight", "_linear_pointwise", "changed", "built without"])
+def test_without_its_operators_nothing_is_packed(monkeypatch: pytest.MonkeyPatch, gone: str) -> None:
+    lacking(monkeypatch, "ops.mkldnn", gone)
+    fake: Any = vars(_torch)["torch"]
+    if gone == "changed":
+        fake.ops.mkldnn._linear_pointwise = lambda x, weight: x @ weight.t()
+    if gone == "built without":
+        monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    _torch.has_packed_product.cache_clear()
+    try:
+        assert _torch.packed_product(torch.ones(2, 2), 2) is None
+    finally:
+        _torch.has_packed_product.cache_clear()
+
+
+# Modules.
+
+
+def test_the_dictionaries_of_a_module_are_its_own() -> None:
+    module = nn.BatchNorm1d(2)
+    attributes, buffers = _torch.dictionaries_of(module)
+    attributes["colour"], buffers["more"] = "red", torch.ones(1)
+    assert module.colour == "red"
+    assert "more" in module.state_dict()
+
+
+@pytest.mark.parametrize("name", sorted(_torch.PARTS))
+def test_a_module_that_keeps_its_parts_elsewhere_names_the_release(name: str) -> None:
+    module = nn.Linear(1, 1)
+    del vars(module)[name]
+    with pytest.raises(RuntimeError, match=RELEASE) as caught:
+        _torch.dictionaries_of(module)
+    assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("projected", [0, 2])
+def test_weights_are_those_of_the_stock_layer_in_its_order(bias: bool, projected: int) -> None:
+    layer = MaskedLSTM(2, 3, 2, bias=bias, bidirectional=True, proj_size=projected)
+    listed = [weight for weights in layer.all_weights for weight in weights]
+    assert [id(weight) for weight in listed] == [id(weight) for weight in layer._flat_weights]
+
+
+# Attention.
+
+
+def test_arguments_are_found_by_name() -> None:
+    def function(a: int, /, b: int, *, c: int = 3) -> None: ...
+
+    assert [_torch.argument_of(function, (1, 2), {}, name) for name in "abc"] == [1, 2, 3]
+    assert [_torch.argument_of(function, (1,), {"c": 5, "b": 4}, name) for name in "abc"] == [1, 4, 5]
+    with pytest.raises(RuntimeError, match=RELEASE) as caught:
+        _torch.argument_of(function, (1, 2), {}, "dropout_p")
+    assert "function" in str(caught.value)
+    assert "dropout_p" in str(caught.value)
+
+
+def test_a_function_without_its_override_is_not_sent_back_to_the_mode() -> None:
+    seen = []
+
+    class Watch(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            seen.append(func)
+            return func(*args, **kwargs or {})
+
+    layer, x = nn.MultiheadAttention(4, 2), torch.randn(3, 2, 4)
+    weights = (layer.in_proj_weight, layer.in_proj_bias, None, None, False, 0.0, layer.out_proj.weight, None)
+    with Watch():
+        _torch.without_override(F.multi_head_attention_forward)(x, x, x, 4, 2, *weights, need_weights=False)
+    assert F.multi_head_attention_forward not in seen
+    assert F.scaled_dot_product_attention in seen
+
+
+def _asks_otherwise(x: Tensor) -> Tensor:
+    return x
+
+
+@pytest.mark.parametrize("function", [_asks_otherwise, torch.relu])
+def test_a_function_that_asks_for_modes_otherwise_is_refused(function: Any) -> None:
+    with pytest.raises(RuntimeError, match=RELEASE) as caught:
+        _torch.without_override(function)
+    assert function.__name__ in str(caught.value)
