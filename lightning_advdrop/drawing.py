@@ -1,4 +1,4 @@
-"""Figures in one style, whatever the settings of the user's matplotlib."""
+"""Draw figures in one style, which the user's settings of matplotlib don't change."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def heat_maps(sites: Collection[tuple[str, MaskShares]]) -> Figure:
     """Draw how often each unit is dropped, by unit and epoch: a panel for each site.
 
     Args:
-        sites: Titles of the panels, and what to draw; at least one.
+        sites: The title and the shares of each panel; at least one.
     """
     figure, panels = panel_grid(len(sites))
     for axes, (title, found) in zip(panels, sites, strict=True):
@@ -97,7 +97,7 @@ def histograms(sites: Collection[tuple[str, Rows]]) -> Figure:
     """Draw how the units of each site spread in its last epoch.
 
     Args:
-        sites: Titles of the panels, and what to draw; at least one.
+        sites: The title and the shares of each panel; at least one.
     """
     figure, panels = panel_grid(len(sites))
     for axes, (title, rows) in zip(panels, sites, strict=True):

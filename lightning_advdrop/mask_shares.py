@@ -89,7 +89,7 @@ def write_shares(path: Path, sites: Mapping[str, Rows]) -> None:
 
 
 def read_shares(path: Path) -> dict[str, Rows]:
-    r"""Read what `write_shares` wrote.
+    r"""Read a file that `write_shares` wrote.
 
     Returns:
         Rows by the name of their site.

@@ -1,4 +1,4 @@
-"""Reports: tables and plots from finished training runs. Imports no other room."""
+"""Tables and plots of finished training runs."""
 
 from lightning_advdrop._deprecation import renamed_attributes
 from lightning_advdrop.mask_shares import MaskShares

@@ -1,4 +1,4 @@
-"""What can go wrong while a report is made."""
+"""Errors of the report."""
 
 import csv
 from collections.abc import Iterator
@@ -7,11 +7,11 @@ from pathlib import Path
 
 
 class ReportError(ValueError):
-    """No report can be made; the message says what was looked for, what was found and what to do."""
+    """Raised if no report can be made; the message names what was sought and found, and the remedy."""
 
 
 class RunError(ReportError):
-    """One run cannot be used; the message gives the reason, without the name of the run's folder."""
+    """Raised if one run cannot be used; the message gives the reason, without the name of the run's folder."""
 
 
 @contextmanager
@@ -20,7 +20,7 @@ def reading(path: Path, writer: str) -> Iterator[None]:
 
     Args:
         path: The file.
-        writer: What writes it.
+        writer: The name of the program that writes it, for the message.
 
     Raises:
         RunError: If the file is missing, unreadable or damaged.

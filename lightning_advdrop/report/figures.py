@@ -34,7 +34,7 @@ def has_curves(candidate: Run, names: Iterable[str]) -> bool:
 def choose_figures(
     groups: Sequence[Group], curves: Mapping[str, str], baseline: str, folder: Path
 ) -> tuple[list[tuple[Picture, Callable[[], None]]], list[str]]:
-    """Choose what can be drawn of some runs, without writing anything.
+    """Choose the figures that can be drawn of some runs, without writing anything.
 
     Args:
         groups: Runs by experiment and method.
@@ -70,7 +70,7 @@ def choose_figures(
 def _split(
     groups: Iterable[Group], where: str, needed: Callable[[Run], Sequence[str]]
 ) -> tuple[list[Group], list[str]]:
-    """Keep the runs that logged by epoch what is needed of them, and name the others."""
+    """Keep the runs that logged the needed metrics by epoch, and name the others."""
     kept, notes = [], []
     for group in groups:
         runs = tuple(one for one in group.runs if has_curves(one, needed(one)))
@@ -85,7 +85,7 @@ def _split(
 
 
 def _mask_panels(groups: Iterable[Group]) -> tuple[list[tuple[str, MaskShares]], list[str]]:
-    """A panel for each site, of the first run of each group that has a whole file."""
+    """Make a panel for each site, of the first run of each group that has a whole file."""
     panels: list[tuple[str, MaskShares]] = []
     notes = []
     for group in groups:

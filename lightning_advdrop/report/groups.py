@@ -117,7 +117,7 @@ def _shortened(texts: Iterable[str]) -> dict[str, str]:
 
 
 def _varied(settings: Sequence[Mapping[str, object]]) -> list[str]:
-    """Name what is not the same in all mappings, in their order; seeds do not count."""
+    """Name the settings that differ between mappings, in their order, except seeds."""
     names = dict.fromkeys(name for setting in settings for name in setting if not name.endswith("seed"))
     return [name for name in names if len({_text(setting, name) for setting in settings}) > 1]
 
@@ -160,7 +160,7 @@ def _newest(runs: Iterable[Run]) -> Run:
 
 
 def _differences(experiment: str, runs: Sequence[Run], by: Sequence[str]) -> list[str]:
-    """Say where runs differ in more than method and seed: it may be on purpose, but it must not go unnoticed."""
+    """Note where runs differ in more than method and seed, which may be on purpose."""
     settings = [run.settings for run in runs]
     found = [
         f"{name} ({', '.join(sorted({_text(setting, name) for setting in settings}, key=natural_key))})"

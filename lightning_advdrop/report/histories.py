@@ -1,4 +1,4 @@
-"""Read what runs logged: ``metrics.csv`` of Lightning's ``CSVLogger``, and ``masks.csv`` of ``MaskStatistics``."""
+"""Read the logs of a run: ``metrics.csv`` of Lightning's ``CSVLogger``, and ``masks.csv`` of ``MaskStatistics``."""
 
 import csv
 import math

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 from lightning_advdrop.report.runs import Run
 
 PREFERRED = ("test/accuracy", "test/error", "test/perplexity", "test/loss")
-"""What a report compares where nobody chose: the first of these that the runs of an experiment logged."""
+"""The metrics of a report by default: in each experiment, the first of these that its runs logged."""
 _PERCENT_ENDINGS = ("accuracy", "error_rate", "f1")
 _LOWER_ENDINGS = ("error", "error_rate", "loss", "perplexity")
 _STAGES = {"train": "training", "val": "validation", "test": "test"}
-# Metrics of single steps, beside which their means over the epoch have the same name without it.
+# The end of the name of a metric of single steps; its mean over an epoch has the name without it.
 _STEP = "_step"
 
 
@@ -39,7 +39,7 @@ def choose_metrics(runs: Iterable[Run], candidates: Sequence[str] = PREFERRED) -
 
 
 def validation_metric(metric: str) -> str:
-    """Name the metric of the same name on the validation data, which is there for each epoch.
+    """Name the same metric on the validation data, which is logged in each epoch.
 
     Example:
         >>> validation_metric("test/error")
@@ -49,7 +49,7 @@ def validation_metric(metric: str) -> str:
 
 
 def is_percentage(metric: str) -> bool:
-    """Whether values of a metric are shown in per cent.
+    """Return whether values of a metric are shown in per cent.
 
     Example:
         >>> is_percentage("test/accuracy"), is_percentage("test/error"), is_percentage("test/mean_squared_error")

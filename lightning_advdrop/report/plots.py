@@ -25,7 +25,7 @@ _GAP_LINES = ((ADVERSARIAL, "-", "adversarial value"), (RANDOM, (0, (3, 1.5)), "
 _GAP_MARGIN = 2.0
 # The palette of Okabe & Ito ("Color universal design", 2008), less the yellow, which is too light for lines on white.
 _COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-# As many as have no common divisor with the colours, so that each method has a look of its own, in grey, too.
+# Their number and that of the colours have no common divisor, so that 28 methods differ from one another.
 _STYLES: tuple[str | tuple[int, tuple[int, ...]], ...] = ("-", (0, (5, 1)), (0, (1, 1)), (0, (4, 1, 1, 1)))
 # Of the legend, in heights of the panel: below the numbers and the name of the axis.
 _LEGEND_TOP = -0.17
@@ -42,7 +42,7 @@ def draw_curves(groups: Sequence[Group], metrics: Mapping[str, str], path: Path,
 
     Args:
         groups: Runs by experiment and method; each run must have logged the metric of its experiment.
-        metrics: By experiment, the name of what is drawn, e.g. ``{"quickstart": "val/accuracy"}``.
+        metrics: By experiment, the name of the metric to draw, e.g. ``{"quickstart": "val/accuracy"}``.
         path: The PNG file to write.
         baseline: The method that is drawn in black.
 
@@ -89,7 +89,7 @@ def draw_masks(panels: Sequence[tuple[str, MaskShares]], path: Path) -> None:
     """Draw heat maps of units and epochs, a panel for each site. The file is written atomically.
 
     Args:
-        panels: Titles, and what to draw.
+        panels: The title and the shares of each panel.
         path: The PNG file to write.
 
     Raises:
@@ -149,7 +149,7 @@ def gaps_figure(groups: Sequence[Group], baseline: str) -> "Figure":
 
 
 def _panels(groups: Sequence[Group], baseline: str, draw: "Callable[..., str]") -> "Figure":
-    """A panel for each experiment; ``draw`` fills it and returns the name of its axis."""
+    """Make a panel for each experiment; ``draw`` fills it and returns the label of its axis."""
     experiments: dict[str, list[Group]] = {}
     for group in groups:
         experiments.setdefault(group.experiment, []).append(group)
@@ -174,7 +174,7 @@ def curve(group: Group, metric: str) -> tuple[list[int], list[float], list[float
 
     Args:
         group: The runs.
-        metric: Name of what they logged.
+        metric: Name of a metric that each of them logged.
 
     Returns:
         Epochs, counted from 1: the value is that after so many epochs; means; deviations, ``nan`` where there is one

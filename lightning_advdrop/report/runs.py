@@ -16,7 +16,7 @@ _VERSION = re.compile(r"version_(\d+)")
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?(?:e[-+]?\d+)?)")
 # The class names of this package start with it; other callbacks of a trainer say nothing about the method.
 _PACKAGE = __name__.partition(".")[0]
-# What the literature calls those whose class name in words is something else.
+# Names in the literature, where they are not the class name in words.
 _NAMES = {
     "ExpectationLinearDropout": "expectation-linear dropout",
     "PiModel": "Pi-model",
@@ -95,7 +95,7 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
     """Find run folders at any depth.
 
     A run folder holds ``metrics.csv``, or is called ``version_<n>`` and holds no other run. A path with no run in it is
-    returned itself: loading it says what is missing.
+    returned itself, so that loading it names the missing file.
 
     Args:
         paths: Run folders, or folders that hold such.
@@ -113,7 +113,7 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
         if path.resolve() in seen:
             continue
         below = list(_walk(path, seen))
-        # What lies in it may have been named before: `runs/digits runs`.
+        # Its runs may have been named before, as in `runs/digits runs`.
         if not below and not any(path.resolve() in other.resolve().parents for other in found):
             below = [path]
         found += below
@@ -128,7 +128,7 @@ def _walk(folder: Path, seen: set[Path]) -> Iterator[Path]:
         is_run = (folder / METRICS_FILE).exists()
         children = sorted((child for child in folder.iterdir() if child.is_dir()), key=lambda at: natural_key(at.name))
     except OSError:
-        yield folder  # loading it says why it cannot be read
+        yield folder  # loading it gives the reason
         return
     if is_run:
         yield folder
@@ -170,7 +170,7 @@ def load_run(folder: Path) -> Run:
         folder=folder,
         experiment=place.parent.name,
         version=int(version[1]) if version else -1,
-        # True and False are integers, too: LightningCLI's words for any seed and none.
+        # Not True and False, which are integers: LightningCLI's words for any seed and none.
         seed=seed if type(seed) is int else None,
         regularizers=tuple(_regularizers(config)),
         settings=_settings(config),
@@ -199,7 +199,7 @@ def _regularizers(config: Mapping[str, Any]) -> Iterator[RegularizerEntry]:
                 f"{CONFIG_FILE} has regularizer={_shorten(entry)}, expected null, a mapping with class_path, or a list"
             )
         yield _regularizer(entry)
-    # The same callbacks work from the trainer's list, and such a run must not pass for a plain one.
+    # The same callbacks work in the trainer's list; such a run is not a plain one.
     trainer = config.get("trainer")
     for entry in _as_list(trainer.get("callbacks") if isinstance(trainer, dict) else None):
         path = entry.get("class_path") if isinstance(entry, dict) else None
