@@ -31,7 +31,7 @@ from tests.helpers.tiny_data import TINY_DATA
 
 STEPS = 20
 OPTIONS = (
-    *("--trainer.limit_train_batches", "10"),
+    *("--trainer.limit_train_batches", "6"),
     *("--trainer.max_steps", str(STEPS), "--trainer.max_epochs", "1000", "--trainer.limit_val_batches", "1"),
     *("--trainer.limit_test_batches", "1", "--trainer.enable_progress_bar", "false"),
     *("--trainer.enable_model_summary", "false", "--trainer.check_val_every_n_epoch", "1"),
