@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
+from lightning_advdrop._lightning import state_key
 from lightning_advdrop.callbacks.averaging import AveragedWeights
 from lightning_advdrop.callbacks.compatibility import misconfigured
 
@@ -87,9 +88,9 @@ class NonMonotonicAveraging(AveragedWeights):
         self._values.append(value)
         return bool(earlier) and value > min(earlier)
 
-    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
+    def should_update(self, step_idx: int) -> bool:
         """True after every step while weights are averaged."""
-        return self.averaging and step_idx is not None
+        return self.averaging
 
     # Lightning's hooks.
 
@@ -136,14 +137,13 @@ class NonMonotonicAveraging(AveragedWeights):
             rank_zero_info(f"{type(self).__name__} averages the weights from {place} on: {reason}.")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Logs whether weights are averaged."""
-        super().on_train_epoch_end(trainer, pl_module)
+        """Log whether weights are averaged."""
         pl_module.log("averaging/triggered", float(self.averaging))
 
     @property
     def state_key(self) -> str:
         """Tells it from others by what is monitored."""
-        return self._generate_state_key(monitor=self.monitor, mode=self.mode)
+        return state_key(self, monitor=self.monitor, mode=self.mode)
 
     def state_dict(self) -> dict[str, Any]:
         """Whether weights are averaged, and the values that were seen."""

@@ -11,14 +11,13 @@ from typing import Any, Literal
 
 import torch
 import wandb
+from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
-from lightning.pytorch.utilities.model_helpers import is_overridden
 
+from lightning_advdrop._lightning import attach, forget_average, trainer_callbacks
 from lightning_advdrop.callbacks import GlobalRandomState, RegularizerCallback, TerminateOnNaN, flush_denormals
-from lightning_advdrop.callbacks.averaging import AveragedWeights
 
 EXPERIMENT_COMMANDS = ("fit", "validate", "test", "predict")
 
@@ -93,34 +92,28 @@ class ExperimentCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Gives the trainer the regularizers, and what lets a run be resumed to the bit and end at a broken loss."""
-        regularizers = self._get(self.config_init, "regularizer") or []
+        regularizers = self._setting(self.config_init, "regularizer") or []
         if not isinstance(regularizers, list):
             regularizers = [regularizers]
         callbacks = [*regularizers, GlobalRandomState(), TerminateOnNaN()]
         self.trainer_defaults = {**self.trainer_defaults, "callbacks": callbacks}
         return super().instantiate_trainer(**kwargs)
 
+    def _setting(self, config: Namespace, name: str) -> Any:
+        """A setting of the sub-command, or of the experiment where there is none."""
+        return (config if self.subcommand is None else config[self.subcommand]).get(name)
+
     def after_fit(self) -> None:
         """Tests the weights that ``test_after_fit`` names."""
-        which = self._get(self.config, "test_after_fit")
-        if which is not None and not self._get(self.config, "trainer.fast_dev_run"):
-            _forget_averages(self.trainer)
+        which = self._setting(self.config, "test_after_fit")
+        if which is not None and not self._setting(self.config, "trainer.fast_dev_run"):
+            for callback in trainer_callbacks(self.trainer):
+                forget_average(callback)
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="You're using the WeightAveraging callback, but loading")
                 # The first one is asked for the best weights: that is what the configurations mean.
                 warnings.filterwarnings("ignore", message=".*with Trainer configured with multiple `ModelCheckpoint`")
                 self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=which)
-
-
-def _forget_averages(trainer: Trainer) -> None:
-    """Makes a checkpoint give its averaged weights.
-
-    While Lightning's weight averaging holds the average of a fit, it takes every checkpoint that is loaded for one to
-    be resumed, and would have the raw weights tested.
-    """
-    for callback in vars(trainer)["callbacks"]:
-        if isinstance(callback, WeightAveraging) and not isinstance(callback, AveragedWeights):
-            callback._average_model = None
 
 
 def run_experiment(arguments: Sequence[str], *, run: bool = True) -> ExperimentCLI:
@@ -170,12 +163,11 @@ def _keep_wandb_quiet() -> None:
 
 
 def _configure_model(command: ExperimentCLI) -> None:
-    """Makes the layers that a model makes for a trainer's data, as at the beginning of a run."""
-    if is_overridden("configure_model", command.model):
+    """Make the layers that a model makes for a trainer's data, as at the beginning of a run."""
+    if type(command.model).configure_model is not LightningModule.configure_model:
         command.datamodule.prepare_data()
         command.datamodule.setup("fit")
-        vars(command.trainer)["datamodule"] = command.datamodule
-        command.model.trainer = command.trainer
+        attach(command.model, command.trainer, command.datamodule)
         command.model.configure_model()
 
 
@@ -190,7 +182,7 @@ def describe_experiment(arguments: Sequence[str]) -> str:
     """
     command = run_experiment(arguments, run=False)
     _configure_model(command)
-    regularizers = [each for each in vars(command.trainer)["callbacks"] if isinstance(each, RegularizerCallback)]
+    regularizers = [each for each in trainer_callbacks(command.trainer) if isinstance(each, RegularizerCallback)]
     if not regularizers:
         raise ValueError("regularizer must be set to show its sites, got null; name one with --regularizer.")
     return "\n\n".join(f"{type(each).__name__}\n\n{each.describe(command.model)}" for each in regularizers)
