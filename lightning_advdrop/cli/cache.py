@@ -59,13 +59,14 @@ def run(options: Namespace) -> int:
     """
     check_neural_cache(options.theta, options.interpolation, options.window)
     task = load_language_model(options.ckpt_path)
+    assert task.vocabulary is not None
     command = run_experiment(options.experiment, run=False)
     data: Any = command.datamodule
     data.prepare_data()
     data.setup("test")
     if not hasattr(data, "vocabulary"):
         raise ValueError(f"data must be a data module for language models, got {type(data).__name__}.")
-    data.vocabulary.check_same(task.words, f"ckpt_path={options.ckpt_path!r}")
+    data.vocabulary.check_same(task.vocabulary.words, f"ckpt_path={options.ckpt_path!r}")
     result = evaluate_neural_cache(
         task.to(command.trainer.strategy.root_device),
         # None: no bar where the output is a file or a pipe.
