@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Container, Iterator, Mapping
 from itertools import chain
 from typing import Any
@@ -18,7 +19,7 @@ from lightning_advdrop.callbacks.compatibility import misconfigured, refuse_shar
 _AVERAGING = frozenset({"AveragedWeights", "WeightAveraging", "StochasticWeightAveraging"})
 
 
-class AveragedWeights(Callback):
+class AveragedWeights(Callback, ABC):
     """Average the weights in a `torch.optim.swa_utils.AveragedModel`; subclasses decide when, and how.
 
     Until the first update there is no copy of the weights, and the raw ones are evaluated and saved. From then on,
@@ -46,16 +47,16 @@ class AveragedWeights(Callback):
         """How many sets of weights the average was made from; 0 if there is none yet."""
         return 0 if self.average is None else int(self.average.n_averaged)
 
+    @abstractmethod
     def should_update(self, step_idx: int) -> bool:
-        """Whether the weights after a step go into the average.
+        """Return whether the weights after a step go into the average.
 
         Args:
             step_idx: the step, from 0.
         """
-        return True
 
     def averaging_function(self) -> Callable[[Tensor, Tensor, Tensor | int], Tensor] | None:
-        """The ``avg_fn`` of the `AveragedModel`; None for equal weights."""
+        """Return the ``avg_fn`` of the `AveragedModel`; None for equal weights."""
         return None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -113,7 +114,7 @@ class AveragedWeights(Callback):
             self._swap(pl_module)
 
     def state_dict(self) -> dict[str, Any]:
-        """The last step whose weights were averaged."""
+        """Return the last step whose weights were averaged."""
         return {"latest_update_step": self._last_update}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -198,7 +199,7 @@ def _weights_only(module: nn.Module, saved: Container[str]) -> nn.Module:
 
 
 class ExponentialAveraging(AveragedWeights):
-    """An exponential moving average of the weights: ``average = decay * average + (1 - decay) * weights``.
+    """Average the weights exponentially: ``average = decay * average + (1 - decay) * weights``.
 
     The average starts as the weights of the first update. Until then, the raw weights are evaluated and saved.
 
@@ -237,10 +238,10 @@ class ExponentialAveraging(AveragedWeights):
         self.update_starting_at_step = update_starting_at_step
 
     def should_update(self, step_idx: int) -> bool:
-        """True after every ``update_every_n_steps``-th step from ``update_starting_at_step`` on."""
+        """Return True after every ``update_every_n_steps``-th step from ``update_starting_at_step`` on."""
         return step_idx >= (self.update_starting_at_step or 0) and step_idx % self.update_every_n_steps == 0
 
     def averaging_function(self) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
-        """The moving average of ``decay``."""
+        """Return the moving average of ``decay``."""
         function: Callable[[Tensor, Tensor, Tensor | int], Tensor] = get_ema_avg_fn(self.decay)  # type: ignore[no-untyped-call]
         return function
