@@ -1,4 +1,4 @@
-"""Writing files such that nobody ever sees half of one."""
+"""Write files atomically."""
 
 import os
 import secrets
@@ -9,10 +9,10 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to; what is there at the end takes the place of ``path``, unless there was an exception.
+    """Give a path to write to; the file moves to ``path`` at the end, unless there was an exception.
 
     Args:
-        path: The file that is to be written or replaced, in a folder that exists.
+        path: the file to write or replace, in a folder that exists.
 
     Example:
         >>> import tempfile

@@ -1,123 +1,140 @@
-"""Averages of the weights, which are evaluated and saved while the raw weights are trained."""
+"""Evaluate and save an average of the weights while the raw weights are trained."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Container, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import EMAWeightAveraging, WeightAveraging
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
-from torch import nn
-from torch.optim.swa_utils import AveragedModel
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
+from lightning_advdrop._lightning import trainer_callbacks
 from lightning_advdrop.callbacks.compatibility import misconfigured, refuse_sharded
 
-_AVERAGING = frozenset({"WeightAveraging", "StochasticWeightAveraging"})
+_AVERAGING = frozenset({"AveragedWeights", "WeightAveraging", "StochasticWeightAveraging"})
 
 
-class AveragedWeights(WeightAveraging):
-    """Lightning's weight averaging, with the average made when there is something to average.
+class AveragedWeights(Callback, ABC):
+    """Average the weights in a `torch.optim.swa_utils.AveragedModel`; subclasses decide when, and how.
 
     Until the first update there is no copy of the weights, and the raw ones are evaluated and saved. From then on,
-    validation in a fit, the checkpoints' ``state_dict`` and the weights after the fit are the average; the raw weights
-    come back for training, and are in a checkpoint as ``current_model_state``. After the fit, a checkpoint that is
-    loaded for evaluation gives its averaged weights (Lightning's own class gives the raw ones there: it takes the load
-    for a resumed fit).
-
-    Not used as such: its children decide what is averaged.
+    validation in a fit, the checkpoints' ``state_dict`` and the weights after the fit are the average. The raw weights
+    come back for training, and are in a checkpoint as ``current_model_state``. A checkpoint that is loaded for
+    evaluation gives its averaged weights.
 
     Args:
         device: where the average is kept; None for the model's device.
         use_buffers: whether buffers are averaged, too; otherwise they are the model's.
-        kwargs: see `lightning.pytorch.callbacks.WeightAveraging`.
     """
 
-    def __init__(self, device: str | int | None = None, use_buffers: bool = True, **kwargs: Any) -> None:
-        super().__init__(device, use_buffers, **kwargs)
-        # Whether the module holds the average, and the average's copy the raw weights.
+    def __init__(self, device: str | int | None = None, use_buffers: bool = True) -> None:
+        self.device = device
+        self.use_buffers = use_buffers
+        #: The average, while a fit has one.
+        self.average: AveragedModel | None = None
+        # Whether the module holds the average, and `average` the raw weights.
         self._swapped = False
+        self._last_update = 0
         self._loaded: Mapping[str, Any] | None = None
 
     @property
     def steps(self) -> int:
         """How many sets of weights the average was made from; 0 if there is none yet."""
-        return 0 if self._average_model is None else int(self._average_model.n_averaged)
+        return 0 if self.average is None else int(self.average.n_averaged)
+
+    @abstractmethod
+    def should_update(self, step_idx: int) -> bool:
+        """Return whether the weights after a step go into the average.
+
+        Args:
+            step_idx: the step, from 0.
+        """
+
+    def averaging_function(self) -> Callable[[Tensor, Tensor, Tensor | int], Tensor] | None:
+        """Return the ``avg_fn`` of the `AveragedModel`; None for equal weights."""
+        return None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuses what can't work, and starts afresh."""
+        """Refuse what can't work, and start afresh."""
         if stage != "fit":
             return
         refuse_sharded(self, trainer, "keeps an average of all weights")
-        others = [each for each in vars(trainer)["callbacks"] if each is not self and _averages(each)]
+        others = [each for each in trainer_callbacks(trainer) if each is not self and _averages(each)]
         if others:
             raise misconfigured(
                 trainer,
                 f"{type(self).__name__} must be the trainer's only callback that averages weights, got "
                 f"{type(others[0]).__name__}, too; remove one.",
             )
-        self._average_model, self._swapped, self._loaded = None, False, None
-        self._latest_update_step, self._latest_update_epoch = 0, -1
+        self.average, self._swapped, self._loaded, self._last_update = None, False, None, 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Makes the average that a checkpoint holds, now that the model is on its device."""
+        """Make the average that a checkpoint holds, now that the model is on its device."""
         if self._loaded is not None:
-            self._average_model = self._start(pl_module)
+            self.average = self._start(pl_module)
             weights = {f"module.{name}": value for name, value in self._loaded["state_dict"].items()}
             # Not strict: what is not averaged, such as a metric's own state, is in the module only.
-            self._average_model.load_state_dict(weights | dict(self._loaded["averaging_state"]), strict=False)
+            self.average.load_state_dict(weights | dict(self._loaded["averaging_state"]), strict=False)
             self._loaded = None
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Takes the weights into the average, if they are to be."""
+        """Take the weights into the average, if the batch ended a step after which they are to be."""
         step = trainer.global_step
-        if self._average_model is None and step > self._latest_update_step and self.should_update(step_idx=step - 1):
-            self._average_model = self._start(pl_module)
-        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Takes the weights into the average, if those at the end of an epoch are to be."""
-        if self._average_model is None and self.should_update(epoch_idx=trainer.current_epoch):
-            self._average_model = self._start(pl_module)
-        super().on_train_epoch_end(trainer, pl_module)
+        if step > self._last_update and self.should_update(step_idx=step - 1):
+            if self.average is None:
+                self.average = self._start(pl_module)
+            self.average.update_parameters(pl_module)
+            self._last_update = step
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Gives the module the average, to be evaluated."""
+        """Give the module the average, to be evaluated."""
         if trainer.state.fn == "fit" and not self._swapped:
             self._swap(pl_module)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Gives the module its raw weights back."""
+        """Give the module its raw weights back."""
         if trainer.state.fn == "fit" and self._swapped:
             self._swap(pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leaves the average in the module. The raw weights are kept, for checkpoints that are saved later."""
+        """Leave the average in the module. The raw weights are kept, for checkpoints that are saved later."""
         if not self._swapped:
             self._swap(pl_module)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Gives the module its raw weights back if the validation in a fit failed."""
+        """Give the module its raw weights back if the validation in a fit failed."""
         if trainer.state.fn == "fit" and self._swapped:
             self._swap(pl_module)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the last step whose weights were averaged."""
+        return {"latest_update_step": self._last_update}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self._last_update = state_dict["latest_update_step"]
+
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Puts the average into ``state_dict``, and the raw weights into ``current_model_state``."""
-        if self._average_model is None:
+        """Put the average into ``state_dict``, and the raw weights into ``current_model_state``."""
+        if self.average is None:
             return
-        held = checkpoint["state_dict"]
-        super().on_save_checkpoint(trainer, pl_module, checkpoint)
-        other = {**held, **checkpoint["state_dict"]}
-        averaged, raw = (held, other) if self._swapped else (other, held)
-        checkpoint["state_dict"], checkpoint["current_model_state"] = averaged, raw
+        held, kept = checkpoint["state_dict"], self.average.state_dict()
+        weights = {name.removeprefix("module."): kept.pop(name) for name in list(kept) if name.startswith("module.")}
+        averaged, raw = (held, held | weights) if self._swapped else (held | weights, held)
+        checkpoint |= {"state_dict": averaged, "current_model_state": raw, "averaging_state": dict(kept)}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Gives the module the raw weights to go on with; warns when a checkpoint was written without this callback."""
+        """Give the module the raw weights to go on with; warn when a checkpoint was written without this callback."""
         if trainer.state.fn != "fit":
             # The module holds the checkpoint's average now, and no longer the fit's.
-            self._average_model, self._swapped = None, False
+            self.average, self._swapped = None, False
         elif self.state_key not in checkpoint.get("callbacks", {}):
             rank_zero_warn(
                 f"The checkpoint holds no state of {self.state_key}; averaging starts afresh, so the run will not be "
@@ -128,54 +145,63 @@ class AveragedWeights(WeightAveraging):
             pl_module.load_state_dict(checkpoint["current_model_state"], strict=pl_module.strict_loading)
 
     def _start(self, pl_module: LightningModule) -> AveragedModel:
-        device = pl_module.device if self._device is None else self._device
-        average = AveragedModel(_weights_only(pl_module), device, use_buffers=self._use_buffers, **self._kwargs)
-        renamed = average.module.state_dict().keys() - pl_module.state_dict().keys()
-        if renamed:
+        saved = pl_module.state_dict().keys()
+        unnamed = sorted(name for name, _ in pl_module.named_parameters() if name not in saved)
+        if unnamed:
             raise ValueError(
-                f"{type(self).__name__} needs a state_dict that names parameters and buffers by their place in the "
-                f"module, got one of {type(pl_module).__name__} without {', '.join(sorted(renamed))}."
+                f"{type(self).__name__} needs a state_dict that names parameters by their place in the module, got "
+                f"one of {type(pl_module).__name__} without {', '.join(unnamed)}."
             )
-        return average
+        device = pl_module.device if self.device is None else torch.device(self.device)
+        return AveragedModel(
+            _weights_only(pl_module, saved), device, self.averaging_function(), use_buffers=self.use_buffers
+        )
 
     def _swap(self, pl_module: LightningModule) -> None:
-        if self._average_model is not None:
-            self._swap_models(pl_module)
-            self._swapped = not self._swapped
+        """Exchange the values of the module and the average; the tensors stay, as the optimizer knows them."""
+        if self.average is None:
+            return
+        for kept, live in zip(_tensors(self.average.module), _tensors(pl_module), strict=True):
+            value = kept.data.clone()
+            kept.data.copy_(live.data)
+            live.data.copy_(value)
+        self._swapped = not self._swapped
 
 
 def _averages(callback: object) -> bool:
     return bool(_AVERAGING & {base.__name__ for base in type(callback).__mro__})
 
 
-def _weights_only(module: nn.Module) -> nn.Module:
+def _tensors(module: nn.Module) -> Iterator[Tensor]:
+    return chain(module.parameters(), module.buffers())
+
+
+def _weights_only(module: nn.Module, saved: Container[str]) -> nn.Module:
     """A module of the same parameters and buffers, under the same names, and nothing else of it.
 
     `AveragedModel` copies what it is given, and not to be copied are a wrapped ``training_step``, carried states and
-    metrics.
+    metrics. The buffers in ``saved`` are persistent.
     """
-    made: dict[int, nn.Module] = {}
+    copies: dict[nn.Module, nn.Module] = {}
+    at: dict[str, nn.Module] = {}
+    for path, part in module.named_modules(remove_duplicate=False):
+        if part not in copies:
+            copies[part] = copy = nn.Module()
+            for name, parameter in part.named_parameters(recurse=False, remove_duplicate=False):
+                copy.register_parameter(name, parameter)
+            for name, buffer in part.named_buffers(recurse=False, remove_duplicate=False):
+                copy.register_buffer(name, buffer, persistent=f"{path}.{name}".removeprefix(".") in saved)
+        at[path] = copies[part]
+        if path:
+            parent, _, name = path.rpartition(".")
+            at[parent].add_module(name, copies[part])
+    return copies[module]
 
-    def bare(original: nn.Module | None) -> nn.Module | None:
-        if original is None:
-            return None
-        if id(original) not in made:
-            made[id(original)] = copy = nn.Module()
-            for name in ("_parameters", "_buffers", "_non_persistent_buffers_set"):
-                vars(copy)[name] = vars(original)[name].copy()
-            copy._modules = {name: bare(child) for name, child in original._modules.items()}
-        return made[id(original)]
 
-    bare(module)
-    return made[id(module)]
+class ExponentialAveraging(AveragedWeights):
+    """Average the weights exponentially: ``average = decay * average + (1 - decay) * weights``.
 
-
-class ExponentialAveraging(AveragedWeights, EMAWeightAveraging):
-    """An exponential moving average of the weights: ``average = decay * average + (1 - decay) * weights``.
-
-    Lightning's `lightning.pytorch.callbacks.EMAWeightAveraging`, but that the average is made at the first update, on
-    the device of the model, and that checkpoints that are loaded after the fit give their averaged weights. Before the
-    first update, the raw weights are evaluated and saved.
+    The average starts as the weights of the first update. Until then, the raw weights are evaluated and saved.
 
     Args:
         decay: what is kept of the average in each update, in [0, 1).
@@ -185,7 +211,7 @@ class ExponentialAveraging(AveragedWeights, EMAWeightAveraging):
         use_buffers: whether buffers are averaged, too; otherwise they are the model's.
 
     Raises:
-        ValueError: if an argument is outside what is allowed.
+        ValueError: if ``decay``, ``update_every_n_steps`` or ``update_starting_at_step`` is out of its range.
 
     Example:
         >>> ExponentialAveraging(decay=0.99).update_every_n_steps
@@ -200,16 +226,22 @@ class ExponentialAveraging(AveragedWeights, EMAWeightAveraging):
         device: str | int | None = None,
         use_buffers: bool = True,
     ) -> None:
+        super().__init__(device, use_buffers)
         if not 0 <= decay < 1:
             raise ValueError(f"decay must be in [0, 1), got {decay}.")
         if update_every_n_steps < 1:
             raise ValueError(f"update_every_n_steps must be at least 1, got {update_every_n_steps}.")
         if update_starting_at_step is not None and update_starting_at_step < 0:
             raise ValueError(f"update_starting_at_step must be at least 0, or None, got {update_starting_at_step}.")
-        super().__init__(
-            device,
-            use_buffers,
-            decay=decay,
-            update_every_n_steps=update_every_n_steps,
-            update_starting_at_step=update_starting_at_step,
-        )
+        self.decay = decay
+        self.update_every_n_steps = update_every_n_steps
+        self.update_starting_at_step = update_starting_at_step
+
+    def should_update(self, step_idx: int) -> bool:
+        """Return True after every ``update_every_n_steps``-th step from ``update_starting_at_step`` on."""
+        return step_idx >= (self.update_starting_at_step or 0) and step_idx % self.update_every_n_steps == 0
+
+    def averaging_function(self) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+        """Return the moving average of ``decay``."""
+        function: Callable[[Tensor, Tensor, Tensor | int], Tensor] = get_ema_avg_fn(self.decay)  # type: ignore[no-untyped-call]
+        return function

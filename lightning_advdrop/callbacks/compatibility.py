@@ -1,4 +1,4 @@
-"""What of Lightning the callbacks can't work with, under either of its two package names."""
+"""Refuse settings of Lightning that the callbacks can't work with, under either of its package names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PASSES = "runs forward passes of its own"
 
 
 def check_trainable(callback: Callback, trainer: Trainer, pl_module: LightningModule) -> None:
-    """Raises if a callback that runs forward passes of its own can't work with a trainer and its module.
+    """Refuse manual optimization and sharded weights, for a callback that runs forward passes of its own.
 
     Args:
         callback: named in the message.
@@ -35,7 +35,7 @@ def check_trainable(callback: Callback, trainer: Trainer, pl_module: LightningMo
 
 
 def refuse_sharded(callback: Callback, trainer: Trainer, why: str = _PASSES) -> None:
-    """Raises if a trainer's strategy shards the weights.
+    """Refuse a trainer whose strategy shards the weights.
 
     Args:
         callback: named in the message.
@@ -55,7 +55,7 @@ def refuse_sharded(callback: Callback, trainer: Trainer, why: str = _PASSES) -> 
 
 
 def misconfigured(trainer: Any, message: str) -> Exception:
-    """The exception of the trainer's own package: each of the two has one, unrelated to the other's."""
+    """Make the exception of the trainer's own package: each of the two has one, unrelated to the other's."""
     if any(base.__module__.startswith("pytorch_lightning.") for base in type(trainer).__mro__):
         from lightning_fabric.utilities.exceptions import MisconfigurationException as Standalone
 

@@ -1,4 +1,4 @@
-"""Denormal numbers on the CPU."""
+"""Flush denormal numbers to zero on the CPU."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _ELEMENTS_PER_THREAD = 2**16
 
 
 def flush_denormals(device: torch.device) -> None:
-    """Makes the CPU treat denormal numbers as zero, and says so the first time.
+    """Make the CPU treat denormal numbers as zero, and say so the first time.
 
-    Gradients through hundreds of steps shrink until they are denormal, and arithmetic with such numbers takes a
-    CPU many times longer. The setting belongs to a thread and is inherited by those that it starts: torch's worker
-    threads, which the first large operation starts, have it only if it was made before. Where it came too late, a
-    warning says what to do. It stays on for the process.
+    Gradients through hundreds of steps shrink until they are denormal, and a CPU computes with such numbers many times
+    more slowly. The setting belongs to a thread and is inherited by the threads that it starts. torch starts its worker
+    threads with the first large operation: if the setting comes later, a warning says what to do. It stays on for the
+    process.
 
     Args:
         device: where the training runs; nothing happens on anything but a CPU.

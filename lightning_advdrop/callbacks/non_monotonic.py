@@ -1,4 +1,4 @@
-"""Averaged SGD that starts when the validation loss no longer falls."""
+"""Average the weights from when the validation loss no longer falls."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
+from lightning_advdrop._lightning import state_key
 from lightning_advdrop.callbacks.averaging import AveragedWeights
 from lightning_advdrop.callbacks.compatibility import misconfigured
 
@@ -15,20 +16,20 @@ Mode = Literal["min", "max"]
 
 
 class NonMonotonicAveraging(AveragedWeights):
-    """Non-monotonically triggered averaged SGD: averages the weights of every step once the validation loss stalls.
+    """Average the weights of every step once the validation loss stalls: non-monotonically triggered averaged SGD.
 
-    After each validation the monitored value is compared with the earlier ones: if it is above the minimum of all of
-    them but the last ``nonmono``, averaging begins, with equal weights for all steps from then on. Before that,
-    nothing is copied, evaluation and checkpoints use the raw weights, and the training is the plain one. Afterwards,
-    validation, the checkpoints' ``state_dict`` and the weights after the fit are the average, and the raw weights
-    are trained on. The optimizer is any; with SGD this is averaged SGD.
+    After each validation, the monitored value is compared with the earlier ones. If it is above the minimum of all but
+    the last ``nonmono`` of them, averaging begins, with equal weights for all steps from then on. Before that, nothing
+    is copied: training, evaluation and checkpoints are as without this callback. Afterwards, validation, the
+    checkpoints' ``state_dict`` and the weights after the fit are the average, while the raw weights are trained on.
+    Any optimizer will do; with SGD this is averaged SGD.
 
-    For fine-tuning, ``from_start=True`` averages from the first step, and ``stop=True`` ends the run when the test
-    fires while weights are averaged. The values before the trigger do not count there: they are those of raw weights.
+    For fine-tuning, ``from_start=True`` averages from the first step, and ``stop=True`` ends the run when the value
+    stalls again while weights are averaged. Values before the trigger are those of raw weights and do not count.
 
-    Logs ``averaging/triggered`` once an epoch: 0 before averaging began, then 1. The whole state is part of a
-    checkpoint, so that a resumed run goes on as if it had not been interrupted. (One exception is Lightning's: from a
-    checkpoint that was saved after the last step of an epoch and before its validation, it goes on without the latter.)
+    Logs ``averaging/triggered`` once an epoch: 0 before averaging began, then 1. Checkpoints hold the whole state, so
+    that a resumed run is the same as one that was never interrupted, with one exception: Lightning resumes a checkpoint
+    that was saved between the last step of an epoch and its validation without that validation.
 
     Source: Merity, Keskar & Socher, "Regularizing and Optimizing LSTM Language Models", ICLR 2018 (arXiv 1708.02182),
     section 4, and algorithm 1.
@@ -36,9 +37,9 @@ class NonMonotonicAveraging(AveragedWeights):
     Args:
         nonmono: the number of latest values that do not count, at least 1.
         monitor: the name of a metric that is logged in validation.
-        mode: ``min`` for a loss; ``max`` for a metric that is to grow, for which the test is turned round.
+        mode: ``min`` for a loss; ``max`` for a metric that is to grow.
         from_start: whether averaging begins at once.
-        stop: whether the run ends when the test fires while weights are averaged.
+        stop: whether the run ends when the value stalls while weights are averaged.
         device: where the average is kept; None for the model's device.
         use_buffers: whether buffers are averaged, too; otherwise they are the model's.
 
@@ -76,7 +77,7 @@ class NonMonotonicAveraging(AveragedWeights):
         self._values: list[float] = []
 
     def observe(self, value: float) -> bool:
-        """Remembers a monitored value, and tells whether the test fires.
+        """Remember a monitored value; return whether it has stalled.
 
         Args:
             value: the value; NaN counts as the worst of all.
@@ -87,14 +88,14 @@ class NonMonotonicAveraging(AveragedWeights):
         self._values.append(value)
         return bool(earlier) and value > min(earlier)
 
-    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
-        """True after every step while weights are averaged."""
-        return self.averaging and step_idx is not None
+    def should_update(self, step_idx: int) -> bool:
+        """Return True after every step while weights are averaged."""
+        return self.averaging
 
     # Lightning's hooks.
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuses what can't work, and starts afresh."""
+        """Refuse what can't work, and start afresh."""
         super().setup(trainer, pl_module, stage)
         if stage != "fit":
             return
@@ -108,11 +109,11 @@ class NonMonotonicAveraging(AveragedWeights):
 
     @property
     def _tests(self) -> bool:
-        """Whether the test still has an effect."""
+        """Whether a stalled value still has an effect."""
         return self.stop or not self.averaging
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begins to average, or ends the run, if the test fires."""
+        """Begin to average, or end the run, if the value has stalled."""
         if trainer.state.fn != "fit" or trainer.sanity_checking or not self._tests:
             return
         if self.monitor not in trainer.callback_metrics:
@@ -136,20 +137,19 @@ class NonMonotonicAveraging(AveragedWeights):
             rank_zero_info(f"{type(self).__name__} averages the weights from {place} on: {reason}.")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Logs whether weights are averaged."""
-        super().on_train_epoch_end(trainer, pl_module)
+        """Log whether weights are averaged."""
         pl_module.log("averaging/triggered", float(self.averaging))
 
     @property
     def state_key(self) -> str:
-        """Tells it from others by what is monitored."""
-        return self._generate_state_key(monitor=self.monitor, mode=self.mode)
+        """Name the state by what is monitored."""
+        return state_key(self, monitor=self.monitor, mode=self.mode)
 
     def state_dict(self) -> dict[str, Any]:
-        """Whether weights are averaged, and the values that were seen."""
+        """Return whether weights are averaged, and the values that were seen."""
         return {**super().state_dict(), "averaging": self.averaging, "values": list(self._values)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on from a checkpoint."""
+        """Restore what `state_dict` returned."""
         super().load_state_dict(state_dict)
         self.averaging, self._values = state_dict["averaging"], list(state_dict["values"])

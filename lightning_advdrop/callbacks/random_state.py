@@ -1,4 +1,4 @@
-"""Resuming a run with the random numbers that it would have drawn."""
+"""Resume a run with the random numbers that it would have drawn."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from lightning_advdrop.masking import RandomState
 
 
 class GlobalRandomState(Callback):
-    """Makes the state of the global random generators part of checkpoints: a resumed run draws the same dropout.
+    """Save the state of the global random generators in checkpoints, so that a resumed run draws the same dropout.
 
-    Lightning saves none. The state is brought back before the first batch of the resumed fit: with it, a run that is
-    resumed is the same as one that was never interrupted, as far as its loaders draw from generators of their own, as
-    those of this package do. Of several processes each gets its own state back; one that was not there when the
-    checkpoint was written starts from the seed.
+    Lightning does not save it. The state is restored before the first batch of the resumed fit. A resumed run is then
+    the same as one that was never interrupted, if its loaders draw from generators of their own, as those of this
+    package do. Each of several processes gets its own state back; a process that was not there when the checkpoint was
+    written starts from the seed.
 
     Example:
         >>> sorted(GlobalRandomState().state_dict())
@@ -32,29 +32,29 @@ class GlobalRandomState(Callback):
         self._rank = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Forgets what was loaded before and not used."""
+        """Forget what was loaded before and not used."""
         self._loaded, self._rank = None, trainer.global_rank
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Brings the state back, before the first batch: the loaders have been started by then."""
+        """Restore the state before the first batch, when the loaders have been started."""
         if self._loaded is not None:
             self._loaded.restore()
         self._loaded = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The generators' states, as plain types and tensors."""
+        """Return the generators' states, as plain types and tensors."""
         state = RandomState.now()
         name, keys, position, has_gauss, gauss = state.numpy
         numpy = [str(name), torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(gauss)]
         return {"cpu": state.cpu, "cuda": list(state.cuda), "numpy": numpy, "python": state.python}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Adds the other processes' states, since a checkpoint is written by one of them."""
+        """Add the other processes' states, since one process writes the checkpoint."""
         if trainer.world_size > 1:
             checkpoint["callbacks"][self.state_key]["processes"] = of_every_process(trainer, self.state_dict())
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on from a checkpoint, on as many GPUs as it was written with; others start from the seed."""
+        """Restore this rank's generator state; on another number of GPUs, theirs start from the seed."""
         states = state_dict.get("processes", [state_dict])
         if self._rank >= len(states):
             return
@@ -65,7 +65,7 @@ class GlobalRandomState(Callback):
         self._loaded = RandomState(state_dict["cpu"].cpu(), cuda, numpy, state_dict["python"])
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: Mapping[str, Any]) -> None:
-        """Warns when a checkpoint was written without this callback."""
+        """Warn when a checkpoint was written without this callback."""
         if trainer.state.fn == "fit" and self.state_key not in checkpoint.get("callbacks", {}):
             rank_zero_warn(
                 f"The checkpoint holds no state of {self.state_key}; the global random generators start from the seed, "

@@ -1,4 +1,4 @@
-"""Ending a training whose loss is no number."""
+"""Stop training when the loss is NaN or infinite."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from torch import Tensor
 
 
 class TerminateOnNaN(Callback):
-    """Ends the training before a loss that is NaN or infinite can reach the weights.
+    """Stop training when the loss is NaN or infinite, before it reaches the weights.
 
-    Lightning goes on: all weights are NaN from then on, and so is every checkpoint. Here the weights stay those before
-    the step, and the checkpoints those that were written before. It looks at the loss before each backward pass, under
-    automatic and manual optimization alike; on a GPU, that waits for the forward pass.
+    Without this callback, training continues with weights, and checkpoints, that are NaN. With it, the weights stay
+    those before the step. The loss is checked before each backward pass, under automatic and manual optimization alike;
+    on a GPU, the check waits for the forward pass.
 
     Raises:
-        FloatingPointError: in the training, if a loss is not finite.
+        FloatingPointError: during training, if a loss is not finite.
 
     Example:
         >>> trainer = Trainer(callbacks=TerminateOnNaN(), logger=False, enable_checkpointing=False, accelerator="cpu")
     """
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
-        """Looks at the loss."""
+        """Check the loss."""
         if not loss.isfinite().all():
             raise FloatingPointError(
                 f"The training loss must be finite, got {loss.detach().tolist()} in epoch {trainer.current_epoch}, "

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lightning_advdrop import report
-from lightning_advdrop.cli import cache, classification, generation
+from lightning_advdrop.cli import trained
 from lightning_advdrop.cli.experiments import EXPERIMENT_COMMANDS, describe_experiment, run_experiment
 from lightning_advdrop.cli.refusals import refusal
 
@@ -23,15 +23,16 @@ class Command:
         names: what it is called on the command line.
         synopsis: what stands behind the name in the usage.
         does: what it does, for the usage and its help.
-        run: runs it, given the parsed options, and returns the exit code. The options have two more attributes:
-            ``command``, the name that was used, and ``experiment``, the options that are the experiment's.
+        run: runs it, given the parsed options, and returns the text to print, or the exit code. The options have two
+            more attributes: ``command``, the name that was used, and ``experiment``, the options that are the
+            experiment's.
         add_options: adds the command's own options to a parser; None where all are the experiment's.
         experiment: whether options other than its own are those of an experiment, such as ``--config``.
 
     Example:
         >>> def options(parser):
         ...     parser.add_argument("word")
-        >>> shout = Command(("shout",), "WORD", "Shouts.", lambda found: print(found.word.upper()) or 0, options)
+        >>> shout = Command(("shout",), "WORD", "Shouts.", lambda found: found.word.upper(), options)
         >>> shout("advdrop", ["shout", "hello"])
         HELLO
         0
@@ -40,7 +41,7 @@ class Command:
     names: tuple[str, ...]
     synopsis: str
     does: str
-    run: Callable[[Namespace], int]
+    run: Callable[[Namespace], str | int | None]
     add_options: Callable[[ArgumentParser], None] | None = None
     experiment: bool = False
 
@@ -51,7 +52,7 @@ class Command:
         return f"{names} {self.synopsis}"
 
     def parse(self, program: str, arguments: Sequence[str]) -> Namespace:
-        """Parses a command line.
+        """Parse a command line.
 
         Args:
             program: the program's name, for the help.
@@ -74,29 +75,27 @@ class Command:
         return options
 
     def __call__(self, program: str, arguments: Sequence[str]) -> int:
-        """Parses a command line, see `parse`, and runs it; returns the exit code.
+        """Parse a command line, see `parse`, run it and print its answer; return the exit code.
 
         Of a refusal (see `refusal`) the message is printed, and the exit code is 2.
         """
         options = self.parse(program, arguments)
         try:
-            return self.run(options)
+            answer = self.run(options)
         except Exception as error:
             message = refusal(error)
             if message is None:
                 raise
-            print(f"Error: {message}", file=sys.stderr)  # noqa: T201 - the answer of a command
+            print(f"Error: {message}", file=sys.stderr)
             return 2
+        if isinstance(answer, str):
+            print(answer)
+            return 0
+        return answer or 0
 
 
-def _experiment(options: Namespace) -> int:
+def _experiment(options: Namespace) -> None:
     run_experiment([options.command, *options.experiment])
-    return 0
-
-
-def _sites(options: Namespace) -> int:
-    print(describe_experiment(options.experiment))  # noqa: T201 - the answer of a command
-    return 0
 
 
 #: All commands, in the order of the usage.
@@ -119,29 +118,29 @@ COMMANDS = (
         ("sites",),
         "--config FILE [--option VALUE ...]",
         "Shows where the masks of an experiment's regularizers act.",
-        _sites,
+        lambda options: describe_experiment(options.experiment),
         experiment=True,
     ),
     Command(
         ("classify",),
         "--ckpt_path FILE [TEXT ...]",
         "Classifies texts, given or read line by line.",
-        classification.run,
-        classification.add_options,
+        trained.run_classify,
+        trained.add_classify_options,
     ),
     Command(
         ("cache",),
         "--ckpt_path FILE --config FILE [--option VALUE ...]",
         "Evaluates a language model together with a neural cache.",
-        cache.run,
-        cache.add_options,
+        trained.run_cache,
+        trained.add_cache_options,
         experiment=True,
     ),
     Command(
         ("generate",),
         "--ckpt_path FILE --prompt TEXT [--option VALUE ...]",
         "Goes on with a text, word by word.",
-        generation.run,
-        generation.add_options,
+        trained.run_generate,
+        trained.add_generate_options,
     ),
 )

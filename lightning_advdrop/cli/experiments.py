@@ -1,53 +1,60 @@
-"""Running an experiment: ``fit``, ``validate``, ``test`` and ``predict``."""
+"""Run an experiment: ``fit``, ``validate``, ``test`` and ``predict``."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import warnings
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import wandb
+from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
-from lightning.pytorch.utilities.model_helpers import is_overridden
 
+from lightning_advdrop._lightning import attach, forget_average, trainer_callbacks
 from lightning_advdrop.callbacks import GlobalRandomState, RegularizerCallback, TerminateOnNaN, flush_denormals
-from lightning_advdrop.callbacks.averaging import AveragedWeights
 
 EXPERIMENT_COMMANDS = ("fit", "validate", "test", "predict")
 
 
 class RunConfig(SaveConfigCallback):
-    """Writes the whole configuration of a run into its folder, and hands it to Weights & Biases.
+    """Write the whole configuration of a run into its folder, and hand it to Weights & Biases.
 
     A folder that has a ``config.yaml`` already keeps it: the next one is called ``config-1.yaml``.
     """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Chooses a name that is free, then writes."""
+        """Choose a name that is free, then write."""
         if trainer.is_global_zero and trainer.log_dir is not None:
             self.config_filename = _free_name(Path(trainer.log_dir))
         super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002
-        """Hands the configuration to Weights & Biases."""
+        """Hand the configuration to Weights & Biases."""
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.log_hyperparams(self.config.as_dict())
 
 
+@contextmanager
+def _ignoring(*messages: str) -> Iterator[None]:
+    """Ignore warnings whose messages begin so."""
+    with warnings.catch_warnings():
+        for message in messages:
+            warnings.filterwarnings("ignore", message=message)
+        yield
+
+
 def _free_name(folder: Path) -> str:
-    name, number = "config.yaml", 0
-    while (folder / name).exists():
-        number += 1
-        name = f"config-{number}.yaml"
-    return name
+    names = itertools.chain(["config.yaml"], (f"config-{number}.yaml" for number in itertools.count(1)))
+    return next(name for name in names if not (folder / name).exists())
 
 
 class ExperimentCLI(LightningCLI):
@@ -59,7 +66,7 @@ class ExperimentCLI(LightningCLI):
     """
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds the two options."""
+        """Add the two options."""
         parser.add_argument(
             "--regularizer",
             type=RegularizerCallback | list[RegularizerCallback] | None,
@@ -74,14 +81,13 @@ class ExperimentCLI(LightningCLI):
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parses, and looks whether the checkpoint that is asked for is whole, since Lightning reads it next.
+        """Parse, and check that the checkpoint that is asked for is whole, since Lightning reads it next.
 
         Raises:
             ValueError: if it is not.
         """
-        with warnings.catch_warnings():
-            # They did not come from ``sys.argv``: `main` took them from there.
-            warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
+        # They did not come from ``sys.argv``: `main` took them from there.
+        with _ignoring("LightningCLI's args parameter"):
             super().parse_arguments(parser, args)
         command = self.config.get("subcommand")
         path = command and self.config[command].get("ckpt_path")
@@ -92,39 +98,32 @@ class ExperimentCLI(LightningCLI):
             )
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Gives the trainer the regularizers, and what lets a run be resumed to the bit and end at a broken loss."""
-        regularizers = self._get(self.config_init, "regularizer") or []
+        """Give the trainer the regularizers, and what lets a run be resumed to the bit and end at a broken loss."""
+        regularizers = self._setting(self.config_init, "regularizer") or []
         if not isinstance(regularizers, list):
             regularizers = [regularizers]
         callbacks = [*regularizers, GlobalRandomState(), TerminateOnNaN()]
         self.trainer_defaults = {**self.trainer_defaults, "callbacks": callbacks}
         return super().instantiate_trainer(**kwargs)
 
+    def _setting(self, config: Namespace, name: str) -> Any:
+        """A setting of the sub-command, or of the experiment where there is none."""
+        return (config if self.subcommand is None else config[self.subcommand]).get(name)
+
     def after_fit(self) -> None:
-        """Tests the weights that ``test_after_fit`` names."""
-        which = self._get(self.config, "test_after_fit")
-        if which is not None and not self._get(self.config, "trainer.fast_dev_run"):
-            _forget_averages(self.trainer)
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message="You're using the WeightAveraging callback, but loading")
-                # The first one is asked for the best weights: that is what the configurations mean.
-                warnings.filterwarnings("ignore", message=".*with Trainer configured with multiple `ModelCheckpoint`")
+        """Test the weights that ``test_after_fit`` names."""
+        which = self._setting(self.config, "test_after_fit")
+        if which is not None and not self._setting(self.config, "trainer.fast_dev_run"):
+            for callback in trainer_callbacks(self.trainer):
+                forget_average(callback)
+            # The first one is asked for the best weights: that is what the configurations mean.
+            several = ".*with Trainer configured with multiple `ModelCheckpoint`"
+            with _ignoring("You're using the WeightAveraging callback, but loading", several):
                 self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=which)
 
 
-def _forget_averages(trainer: Trainer) -> None:
-    """Makes a checkpoint give its averaged weights.
-
-    While Lightning's weight averaging holds the average of a fit, it takes every checkpoint that is loaded for one to
-    be resumed, and would have the raw weights tested.
-    """
-    for callback in vars(trainer)["callbacks"]:
-        if isinstance(callback, WeightAveraging) and not isinstance(callback, AveragedWeights):
-            callback._average_model = None
-
-
 def run_experiment(arguments: Sequence[str], *, run: bool = True) -> ExperimentCLI:
-    """Runs ``fit``, ``validate``, ``test`` or ``predict``.
+    """Run ``fit``, ``validate``, ``test`` or ``predict``.
 
     Args:
         arguments: the command and its options, as on the command line.
@@ -141,9 +140,8 @@ def run_experiment(arguments: Sequence[str], *, run: bool = True) -> ExperimentC
     # Lightning calls jsonargparse in a way that is to change; a user can't do anything about the warning.
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     try:
-        with warnings.catch_warnings():
-            # It is about weights that are sharded, which no configuration of ours asks for.
-            warnings.filterwarnings("ignore", message="You're using the WeightAveraging callback with a model that")
+        # It is about weights that are sharded, which no configuration of ours asks for.
+        with _ignoring("You're using the WeightAveraging callback with a model that"):
             return ExperimentCLI(
                 LightningModule,
                 LightningDataModule,
@@ -170,17 +168,16 @@ def _keep_wandb_quiet() -> None:
 
 
 def _configure_model(command: ExperimentCLI) -> None:
-    """Makes the layers that a model makes for a trainer's data, as at the beginning of a run."""
-    if is_overridden("configure_model", command.model):
+    """Make the layers that a model makes for a trainer's data, as at the beginning of a run."""
+    if type(command.model).configure_model is not LightningModule.configure_model:
         command.datamodule.prepare_data()
         command.datamodule.setup("fit")
-        vars(command.trainer)["datamodule"] = command.datamodule
-        command.model.trainer = command.trainer
+        attach(command.model, command.trainer, command.datamodule)
         command.model.configure_model()
 
 
 def describe_experiment(arguments: Sequence[str]) -> str:
-    """Tables of the sites at which an experiment's regularizers act, one for each of them.
+    """Make tables of the sites at which an experiment's regularizers act, one for each of them.
 
     Args:
         arguments: ``--config FILE`` and further options, as on the command line.
@@ -190,7 +187,7 @@ def describe_experiment(arguments: Sequence[str]) -> str:
     """
     command = run_experiment(arguments, run=False)
     _configure_model(command)
-    regularizers = [each for each in vars(command.trainer)["callbacks"] if isinstance(each, RegularizerCallback)]
+    regularizers = [each for each in trainer_callbacks(command.trainer) if isinstance(each, RegularizerCallback)]
     if not regularizers:
         raise ValueError("regularizer must be set to show its sites, got null; name one with --regularizer.")
     return "\n\n".join(f"{type(each).__name__}\n\n{each.describe(command.model)}" for each in regularizers)

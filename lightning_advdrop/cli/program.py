@@ -1,4 +1,4 @@
-"""The programs ``lightning`` and ``advdrop``: finding the command that was asked for."""
+"""The programs ``lightning`` and ``advdrop``: find the command that was asked for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lightning_advdrop.cli.commands import COMMANDS
 
 
 def main(arguments: Sequence[str] | None = None, program: str = "advdrop") -> int:
-    """The commands.
+    """Run a command.
 
     Args:
         arguments: what stands behind the program's name; None takes ``sys.argv``.
@@ -32,10 +32,10 @@ def main(arguments: Sequence[str] | None = None, program: str = "advdrop") -> in
         if name in command.names:
             return command(program, arguments)
     if name == "--version":
-        print(f"lightning-advdrop {__version__}")  # noqa: T201 - the answer of a command
+        print(f"lightning-advdrop {__version__}")
         return 0
     if name in {"-h", "--help"}:
-        print(_usage(program))  # noqa: T201 - the answer of a command
+        print(_usage(program))
         return 0
     return _hand_on(arguments, program)
 
@@ -56,7 +56,7 @@ def _usage(program: str) -> str:
 
 
 def _hand_on(arguments: list[str], program: str) -> int:
-    """Runs the ``lightning`` command of ``lightning_sdk``, whose name this package's command takes."""
+    """Run the ``lightning`` command of ``lightning_sdk``, whose name this package's command takes."""
     if program == "lightning":
         for entry_point in importlib.metadata.entry_points(group="console_scripts", name="lightning"):
             if entry_point.dist is not None and entry_point.dist.name.replace("-", "_") == "lightning_sdk":
@@ -65,11 +65,11 @@ def _hand_on(arguments: list[str], program: str) -> int:
     elsewhere = " and lightning_sdk, which has other commands, is not installed" if program == "lightning" else ""
     allowed = ", ".join(name for command in COMMANDS for name in command.names)
     message = f"{program}: unknown command {arguments[0]!r}{elsewhere}; allowed are {allowed}."
-    print(message, file=sys.stderr)  # noqa: T201 - the answer of a command
+    print(message, file=sys.stderr)
     return 2
 
 
 def entry_point() -> None:
-    """What the console scripts call."""
+    """Run the program by whose name the console script was called."""
     program = Path(sys.argv[0]).stem
     sys.exit(main(program="lightning" if program == "lightning" else "advdrop"))

@@ -1,4 +1,4 @@
-"""Telling what a user did wrong from what went wrong in the code."""
+"""Tell what a user did wrong from what went wrong in the code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SAYING = (ValueError, DownloadError, FloatingPointError)
 
 
 def refusal(error: BaseException) -> str | None:
-    """The message of an exception, if that is all that a user of a command needs.
+    """Return the message of an exception, if that is all that a user of a command needs.
 
     So it is of a missing file, and of what this package itself raises about arguments, files and losses, also where it
     is the cause of another exception. Whatever else goes wrong may lie in the user's own model: there the place

@@ -1,8 +1,8 @@
 """The experiments as LightningModules."""
 
-from lightning_advdrop.tasks.checkpoints import load_language_model
+from lightning_advdrop.tasks.base import BaseTask
 from lightning_advdrop.tasks.generation import GeneratedText, generate
-from lightning_advdrop.tasks.language_modeling import LanguageModelingTask
+from lightning_advdrop.tasks.language_modeling import LanguageModelingTask, load_language_model
 from lightning_advdrop.tasks.neural_cache import NeuralCacheResult, cache_perplexities, evaluate_neural_cache
 from lightning_advdrop.tasks.perplexity import TokenPerplexity, token_loss
 from lightning_advdrop.tasks.pretrained import load_pretrained
@@ -12,6 +12,7 @@ from lightning_advdrop.tasks.text_pretraining import TextPretrainingTask
 from lightning_advdrop.tasks.vocabulary import TextSettings, VocabularyTask
 
 __all__ = [
+    "BaseTask",
     "Classified",
     "GeneratedText",
     "LanguageModelingTask",

@@ -1,14 +1,18 @@
-"""Hidden states that go from batch to batch with the text."""
+"""Carry hidden states from batch to batch of a text."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
 State = tuple[Tensor, Tensor]
+
+
+_KEY = "carried_states"  # in checkpoints
 
 
 class CarriedStates:
@@ -26,7 +30,7 @@ class CarriedStates:
         self._states: dict[str, list[State]] = {}
 
     def before(self, split: str, batch_idx: int, tokens: Tensor) -> list[State] | None:
-        """The states that a batch begins with; None for zeros, at the beginning of a text.
+        """Return the states that a batch begins with; None for zeros, at the beginning of a text.
 
         Args:
             split: which text.
@@ -48,7 +52,7 @@ class CarriedStates:
         return [(h.to(tokens.device), c.to(tokens.device)) for h, c in states]
 
     def keep(self, split: str, states: Sequence[State]) -> None:
-        """Keeps what a batch ended with.
+        """Keep what a batch ended with.
 
         Args:
             split: which text.
@@ -57,46 +61,35 @@ class CarriedStates:
         self._states[split] = [(h.detach(), c.detach()) for h, c in states]
 
     def get(self, split: str) -> list[State] | None:
-        """What was kept, for a checkpoint; None for nothing."""
+        """Return what was kept; None for nothing."""
         return self._states.get(split)
 
+    def save(self, checkpoint: dict[str, Any], trainer: Trainer | None) -> None:
+        """Add the states of training to a checkpoint: side by side those of every process's columns of the text.
 
-def all_columns(states: Sequence[State], trainer: Trainer | None) -> list[State]:
-    """The states of every process's columns of the text, for a checkpoint, which one process writes.
+        Args:
+            checkpoint: its content.
+            trainer: what knows the processes; None for one.
+        """
 
-    Args:
-        states: those of this process, ``(1, B, H)`` each.
-        trainer: what knows the processes; None for one.
+        def gathered(state: Tensor) -> Tensor:
+            if trainer is None or trainer.world_size == 1:
+                return state
+            own = state.to(trainer.strategy.root_device).contiguous()
+            return torch.cat(list(trainer.strategy.all_gather(own)), dim=1)
 
-    Returns:
-        Those of all, side by side, ``(1, processes * B, H)`` each.
-    """
-    if trainer is None or trainer.world_size == 1:
-        return list(states)
+        states = self._states.get("train")
+        checkpoint[_KEY] = None if states is None else [(gathered(h), gathered(c)) for h, c in states]
 
-    def gathered(state: Tensor) -> Tensor:
-        own = state.to(trainer.strategy.root_device).contiguous()
-        return torch.cat(list(trainer.strategy.all_gather(own)), dim=1)
+    def load(self, checkpoint: Mapping[str, Any], trainer: Trainer | None) -> None:
+        """Restore the states of this process's columns, also where another number of processes had been at work.
 
-    return [(gathered(h), gathered(c)) for h, c in states]
-
-
-def own_columns(states: Sequence[State], trainer: Trainer | None) -> list[State]:
-    """This process's part of what `all_columns` returned, also where others had been at work then.
-
-    Args:
-        states: those of all processes, ``(1, processes * B, H)`` each.
-        trainer: what knows the processes; None for one.
-
-    Returns:
-        Those of this process, ``(1, B, H)`` each.
-
-    Example:
-        >>> state = torch.ones(1, 4, 3), torch.ones(1, 4, 3)
-        >>> own_columns([state], None)[0][0].shape
-        torch.Size([1, 4, 3])
-    """
-    if trainer is None:
-        return list(states)
-    count, rank = trainer.world_size, trainer.global_rank
-    return [(h.tensor_split(count, dim=1)[rank], c.tensor_split(count, dim=1)[rank]) for h, c in states]
+        Args:
+            checkpoint: its content.
+            trainer: what knows the processes; None for one.
+        """
+        states = checkpoint.get(_KEY)
+        if states is not None:
+            count, rank = (1, 0) if trainer is None else (trainer.world_size, trainer.global_rank)
+            own = [[part.tensor_split(count, dim=1)[rank] for part in pair] for pair in states]
+            self.keep("train", [(h, c) for h, c in own])

@@ -1,41 +1,86 @@
-"""Language models from checkpoints, for what is done with them after training."""
+"""Read checkpoints of the tasks, in the formats of all releases."""
 
 from __future__ import annotations
 
+import pickle
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from lightning_advdrop.tasks.language_modeling import LanguageModelingTask
-from lightning_advdrop.tasks.pretrained import read_checkpoint
-from lightning_advdrop.tasks.weights import WORDS, check_kind
+import torch
+
+from lightning_advdrop.datamodules.text import Vocabulary
+
+_UNKNOWN = "<unk>"
 
 
-def load_language_model(path: str | Path) -> LanguageModelingTask:
-    """Loads a language model with its vocabulary, ready to evaluate.
+class MissingCheckpointError(FileNotFoundError, ValueError):
+    """Raised if the value of an argument is the path of a file that does not exist."""
+
+
+def read_checkpoint(argument: str, path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint file.
 
     Args:
-        path: a checkpoint of a `LanguageModelingTask` that was trained with a data module with a vocabulary. Where
-            weights were averaged, the average is loaded.
-
-    Returns:
-        The task on the CPU, in evaluation mode; its ``words`` are the vocabulary.
+        argument: the name of the argument that ``path`` was given as, for messages.
+        path: the file.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is no checkpoint, or one of another kind of task.
+        MissingCheckpointError: if there is no such file.
+        ValueError: if it can't be read.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"ckpt_path must be a checkpoint file, got {str(path)!r}, which does not exist.")
-    content = read_checkpoint("ckpt_path", path)
-    check_kind(content, f"ckpt_path={str(path)!r}")
-    words = content.get(WORDS)
-    if not words:
-        raise ValueError(
-            f"ckpt_path must be a checkpoint with a vocabulary, got {str(path)!r}, which has none: train with a data "
-            "module that has one."
-        )
-    # The number of words is given, since the checkpoint's settings may leave it to the data.
-    task = LanguageModelingTask.load_from_checkpoint(
-        path, map_location="cpu", weights_only=True, vocabulary_size=len(words)
-    )
-    return task.eval()
+    where = f"{argument}={str(path)!r}"
+    if not Path(path).is_file():
+        raise MissingCheckpointError(f"{where} must be a checkpoint file, got no such file.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise ValueError(f"{where} must be a checkpoint file, got one that can't be read.") from error
+    return content if isinstance(content, dict) else {}
+
+
+def saved_vocabulary(checkpoint: Mapping[str, Any]) -> Vocabulary | None:
+    """Return the vocabulary of a checkpoint; None if it has none.
+
+    Args:
+        checkpoint: its content.
+
+    Example:
+        >>> saved_vocabulary({"vocabulary": {"words": ["<unk>", "to"], "counts": [1, 2], "unknown": "<unk>"}}).counts
+        [1, 2]
+        >>> saved_vocabulary({"vocabulary": ["<unk>", "to"]}).unknown  # of a language model, up to release 0.1
+        '<unk>'
+    """
+    saved = checkpoint.get("vocabulary")
+    if not saved:
+        return None
+    if isinstance(saved, dict):
+        return Vocabulary(**saved)
+    return Vocabulary(saved, [0] * len(saved), _UNKNOWN if _UNKNOWN in saved else None)
+
+
+def check_shapes(where: str, settings: str, found: Mapping[str, Any], needed: Mapping[str, Any]) -> None:
+    """Check that weights have the names and shapes of a model's.
+
+    Args:
+        where: what they belong to, for the message.
+        settings: what makes the shapes, for the message.
+        found: the weights.
+        needed: the model's ``state_dict``.
+
+    Raises:
+        ValueError: if they differ; it names the first difference.
+
+    Example:
+        >>> check_shapes("ckpt_path", "settings", {"bias": torch.ones(2)}, {"bias": torch.ones(3)})
+        Traceback (most recent call last):
+        ...
+        ValueError: ckpt_path must be a checkpoint of the same settings: bias must have the shape (3,), got (2,).
+    """
+    for name in sorted(found.keys() | needed.keys()):
+        shape, wanted = (tuple(state[name].shape) if name in state else None for state in (found, needed))
+        if shape != wanted:
+            raise ValueError(
+                f"{where} must be a checkpoint of the same {settings}: {name} must have the shape {wanted}, got {shape}"
+                f"{' (None: it is missing)' if None in (shape, wanted) else ''}."
+            )

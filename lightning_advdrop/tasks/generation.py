@@ -1,4 +1,4 @@
-"""Writing text with a language model."""
+"""Write text with a language model."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_advdrop.datamodules.text import UNKNOWN
+from lightning_advdrop.datamodules.text import Vocabulary
 from lightning_advdrop.datamodules.text_files import END_OF_LINE
+from lightning_advdrop.tasks.base import evaluating
 from lightning_advdrop.tasks.language_modeling import LanguageModelingTask
 
 
@@ -40,7 +41,7 @@ def generate(
     seed: int = 0,
     allow_unknown: bool = False,
 ) -> GeneratedText:
-    """Goes on with a text, word by word.
+    """Continue a text, word by word.
 
     Each word is drawn from the softmax of the logits divided by ``temperature``, among the ``top_k`` most probable
     ones. Dropout is off, as in evaluation.
@@ -60,23 +61,17 @@ def generate(
             not in the vocabulary and that has no word for unknown ones.
     """
     _check(length, temperature, top_k, seed)
-    if task.model is None or not task.words:
+    if not task.made or task.vocabulary is None:
         raise ValueError("task must have a vocabulary, got one without: load it from a checkpoint.")
-    numbers, replaced = _read_prompt(prompt, task.words)
-    banned = None if allow_unknown or UNKNOWN not in task.words else task.words.index(UNKNOWN)
-    if banned is not None and len(task.words) == 1:
-        raise ValueError(f"allow_unknown must be true for a vocabulary of {UNKNOWN} alone, got False.")
+    words, unknown = task.vocabulary.words, task.vocabulary.unknown
+    numbers, replaced = _read_prompt(prompt, task.vocabulary)
+    banned = None if allow_unknown or unknown is None else words.index(unknown)
+    if banned is not None and len(words) == 1:
+        raise ValueError(f"allow_unknown must be true for a vocabulary of {unknown} alone, got False.")
     generator = torch.Generator().manual_seed(seed)
-    was_training = task.training
-    task.eval()
-    try:
-        with torch.inference_mode():
-            written = _write(
-                task, numbers, length, lambda logits: _choose(logits, temperature, top_k, banned, generator)
-            )
-    finally:
-        task.train(was_training)
-    return GeneratedText([task.words[number] for number in written], replaced)
+    with evaluating(task), torch.inference_mode():
+        written = _write(task, numbers, length, lambda logits: _choose(logits, temperature, top_k, banned, generator))
+    return GeneratedText([words[number] for number in written], replaced)
 
 
 def _write(task: LanguageModelingTask, numbers: list[int], length: int, choose: Callable[[Tensor], int]) -> list[int]:
@@ -104,20 +99,20 @@ def _choose(logits: Tensor, temperature: float, top_k: int, banned: int | None, 
     return int(torch.multinomial(probabilities, 1, generator=generator))
 
 
-def _read_prompt(prompt: str, words: Sequence[str]) -> tuple[list[int], list[str]]:
+def _read_prompt(prompt: str, vocabulary: Vocabulary) -> tuple[list[int], list[str]]:
     """The numbers of a prompt's words, and the words that are not in the vocabulary."""
-    index = {word: number for number, word in enumerate(words)}
-    found = prompt.replace("\n", f" {END_OF_LINE} " if END_OF_LINE in index else " ").split()
+    has_lines = END_OF_LINE in vocabulary.index
+    found = prompt.replace("\n", f" {END_OF_LINE} " if has_lines else " ").split()
     if not found:
-        if END_OF_LINE not in index:
+        if not has_lines:
             raise ValueError(f"prompt must have a word where the vocabulary has no {END_OF_LINE}, got {prompt!r}.")
         found = [END_OF_LINE]
-    unknown = list(dict.fromkeys(word for word in found if word not in index))
-    if unknown and UNKNOWN not in index:
+    missing = list(dict.fromkeys(word for word in found if word not in vocabulary.index))
+    if missing and vocabulary.unknown is None:
         raise ValueError(
-            f"prompt must be of words of the vocabulary, which has no {UNKNOWN} for others, got {', '.join(unknown)}."
+            f"prompt must be of words of the vocabulary, which has no word for others, got {', '.join(missing)}."
         )
-    return [index[word if word in index else UNKNOWN] for word in found], unknown
+    return vocabulary.encode(found), missing
 
 
 def _as_text(words: Sequence[str]) -> str:

@@ -1,30 +1,25 @@
-"""Predicting each next word of a long text."""
+"""Predict each next word of a long text."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
+from lightning_advdrop._deprecation import warn_renamed
 from lightning_advdrop.callbacks import regularized_loss
 from lightning_advdrop.nn import AWDLSTM, AWDLSTMOutput
-from lightning_advdrop.tasks.carried import CarriedStates, State, all_columns, own_columns
-from lightning_advdrop.tasks.clipping import PublishedClipping
-from lightning_advdrop.tasks.perplexity import IGNORED, TokenPerplexity, token_loss
-from lightning_advdrop.tasks.rates import scaled_rate
-from lightning_advdrop.tasks.settings import check_settings
-from lightning_advdrop.tasks.weights import WORDS, check_kind, load_weights
-
-Batch = tuple[Tensor, Tensor]
-
-# What a checkpoint holds beside Lightning's own and the words: the hidden states with which training goes on.
-_STATES = "carried_states"
+from lightning_advdrop.tasks.carried import State
+from lightning_advdrop.tasks.checkpoints import check_shapes, saved_vocabulary
+from lightning_advdrop.tasks.checks import check_range
+from lightning_advdrop.tasks.next_words import Batch, NextWordTask
+from lightning_advdrop.tasks.optimizers import scaled_rate
+from lightning_advdrop.tasks.perplexity import token_loss
 
 
-class LanguageModelingTask(PublishedClipping):
+class LanguageModelingTask(NextWordTask):
     """Language modelling with an AWD-LSTM: PTB, WikiText-2 or any text.
 
     Batches are pairs of tokens and the tokens that follow them, ``(T, B)`` each, and go on where the one before ended:
@@ -72,6 +67,9 @@ class LanguageModelingTask(PublishedClipping):
 
     #: Regularizers don't wrap ``training_step``: it asks them itself.
     delegates_regularization = True
+    model: AWDLSTM
+    known_by = ("model.embedding.weight", "model.rnns.0.weight_hh_l0", "model.decoder.bias")
+    without_data = "give vocabulary_size"
 
     def __init__(
         self,
@@ -97,51 +95,70 @@ class LanguageModelingTask(PublishedClipping):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        check_settings(self.hparams)
+        check_range("above 0", learning_rate=learning_rate)
+        check_range("above 0 or None", clip_norm=clip_norm)
+        check_range("at least 0", weight_decay=weight_decay, decay_after=decay_after, alpha=alpha, beta=beta)
+        check_range("at least 1 or None", vocabulary_size=vocabulary_size, reference_length=reference_length)
+        check_range("in (0, 1]", rate_decay=rate_decay)
         self.learning_rate, self.weight_decay, self.clip_norm = learning_rate, weight_decay, clip_norm
         self.reference_length, self.rate_decay, self.decay_after = reference_length, rate_decay, decay_after
         self.alpha, self.beta = alpha, beta
         self.pretrained = pretrained
-        self.words: list[str] | None = None
-        self.train_perplexity, self.val_perplexity, self.test_perplexity = (TokenPerplexity() for _ in range(3))
-        self.carried = CarriedStates()
         self._length = 1
-        self.model: AWDLSTM | None = None
         if vocabulary_size is not None:
-            self._make_model(vocabulary_size)
+            self.make_parts()
+
+    @property
+    def words(self) -> list[str] | None:
+        """The words of ``vocabulary``; deprecated."""
+        warn_renamed("LanguageModelingTask.words", "vocabulary.words")
+        return None if self.vocabulary is None else self.vocabulary.words
+
+    @words.setter
+    def words(self, words: list[str]) -> None:
+        warn_renamed("LanguageModelingTask.words", "vocabulary.words")
+        self.vocabulary = saved_vocabulary({"vocabulary": words})
+
+    def make_model(self) -> None:
+        """Make the network for ``vocabulary_size`` words, or for those of the vocabulary."""
+        names = ("embedding_size", "hidden_size", "num_layers", "tie_weights")
+        dropouts = (name for name in self.hparams if name.endswith("_dropout"))
+        size = self.hparams["vocabulary_size"] if self.vocabulary is None else len(self.vocabulary)
+        self.model = AWDLSTM(size, **{name: self.hparams[name] for name in (*names, *dropouts)})
 
     def configure_model(self) -> None:
-        """Makes the model for the data module's vocabulary. Without a trainer, a checkpoint may tell the vocabulary.
+        """Make the network for the data module's vocabulary, and check that it has as many words.
 
         Raises:
-            ValueError: if the number of words is not known, or the model is of another vocabulary than the data.
+            ValueError: if the number of words is not known, or the network is of another vocabulary than the data.
         """
-        vocabulary = self._data_vocabulary()
-        if self.model is None and vocabulary is None and self._trainer is not None:
+        super().configure_model()
+        if self.vocabulary is not None and self.model.embedding.num_embeddings != len(self.vocabulary):
             raise ValueError(
-                "vocabulary_size must be given where the trainer has no data module with a vocabulary, got None."
+                f"vocabulary_size must be the {len(self.vocabulary)} words of the data, or None, got "
+                f"{self.model.embedding.num_embeddings}."
             )
-        if vocabulary is not None:
-            if self.words is not None:
-                vocabulary.check_same(self.words, "The model")
-            self.words = list(vocabulary.words)
-            if self.model is None:
-                self._make_model(len(self.words))
-            self._check_size(len(self.words))
 
     def on_fit_start(self) -> None:
-        """Takes the pretrained weights, unless a run is resumed.
+        """Take the pretrained weights, unless a run is resumed.
 
         Raises:
             FileNotFoundError: if there is no such checkpoint.
             ValueError: if it can't be read, is of another model, or of another vocabulary than the data.
         """
         if self.pretrained is not None:
-            load_weights(self, "pretrained", self.pretrained, self._data_vocabulary())
+            weights = self.read("pretrained", self.pretrained, self.vocabulary)["state_dict"]
+            check_shapes(f"pretrained={self.pretrained!r}", "settings", weights, self.state_dict())
+            self.load_state_dict(weights)
             self.pretrained = None  # of a second fit the first one's weights are the start
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Make the network or check the vocabulary, and restore the states; nothing else is started from then."""
+        super().on_load_checkpoint(checkpoint)
+        self.pretrained = None
+
     def forward(self, tokens: Tensor, states: list[State] | None = None) -> AWDLSTMOutput:
-        """Predicts each next word, see `lightning_advdrop.nn.AWDLSTM`.
+        """Predict each next word, see `lightning_advdrop.nn.AWDLSTM`.
 
         Args:
             tokens: words' numbers, int64, ``(T, B)``.
@@ -151,33 +168,30 @@ class LanguageModelingTask(PublishedClipping):
             RuntimeError: if the number of words is not known yet.
             ValueError: if the tokens have another shape.
         """
-        if self.model is None:
+        if not self.made:
             raise RuntimeError("The model is made when its number of words is known; call configure_model before.")
         output: AWDLSTMOutput = self.model(tokens, states)
         return output
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The cross-entropy, plus the penalties of the trainer's regularizers and of the activations."""
+        """Return the cross-entropy, plus the penalties of the trainer's regularizers and of the activations."""
         tokens, targets = batch
         states = self.carried.before("train", batch_idx, tokens)
         loss = regularized_loss(
             self, lambda: self(tokens, states), lambda output: token_loss(output.logits, targets), target=targets
         )
         self.carried.keep("train", loss.prediction.states)
-        self._log("train", targets, loss.supervised)
+        self._log_words("train", loss.supervised, targets)
         total: Tensor = loss.total + self._activation_penalty(loss.prediction)
         return total
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Logs loss and perplexity."""
-        self._evaluate("val", batch, batch_idx)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Logs loss and perplexity."""
-        self._evaluate("test", batch, batch_idx)
+    def evaluate(self, stage: str, batch: Batch, batch_idx: int) -> None:
+        """Log the loss and the perplexity."""
+        tokens, targets = batch
+        self._log_words(stage, token_loss(self._go_on(stage, tokens, batch_idx).logits, targets), targets)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """The most probable next ``word`` and the ``log_probability`` of the true one, ``(T, B)`` each.
+        """Return the most probable next ``word`` and the ``log_probability`` of the true one, ``(T, B)`` each.
 
         The latter is 0 where the target is no token.
         """
@@ -186,11 +200,11 @@ class LanguageModelingTask(PublishedClipping):
         return {"word": logits.argmax(-1), "log_probability": -token_loss(logits, targets, reduction="none")}
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Keeps the number of steps, by which the rate is scaled."""
+        """Keep the number of steps, by which the rate is scaled."""
         self._length = len(batch[0])
 
     def configure_optimizers(self) -> Any:
-        """SGD, with a rate that falls after some epochs if ``rate_decay`` says so."""
+        """Make SGD, with a rate that falls after some epochs if ``rate_decay`` says so."""
         optimizer = torch.optim.SGD(self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
         if self.rate_decay == 1:
             return optimizer
@@ -200,67 +214,17 @@ class LanguageModelingTask(PublishedClipping):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
-        """A step whose rate is scaled by the batch's length; the optimizer's own rate stays what it was."""
+        """Take a step whose rate is scaled by the batch's length; the optimizer's own rate stays what it was."""
         factor = 1.0 if self.reference_length is None else self._length / self.reference_length
         with scaled_rate(optimizer, factor):
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
 
-    def clip_as_published(self, optimizer: Optimizer) -> None:
-        """Clips the norm of all gradients."""
-        if self.clip_norm is not None:
-            self.clip_gradients(optimizer, self.clip_norm, "norm")
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the vocabulary's words, a list of str, and the hidden states that training goes on with."""
-        checkpoint[WORDS] = self.words
-        states = self.carried.get("train")
-        checkpoint[_STATES] = None if states is None else all_columns(states, self._trainer)
-
-    def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
-        """Takes the hidden states, and makes the model if it is not there yet.
-
-        Raises:
-            ValueError: if the checkpoint is one of another task, or of another vocabulary than the data.
-        """
-        check_kind(checkpoint, "ckpt_path")
-        words = checkpoint.get(WORDS)
-        vocabulary = self._data_vocabulary()
-        if words is not None and vocabulary is not None:
-            vocabulary.check_same(words, "The checkpoint")
-        self.words = self.words if words is None else list(words)
-        if self.model is None:
-            self._make_model(len(checkpoint["state_dict"]["model.embedding.weight"]))
-        self.pretrained = None
-        states = checkpoint.get(_STATES)
-        if states is not None:
-            self.carried.keep("train", own_columns(states, self._trainer))
-
     # Helpers.
-
-    def _make_model(self, vocabulary_size: int) -> None:
-        names = ("embedding_size", "hidden_size", "num_layers", "tie_weights")
-        dropouts = (name for name in self.hparams if name.endswith("_dropout"))
-        self.model = AWDLSTM(vocabulary_size, **{name: self.hparams[name] for name in (*names, *dropouts)})
-
-    def _check_size(self, words: int) -> None:
-        assert self.model is not None
-        if self.model.embedding.num_embeddings != words:
-            raise ValueError(
-                f"vocabulary_size must be the {words} words of the data, or None, "
-                f"got {self.model.embedding.num_embeddings}."
-            )
-
-    def _data_vocabulary(self) -> Any:
-        return getattr(getattr(self._trainer, "datamodule", None), "vocabulary", None)
 
     def _go_on(self, stage: str, tokens: Tensor, batch_idx: int) -> AWDLSTMOutput:
         output: AWDLSTMOutput = self(tokens, self.carried.before(stage, batch_idx, tokens))
         self.carried.keep(stage, output.states)
         return output
-
-    def _evaluate(self, stage: str, batch: Batch, batch_idx: int) -> None:
-        tokens, targets = batch
-        self._log(stage, targets, token_loss(self._go_on(stage, tokens, batch_idx).logits, targets))
 
     def _activation_penalty(self, output: AWDLSTMOutput) -> Tensor | float:
         penalty: Tensor | float = 0.0
@@ -270,12 +234,19 @@ class LanguageModelingTask(PublishedClipping):
             penalty = penalty + self.beta * output.raw_outputs.diff(dim=0).square().mean()
         return penalty
 
-    def _log(self, stage: str, targets: Tensor, loss: Tensor) -> None:
-        count = int((targets != IGNORED).sum())
-        perplexity: TokenPerplexity = getattr(self, f"{stage}_perplexity")
-        perplexity.update(loss.detach(), count)
-        self.log(f"{stage}/loss", loss.detach(), on_step=False, on_epoch=True, batch_size=count, sync_dist=True)
-        self.log(f"{stage}/perplexity", perplexity, on_step=False, on_epoch=True, prog_bar=stage == "val")
-        if stage == "train":
-            # An epoch of the full configurations takes long: its mean alone would say nothing until it ends.
-            self.log("train/loss_step", loss.detach(), on_step=True, on_epoch=False, batch_size=count)
+
+def load_language_model(path: str | Path) -> LanguageModelingTask:
+    """Load a language model with its vocabulary, ready to evaluate.
+
+    Args:
+        path: a checkpoint of a `LanguageModelingTask` that was trained with a data module with a vocabulary. Where
+            weights were averaged, the average is loaded.
+
+    Returns:
+        The task on the CPU, in evaluation mode.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it can't be read, is another checkpoint, or has no vocabulary.
+    """
+    return LanguageModelingTask.load(path)

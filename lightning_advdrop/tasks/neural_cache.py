@@ -1,16 +1,17 @@
-"""Evaluating a language model together with a neural cache."""
+"""Evaluate a language model together with a neural cache."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from lightning_advdrop.functional import check_neural_cache, neural_cache
+from lightning_advdrop.tasks.base import evaluating
 from lightning_advdrop.tasks.language_modeling import LanguageModelingTask
-from lightning_advdrop.tasks.perplexity import IGNORED, token_loss
+from lightning_advdrop.tasks.perplexity import IGNORED, TokenPerplexity, token_loss
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 
@@ -44,7 +45,7 @@ def evaluate_neural_cache(
     interpolations: Sequence[float],
     window: int,
 ) -> NeuralCacheResult:
-    """Chooses the settings of a neural cache on the validation text, and takes them to the test text.
+    """Choose the settings of a neural cache on the validation text, and apply them to the test text.
 
     Source: Grave, Joulin & Usunier, "Improving Neural Language Models with a Continuous Cache", ICLR 2017
     (arXiv 1612.04426). See `lightning_advdrop.functional.neural_cache` for the formula.
@@ -79,7 +80,7 @@ def cache_perplexities(
     interpolations: Sequence[float],
     window: int,
 ) -> tuple[float, Tensor]:
-    """The perplexity of a text without a neural cache and with each of several.
+    """Compute the perplexity of a text without a neural cache and with each of several.
 
     Memory holds one batch and the window, whatever the length of the text.
 
@@ -97,42 +98,41 @@ def cache_perplexities(
         ValueError: if an argument is outside what is allowed, or the text has no words.
     """
     check_neural_cache(thetas, interpolations, window)
-    count, alone = 0, 0.0
-    cached = torch.zeros(len(thetas), len(interpolations), dtype=torch.float64, device=task.device)
+    alone, cached = (
+        TokenPerplexity(*shape).set_dtype(torch.float64).to(task.device)
+        for shape in ((), (len(thetas), len(interpolations)))
+    )
     past: tuple[Tensor, Tensor] | None = None
-    for outputs, targets, log_probability in _read(task, batches):
-        with_cache = neural_cache(
-            log_probability,
-            outputs,
-            targets,
-            thetas=thetas,
-            interpolations=interpolations,
-            window=window,
-            past=past,
-        )
-        real = targets != IGNORED
-        count += int(real.sum())
-        alone -= float(log_probability[real].double().sum())
-        cached -= with_cache[..., real].double().sum(-1)
-        seen = (outputs, targets) if past is None else (torch.cat([past[0], outputs]), torch.cat([past[1], targets]))
-        past = seen[0][-window:], seen[1][-window:]
-    if count == 0:
+    with evaluating(task):
+        for outputs, targets, log_probability in _read(task, batches):
+            with_cache = neural_cache(
+                log_probability,
+                outputs,
+                targets,
+                thetas=thetas,
+                interpolations=interpolations,
+                window=window,
+                past=past,
+            )
+            real = targets != IGNORED
+            count = int(real.sum())
+            alone.update(-log_probability[real].double().sum() / max(count, 1), count)
+            cached.update(-with_cache[..., real].double().sum(-1) / max(count, 1), count)
+            if past is not None:
+                outputs, targets = torch.cat([past[0], outputs]), torch.cat([past[1], targets])  # noqa: PLW2901
+            past = outputs[-window:], targets[-window:]
+    if not alone.count:
         raise ValueError("batches must hold at least one word, got none.")
-    return float(torch.tensor(alone / count, dtype=torch.float64).exp()), (cached / count).exp().cpu()
+    return float(alone.compute()), cached.compute().cpu()
 
 
-def _read(task: LanguageModelingTask, batches: Batches) -> Iterable[tuple[Tensor, Tensor, Tensor]]:
+def _read(task: LanguageModelingTask, batches: Batches) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Of each batch the outputs ``(T, B, D)``, the targets and the log-probabilities of these ``(T, B)``."""
-    was_training = task.training
-    task.eval()
-    try:
-        states = None
-        for tokens, targets in batches:
-            following = targets.to(task.device)
-            with torch.inference_mode():
-                output = task(tokens.to(task.device), states)
-                log_probability = -token_loss(output.logits, following, reduction="none")
-            states = output.states
-            yield output.outputs, following, log_probability
-    finally:
-        task.train(was_training)
+    states = None
+    for tokens, targets in batches:
+        following = targets.to(task.device)
+        with torch.inference_mode():
+            output = task(tokens.to(task.device), states)
+            log_probability = -token_loss(output.logits, following, reduction="none")
+        states = output.states
+        yield output.outputs, following, log_probability

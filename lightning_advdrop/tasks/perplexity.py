@@ -1,4 +1,4 @@
-"""Perplexity of language models."""
+"""Compute losses and perplexities of language models."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ IGNORED = -100
 
 
 def token_loss(logits: Tensor, targets: Tensor, reduction: Literal["mean", "none"] = "mean") -> Tensor:
-    """The cross-entropy of predicted words.
+    """Compute the cross-entropy of predicted words.
 
     Args:
         logits: ``(T, B, V)``.
@@ -38,6 +38,7 @@ class TokenPerplexity(Metric):
     `torchmetrics.text.Perplexity` takes logits and computes a softmax of its own; this takes the loss that is there.
 
     Args:
+        shape: of the losses, for several perplexities at once; none for one.
         kwargs: see `torchmetrics.Metric`.
 
     Example:
@@ -54,21 +55,21 @@ class TokenPerplexity(Metric):
     total: Tensor
     count: Tensor
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, *shape: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("total", torch.zeros(shape), dist_reduce_fx="sum")
         self.add_state("count", torch.tensor(0.0), dist_reduce_fx="sum")
 
     def update(self, loss: Tensor, tokens: int) -> None:
-        """Adds a batch.
+        """Add a batch.
 
         Args:
-            loss: the mean loss of its tokens, a scalar.
+            loss: the mean loss of its tokens, of the metric's shape: a scalar by default.
             tokens: how many there are.
         """
         self.total += loss * tokens
         self.count += tokens
 
     def compute(self) -> Tensor:
-        """The perplexity, a scalar of at least 1."""
+        """Compute the perplexity, of the metric's shape, at least 1."""
         return torch.exp(self.total / self.count)

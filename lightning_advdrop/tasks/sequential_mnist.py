@@ -1,19 +1,22 @@
-"""Classifying images that are read as sequences of pixels or rows."""
+"""Classify images that are read as sequences of pixels or rows."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_advdrop.callbacks import regularized_loss
 from lightning_advdrop.functional import gaussian_rampdown
 from lightning_advdrop.nn import MaskedLSTM
-from lightning_advdrop.tasks.clipping import PublishedClipping
+from lightning_advdrop.tasks.base import BaseTask
+from lightning_advdrop.tasks.checks import check_range
 
 Batch = tuple[Tensor, Tensor]
 
@@ -41,7 +44,7 @@ class SequenceClassifier(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws the initial weights."""
+        """Draw the initial weights."""
         weight_ih, weight_hh, bias_ih, bias_hh = self.lstm.all_weights[0]
         for gate in (*weight_ih.chunk(4), *weight_hh.chunk(4)):
             nn.init.orthogonal_(gate)
@@ -53,13 +56,13 @@ class SequenceClassifier(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, sequences: Tensor) -> Tensor:
-        """The logits ``(B, classes)`` of sequences ``(B, steps, features)``."""
+        """Compute the logits ``(B, classes)`` of sequences ``(B, steps, features)``."""
         outputs, _ = self.lstm(sequences)
         logits: Tensor = self.head(outputs[:, -1])
         return logits
 
 
-class SequentialMNISTTask(PublishedClipping):
+class SequentialMNISTTask(BaseTask):
     """Sequential MNIST: an image's class from its pixels, one after the other.
 
     Logs ``train/loss`` (cross-entropy), ``train/accuracy``, ``val/loss``, ``val/accuracy``, ``test/loss`` and
@@ -90,6 +93,7 @@ class SequentialMNISTTask(PublishedClipping):
 
     #: Regularizers don't wrap ``training_step``: it asks them itself.
     delegates_regularization = True
+    model: SequenceClassifier
 
     def __init__(
         self,
@@ -102,29 +106,29 @@ class SequentialMNISTTask(PublishedClipping):
         rampdown_epochs: int = 50,
     ) -> None:
         super().__init__()
-        for name, size in (("input_size", input_size), ("hidden_size", hidden_size), ("num_classes", num_classes)):
-            if size < 1:
-                raise ValueError(f"{name} must be at least 1, got {size}.")
-        if learning_rate <= 0:
-            raise ValueError(f"learning_rate must be above 0, got {learning_rate}.")
-        if not 0 <= smoothing < 1:
-            raise ValueError(f"smoothing must be in [0, 1), got {smoothing}.")
-        if clip_value is not None and clip_value <= 0:
-            raise ValueError(f"clip_value must be above 0 or None, got {clip_value}.")
-        if rampdown_epochs < 0:
-            raise ValueError(f"rampdown_epochs must be at least 0, got {rampdown_epochs}.")
+        check_range("at least 1", input_size=input_size, hidden_size=hidden_size, num_classes=num_classes)
+        check_range("above 0", learning_rate=learning_rate)
+        check_range("in [0, 1)", smoothing=smoothing)
+        check_range("above 0 or None", clip_value=clip_value)
+        check_range("at least 0", rampdown_epochs=rampdown_epochs)
         self.save_hyperparameters()
         self.learning_rate = learning_rate
         self.smoothing = smoothing
         self.clip_value = clip_value
         self.rampdown_epochs = rampdown_epochs
-        self.model = SequenceClassifier(input_size, hidden_size, num_classes)
-        self.train_accuracy, self.val_accuracy, self.test_accuracy = (
-            MulticlassAccuracy(num_classes, average="micro") for _ in range(3)
-        )
+        self.sizes = input_size, hidden_size, num_classes
+        self.make_parts()
+
+    def make_model(self) -> None:
+        """Make the classifier."""
+        self.model = SequenceClassifier(*self.sizes)
+
+    def make_metrics(self) -> Mapping[str, Metric]:
+        """Make the accuracy."""
+        return {"accuracy": MulticlassAccuracy(self.sizes[-1], average="micro")}
 
     def forward(self, sequences: Tensor) -> Tensor:
-        """The logits ``(B, classes)`` of sequences ``(B, steps, features)``.
+        """Compute the logits ``(B, classes)`` of sequences ``(B, steps, features)``.
 
         Raises:
             ValueError: if the sequences have another shape.
@@ -139,30 +143,28 @@ class SequentialMNISTTask(PublishedClipping):
         return logits
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The cross-entropy, plus the penalties of the trainer's regularizers."""
+        """Return the cross-entropy, plus the penalties of the trainer's regularizers."""
         sequences, labels = batch
         loss = regularized_loss(
             self, lambda: self(sequences), lambda logits: F.cross_entropy(logits, labels), target=labels
         )
-        self._log("train", loss.prediction, labels, loss.supervised)
+        self._log("train", loss.supervised, len(labels), loss.prediction.detach(), labels)
         total: Tensor = loss.total
         return total
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Logs loss and accuracy."""
-        self._evaluate("val", batch)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Logs loss and accuracy."""
-        self._evaluate("test", batch)
+    def evaluate(self, stage: str, batch: Batch, batch_idx: int) -> None:
+        """Log the loss and the accuracy."""
+        sequences, labels = batch
+        logits = self(sequences)
+        self._log(stage, F.cross_entropy(logits, labels), len(labels), logits, labels)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """The predicted class, ``label`` ``(B,)``, and each class's ``probabilities`` ``(B, classes)``."""
+        """Return the predicted class, ``label`` ``(B,)``, and each class's ``probabilities`` ``(B, classes)``."""
         probabilities = self(batch[0]).softmax(-1)
         return {"label": probabilities.argmax(-1), "probabilities": probabilities}
 
     def configure_optimizers(self) -> Any:
-        """RMSprop, with a learning rate that falls over the last epochs."""
+        """Make RMSprop, with a learning rate that falls over the last epochs."""
         optimizer = torch.optim.RMSprop(self.parameters(), lr=self.learning_rate, alpha=self.smoothing)
         if not self.rampdown_epochs:
             return optimizer
@@ -178,20 +180,6 @@ class SequentialMNISTTask(PublishedClipping):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
 
     def clip_as_published(self, optimizer: Optimizer) -> None:
-        """Clips by value."""
+        """Clip by value."""
         if self.clip_value is not None:
             self.clip_gradients(optimizer, self.clip_value, "value")
-
-    def _evaluate(self, stage: str, batch: Batch) -> None:
-        sequences, labels = batch
-        logits = self(sequences)
-        self._log(stage, logits, labels, F.cross_entropy(logits, labels))
-
-    def _log(self, stage: str, logits: Tensor, labels: Tensor, loss: Tensor) -> None:
-        accuracy: MulticlassAccuracy = getattr(self, f"{stage}_accuracy")
-        accuracy(logits.detach(), labels)
-        self.log(f"{stage}/loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(labels))
-        self.log(f"{stage}/accuracy", accuracy, on_step=False, on_epoch=True, prog_bar=stage == "val")
-        if stage == "train":
-            # An epoch of the full configurations takes long: its mean alone would say nothing until it ends.
-            self.log("train/loss_step", loss.detach(), on_step=True, on_epoch=False, batch_size=len(labels))

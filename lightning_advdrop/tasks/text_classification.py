@@ -1,4 +1,4 @@
-"""Classifying documents, with labelled and unlabelled ones."""
+"""Classify documents, with labelled and unlabelled ones."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torchmetrics import MetricCollection
+from torchmetrics import Metric
 
-from lightning_advdrop.callbacks import regularized_loss
-from lightning_advdrop.callbacks.training_step import attached_regularizers
+from lightning_advdrop._lightning import trainer_callbacks
+from lightning_advdrop.callbacks import RegularizerCallback, regularized_loss
 from lightning_advdrop.datamodules.raw_texts import encode_documents
-from lightning_advdrop.datamodules.text import Vocabulary
 from lightning_advdrop.datamodules.text_batches import TextBatch
 from lightning_advdrop.functional import cross_entropy_to_label
 from lightning_advdrop.nn import DocumentClassifier
-from lightning_advdrop.tasks.documents import document_metrics, joined, predicted_classes
-from lightning_advdrop.tasks.pretrained import load_pretrained, read_checkpoint
-from lightning_advdrop.tasks.training import check_sizes, check_training, decaying_adam
-from lightning_advdrop.tasks.vocabulary import TextSettings, VocabularyTask
+from lightning_advdrop.tasks.base import evaluating
+from lightning_advdrop.tasks.checks import check_range
+from lightning_advdrop.tasks.document_classification import document_metrics, joined, predicted_classes
+from lightning_advdrop.tasks.optimizers import decaying_adam
+from lightning_advdrop.tasks.pretrained import load_pretrained
+from lightning_advdrop.tasks.vocabulary import VocabularyTask
 
 TrainingBatch = Mapping[str, TextBatch | None]
 """The parts ``labelled`` and, where there are any, ``unlabelled``."""
@@ -87,6 +88,7 @@ class TextClassificationTask(VocabularyTask):
     delegates_regularization = True
     model: DocumentClassifier
     data_task = "classify"
+    known_by = ("model.encoder.embedding.weight", "model.head.0.weight")
 
     def __init__(
         self,
@@ -105,8 +107,13 @@ class TextClassificationTask(VocabularyTask):
         super().__init__()
         if num_classes is not None and num_classes < 2:
             raise ValueError(f"num_classes must be at least 2, or None for that of the data, got {num_classes}.")
-        check_sizes(embedding_size=embedding_size, hidden_size=hidden_size, classifier_size=classifier_size)
-        check_training(dropout, learning_rate, decay, clip_norm)
+        check_range(
+            "at least 1", embedding_size=embedding_size, hidden_size=hidden_size, classifier_size=classifier_size
+        )
+        check_range("in [0, 1)", dropout=dropout)
+        check_range("above 0", learning_rate=learning_rate)
+        check_range("in (0, 1]", decay=decay)
+        check_range("above 0 or None", clip_norm=clip_norm)
         if pretrained_backward is not None and not bidirectional:
             raise ValueError(f"pretrained_backward={str(pretrained_backward)!r} needs bidirectional=True, got False.")
         pretrained, pretrained_backward = (
@@ -121,20 +128,28 @@ class TextClassificationTask(VocabularyTask):
         self.clip_norm = clip_norm
         self.pretrained = {"pretrained": pretrained, "pretrained_backward": pretrained_backward}
 
-    def build(self, vocabulary: Vocabulary, text: TextSettings) -> None:
-        """Makes the classifier and its metrics."""
-        classes = text.num_classes if self.num_classes is None else self.num_classes
-        if text.num_classes > classes:
-            raise ValueError(f"num_classes must be at least {text.num_classes}, that of the data, got {classes}.")
+    def make_model(self) -> None:
+        """Make the classifier."""
+        assert self.vocabulary is not None
+        assert self.text is not None
+        found = self.text.num_classes
+        self.classes = found if self.num_classes is None else self.num_classes
+        if found > self.classes:
+            raise ValueError(f"num_classes must be at least {found}, that of the data, got {self.classes}.")
         self.model = DocumentClassifier(
-            vocabulary.counts, classes, *self.sizes, text.padding_index, bidirectional=self.bidirectional
-        )
-        self.train_metrics, self.val_metrics, self.test_metrics = (
-            document_metrics(classes, prefix=f"{stage}/") for stage in ("train", "val", "test")
+            self.vocabulary.counts,
+            self.classes,
+            *self.sizes,
+            self.text.padding_index,
+            bidirectional=self.bidirectional,
         )
 
+    def make_metrics(self) -> Mapping[str, Metric]:
+        """Make the error rate and the F1 score."""
+        return document_metrics(self.classes)
+
     def start_from(self, data: LightningDataModule) -> None:
-        """Takes word vectors from the data module if it has any, then what has been pre-trained.
+        """Take word vectors from the data module if it has any, then what has been pre-trained.
 
         Raises:
             ValueError: if a pre-trained model has another vocabulary, other sizes or the other direction.
@@ -152,7 +167,7 @@ class TextClassificationTask(VocabularyTask):
                 load_pretrained(encoder, argument, path, vocabulary=self.vocabulary, reverse=backward)
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """The logits ``(B, classes)``, or ``(B, 1)`` of two classes.
+        """Compute the logits ``(B, classes)``, or ``(B, 1)`` of two classes.
 
         Args:
             tokens: the words' numbers, ``(B, T)``, padded at the right.
@@ -162,7 +177,7 @@ class TextClassificationTask(VocabularyTask):
         return logits
 
     def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:
-        """The cross-entropy of the labelled documents, plus the penalties of the trainer's regularizers."""
+        """Return the cross-entropy of the labelled documents, plus the penalties of the trainer's regularizers."""
         labelled = batch["labelled"]
         assert labelled is not None
         tokens, lengths, labels = self._documents(labelled, batch.get("unlabelled"))
@@ -173,21 +188,17 @@ class TextClassificationTask(VocabularyTask):
             target=labels,
         )
         # The labelled ones come first.
-        self._log("train", loss.prediction[: len(labelled.labels)], labelled.labels, loss.supervised)
-        self.log("train/loss_step", loss.supervised.detach(), on_step=True, on_epoch=False)
+        self._log_documents("train", loss.supervised, loss.prediction[: len(labelled.labels)], labelled.labels)
         total: Tensor = loss.total
         return total
 
-    def validation_step(self, batch: TextBatch, batch_idx: int) -> None:
-        """Logs loss, error rate and F1."""
-        self._evaluate("val", batch)
-
-    def test_step(self, batch: TextBatch, batch_idx: int) -> None:
-        """Logs loss, error rate and F1."""
-        self._evaluate("test", batch)
+    def evaluate(self, stage: str, batch: TextBatch, batch_idx: int) -> None:
+        """Log the loss, the error rate and the F1 score."""
+        logits = self(batch.tokens, batch.lengths)
+        self._log_documents(stage, cross_entropy_to_label(logits, batch.labels), logits, batch.labels)
 
     def predict_step(self, batch: TextBatch | Sequence[str], batch_idx: int = 0) -> dict[str, Tensor]:
-        """Classifies documents, or raw texts.
+        """Classify documents, or raw texts.
 
         Args:
             batch: documents, or strings as a loader over a list of texts gives them.
@@ -204,7 +215,7 @@ class TextClassificationTask(VocabularyTask):
 
     @torch.no_grad()
     def classify(self, texts: Sequence[str], batch_size: int = 64) -> list[Classified]:
-        """Classifies raw texts, for inference and without a trainer.
+        """Classify raw texts, for inference and without a trainer.
 
         Args:
             texts: any number of strings.
@@ -216,32 +227,33 @@ class TextClassificationTask(VocabularyTask):
         """
         if isinstance(texts, str):
             raise TypeError(f"texts must be a list of strings, got the string {texts[:20]!r}.")
-        check_sizes(batch_size=batch_size)
+        check_range("at least 1", batch_size=batch_size)
         names = (self.text and self.text.class_names) or ()
-        training, found = self.training, []
-        self.eval()
-        for start in range(0, len(texts), batch_size):
-            result = self.predict_step(texts[start : start + batch_size])
-            for label, probabilities in zip(result["label"].tolist(), result["probabilities"].tolist(), strict=True):
-                found.append(
-                    Classified(label, names[label] if label < len(names) else str(label), probabilities[label])
-                )
-        self.train(training)
+        found = []
+        with evaluating(self):
+            for start in range(0, len(texts), batch_size):
+                result = self.predict_step(texts[start : start + batch_size])
+                for label, probabilities in zip(
+                    result["label"].tolist(), result["probabilities"].tolist(), strict=True
+                ):
+                    name = names[label] if label < len(names) else str(label)
+                    found.append(Classified(label, name, probabilities[label]))
         return found
 
     def configure_optimizers(self) -> Any:
-        """Adam, with a rate that falls from step to step."""
+        """Make Adam, with a rate that falls from step to step."""
         return decaying_adam(self, self.learning_rate, self.decay)
 
     def clip_as_published(self, optimizer: Optimizer) -> None:
-        """Clips the norm of all gradients but the embedding's."""
+        """Clip the norm of all gradients but the embedding's."""
         if self.clip_norm is not None:
             embeddings = {id(part.weight) for part in self.modules() if isinstance(part, nn.Embedding)}
             nn.utils.clip_grad_norm_([p for p in self.parameters() if id(p) not in embeddings], self.clip_norm)
 
     def _documents(self, labelled: TextBatch, unlabelled: TextBatch | None) -> TextBatch:
         """The documents of one pass: the unlabelled ones belong to it where a regularizer looks at them."""
-        active = any(each.current_weight(self.trainer) > 0 for each in attached_regularizers(self))
+        regularizers = [each for each in trainer_callbacks(self.trainer) if isinstance(each, RegularizerCallback)]
+        active = any(each.current_weight(self.trainer) > 0 for each in regularizers)
         if unlabelled is None or not active:
             return labelled
         assert self.text is not None
@@ -253,19 +265,12 @@ class TextClassificationTask(VocabularyTask):
         encoded = encode_documents(list(texts), self.vocabulary, self.text.max_tokens, self.text.tokenizer)
         return TextBatch(*(part.to(self.device) for part in encoded))
 
-    def _evaluate(self, stage: str, batch: TextBatch) -> None:
-        logits = self(batch.tokens, batch.lengths)
-        self._log(stage, logits, batch.labels, cross_entropy_to_label(logits, batch.labels))
-
-    def _log(self, stage: str, logits: Tensor, labels: Tensor, loss: Tensor) -> None:
-        metrics: MetricCollection = getattr(self, f"{stage}_metrics")
-        metrics(predicted_classes(logits.detach()), labels)
-        self.log(f"{stage}/loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(labels), sync_dist=True)
-        self.log_dict(metrics, on_step=False, on_epoch=True, prog_bar=stage == "val")
+    def _log_documents(self, stage: str, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        self._log(stage, loss, len(labels), predicted_classes(logits.detach()), labels)
 
 
 def load_text_classifier(path: str | Path) -> TextClassificationTask:
-    """Loads a classifier, ready for `TextClassificationTask.classify`.
+    """Load a classifier, ready for `TextClassificationTask.classify`.
 
     Args:
         path: a checkpoint of a `TextClassificationTask`; where weights were averaged, the average is loaded.
@@ -274,10 +279,7 @@ def load_text_classifier(path: str | Path) -> TextClassificationTask:
         The task on the CPU, in evaluation mode.
 
     Raises:
-        ValueError: if there is no such file, or it is another checkpoint.
+        FileNotFoundError: if there is no such file.
+        ValueError: if it can't be read, or is another checkpoint.
     """
-    content = read_checkpoint("ckpt_path", path)
-    if "model.head.0.weight" not in content.get("state_dict", {}) or "vocabulary" not in content:
-        raise ValueError(f"ckpt_path={str(path)!r} must be a checkpoint of TextClassificationTask, got another one.")
-    task = TextClassificationTask.load_from_checkpoint(path, map_location="cpu", weights_only=True)
-    return task.eval()
+    return TextClassificationTask.load(path)

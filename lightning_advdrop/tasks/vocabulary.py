@@ -1,15 +1,20 @@
-"""What the tasks share whose networks are made for a vocabulary."""
+"""The base of the tasks whose networks are made for a vocabulary."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from lightning.pytorch import LightningDataModule
 
+from lightning_advdrop._lightning import attached_trainer, load_module, trainer_datamodule
 from lightning_advdrop.datamodules.text import Vocabulary
 from lightning_advdrop.datamodules.tokenizing import Tokenizer
-from lightning_advdrop.tasks.clipping import PublishedClipping
+from lightning_advdrop.tasks.base import BaseTask
+from lightning_advdrop.tasks.checkpoints import check_shapes, read_checkpoint, saved_vocabulary
+
+_Task = TypeVar("_Task", bound="VocabularyTask")
 
 
 class TextSettings(NamedTuple):
@@ -33,7 +38,7 @@ class TextSettings(NamedTuple):
 
     @classmethod
     def of(cls, data: Any) -> TextSettings:
-        """Those of a data module."""
+        """Return those of a data module of documents."""
         names = data.class_names
         return cls(
             data.tokenizer,
@@ -45,93 +50,142 @@ class TextSettings(NamedTuple):
         )
 
 
-class VocabularyTask(PublishedClipping):
+class VocabularyTask(BaseTask):
     """A task whose network is made when its vocabulary is known: from the trainer's data module, or from a checkpoint.
 
-    Checkpoints hold the words, their counts and the `TextSettings`, so that a finished model needs no data. Where both
-    a checkpoint and data are there, their words have to be the same.
+    Checkpoints hold the words, their counts and, where the data are documents, the `TextSettings`, so that a finished
+    model needs no data. Where both a checkpoint and data are there, their words have to be the same.
 
     Attributes:
         vocabulary: the words; None as long as they aren't known.
-        text: the text settings; None as long as they aren't known.
+        text: the text settings; None as long as they aren't known, and where the data are no documents.
     """
 
-    data_task: ClassVar[str]
-    """What the data module's batches have to be for: its ``task``."""
+    data_task: ClassVar[str | None] = None
+    """Which batches a data module of documents has to give: its ``task``; None for data that are no documents."""
+    known_by: ClassVar[tuple[str, ...]]
+    """Weights by whose names a checkpoint of this task is known."""
+    without_data: ClassVar[str] = "load the task from a checkpoint"
+    """What to do where the trainer has no data with a vocabulary, for the message."""
 
     def __init__(self) -> None:
         super().__init__()
         self.vocabulary: Vocabulary | None = None
         self.text: TextSettings | None = None
 
-    @abstractmethod
-    def build(self, vocabulary: Vocabulary, text: TextSettings) -> None:
-        """Makes the network."""
+    @classmethod
+    def read(cls, argument: str, path: str | Path, vocabulary: Vocabulary | None = None) -> dict[str, Any]:
+        """Read a checkpoint of this task.
+
+        Args:
+            argument: the name of the argument that ``path`` was given as, for messages.
+            path: the file.
+            vocabulary: what the words of the checkpoint have to be; None if they may be any.
+
+        Raises:
+            MissingCheckpointError: if there is no such file.
+            ValueError: if it can't be read, is of another task, or of another vocabulary.
+        """
+        checkpoint, where = read_checkpoint(argument, path), f"{argument}={str(path)!r}"
+        cls.check_kind(checkpoint, where)
+        saved = saved_vocabulary(checkpoint)
+        if vocabulary is not None and saved is not None:
+            vocabulary.check_same(saved.words, where)
+        return checkpoint
+
+    @classmethod
+    def load(cls: type[_Task], path: str | Path) -> _Task:
+        """Load a trained task with its vocabulary onto the CPU, in evaluation mode.
+
+        Args:
+            path: a checkpoint. Where weights were averaged, the average is loaded.
+
+        Raises:
+            MissingCheckpointError: if there is no such file.
+            ValueError: if it can't be read, is of another task, or has no vocabulary.
+        """
+        if saved_vocabulary(cls.read("ckpt_path", path)) is None:
+            raise ValueError(
+                f"ckpt_path={str(path)!r} must be a checkpoint with a vocabulary, got one without: train with a data "
+                "module that has one."
+            )
+        return load_module(cls, path).eval()
+
+    @classmethod
+    def check_kind(cls, checkpoint: Mapping[str, Any], where: str) -> None:
+        """Check that a checkpoint is one of this task.
+
+        Args:
+            checkpoint: its content.
+            where: what it is, for the message.
+
+        Raises:
+            ValueError: if it is another one.
+        """
+        weights = checkpoint.get("state_dict")
+        held = () if cls.data_task is None else ("vocabulary", "text")
+        if not isinstance(weights, dict) or {*cls.known_by} - weights.keys() or {*held} - checkpoint.keys():
+            raise ValueError(f"{where} must be a checkpoint of {cls.__name__}, got one of another kind.")
 
     def start_from(self, data: LightningDataModule) -> None:
         """Called when a network has been made for training, to give it other weights than random ones."""
 
     def configure_model(self) -> None:
-        """Makes the network for the trainer's data.
+        """Make the network for the trainer's data.
 
         Raises:
-            ValueError: if there is a trainer without a data module, or with one of another kind, or the network was
-                made for another vocabulary.
+            ValueError: if there is a trainer without data that have a vocabulary, or with data of another kind, or the
+                network was made for another vocabulary.
         """
-        trainer = self._trainer
+        trainer = attached_trainer(self)
         if trainer is None:
             return
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        if data is not None and getattr(data, "task", None) != self.data_task:
+        data, name = trainer_datamodule(trainer), type(self).__name__
+        if None not in (data, self.data_task) and getattr(data, "task", None) != self.data_task:
             raise ValueError(
-                f"datamodule must be one of documents with task={self.data_task!r} for {type(self).__name__}, got "
+                f"datamodule must be one of documents with task={self.data_task!r} for {name}, got "
                 f"{type(data).__name__} with task={getattr(data, 'task', None)!r}."
             )
-        if self.vocabulary is not None:
-            if data is not None:
-                data.vocabulary.check_same(self.vocabulary.words, f"the {type(self).__name__}")
-            return
-        if data is None:
+        vocabulary: Vocabulary | None = getattr(data, "vocabulary", None)
+        if vocabulary is not None and self.vocabulary is not None:
+            vocabulary.check_same(self.vocabulary.words, f"the {name}")
+        elif vocabulary is not None:
+            self._make_for(vocabulary, None if self.data_task is None else TextSettings.of(data))
+            if trainer.state.fn == "fit":
+                self.start_from(data)
+        elif not self.made:
             raise ValueError(
-                f"datamodule must be given to the trainer for {type(self).__name__} to know the vocabulary, got none; "
-                "without one, load the task from a checkpoint."
+                f"datamodule must have a vocabulary for {name} to make its network, got "
+                f"{'none' if data is None else type(data).__name__}; without one, {self.without_data}."
             )
-        self._build(data.vocabulary, TextSettings.of(data))
-        if trainer.state.fn == "fit":
-            self.start_from(data)
 
-    def _build(self, vocabulary: Vocabulary, text: TextSettings) -> None:
+    def _make_for(self, vocabulary: Vocabulary, text: TextSettings | None) -> None:
         self.vocabulary, self.text = vocabulary, text
-        self.build(vocabulary, text)
+        if not self.made:
+            self.make_parts()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the vocabulary and the text settings, in plain types."""
-        if self.vocabulary is None or self.text is None:
-            return
-        words = self.vocabulary
-        checkpoint["vocabulary"] = {"words": words.words, "counts": words.counts, "unknown": words.unknown}
-        checkpoint["text"] = self.text._asdict()
+        """Add the vocabulary and the text settings, in plain types."""
+        if self.vocabulary is not None:
+            words = self.vocabulary
+            checkpoint["vocabulary"] = {"words": words.words, "counts": words.counts, "unknown": words.unknown}
+        if self.text is not None:
+            checkpoint["text"] = self.text._asdict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Makes the network for the checkpoint's vocabulary, or checks that it is the same.
+        """Make the network for the checkpoint's vocabulary, or check that it is the same.
 
         Raises:
             ValueError: if it is a checkpoint of another task or of other settings, or the words differ.
         """
-        name = type(self).__name__
-        if "vocabulary" not in checkpoint or "text" not in checkpoint:
-            raise ValueError(f"ckpt_path must be a checkpoint of {name} with a vocabulary, got one without.")
-        if self.vocabulary is None:
-            self._build(Vocabulary(**checkpoint["vocabulary"]), TextSettings(**checkpoint["text"]))
-        else:
-            self.vocabulary.check_same(checkpoint["vocabulary"]["words"], "ckpt_path")
-        own, found = (
-            {part: tuple(weight.shape) for part, weight in state.items()}
-            for state in (self.state_dict(), checkpoint["state_dict"])
-        )
-        for part in sorted(own.keys() | found.keys()):
-            if own.get(part) != found.get(part):
-                raise ValueError(
-                    f"ckpt_path must be a checkpoint of {name} with the same settings: {part} has the shape "
-                    f"{found.get(part)} there and {own.get(part)} here (None: it is missing)."
-                )
+        self.check_kind(checkpoint, "ckpt_path")
+        vocabulary, text = saved_vocabulary(checkpoint), checkpoint.get("text")
+        if vocabulary is not None and self.vocabulary is not None:
+            self.vocabulary.check_same(vocabulary.words, "ckpt_path")
+        elif vocabulary is not None:
+            self._make_for(vocabulary, None if text is None else TextSettings(**text))
+        elif not self.made:
+            raise ValueError(
+                f"ckpt_path must be a checkpoint with a vocabulary, got one without; without one, {self.without_data}."
+            )
+        check_shapes("ckpt_path", "settings", checkpoint["state_dict"], self.state_dict())

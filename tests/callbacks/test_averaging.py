@@ -81,7 +81,7 @@ def test_nothing_is_copied_before_the_trigger(tmp_path: Path) -> None:
     trainer = averaged_fit(model, averaging)
     trainer.save_checkpoint(tmp_path / "after.ckpt")
     saved = torch.load(tmp_path / "after.ckpt", weights_only=True)
-    assert averaging._average_model is None
+    assert averaging.average is None
     assert not {"current_model_state", "averaging_state"} & saved.keys()
     assert not averaging.averaging
 
@@ -230,8 +230,8 @@ def test_it_works_beside_a_regularizer(regularizer_first: bool, tmp_path: Path) 
         return model, averaging, weights
 
     model, averaging, weights = run(5, tmp_path / "whole")
-    assert averaging._average_model is not None
-    copy = averaging._average_model.module
+    assert averaging.average is not None
+    copy = averaging.average.module
     assert type(copy) is torch.nn.Module
     assert "training_step" not in {*vars(copy), *vars(model)}
     assert averaging.steps == 8  # the third validation fires
@@ -249,8 +249,8 @@ def test_tied_weights_stay_tied_and_frozen_ones_are_kept() -> None:
     model.norm.weight.requires_grad_(False)
     averaging = NonMonotonicAveraging(from_start=True)
     averaged_fit(model, averaging, max_epochs=1)
-    assert averaging._average_model is not None
-    copy: Any = averaging._average_model.module
+    assert averaging.average is not None
+    copy: Any = averaging.average.module
     assert copy.head.weight is copy.embedding.weight
     assert model.head.weight is model.embedding.weight
 

@@ -73,7 +73,7 @@ def test_what_it_refuses(checkpoint: Path, tmp_path: Path, capsys: pytest.Captur
     assert found == "ckpt_path='none.ckpt' must be a checkpoint file, got no such file."
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
     found = refusal(capsys, "--ckpt_path", str(tmp_path / "other.ckpt"), "text")
-    assert "must be a checkpoint of TextClassificationTask, got another one" in found
+    assert "must be a checkpoint of TextClassificationTask, got one of another kind" in found
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *options: str) -> str:

@@ -42,7 +42,7 @@ def test_generate_prints_the_prompt_and_what_follows(
         (["--length", "0"], "Error: length must be at least 1, got 0."),
         (
             ["--ckpt_path", "no"],
-            "Error: ckpt_path must be a checkpoint file, got 'no', which does not exist.",
+            "Error: ckpt_path='no' must be a checkpoint file, got no such file.",
         ),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",

@@ -20,14 +20,14 @@ def test_a_checkpoint_has_all_that_is_needed(tmp_path: Path) -> None:
     _, path = trained(tmp_path)
     task = load_language_model(path)
     assert not task.training
-    assert task.words is not None
-    assert task.words[:2] == ["<unk>", "<eos>"]
+    assert task.vocabulary is not None
+    assert task.vocabulary.words[:2] == ["<unk>", "<eos>"]
     saved = torch.load(path, weights_only=True)["state_dict"]
     assert all(torch.equal(value, saved[name]) for name, value in task.state_dict().items())
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    message = "ckpt_path must be a checkpoint file, got 'no.ckpt', which does not exist."
+    message = "ckpt_path='no.ckpt' must be a checkpoint file, got no such file."
     with pytest.raises(FileNotFoundError, match=re.escape(message)):
         load_language_model("no.ckpt")
 
@@ -47,7 +47,7 @@ def test_another_kind_of_task_is_refused(tmp_path: Path) -> None:
 
 def test_a_model_without_words_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path / "bare.ckpt", LanguageModelingTask(5, 3, 4, 2))
-    with pytest.raises(ValueError, match=r"must be a checkpoint with a vocabulary, got '.*bare.ckpt', which has none"):
+    with pytest.raises(ValueError, match=r"ckpt_path='.*bare.ckpt' must be .* with a vocabulary"):
         load_language_model(path)
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from lightning_advdrop.datamodules import Vocabulary
 from lightning_advdrop.tasks import LanguageModelingTask, generate
 from tests.helpers.plain_models import seeded
 
@@ -18,8 +19,7 @@ WORDS = ["<unk>", "<eos>", "the", "bank", "said", "yes"]
 def model(words: list[str] | None = None, scale: float = 8.0) -> LanguageModelingTask:
     words = WORDS if words is None else words
     task: LanguageModelingTask = seeded(LanguageModelingTask, len(words), 6, 8, 2)
-    task.words = list(words)
-    assert task.model is not None
+    task.vocabulary = Vocabulary(words, [1] * len(words), "<unk>" if "<unk>" in words else None)
     with torch.no_grad():
         task.model.embedding.weight.mul_(scale)
     return task
@@ -60,7 +60,6 @@ def test_words_are_drawn_as_often_as_they_are_probable() -> None:
 
 def test_the_unknown_word_is_written_only_if_allowed() -> None:
     task = model()
-    assert task.model is not None
     with torch.no_grad():
         task.model.decoder.bias[0] = 50.0
     assert set(generate(task, "the", 20, allow_unknown=True).words) == {"<unk>"}
@@ -81,7 +80,6 @@ def test_a_seed_repeats_the_text_and_leaves_everything_as_it_was() -> None:
 
 def test_ends_of_lines_are_line_breaks() -> None:
     task = model()
-    assert task.model is not None
     with torch.no_grad():
         task.model.decoder.bias[1] = 50.0
     assert generate(task, "the", 2).text == "\n\n"
@@ -99,7 +97,7 @@ def test_words_outside_the_vocabulary_are_unknown_ones_and_named() -> None:
     found = generate(model(), "the Bank said no no", 4)
     assert found.replaced == ["Bank", "no"]
     assert found.words == generate(model(), "the <unk> said <unk> <unk>", 4).words
-    message = "prompt must be of words of the vocabulary, which has no <unk> for others, got Bank, no."
+    message = "prompt must be of words of the vocabulary, which has no word for others, got Bank, no."
     with pytest.raises(ValueError, match=re.escape(message)):
         generate(model(WORDS[1:]), "the Bank said no no", 4)
 

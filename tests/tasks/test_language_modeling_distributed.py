@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lightning_advdrop import GlobalRandomState, LanguageModelingTask
-from lightning_advdrop.tasks.carried import own_columns
+from lightning_advdrop.tasks.carried import CarriedStates
 from tests.helpers.distributed import GlooStrategy
 from tests.helpers.small_texts import small_data, small_task, small_trainer
 
@@ -57,7 +57,10 @@ def test_the_columns_are_shared_out(processes: int, columns: list[int]) -> None:
     parts = []
     for rank in range(processes):
         trainer: Any = SimpleNamespace(world_size=processes, global_rank=rank)
-        [(hidden, _)] = own_columns([(state, state)], trainer)
-        parts.append(hidden)
+        carried = CarriedStates()
+        carried.load({"carried_states": [(state, state)]}, trainer)
+        kept = carried.get("train")
+        assert kept is not None
+        parts.append(kept[0][0])
     assert [part.shape[1] for part in parts] == columns
     assert torch.equal(torch.cat(parts, dim=1), state)

@@ -41,7 +41,7 @@ def test_the_published_initialisation() -> None:
 
 def test_the_published_optimizer_and_schedule() -> None:
     task = SequentialMNISTTask()
-    task._trainer = quiet_trainer(max_epochs=250)
+    task.trainer = quiet_trainer(max_epochs=250)
     configured = task.configure_optimizers()
     optimizer, scheduler = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
     assert isinstance(optimizer, torch.optim.RMSprop)

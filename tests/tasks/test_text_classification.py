@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from lightning_advdrop import AdversarialDropoutCallback, ExponentialAveraging, TextClassificationTask
 from lightning_advdrop.datamodules.text_batches import UNLABELLED, TextBatch
-from lightning_advdrop.tasks.documents import joined
+from lightning_advdrop.tasks.document_classification import joined
 from tests.helpers.documents import END, PADDING, Documents, documents, words_of
 from tests.helpers.plain_models import quiet_trainer
 

@@ -1,18 +1,18 @@
-"""What classifying documents needs besides a network: joining batches, and metrics."""
+"""Join batches of documents, and measure how well documents are classified."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics import MetricCollection
+from torchmetrics import Metric
 from torchmetrics.classification import BinaryAccuracy, BinaryF1Score, MulticlassAccuracy, MulticlassF1Score
 
 from lightning_advdrop.datamodules.text_batches import TextBatch
 
 
 def joined(first: TextBatch, second: TextBatch, padding_index: int) -> TextBatch:
-    """Two batches of documents as one.
+    """Join two batches of documents.
 
     Args:
         first: the documents that come first.
@@ -34,7 +34,7 @@ def joined(first: TextBatch, second: TextBatch, padding_index: int) -> TextBatch
 
 
 def predicted_classes(logits: Tensor) -> Tensor:
-    """The most probable class of each document.
+    """Return the most probable class of each document.
 
     Metrics are given these, not logits, which torchmetrics takes for probabilities where all of a batch are in [0, 1].
 
@@ -51,19 +51,16 @@ def predicted_classes(logits: Tensor) -> Tensor:
     return logits.squeeze(-1).gt(0).long() if logits.shape[-1] == 1 else logits.argmax(-1)
 
 
-def document_metrics(classes: int, prefix: str) -> MetricCollection:
-    """The error rate, ``error``, and the F1 score, ``f1``, of `predicted_classes`.
+def document_metrics(classes: int) -> dict[str, Metric]:
+    """Make the error rate, ``error``, and the F1 score, ``f1``, of `predicted_classes`.
 
     Args:
         classes: at least 2. Of two, F1 is that of the class 1, else the mean of all classes.
-        prefix: before the metrics' names.
 
     Example:
-        >>> metrics = document_metrics(2, prefix="val/")
-        >>> found = metrics(torch.tensor([1, 0]), torch.tensor([1, 1]))
-        >>> {name: round(value.item(), 2) for name, value in found.items()}
-        {'val/error': 0.5, 'val/f1': 0.67}
+        >>> document_metrics(2)["error"](torch.tensor([1, 0]), torch.tensor([1, 1]))
+        tensor(0.5000)
     """
     accuracy = BinaryAccuracy() if classes == 2 else MulticlassAccuracy(classes, average="micro")
     f1 = BinaryF1Score() if classes == 2 else MulticlassF1Score(classes, average="macro")
-    return MetricCollection({"error": 1 - accuracy, "f1": f1}, prefix=prefix, compute_groups=False)
+    return {"error": 1 - accuracy, "f1": f1}

@@ -1,0 +1,126 @@
+"""Every touch of Lightning that its documentation doesn't promise, one function for each.
+
+Each function first does what is public, or has a fallback, or raises an error that names the release it was tried with.
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any, TypeVar
+
+import lightning
+import lightning.pytorch.callbacks
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+
+_Module = TypeVar("_Module", bound=LightningModule)
+
+
+def attached_trainer(pl_module: LightningModule) -> Trainer | None:
+    """Return the trainer that a module is attached to; None if there is none, and under Fabric.
+
+    Args:
+        pl_module: a module of `lightning.pytorch` or of `pytorch_lightning`.
+
+    Example:
+        >>> attached_trainer(LightningModule()) is None
+        True
+    """
+    if pl_module.fabric is not None:  # `trainer` would be a stand-in with few of a trainer's attributes
+        return None
+    try:
+        trainer: Trainer | None = pl_module.trainer
+    except RuntimeError:  # how `trainer` says that there is none
+        return None
+    return trainer
+
+
+def trainer_callbacks(trainer: Trainer | None) -> list[Any]:
+    """Return the callbacks of a trainer, in its order; none without a trainer.
+
+    Args:
+        trainer: a trainer of either package.
+
+    Example:
+        >>> [type(each).__name__ for each in trainer_callbacks(Trainer(logger=False, accelerator="cpu"))][-1]
+        'ModelCheckpoint'
+    """
+    # Set in the constructor of a trainer without being declared.
+    return list(getattr(trainer, "callbacks", ()))
+
+
+def trainer_datamodule(trainer: Trainer | None) -> Any:
+    """Return the data module of a trainer; None if it has none.
+
+    Args:
+        trainer: a trainer of either package.
+
+    Example:
+        >>> trainer_datamodule(None) is None
+        True
+    """
+    return getattr(trainer, "datamodule", None)
+
+
+def attach(pl_module: LightningModule, trainer: Trainer, datamodule: LightningDataModule) -> None:
+    """Let a module and a trainer know of each other and of the data, as at the beginning of a run.
+
+    Args:
+        pl_module: a module.
+        trainer: its trainer, which runs nothing.
+        datamodule: the trainer's data.
+    """
+    trainer.datamodule = datamodule  # type: ignore[attr-defined]
+    pl_module.trainer = trainer
+
+
+def state_key(callback: Callback, **settings: Any) -> str:
+    """Return the name of a callback's state in checkpoints, which tells callbacks of one class apart.
+
+    Args:
+        callback: the callback.
+        settings: what tells it from others of its class.
+
+    Example:
+        >>> state_key(Callback(), monitor="val/loss")
+        "Callback{'monitor': 'val/loss'}"
+    """
+    return f"{type(callback).__qualname__}{settings}"
+
+
+def forget_average(callback: Callback) -> None:
+    """Make Lightning's own weight averaging, which came with release 2.6, give a loaded checkpoint's averaged weights.
+
+    While it holds the average of a fit, it takes every checkpoint that is loaded for one to be resumed, and would have
+    the raw weights tested.
+
+    Args:
+        callback: any callback; only Lightning's ``WeightAveraging`` is changed.
+
+    Raises:
+        RuntimeError: if Lightning has renamed where it holds the average.
+    """
+    averaging = getattr(lightning.pytorch.callbacks, "WeightAveraging", None)
+    if averaging is None or not isinstance(callback, averaging):
+        return
+    if not hasattr(callback, "_average_model"):
+        raise RuntimeError(
+            f"{type(callback).__name__} can't be made to forget its average in Lightning {lightning.__version__}; use "
+            "lightning_advdrop.ExponentialAveraging, or Lightning 2.6."
+        )
+    callback._average_model = None
+
+
+def load_module(kind: type[_Module], path: str | Path) -> _Module:
+    """Load a module from a checkpoint onto the CPU.
+
+    Nothing but weights and plain types is read. Lightning before 2.6 has no argument that says so: for it, the caller
+    must have read the file with ``torch.load(path, weights_only=True)``, which refuses anything else.
+
+    Args:
+        kind: the class of the module.
+        path: the checkpoint.
+    """
+    known = inspect.signature(kind.load_from_checkpoint).parameters
+    safe: dict[str, Any] = {"weights_only": True} if "weights_only" in known else {}
+    return kind.load_from_checkpoint(path, map_location="cpu", **safe)

@@ -1,0 +1,130 @@
+"""The base of all tasks: one order of making their parts, one way to evaluate, log and clip."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torchmetrics import Metric, MetricCollection
+
+
+class BaseTask(LightningModule, ABC):
+    """Train, evaluate and log in one way; a task fills in its model, metrics, losses and optimizer.
+
+    The parts are made in one order: the model, the metrics of each stage, and, when a fit begins, the optimizer. Losses
+    and metrics are those of a whole epoch, over all processes. Gradients are clipped as the task's experiment was
+    published, unless the trainer was told how to.
+    """
+
+    train_metrics: MetricCollection
+    val_metrics: MetricCollection
+    test_metrics: MetricCollection
+
+    #: The largest norm of all gradients together; None leaves clipping to the trainer.
+    clip_norm: float | None = None
+
+    # The blanks.
+
+    @abstractmethod
+    def make_model(self) -> None:
+        """Make ``model``."""
+
+    @abstractmethod
+    def make_metrics(self) -> Mapping[str, Metric]:
+        """Make the metrics of one stage, by the names that they are logged under."""
+
+    @abstractmethod
+    def evaluate(self, stage: str, batch: Any, batch_idx: int) -> None:
+        """Compute the loss of a batch, and log it with the metrics.
+
+        Args:
+            stage: ``"val"`` or ``"test"``.
+            batch: a batch of that split.
+            batch_idx: its number, from 0.
+        """
+
+    def clip_as_published(self, optimizer: Optimizer) -> None:
+        """Clip the gradients of an optimizer's parameters, whose step comes next: by default, the norm of all."""
+        if self.clip_norm is not None:
+            self.clip_gradients(optimizer, self.clip_norm, "norm")
+
+    # What all tasks share.
+
+    @property
+    def made(self) -> bool:
+        """Whether the model has been made."""
+        return hasattr(self, "model")
+
+    def make_parts(self) -> None:
+        """Make the model, and then the metrics."""
+        self.make_model()
+        self.train_metrics, self.val_metrics, self.test_metrics = (
+            MetricCollection(dict(self.make_metrics()), prefix=f"{stage}/", compute_groups=False)
+            for stage in ("train", "val", "test")
+        )
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Log the loss and the metrics."""
+        self.evaluate("val", batch, batch_idx)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Log the loss and the metrics."""
+        self.evaluate("test", batch, batch_idx)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip as the trainer was told to, else as published."""
+        if gradient_clip_val is None:
+            self.clip_as_published(optimizer)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def _log(self, stage: str, loss: Tensor, count: int, *observed: Any) -> None:
+        """Log the loss and the metrics of an epoch, and the loss of single training steps.
+
+        Args:
+            stage: before the slash in the names.
+            loss: the mean of a batch, a scalar.
+            count: how many examples it is the mean of.
+            observed: what the metrics are updated with.
+        """
+        loss, metrics = loss.detach(), getattr(self, f"{stage}_metrics")
+        metrics.update(*observed)
+        self.log(f"{stage}/loss", loss, on_step=False, on_epoch=True, batch_size=count, sync_dist=True)
+        self.log_dict(metrics, on_step=False, on_epoch=True, prog_bar=stage == "val")
+        if stage == "train":
+            # An epoch of the full configurations takes long: its mean alone would say nothing until it ends.
+            self.log("train/loss_step", loss, on_step=True, on_epoch=False, batch_size=count)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put a module into evaluation mode; afterwards, each of its parts is in the mode that it was in.
+
+    Args:
+        module: the module.
+
+    Example:
+        >>> layers = nn.Sequential(nn.Dropout(), nn.Dropout().eval())
+        >>> with evaluating(layers):
+        ...     print(layers.training)
+        False
+        >>> [layer.training for layer in layers]
+        [True, False]
+    """
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes.items():
+            part.training = training

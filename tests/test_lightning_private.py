@@ -1,0 +1,106 @@
+"""Both branches of each function of `lightning_advdrop._lightning`."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import lightning
+import lightning.pytorch.callbacks
+import pytest
+import torch
+from lightning.fabric import Fabric
+from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
+
+from lightning_advdrop._lightning import (
+    attach,
+    attached_trainer,
+    forget_average,
+    load_module,
+    state_key,
+    trainer_callbacks,
+    trainer_datamodule,
+)
+
+each_package = pytest.mark.parametrize("package", ["lightning.pytorch", "pytorch_lightning"])
+
+
+def _trainer(package: str = "lightning.pytorch", **arguments: Any) -> Any:
+    return importlib.import_module(package).Trainer(
+        logger=False, enable_checkpointing=False, accelerator="cpu", **arguments
+    )
+
+
+@each_package
+def test_a_module_has_the_trainer_it_was_given_and_before_that_none(package: str) -> None:
+    pl_module, trainer = importlib.import_module(package).LightningModule(), _trainer(package)
+    assert attached_trainer(pl_module) is None
+    pl_module.trainer = trainer
+    assert attached_trainer(pl_module) is trainer
+
+
+def test_a_module_of_fabric_has_no_trainer() -> None:
+    pl_module = LightningModule()
+    pl_module.fabric = Fabric(accelerator="cpu", devices=1)
+    assert attached_trainer(pl_module) is None
+
+
+@each_package
+def test_the_callbacks_of_a_trainer_are_in_its_order(package: str) -> None:
+    callbacks = [importlib.import_module(package).Callback() for _ in range(2)]
+    found = trainer_callbacks(_trainer(package, callbacks=callbacks))
+    assert [each for each in found if each in callbacks] == callbacks
+    assert trainer_callbacks(None) == []
+
+
+def test_a_trainer_knows_the_data_that_it_was_given() -> None:
+    pl_module, trainer, data = LightningModule(), _trainer(), LightningDataModule()
+    assert trainer_datamodule(trainer) is trainer_datamodule(None) is None
+    attach(pl_module, trainer, data)
+    assert attached_trainer(pl_module) is trainer
+    assert trainer_datamodule(trainer) is data
+
+
+def test_a_state_key_is_the_one_that_lightning_makes() -> None:
+    callback = EMAWeightAveraging()
+    settings: dict[str, Any] = {"monitor": "val/loss", "call": None}
+    assert state_key(callback, **settings) == callback._generate_state_key(**settings)
+
+
+def test_lightnings_average_is_forgotten_and_others_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs, other = EMAWeightAveraging(), Callback()
+    theirs._average_model = other._average_model = average = object()  # type: ignore[assignment, attr-defined]
+    for callback in (theirs, other):
+        forget_average(callback)
+    assert theirs._average_model is None
+    assert other._average_model is average  # type: ignore[attr-defined]
+    del theirs._average_model
+    with pytest.raises(RuntimeError, match=f"EMAWeightAveraging .* in Lightning {lightning.__version__}; use"):
+        forget_average(theirs)
+    monkeypatch.delattr(lightning.pytorch.callbacks, "WeightAveraging")  # as before release 2.6
+    forget_average(theirs)
+
+
+class Small(LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = torch.nn.Linear(2, 2)
+
+
+class Earlier(Small):
+    """Loads as in releases before 2.6."""
+
+    @classmethod
+    def load_from_checkpoint(cls, path: Any, map_location: Any = None, strict: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
+        assert not kwargs
+        return super().load_from_checkpoint(path, map_location, weights_only=True)
+
+
+@pytest.mark.parametrize("kind", [Small, Earlier])
+def test_a_module_is_loaded_whether_lightning_reads_weights_only_or_not(kind: type[Small], tmp_path: Path) -> None:
+    module, trainer = kind(), _trainer()
+    trainer.strategy.connect(module)
+    trainer.save_checkpoint(tmp_path / "small.ckpt")
+    assert torch.equal(load_module(kind, tmp_path / "small.ckpt").head.weight, module.head.weight)
