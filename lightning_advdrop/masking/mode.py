@@ -165,7 +165,7 @@ class MaskingMode(TorchFunctionMode):
         computed = not isinstance(weight, nn.Parameter)
         return self._owned.get((id(self._running.stack[-1]), kind), weight) if computed else weight
 
-    def takes_over_dropout(self, drop_rate: float) -> bool:
+    def replaces_dropout(self, drop_rate: float) -> bool:
         """Whether dropout that is called now belongs to a site."""
         # What drops nothing has no mask, and what drops everything has only one.
         return not self.inside and 0 < drop_rate < 1 and self._scope() is not None
@@ -173,7 +173,7 @@ class MaskingMode(TorchFunctionMode):
     def dropout_site(self, drop_rate: float) -> MaskSite | None:
         """The site of the dropout that is called now, by the running module and the call's number, if it has one."""
         scope = self._scope()
-        if scope is None or not self.takes_over_dropout(drop_rate):
+        if scope is None or not self.replaces_dropout(drop_rate):
             return None
         module = self._running.stack[-1]
         number = self._calls[id(module)]
@@ -264,7 +264,7 @@ def _check_value(seen: Observation, value: SiteValue) -> None:
             raise ValueError(
                 f"sites must be of the kind 'embedding' or 'input' for something to be added, got {seen.site.name!r}."
             )
-        allowed, shape, what = [seen.activation], tuple(value.value.shape), "shift"
+        allowed, shape, what = [seen.activation], tuple(value.value.shape), "perturbation"
     else:
         allowed, shape, what = [seen.shape], tuple(value.shape), "mask"
         if seen.steps is not None:

@@ -21,7 +21,7 @@ def _attention(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any,
         if arguments["dropout_p"]:
             mode.check_computed_once("dropout=False: dropout")
         return function(**{**arguments, "dropout_p": 0.0})
-    if not mode.takes_over_dropout(arguments["dropout_p"]):
+    if not mode.replaces_dropout(arguments["dropout_p"]):
         return mode.call(function, args, kwargs)
     with mode:
         return _attend(**arguments)
@@ -70,7 +70,7 @@ def _attend(
 def _multi_head(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Multi-head attention, whose parts the mode sees where dropout is taken over or switched off."""
     drop_rate = _torch.argument_of(function, args, kwargs, "dropout_p")
-    if mode.dropout and not mode.takes_over_dropout(drop_rate):
+    if mode.dropout and not mode.replaces_dropout(drop_rate):
         return mode.call(function, args, kwargs)
     with mode:
         return _torch.without_override(function)(*args, **kwargs)

@@ -64,12 +64,16 @@ def _add_masks(mode: MaskingMode, found: _Call) -> _Call:
     """The call with what acts in this mode, too."""
     if not any(mode.has(weights.weight_hh) or mode.has(weights.weight_ih) for weights in found.anchors):
         return found
-    shift, own = _without_shift(_masks(mode, found))
+    own = _masks(mode, found)
+    first: Any = own.inputs[0]
+    perturbed = isinstance(first, Perturbation)
+    if perturbed:
+        own = own._replace(inputs=[None, *own.inputs[1:]])
     masks = _product(mode, found.masks, own)
     call = _under_weight_masks(mode, found)
-    if shift is not None:
+    if perturbed:
         mode.before_mask()
-        call = replace(call, data=call.data + shift.value)
+        call = replace(call, data=call.data + first.value)
     return _Call(call, masks, found.anchors)
 
 
@@ -89,25 +93,18 @@ def _masks(mode: MaskingMode, found: _Call) -> RecurrentMasks:
     ]
     rows = {"batch_dim": 0 if call.batch_first else 1, "batch_sizes": call.batch_sizes if call.packed else None}
     inputs = [
-        _meet_locked(mode, call, "hidden" if layer else "input", anchor.weight_ih, anchor.weight_ih.shape[1], rows)
+        _locked_value(mode, call, "hidden" if layer else "input", anchor.weight_ih, anchor.weight_ih.shape[1], rows)
         for layer, anchor in enumerate(anchors[:: call.config.directions])
     ]
     width = hidden.shape[1] * call.config.directions
-    return RecurrentMasks(recurrent, inputs, _meet_locked(mode, call, "output", anchors[-1].weight_hh, width, rows))
+    return RecurrentMasks(recurrent, inputs, _locked_value(mode, call, "output", anchors[-1].weight_hh, width, rows))
 
 
-def _meet_locked(
+def _locked_value(
     mode: MaskingMode, call: RecurrentCall, kind: str, anchor: Tensor, width: int, rows: dict[str, Any]
 ) -> Any:
     like = call.data[..., :1].expand(*call.data.shape[:-1], width)
     return mode.value_at(anchor, kind, (call.batch, 1, width), like, **rows)
-
-
-def _without_shift(masks: RecurrentMasks) -> tuple[Perturbation | None, RecurrentMasks]:
-    shift: Any = masks.inputs[0]
-    return (
-        (shift, masks._replace(inputs=[None, *masks.inputs[1:]])) if isinstance(shift, Perturbation) else (None, masks)
-    )
 
 
 def _product(mode: MaskingMode, given: RecurrentMasks, own: RecurrentMasks) -> RecurrentMasks:
