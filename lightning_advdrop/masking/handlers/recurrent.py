@@ -1,4 +1,4 @@
-"""Recurrent layers: their recurrent connections, hidden-to-hidden weights, inputs and outputs."""
+"""Handlers of recurrent layers: masks on their recurrent connections, weights, inputs and outputs."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from lightning_advdrop.nn import (
 
 
 class _Call(NamedTuple):
-    """A recurrent call with what acts in it.
+    """A recurrent call with the masks to apply.
 
     Attributes:
-        call: the call, with what acts on its input and weights.
+        call: the call, with masks of its weights and perturbations of its input applied.
         masks: the other masks.
         anchors: the weights that were given, by which sites are recognised.
     """
@@ -36,7 +36,7 @@ class _Call(NamedTuple):
 
 
 def _call(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """A call of `torch.lstm` or one of its siblings."""
+    """A call of `torch.lstm`, `torch.gru`, `torch.rnn_tanh` or `torch.rnn_relu`."""
     if mode.inside:
         return mode.call(function, args, kwargs)
     given = RecurrentCall.parse(function, args)
@@ -48,7 +48,7 @@ def _call(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...]
 
 
 def _masked_call(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ARG001
-    """A call of a masked layer to which the model's own forward gave masks."""
+    """A call of a masked layer, to which the model's own forward gave masks."""
     call, masks = args
     if not mode.dropout:
         call = _without_dropout(mode, call)
@@ -57,11 +57,11 @@ def _masked_call(mode: MaskingMode, function: Callable[..., Any], args: tuple[An
 
 def _run(mode: MaskingMode, found: _Call) -> Any:
     with composed(_add_masks, found) as (call, masks, _), mode.within():
-        return call.run_masked(masks)  # seen from within, so that what comes before the first mask is handed back
+        return call.run_masked(masks)  # within the mode, so that what comes before the first mask is reused
 
 
 def _add_masks(mode: MaskingMode, found: _Call) -> _Call:
-    """The call with what acts in this mode, too."""
+    """Add the masks of this mode to a call."""
     if not any(mode.has(weights.weight_hh) or mode.has(weights.weight_ih) for weights in found.anchors):
         return found
     own = _masks(mode, found)
@@ -84,7 +84,7 @@ def _without_dropout(mode: MaskingMode, call: RecurrentCall) -> RecurrentCall:
 
 
 def _masks(mode: MaskingMode, found: _Call) -> RecurrentMasks:
-    """The masks of this mode; the first of ``inputs`` may be a `Perturbation`."""
+    """Return the masks of this mode; the first of ``inputs`` may be a `Perturbation`."""
     call, anchors = found.call, found.anchors
     batch, steps, hidden = call.batch, len(call.batch_sizes), call.states[0][0]  # (B, P)
     recurrent = [
@@ -124,11 +124,11 @@ def _under_weight_masks(mode: MaskingMode, found: _Call) -> RecurrentCall:
 
 
 def under_weight_mask(mode: MaskingMode, weights: LayerWeights, anchor: Tensor) -> LayerWeights:
-    """The weights of a layer, the hidden-to-hidden one under its mask if there is one.
+    """Apply the mask of a mode to a layer's hidden-to-hidden weight, if there is one.
 
     Args:
         mode: the mode in which the layer runs.
-        weights: the weights.
+        weights: the layer's weights.
         anchor: the hidden-to-hidden weight by which the site is recognised.
     """
     mask = mode.value_at(anchor, "weight", tuple(anchor.shape), anchor)
@@ -141,7 +141,7 @@ def under_weight_mask(mode: MaskingMode, weights: LayerWeights, anchor: Tensor) 
 def _masked_layer(
     mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    """A masked layer: a part of a call that was handled, or one that the model's own forward called by itself."""
+    """A masked layer, as part of a call that was handled or called by the model's own forward."""
     x, batch_sizes, state, mask, weights = args
     if not mode.inside:
         anchor = weights.weight_hh
