@@ -166,21 +166,29 @@ def dictionaries_of(module: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
 # Attention.
 
 
-def argument_of(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], name: str) -> Any:
-    """Return the argument of one name, of a call of a function written in Python.
+def arguments_of(
+    function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], needed: str
+) -> dict[str, Any]:
+    """Return the arguments of a call by name, with defaults.
+
+    Args:
+        function: the function, written in Python.
+        args: the call's positional arguments.
+        kwargs: its keyword arguments.
+        needed: the name of an argument that must be there.
 
     Raises:
-        RuntimeError: if this release of torch gives it another name.
+        RuntimeError: if in this release of torch the function has no argument of the name ``needed``.
 
     Example:
-        >>> argument_of(torch.nn.functional.embedding, (1, 2), {"padding_idx": 0}, "weight")
-        2
+        >>> arguments_of(torch.nn.functional.relu, (1,), {}, "inplace")
+        {'input': 1, 'inplace': False}
     """
     bound = _signature(function).bind(*args, **kwargs)
     bound.apply_defaults()
-    if name not in bound.arguments:
-        _unknown_release(f"gives {function.__name__} no argument {name}")
-    return bound.arguments[name]
+    if needed not in bound.arguments:
+        _unknown_release(f"gives {function.__name__} no argument {needed}")
+    return bound.arguments
 
 
 _signature = functools.cache(inspect.signature)

@@ -1,4 +1,4 @@
-"""Pure functions on tensors: masks, divergences between predictions, schedules, the neural cache."""
+"""Pure functions on tensors: masks, divergences, schedules and the neural cache."""
 
 from lightning_advdrop.functional.divergences import (
     IGNORED_LABEL,

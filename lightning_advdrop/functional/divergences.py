@@ -1,8 +1,7 @@
 """Divergences between two predictions of a network.
 
-Every function takes two outputs of the same shape and an optional ``sample_weight`` over their leading dimensions (1
-for a real example or time step, 0 for padding) and returns the weighted mean, a scalar. They compute in float32 or
-more.
+Each returns a scalar: the mean over examples (and time steps), weighted by ``sample_weight``. They compute in float32,
+or float64 where they get that.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from torch import Tensor
 from lightning_advdrop._deprecation import renamed_argument
 
 IGNORED_LABEL = -100
-"""The class of an example that has none: torch's own ``ignore_index``."""
+"""The class index of an example without a label, torch's own ``ignore_index``."""
 
 Direction = Literal["base_adv", "adv_base"]
 DivergenceName = Literal["kl", "bernoulli_kl", "mse", "mse_logits", "mse_probs", "ce"]
@@ -28,12 +27,13 @@ def _float(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype in {torch.float32, torch.float64} else tensor.float()
 
 
-def _check_same_shape(first: Tensor, second: Tensor) -> None:
+def _pair(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     if first.shape != second.shape:
         raise ValueError(
             f"Both outputs must have the same shape, got {tuple(first.shape)} and {tuple(second.shape)}; "
             "the two passes must predict the same examples."
         )
+    return _float(first), _float(second)
 
 
 def _broadcast(sample_weight: Tensor, shape: torch.Size) -> Tensor:
@@ -47,11 +47,12 @@ def _broadcast(sample_weight: Tensor, shape: torch.Size) -> Tensor:
 
 @renamed_argument("weight", "sample_weight")
 def weighted_mean(values: Tensor, sample_weight: Tensor | None = None) -> Tensor:
-    """The mean of ``values``, weighted; 0 if all weights are 0.
+    """Compute the weighted mean of ``values``; 0 if all weights are 0.
 
     Args:
-        values: one number for each example (and time step).
-        sample_weight: the same shape, or one that broadcasts to it; None weighs all alike.
+        values: one number for each example (and time step), any shape.
+        sample_weight: weights that broadcast to the shape of ``values``; None weighs all alike. A value of weight 0 is
+            ignored, even NaN.
 
     Raises:
         ValueError: if ``sample_weight`` does not broadcast to the shape of ``values``.
@@ -69,14 +70,14 @@ def weighted_mean(values: Tensor, sample_weight: Tensor | None = None) -> Tensor
 
 @renamed_argument("weight", "sample_weight")
 def kl_divergence(p_logits: Tensor, q_logits: Tensor, sample_weight: Tensor | None = None) -> Tensor:
-    """``KL(p || q)`` of the distributions that two tensors of logits stand for; mean over examples.
+    """Compute ``KL(p || q)`` of two tensors of logits, in nats, mean over examples.
 
-    Categorical over the last dimension, and Bernoulli where that has a single logit.
+    The distributions are categorical over the last dimension; a single logit there is that of a Bernoulli distribution.
 
     Args:
         p_logits: ``(..., classes)`` or ``(..., 1)``.
         q_logits: the same shape.
-        sample_weight: ``(...)``, see the module.
+        sample_weight: weights that broadcast to ``(...)``, 0 for padding; None weighs all examples alike.
 
     Raises:
         ValueError: if the shapes differ.
@@ -85,8 +86,7 @@ def kl_divergence(p_logits: Tensor, q_logits: Tensor, sample_weight: Tensor | No
         >>> kl_divergence(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 0.0]])).item()
         0.0
     """
-    _check_same_shape(p_logits, q_logits)
-    p, q = _float(p_logits), _float(q_logits)
+    p, q = _pair(p_logits, q_logits)
     if p.shape[-1] == 1:  # a Bernoulli distribution is the categorical one of the logits (z, 0)
         p, q = (F.pad(logits, (0, 1)) for logits in (p, q))
     log_p, log_q = p.log_softmax(-1), q.log_softmax(-1)
@@ -97,14 +97,14 @@ def kl_divergence(p_logits: Tensor, q_logits: Tensor, sample_weight: Tensor | No
 
 @renamed_argument("weight", "sample_weight")
 def bernoulli_kl(p_logits: Tensor, q_logits: Tensor, sample_weight: Tensor | None = None) -> Tensor:
-    """``KL(p || q)`` where each logit stands for a Bernoulli distribution of its own, as with several labels at once.
+    """Compute ``KL(p || q)`` where each logit is that of an independent Bernoulli distribution, as with several labels.
 
-    Summed over the last dimension, as the KL of independent distributions is; mean over examples.
+    The sum over labels, in nats, mean over examples.
 
     Args:
         p_logits: ``(..., labels)``.
         q_logits: the same shape.
-        sample_weight: ``(...)``, see the module.
+        sample_weight: weights that broadcast to ``(...)``, 0 for padding; None weighs all examples alike.
 
     Raises:
         ValueError: if the shapes differ.
@@ -114,8 +114,7 @@ def bernoulli_kl(p_logits: Tensor, q_logits: Tensor, sample_weight: Tensor | Non
         >>> bernoulli_kl(p, q).item()
         0.0
     """
-    _check_same_shape(p_logits, q_logits)
-    p, q = _float(p_logits), _float(q_logits)
+    p, q = _pair(p_logits, q_logits)
     log_ratio_of_one = F.logsigmoid(p) - F.logsigmoid(q)
     log_ratio_of_zero = F.logsigmoid(-p) - F.logsigmoid(-q)
     each = p.sigmoid() * log_ratio_of_one + (-p).sigmoid() * log_ratio_of_zero
@@ -124,13 +123,13 @@ def bernoulli_kl(p_logits: Tensor, q_logits: Tensor, sample_weight: Tensor | Non
 
 @renamed_argument("weight", "sample_weight")
 def mse(p: Tensor, q: Tensor, sample_weight: Tensor | None = None) -> Tensor:
-    """The mean squared difference of two predictions of any shape, for regression.
+    """Compute the mean squared difference of two predictions of any shape, for regression.
 
     Args:
         p: predictions, ``(B)``, ``(B, 1)`` or with more dimensions.
         q: the same shape.
-        sample_weight: weights of the leading dimensions, ``(B)`` or ``(B, T)`` for predictions ``(B, T, ...)``; the
-            mean is taken over the dimensions behind these.
+        sample_weight: weights of the leading dimensions, ``(B)``, or ``(B, T)`` for predictions ``(B, T, ...)``. The
+            other dimensions are averaged first.
 
     Raises:
         ValueError: if the shapes differ, or ``sample_weight`` does not broadcast to the leading dimensions.
@@ -141,8 +140,8 @@ def mse(p: Tensor, q: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         >>> mse(torch.zeros(2, 3), torch.ones(2, 3), torch.tensor([1, 0])).item()
         1.0
     """
-    _check_same_shape(p, q)
-    squares = (_float(p) - _float(q)).square()
+    p, q = _pair(p, q)
+    squares = (p - q).square()
     if sample_weight is not None and sample_weight.dim() < squares.dim():
         squares = squares.flatten(sample_weight.dim()).mean(-1)
     return weighted_mean(squares, sample_weight)
@@ -150,12 +149,12 @@ def mse(p: Tensor, q: Tensor, sample_weight: Tensor | None = None) -> Tensor:
 
 @renamed_argument("weight", "sample_weight")
 def mse_logits(p_logits: Tensor, q_logits: Tensor, sample_weight: Tensor | None = None) -> Tensor:
-    """The mean squared difference of two outputs; the divergence of the language models of Park et al. (2019).
+    """Compute the mean squared difference of two outputs, the divergence of Park et al. (2019) for language models.
 
     Args:
         p_logits: ``(..., features)``.
         q_logits: the same shape.
-        sample_weight: ``(...)``, see the module.
+        sample_weight: weights that broadcast to ``(...)``, 0 for padding; None weighs all examples alike.
 
     Raises:
         ValueError: if the shapes differ.
@@ -164,9 +163,8 @@ def mse_logits(p_logits: Tensor, q_logits: Tensor, sample_weight: Tensor | None 
         >>> mse_logits(torch.zeros(1, 2), torch.tensor([[1.0, 3.0]])).item()
         5.0
     """
-    _check_same_shape(p_logits, q_logits)
-    p, q = _float(p_logits), _float(q_logits)
-    # One pass over the logits, of which language models have many, where the steps below take four.
+    p, q = _pair(p_logits, q_logits)
+    # One pass over the many logits of a language model, where the steps below take four.
     if sample_weight is None:
         return F.mse_loss(p, q)
     return weighted_mean((p - q).square().mean(-1), sample_weight)
@@ -174,14 +172,14 @@ def mse_logits(p_logits: Tensor, q_logits: Tensor, sample_weight: Tensor | None 
 
 @renamed_argument("weight", "sample_weight")
 def mse_probs(p_logits: Tensor, q_logits: Tensor, sample_weight: Tensor | None = None) -> Tensor:
-    """The mean squared difference of two outputs' probabilities (softmax, or sigmoid for a single logit).
+    """Compute the mean squared difference of two outputs' probabilities (softmax, or sigmoid for a single logit).
 
-    Called "QE" in the published experiments.
+    The published experiments call it "QE".
 
     Args:
         p_logits: ``(..., classes)`` or ``(..., 1)``.
         q_logits: the same shape.
-        sample_weight: ``(...)``, see the module.
+        sample_weight: weights that broadcast to ``(...)``, 0 for padding; None weighs all examples alike.
 
     Raises:
         ValueError: if the shapes differ.
@@ -190,24 +188,21 @@ def mse_probs(p_logits: Tensor, q_logits: Tensor, sample_weight: Tensor | None =
         >>> mse_probs(torch.zeros(1, 2), torch.zeros(1, 2)).item()
         0.0
     """
-    _check_same_shape(p_logits, q_logits)
-    single = p_logits.shape[-1] == 1
-    p, q = (_float(z).sigmoid() if single else _float(z).softmax(-1) for z in (p_logits, q_logits))
+    p, q = (z.sigmoid() if z.shape[-1] == 1 else z.softmax(-1) for z in _pair(p_logits, q_logits))
     return weighted_mean((p - q).square().mean(-1), sample_weight)
 
 
 @renamed_argument("weight", "sample_weight")
 def cross_entropy_to_label(logits: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
-    """Cross-entropy of one output to the label: the objective of supervised adversarial dropout.
+    """Compute the cross-entropy of an output to the label, the objective of supervised adversarial dropout.
+
+    Examples whose class is `IGNORED_LABEL` are left out of the mean.
 
     Args:
-        logits: ``(..., classes)``, ``(..., 1)`` with a Bernoulli target, or ``(..., labels)`` for several labels at
-            once.
-        target: ``(...)``, class indices, or probabilities in [0, 1] for a single logit. For several labels a
-            floating-point tensor in the shape of ``logits``, probabilities in [0, 1]; then the binary cross-entropies
-            are summed over the last dimension. Examples without a label are left out of the mean; as a class index that
-            is `IGNORED_LABEL`.
-        sample_weight: ``(...)``, see the module.
+        logits: ``(..., classes)``, ``(..., 1)`` for a binary target, or ``(..., labels)`` for several labels at once.
+        target: ``(...)``: class indices, or probabilities in [0, 1] for a single logit. For several labels, a
+            floating-point tensor ``(..., labels)`` of probabilities in [0, 1], whose binary cross-entropies are summed.
+        sample_weight: weights that broadcast to ``(...)``, 0 for padding; None weighs all examples alike.
 
     Raises:
         ValueError: if ``target`` has neither the leading shape of ``logits`` nor, as floating-point numbers, their
@@ -237,7 +232,7 @@ def cross_entropy_to_label(logits: Tensor, target: Tensor, sample_weight: Tensor
 
 
 def _without_ignored(target: Tensor, sample_weight: Tensor | None) -> Tensor:
-    """Weights that are 0 where there is no label."""
+    """Return weights that are 0 where there is no label."""
     labelled = target != IGNORED_LABEL
     return labelled if sample_weight is None else torch.where(labelled, _broadcast(sample_weight, target.shape), 0)
 
@@ -261,16 +256,16 @@ def divergence(
     target: Tensor | None = None,
     sample_weight: Tensor | None = None,
 ) -> Tensor:
-    """The divergence ``name`` between a base and an adversarial output.
+    """Compute the divergence of one name between a base and an adversarial output.
 
     Args:
         name: ``kl``, ``bernoulli_kl``, ``mse``, ``mse_logits``, ``mse_probs`` or ``ce``.
         direction: ``base_adv`` for ``D(base, adversarial)``, ``adv_base`` for ``D(adversarial, base)``. Only ``kl`` and
             ``bernoulli_kl`` depend on it.
-        base: ``(..., classes)``, of any shape for ``mse``; ``ce`` does not look at it.
+        base: ``(..., classes)``, any shape for ``mse``; unused by ``ce``.
         adversarial: the same shape.
-        target: the labels, for ``ce`` only, see `cross_entropy_to_label`.
-        sample_weight: ``(...)``, see the module.
+        target: the labels as `cross_entropy_to_label` takes them, for ``ce`` only.
+        sample_weight: weights that broadcast to ``(...)``, 0 for padding; None weighs all examples alike.
 
     Raises:
         ValueError: if the name or the direction is unknown, shapes differ, or ``ce`` gets no target.
@@ -289,7 +284,10 @@ def divergence(
 
 
 def check_divergence(name: str, direction: str) -> None:
-    """Raises the `ValueError` of `divergence` for an unknown name or direction.
+    """Check the name and the direction of a `divergence`.
+
+    Raises:
+        ValueError: if one is unknown.
 
     Example:
         >>> check_divergence("kl", "base_adv")

@@ -1,6 +1,6 @@
 """Sampling, rescaling and flipping binary dropout masks.
 
-A mask holds ones (kept) and zeros (dropped); its last dimension is a row, whose units share one budget of flips.
+A mask holds ones (kept) and zeros (dropped). Its last dimension is a row, whose units share one budget of flips.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ Flips = Literal["both", "drop"]
 
 
 def flip_budget(rate: float, units: int) -> int:
-    """The most flips of a row: ``max(1, floor(rate * units))``, and 0 for a rate of 0 (Park et al. 2019, the budget).
+    """Compute the most flips of a row, ``max(1, floor(rate * units))``, and 0 for a rate of 0 (Park et al. 2019).
 
-    The rate is taken as the decimal number that it is written as, so that 0.29 of 100 units are 29, not 28.
+    The rate counts as the decimal number that prints: 0.29 of 100 units are 29, not 28.
 
     Args:
-        rate: share of a row's units, in [0, 1].
+        rate: share of a row's units that may flip, in [0, 1].
         units: number of units of a row, at least 1.
 
     Raises:
-        ValueError: if the rate is outside [0, 1] or there is no unit.
+        ValueError: if ``rate`` is not in [0, 1] or ``units`` is below 1.
 
     Example:
         >>> flip_budget(0.03, 100), flip_budget(0.001, 100), flip_budget(0.0, 100)
@@ -46,17 +46,17 @@ def sample_bernoulli(
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """A random mask in which each unit is dropped with probability ``rate``, not rescaled.
+    """Draw a mask in which each unit is dropped with probability ``rate``, not rescaled.
 
     Args:
         shape: the mask's shape.
         rate: the probability of a zero, in [0, 1].
-        generator: a generator of the CPU. Masks are drawn there and moved, so that every device gets the same ones.
-        device: where the mask is put.
+        generator: a CPU generator. Masks are drawn on the CPU and then moved, so that every device gets the same ones.
+        device: the mask's device.
         dtype: the mask's type.
 
     Raises:
-        ValueError: if the rate is outside [0, 1].
+        ValueError: if ``rate`` is not in [0, 1].
 
     Example:
         >>> sample_bernoulli((2, 3), rate=0.0)
@@ -76,12 +76,12 @@ def sample_one_drop(
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """A mask of ones with one zero at a uniformly random place of each row.
+    """Draw a mask of ones with one zero at a uniformly random place of each row.
 
     Args:
         shape: the mask's shape; the last dimension is a row.
-        generator: a generator of the CPU.
-        device: where the mask is put.
+        generator: a CPU generator.
+        device: the mask's device.
         dtype: the mask's type.
 
     Example:
@@ -92,11 +92,11 @@ def sample_one_drop(
 
 
 def drop_one(mask: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-    """Drops one unit of each row, uniformly at random among those that the row keeps.
+    """Drop one unit of each row, uniformly at random among those that the row keeps.
 
     Args:
         mask: binary, any shape; the last dimension is a row. A row without a kept unit stays as it is.
-        generator: a generator of the CPU. The places are drawn there, so that every device gets the same ones.
+        generator: a CPU generator. The places are drawn on the CPU, so that every device gets the same ones.
 
     Returns:
         A new mask like ``mask``, without a gradient.
@@ -114,10 +114,9 @@ def drop_one(mask: Tensor, *, generator: torch.Generator | None = None) -> Tenso
 
 
 def rescale_mask(mask: Tensor) -> Tensor:
-    """Multiplies each row by ``units / kept``, so that the expected input of the next layer is unchanged.
+    """Multiply each row by ``units / kept``, so that the expected input of the next layer is unchanged.
 
-    Differentiable: the gradient of a function of the rescaled mask reaches the binary one. A row without a kept unit
-    stays zero.
+    Differentiable with respect to the binary mask. A row without a kept unit stays zero.
 
     Args:
         mask: binary, any shape; the last dimension is a row.
@@ -135,24 +134,24 @@ def rescale_mask(mask: Tensor) -> Tensor:
 
 
 def adversarial_flips(mask: Tensor, grad: Tensor, budget: int, flips: Flips = "both") -> Tensor:
-    """Flips the units that raise a linearised objective most (Park et al. 2019, the linearised search).
+    """Flip the units that raise a linearised objective most (Park et al. 2019).
 
-    Flipping unit ``i`` changes ``mask[i]`` by ``s[i] = 1 - 2 mask[i]``, and the objective by ``grad[i] * s[i]`` in
-    first order. In each row, the at most ``budget`` units with the largest strictly positive gains are flipped. That
-    is the exact maximiser of the linear objective over all masks within the Hamming distance ``budget``. Of units with
-    equal gains at the boundary any may be taken, never more than the budget.
+    Flipping unit ``i`` changes ``mask[i]`` by ``s[i] = 1 - 2 mask[i]``, and the objective by ``grad[i] * s[i]`` to
+    first order. Each row flips its at most ``budget`` units of the largest strictly positive gains. The result
+    maximises the linear objective over all masks within the Hamming distance ``budget``. Ties at the boundary are
+    broken arbitrarily.
 
     Args:
         mask: binary, any shape; the last dimension is a row.
         grad: the objective's gradient with respect to ``mask``, of the same shape.
-        budget: the most flips of a row, at least 0. More than there are units means all of them.
+        budget: the most flips of a row, at least 0; it may exceed the number of units.
         flips: ``both``, or ``drop`` for changes from 1 to 0 only.
 
     Returns:
         A new mask like ``mask``, without a gradient.
 
     Raises:
-        ValueError: if the shapes differ, the budget is negative, ``flips`` is unknown, or the gradient is not finite.
+        ValueError: if the shapes differ, ``budget`` is negative, ``flips`` is unknown, or ``grad`` is not finite.
 
     Example:
         >>> mask = torch.tensor([[1.0, 1.0, 1.0, 0.0]])

@@ -1,4 +1,4 @@
-"""A language model's probabilities, mixed with those of a cache of its recent past."""
+"""The neural cache: a language model's probabilities mixed with those of its recent past."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ def neural_cache(
     window: int,
     past: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
-    """The log-probabilities that a language model gives to the words of a text together with a neural cache.
+    """Compute the log-probabilities of a text's words under a language model with a neural cache.
 
-    The cache holds the last ``window`` pairs of the network's output and the word that followed it. Step ``t``, which
-    has the output ``h[t]`` and is followed by the word ``w[t]``, is given
+    The cache holds the last ``window`` pairs of the network's output and the word that followed it. The word ``w[t]``
+    after the output ``h[t]`` has the probability
 
     ``(1 - lambda) p_model(w[t]) + lambda sum_i 1[w[i] = w[t]] exp(theta h[t] h[i]) / sum_i exp(theta h[t] h[i])``
 
-    where ``i`` runs from ``t - window`` to ``t - 1``. With an empty cache, at the beginning of a text, the model is
-    alone.
+    where ``i`` runs from ``t - window`` to ``t - 1``. While the cache is empty, at the beginning of a text, it is the
+    model's alone.
 
     Source: Grave, Joulin & Usunier, "Improving Neural Language Models with a Continuous Cache", ICLR 2017
     (arXiv 1612.04426), section 3, linear interpolation.
 
     Args:
-        log_probability: what the model gives to each word, ``(T, B)``, natural logarithms.
+        log_probability: the model's log-probability of each word, in nats, ``(T, B)``.
         outputs: the network's output before the softmax layer, ``(T, B, D)``.
-        targets: the words' numbers, int64, ``(T, B)``. Each of the ``B`` columns is a text with a cache of its own.
+        targets: the word indices, int64, ``(T, B)``. Each of the ``B`` columns is a text with a cache of its own.
         thetas: values of the flatness, each at least 0; 0 weighs all pairs of the cache alike.
         interpolations: values of the cache's share ``lambda``, each in [0, 1).
         window: the most pairs in the cache, at least 1.
-        past: outputs and targets of the steps before, ``(P, B, D)`` and ``(P, B)``, where a text goes on; the last
-            ``window`` of them are enough. None at the beginning of a text.
+        past: outputs ``(P, B, D)`` and targets ``(P, B)`` of the steps before, of which the last ``window`` suffice;
+            None at the beginning of a text.
 
     Returns:
-        ``(len(thetas), len(interpolations), T, B)``: for each theta and lambda the log-probabilities.
+        The log-probabilities for each theta and lambda, ``(len(thetas), len(interpolations), T, B)``.
 
     Raises:
-        ValueError: if an argument is outside what is allowed, or the shapes don't go together.
+        ValueError: if a theta is negative, a share is not in [0, 1), ``window`` is below 1, or shapes don't match.
 
     Example:
         >>> text, h = torch.tensor([[3], [4], [3]]), torch.ones(3, 1, 2)
@@ -75,7 +75,7 @@ def neural_cache(
 def _shares(
     outputs: Tensor, targets: Tensor, steps: int, thetas: Sequence[float], window: int
 ) -> tuple[Tensor, Tensor]:
-    """The cache's probability of the last ``steps`` words ``(N, steps, B)``; and at which of them it is empty."""
+    """Return the cache's probability of the last ``steps`` words, ``(N, steps, B)``, and where it is empty."""
     count = len(outputs)
     place = torch.arange(count, device=outputs.device)
     distance = place[count - steps :, None] - place  # (L, K)
@@ -101,10 +101,13 @@ def _mixed(log_probability: Tensor, shares: Tensor, empty: Tensor, interpolation
 
 
 def check_neural_cache(thetas: Sequence[float], interpolations: Sequence[float], window: int) -> None:
-    """Raises if an argument of `neural_cache` is outside what is allowed.
+    """Check the arguments of `neural_cache`.
 
     Raises:
-        ValueError: if so.
+        ValueError: if a theta is negative or infinite, a share is not in [0, 1), or ``window`` is below 1.
+
+    Example:
+        >>> check_neural_cache([0.0, 1.0], [0.1], window=100)
     """
     if not thetas or not all(0 <= theta < math.inf for theta in thetas):
         raise ValueError(f"thetas must be one or more numbers of at least 0, got {list(thetas)}.")

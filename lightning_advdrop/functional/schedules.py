@@ -1,4 +1,4 @@
-"""Schedules over epochs: how a regularizer's weight grows, and how a learning rate shrinks."""
+"""Schedules over epochs for regularizer weights and learning rates."""
 
 from __future__ import annotations
 
@@ -6,39 +6,38 @@ import math
 
 
 def sigmoid_rampup(epoch: float, length: float) -> float:
-    """``exp(-5 (1 - epoch / length)^2)``, from about 0.007 at epoch 0 to 1 at ``length`` and after.
+    """Grow from about 0.007 at epoch 0 to 1 at ``length`` and after, by ``exp(-5 (1 - epoch / length)^2)``.
 
-    Laine & Aila (2017), also the schedule of the weight in Park et al. (2019).
+    Source: Laine & Aila, "Temporal Ensembling for Semi-Supervised Learning", ICLR 2017; the weight's schedule in Park
+    et al. (2019).
 
     Args:
-        epoch: the epoch, from 0; fractions are allowed.
-        length: the number of epochs until 1 is reached; 0 means from the start.
+        epoch: the epoch, at least 0, not necessarily whole.
+        length: the number of epochs until 1 is reached, at least 0; 0 for no ramp.
 
     Raises:
-        ValueError: if ``epoch`` or ``length`` is negative.
+        ValueError: if an argument is negative.
 
     Example:
         >>> [round(sigmoid_rampup(epoch, 50), 4) for epoch in (0, 25, 50, 60)]
         [0.0067, 0.2865, 1.0, 1.0]
     """
-    if length < 0:
-        raise ValueError(f"length must be at least 0, got {length}.")
-    if epoch < 0:
-        raise ValueError(f"epoch must be at least 0, got {epoch}.")
+    _check(epoch=epoch, length=length)
     if epoch >= length:
         return 1.0
     return math.exp(-5 * (1 - epoch / length) ** 2)
 
 
 def gaussian_rampdown(epoch: float, total: float, length: float) -> float:
-    """1 until ``length`` epochs before the end, then ``exp(-(e / 2)^2 / length)`` with ``e`` epochs into the ramp.
+    """Stay at 1 until ``length`` epochs before the end, then fall by ``exp(-(e / 2)^2 / length)``, ``e`` epochs on.
 
-    The learning rate of the published sequential MNIST runs, where ``length`` is 50 of 250 epochs (Park et al. 2019).
+    Source: the learning rate of the published sequential MNIST runs, with a ramp over the last 50 of 250 epochs (Park
+    et al. 2019).
 
     Args:
-        epoch: the epoch, from 0.
-        total: the number of epochs of the run.
-        length: the number of epochs that the ramp takes; 0 means none.
+        epoch: the epoch, at least 0, not necessarily whole.
+        total: the number of epochs of the run, at least 0.
+        length: the number of epochs that the ramp takes, at least 0; 0 for no ramp.
 
     Raises:
         ValueError: if an argument is negative.
@@ -47,8 +46,12 @@ def gaussian_rampdown(epoch: float, total: float, length: float) -> float:
         >>> [round(gaussian_rampdown(epoch, 250, 50), 4) for epoch in (0, 200, 220, 250)]
         [1.0, 1.0, 0.1353, 0.0]
     """
-    for name, value in (("epoch", epoch), ("total", total), ("length", length)):
-        if value < 0:
-            raise ValueError(f"{name} must be at least 0, got {value}.")
+    _check(epoch=epoch, total=total, length=length)
     into = epoch - (total - length)
     return 1.0 if length == 0 or into <= 0 else math.exp(-((0.5 * into) ** 2) / length)
+
+
+def _check(**arguments: float) -> None:
+    for name, value in arguments.items():
+        if value < 0:
+            raise ValueError(f"{name} must be at least 0, got {value}.")

@@ -1,4 +1,4 @@
-"""Where masks act in a network: sites, finding them, and running a forward under given masks."""
+"""Mask sites: find them in any module, and run its forward under given masks."""
 
 from lightning_advdrop._deprecation import renamed_attributes
 from lightning_advdrop.masking.coverage import NotCovered, not_covered

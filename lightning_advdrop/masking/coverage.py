@@ -1,4 +1,4 @@
-"""What the masks of some sites reach in a module, and what they don't."""
+"""Find out which parts of a module the masks of some sites don't reach."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class NotCovered(NamedTuple):
     """A part of a module on which no mask acts.
 
     Attributes:
-        path: the part's path.
-        layer: what it is.
-        reason: why.
+        path: the part's path in the module.
+        layer: the name of its class.
+        reason: why no mask acts there.
     """
 
     path: str
@@ -26,11 +26,14 @@ class NotCovered(NamedTuple):
 
 
 def not_covered(module: nn.Module, sites: Sequence[MaskSite]) -> list[NotCovered]:
-    """The parts of a module at which a mask could be expected, but on which none acts.
+    """List the parts of a module on which one would expect a mask, but none acts.
 
     Args:
         module: the module in which the sites were found.
         sites: the sites.
+
+    Returns:
+        The parts in the order of ``module.named_modules()``.
 
     Example:
         >>> from lightning_advdrop.masking import find_sites

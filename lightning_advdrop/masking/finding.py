@@ -1,4 +1,4 @@
-"""Finding the places in a module where masks can act."""
+"""Find the places in a module where masks can act."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _Find = Callable[[str, Any, str], Iterator[MaskSite]]
 
 
 class _Kind(NamedTuple):
-    """How the sites of a kind are found in one layer, and what a user would call such a layer."""
+    """The layers that have sites of a kind, the function that finds these, and the words for such a layer."""
 
     layers: tuple[type[nn.Module], ...]
     find: _Find
@@ -28,7 +28,7 @@ def _join(path: str, name: str) -> str:
 
 
 def _recurrent_weights(layer: nn.Module) -> Iterator[tuple[str, Any]]:
-    """The hidden-to-hidden weights of a recurrent layer or cell, with their place in it."""
+    """Yield the hidden-to-hidden weights of a recurrent layer or cell, with their place in it."""
     if isinstance(layer, nn.RNNCellBase):
         yield "", layer.weight_hh
     elif isinstance(layer, nn.RNNBase):
@@ -44,7 +44,7 @@ def _find_hidden_to_hidden(path: str, layer: nn.Module, kind: str) -> Iterator[M
 
 
 def _find_locked(path: str, layer: Any, kind: str) -> Iterator[MaskSite]:
-    """Sites of locked dropout: they are recognised by the weight that takes or gives the masked rows."""
+    """Yield the sites of locked dropout, anchored to the weight that reads or produces the masked activation."""
     first = layer.weight_ih_l0
     if kind == "input":
         yield MaskSite(f"{path}:input", kind, path, first, first.shape[1])
@@ -87,7 +87,7 @@ _KINDS: Mapping[str, _Kind] = {
 
 
 def find_sites(module: nn.Module, sites: SiteSpecs = "recurrent") -> list[MaskSite]:
-    """Finds the places in a module where masks can act.
+    """Find the places in a module where masks can act.
 
     Args:
         module: any module.
@@ -96,13 +96,13 @@ def find_sites(module: nn.Module, sites: SiteSpecs = "recurrent") -> list[MaskSi
             down to a layer and direction: ``"encoder.lstm.l1_reverse:recurrent"``. A mapping gives each its own rate.
 
     Returns:
-        The sites in the order of ``module.named_modules()``, each once. For ``dropout`` these are the modules that
-        drop; functional dropout within the same path shows itself when the forward runs. Where no module drops, the
-        one that was named stands for what will be found.
+        The sites in the order of ``module.named_modules()``, each once. For the kind ``dropout`` these are the dropout
+        modules; functional dropout is found when the forward runs. Where there is no dropout module, the module that
+        was named stands for the functional dropout below it.
 
     Raises:
-        ValueError: if a kind is unknown, a rate is outside [0, 1], nothing is found for one of ``sites``, or a layer
-            found can't be masked.
+        ValueError: if a kind is unknown, a rate is not in [0, 1], ``sites`` names a place without sites, or a layer
+            can't be masked.
 
     Example:
         >>> model = nn.ModuleDict({"encoder": nn.LSTM(4, 3, num_layers=2), "decoder": nn.GRU(3, 3)})
@@ -120,7 +120,7 @@ def find_sites(module: nn.Module, sites: SiteSpecs = "recurrent") -> list[MaskSi
             raise ValueError(_nothing_found(module, spec))
         new = [site for site in matches if (id(site.anchor), site.kind) not in found]
         if not new:
-            # Earlier ones of ``sites`` named these modules; functional dropout elsewhere is still this one's.
+            # Earlier specs named these modules; functional dropout elsewhere is still this one's.
             new = list(_stand_in(module, spec))
         for site in new:
             found.setdefault((id(site.anchor), site.kind), replace(site, rate=rate))
@@ -128,7 +128,10 @@ def find_sites(module: nn.Module, sites: SiteSpecs = "recurrent") -> list[MaskSi
 
 
 def check_sites(sites: SiteSpecs) -> None:
-    """Raises the `ValueError` of `find_sites` for what is wrong whatever module is searched.
+    """Check the argument of `find_sites` without a module.
+
+    Raises:
+        ValueError: if ``sites`` is empty, a kind is unknown, or a rate is not in [0, 1].
 
     Example:
         >>> check_sites(["recurrent", "encoder.lstm:weight"])
@@ -173,7 +176,7 @@ def _matches(module: nn.Module, spec: str) -> Iterator[MaskSite]:
 
 
 def _stand_in(module: nn.Module, spec: str) -> Iterator[MaskSite]:
-    """For the kind ``dropout`` a site of the module that was named, for what will be found below it."""
+    """Yield a site of the module that was named, for functional dropout below it."""
     path, kind = _split(spec)
     scope = _scope(module, path) if kind == "dropout" else {}
     if scope:
@@ -181,7 +184,7 @@ def _stand_in(module: nn.Module, spec: str) -> Iterator[MaskSite]:
 
 
 def _scope(module: nn.Module, path: str) -> dict[int, str]:
-    """The modules at or below a path, by identity."""
+    """Map the modules at or below a path, by identity, to their paths."""
     scope: dict[int, str] = {}
     for name, part in module.named_modules(remove_duplicate=False):
         if _below(name, path):

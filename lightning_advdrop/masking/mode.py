@@ -1,4 +1,4 @@
-"""The torch function mode under which a forward pass runs with masks, or is watched."""
+"""The torch function mode under which a forward pass runs with masks, or is observed."""
 
 from __future__ import annotations
 
@@ -20,24 +20,27 @@ from lightning_advdrop.masking.sites import MaskSite, Observation, Shape
 
 Choose = Callable[[Observation], SiteValue | None]
 Handlers = Mapping[Callable[..., Any], Callable[..., Any]]
-"""What is called in place of each function: ``handler(mode, function, args, kwargs)``."""
+"""The function that is called in place of each torch function, as ``handler(mode, function, args, kwargs)``."""
 
 
 class MaskingMode(TorchFunctionMode):
-    """Sees every torch function that a forward calls, and lets masks act where a site's layer is among them.
+    """A function mode that intercepts the torch calls of a forward, and applies masks in those that belong to a site.
 
-    Nothing in the module is replaced. A function without a handler is just called, or its result is handed back from
-    ``prefix``.
+    The module itself is not changed. A call without a handler is made as it is, or its result is taken from ``prefix``.
 
     Args:
-        handlers: what is called in place of each function, see `lightning_advdrop.masking.handlers.HANDLERS`.
+        handlers: the function to call in place of each torch function, see `lightning_advdrop.masking.handlers`.
         sites: the sites to look for.
-        choose: what acts at a site in this pass, None to leave it as it is.
-        running: which module is running, for sites that are recognised by it.
-        prefix: what earlier runs of the same forward computed before the first mask.
-        first: whether this is the first run, whose observations are kept in ``observed``.
-        keep_masks: whether the masks that the network draws itself in the first run are kept there too.
-        dropout: False to switch all of the network's own dropout off.
+        choose: returns the mask or perturbation of a site in this pass, or None for none.
+        running: the stack of running modules, by which some sites are recognised.
+        prefix: the results of earlier runs of the same forward before the first mask.
+        first: whether this is the first run, which fills ``observed``.
+        keep_masks: whether ``observed`` keeps the masks that the network draws itself in the first run.
+        dropout: False to switch off all of the network's own dropout.
+
+    Attributes:
+        observed: what each site met in the first run.
+        inside: whether the present call is part of a call that was handled.
     """
 
     def __init__(
@@ -78,16 +81,16 @@ class MaskingMode(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Called by torch for every function while the mode is on."""
+        """Handle a torch function that is called while the mode is on."""
         handler = self._handlers.get(func)
         if handler is None:
             return self.call(func, args, kwargs or {})
         return handler(self, func, args, kwargs or {})
 
-    # What handlers use.
+    # Used by handlers.
 
     def call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Calls a function, or hands back what it returned in an earlier run."""
+        """Call a function, or return its result from an earlier run."""
         if self._applied and any(id(argument) in self._applied for argument in flat_arguments(args, kwargs)):
             self.before_mask()
         return self._reader.call(function, args, kwargs)
@@ -98,17 +101,24 @@ class MaskingMode(TorchFunctionMode):
         return not self._first or self.keep_masks
 
     def before_mask(self) -> None:
-        """Says that what comes depends on a mask of this run."""
+        """End the part of the forward that doesn't depend on the masks of this run."""
         self._reader.stop(complete=not self._first)
 
     def check_computed_once(self, what: str) -> None:
-        """Raises a `ValueError` that begins with ``what`` if the backward pass will compute this again, without us."""
+        """Check that the backward pass won't recompute this part of the forward, where no mode would see it.
+
+        Args:
+            what: the beginning of the message.
+
+        Raises:
+            ValueError: inside activation checkpointing.
+        """
         if self._has_backward:
             refuse_checkpoint(what)
 
     @contextmanager
     def handled(self) -> Iterator[None]:
-        """A context in which what is called is a part of a function that was handled."""
+        """Mark the calls inside the context as parts of a call that was handled."""
         before, self.inside = self.inside, True
         try:
             yield
@@ -117,12 +127,12 @@ class MaskingMode(TorchFunctionMode):
 
     @contextmanager
     def within(self) -> Iterator[None]:
-        """A context in which the mode sees the parts of a function that it handles."""
+        """Let the mode see the parts of a call that it handles."""
         with self.handled(), self:
             yield
 
     def times(self, given: Tensor | None, value: Tensor | None) -> Tensor | None:
-        """The product of a mask that a call was given and one that acts in this pass, of which either may be None."""
+        """Multiply a mask that a call was given by the mask of this pass; either may be None."""
         if given is None or value is None:
             return value if given is None else given
         product = given * value
@@ -130,26 +140,26 @@ class MaskingMode(TorchFunctionMode):
         return product
 
     def has(self, anchor: object) -> bool:
-        """Whether a weight or module belongs to a site."""
+        """Tell whether a weight or module belongs to a site."""
         return id(self._parameter(anchor)) in self._anchors
 
     def register_alias(self, tensor: Tensor, parameter: Tensor) -> None:
-        """Says that a tensor, which was computed from a parameter, is given to a layer in its place in this pass."""
+        """Register a tensor that was computed from a parameter and takes its place in this pass."""
         self._aliases[id(tensor)] = tensor, self._parameter(parameter)
 
     def _parameter(self, anchor: object) -> Any:
-        """The parameter for which a tensor stands, else the anchor itself."""
+        """Return the parameter whose place a tensor takes, else the anchor itself."""
         return self._aliases.get(id(anchor), (None, anchor))[1]
 
     def masks(self, anchor: object, kind: str, shape: Shape, activation: Tensor, drop_rate: float) -> bool:
-        """Whether a mask acts at a site in this pass, asked where the network would draw its own.
+        """Tell whether a mask takes the place of one that the network is about to draw at a site.
 
         Args:
-            anchor: see `value_at`; the layer itself may have met the site before, or will.
-            kind: see there.
-            shape: see there.
-            activation: see there.
-            drop_rate: the probability with which the network drops a unit.
+            anchor: the weight by which the site is recognised. The layer may meet the site before or after this call.
+            kind: the site's kind.
+            shape: the shape of its mask.
+            activation: the masked activation, or a tensor of its type and device.
+            drop_rate: the probability with which the network drops a unit, in (0, 1).
         """
         known = self._sites.get((id(anchor), kind))
         if known is None:
@@ -163,22 +173,22 @@ class MaskingMode(TorchFunctionMode):
         return isinstance(value, Tensor)
 
     def anchor(self, weight: Tensor, kind: str) -> object:
-        """The anchor of the site that a call with a weight belongs to.
+        """Return the anchor of the site that a call with a weight belongs to.
 
-        That is the weight itself, or the weight of the module that is running, from which this one was computed.
+        It is the weight itself, or, for one that was computed, the weight of the running module.
         """
         computed = not isinstance(weight, nn.Parameter)
         return self._owned.get((id(self._running.stack[-1]), kind), weight) if computed else weight
 
-    def takes_over_dropout(self, drop_rate: float) -> bool:
-        """Whether dropout that is called now belongs to a site."""
+    def replaces_dropout(self, drop_rate: float) -> bool:
+        """Tell whether dropout that is called now belongs to a site."""
         # What drops nothing has no mask, and what drops everything has only one.
         return not self.inside and 0 < drop_rate < 1 and self._scope() is not None
 
     def dropout_site(self, drop_rate: float) -> MaskSite | None:
-        """The site of the dropout that is called now, by the running module and the call's number, if it has one."""
+        """Return the site of the dropout that is called now, by the running module and the number of its call."""
         scope = self._scope()
-        if scope is None or not self.takes_over_dropout(drop_rate):
+        if scope is None or not self.replaces_dropout(drop_rate):
             return None
         module = self._running.stack[-1]
         number = self._calls[id(module)]
@@ -189,22 +199,22 @@ class MaskingMode(TorchFunctionMode):
         return replace(known, name=name, layer=path, anchor=module, drop_rate=drop_rate)
 
     def _scope(self) -> MaskSite | None:
-        """A site in whose scope the running module is."""
+        """Return a site in whose scope the running module is."""
         running = id(self._running.stack[-1])
         return next((site for site in self._scopes if running in site.scope), None)
 
     def value_at(self, anchor: object, kind: str, shape: Shape, activation: Tensor, **known: Any) -> Any:
-        """What acts at a site in this pass; None if there is no such site, or nothing acts.
+        """Return the mask or perturbation of a site in this pass; None if there is no such site, or none is applied.
 
         Args:
             anchor: the weight by which the site is recognised.
             kind: the site's kind.
             shape: the shape of its mask.
-            activation: what the mask acts on, or what tells its type and device.
+            activation: the masked activation, or a tensor of its type and device.
             known: further attributes of the `Observation`.
 
         Raises:
-            ValueError: if the mask has another shape, or the site was met with another one in this pass.
+            ValueError: if the mask has another shape, or the layer was called with another batch size in this pass.
         """
         site = self._sites.get((id(self._parameter(anchor)), kind))
         if site is None:
@@ -212,13 +222,13 @@ class MaskingMode(TorchFunctionMode):
         return self._value_at(Observation(site, shape, tuple(activation.shape), _empty_like(activation), **known))
 
     def dropout_value_at(self, site: MaskSite, shape: Shape, activation: Tensor, own: Tensor | None) -> Any:
-        """The same for a site that `dropout_site` returned.
+        """Return the mask of a site that `dropout_site` found, as `value_at` does for other kinds.
 
         Args:
             site: the site, with the units of a row.
             shape: the shape of its mask.
-            activation: what the mask acts on.
-            own: the binary mask that the network drew, if it is to be kept.
+            activation: the masked activation.
+            own: the binary mask that the network drew; None where masks are not kept.
         """
         return self._value_at(Observation(site, shape, tuple(activation.shape), _empty_like(activation), mask=own))
 
@@ -242,12 +252,12 @@ class MaskingMode(TorchFunctionMode):
         return value
 
     def check_prefix(self) -> None:
-        """Raises the `PrefixMismatchError` of this run again, if the forward kept it to itself."""
+        """Raise the `PrefixMismatchError` of this run again if the forward swallowed it."""
         if self._reader.mismatch is not None:
             raise self._reader.mismatch
 
     def stop_prefix(self) -> None:
-        """Ends the first run's part of the prefix; called at the end of a forward that met no site."""
+        """End the first run's part of the prefix, for a forward that met no site."""
         self._reader.stop(complete=False)
 
 
@@ -269,7 +279,7 @@ def _check_value(seen: Observation, value: SiteValue) -> None:
             raise ValueError(
                 f"sites must be of the kind 'embedding' or 'input' for something to be added, got {seen.site.name!r}."
             )
-        allowed, shape, what = [seen.activation], tuple(value.value.shape), "shift"
+        allowed, shape, what = [seen.activation], tuple(value.value.shape), "perturbation"
     else:
         allowed, shape, what = [seen.shape], tuple(value.shape), "mask"
         if seen.steps is not None:

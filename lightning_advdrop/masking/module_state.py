@@ -1,4 +1,4 @@
-"""Keeping a module's state from changing while its forward runs once more."""
+"""Restore a module's buffers and attributes around another run of its forward."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lightning_advdrop._torch import PARTS, dictionaries_of, version_of
 
 @dataclass(frozen=True)
 class _Held:
-    """A tensor that a module held, with its content at the time."""
+    """A tensor that a module held, with a copy of its content."""
 
     tensor: Tensor
     version: int | None
@@ -25,13 +25,13 @@ class _Held:
         return cls(tensor, version_of(tensor), tensor.detach().clone())
 
     def value(self) -> Tensor:
-        """A copy of what it held, or the tensor itself where that has a graph and was not written to since."""
+        """Return a copy of the content, or the tensor itself if that has a graph and was not written to since."""
         unwritten = self.version is not None and version_of(self.tensor) == self.version
         return self.tensor if self.tensor.requires_grad and unwritten else self.content.clone()
 
 
 def _of_members(value: Any, change: Callable[[Any], Any]) -> Any:
-    """A container with changed members; what is none, as it is."""
+    """Change the members of a container; return anything else as it is."""
     if type(value) is list:
         return [change(member) for member in value]
     if type(value) is dict:
@@ -44,36 +44,36 @@ def _of_members(value: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def _hold(value: Any, held: dict[int, _Held]) -> Any:
-    """A copy of a value, with tensors as `_Held`, one for each tensor, and containers copied."""
+    """Copy a value's containers, with one `_Held` in place of each tensor."""
     if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
         return held.setdefault(id(value), _Held.of(value))
     return _of_members(value, lambda member: _hold(member, held))
 
 
 def _release(value: Any, released: dict[int, Tensor]) -> Any:
-    """Undoes `_hold`."""
+    """Undo `_hold`."""
     if isinstance(value, _Held):
         return released.setdefault(id(value), value.value())
     return _of_members(value, lambda member: _release(member, released))
 
 
 def _refill(live: dict[str, Any], values: dict[str, Any]) -> None:
-    """Give a module's dictionary other contents, touching only what differs, since torch may look at it meanwhile."""
+    """Make a module's dictionary hold other values in their order, touching only the entries that differ."""
     for name in [name for name in live if name not in values]:
         del live[name]
     for name, value in values.items():
         if name not in live or live[name] is not value:
             live[name] = value
     if list(live) != list(values):
-        for name in values:  # in the order of ``values``
+        for name in values:
             live[name] = live.pop(name)
 
 
 class ModuleState:
-    """What a module held at one moment, apart from its parameters: buffers and attributes.
+    """A snapshot of a module's buffers and attributes, everything but its parameters.
 
-    A forward pass may write to these (running statistics, a carried hidden state). To run it a second time, as if for
-    the first, is to start from the state before the first run and to leave the state after it alone.
+    A forward pass may write to these: running statistics, a carried hidden state. Run it again from the snapshot to
+    get what the first run got, and keep the state as the first run left it.
 
     Args:
         module: the module, with all its submodules.
@@ -98,10 +98,10 @@ class ModuleState:
 
     @contextmanager
     def borrowed(self) -> Iterator[None]:
-        """A context in which the module starts from this state, and after which it is as it was when entering.
+        """Put the module into this state inside the context, and restore its present state afterwards.
 
-        The module gets copies of the tensors and containers that it held, so that whatever is written inside the
-        context is written to those, and graphs that remember the originals stay valid.
+        Inside, the module holds copies of the tensors and containers of the snapshot. Writing to these leaves the
+        originals, and the graphs that saved them, intact.
         """
         outside = [(live, dict(live)) for live, _ in self._parts]
         released: dict[int, Tensor] = {}

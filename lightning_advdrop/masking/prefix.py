@@ -1,4 +1,4 @@
-"""Handing back what was computed before the first mask acted, instead of computing it again."""
+"""Reuse what a forward computed before its first masked call, instead of computing it again."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ TorchFunction = Callable[..., Any]
 
 
 class PrefixMismatchError(BaseException):
-    """A forward took another way in its second run, so that results of the first can't be handed back.
+    """A later run of a forward called other functions than the first, so that results can't be reused.
 
-    Not an `Exception`, since it is no error of the forward's own, which may handle those.
+    It derives from `BaseException` since a forward may handle exceptions of its own.
     """
 
 
 class _Call(NamedTuple):
-    """A torch call: its function, what its arguments were, and its result."""
+    """A torch call: its function, the signature of its arguments, and its result."""
 
     function: TorchFunction
     signature: tuple[Any, ...]
@@ -32,13 +32,13 @@ class _Call(NamedTuple):
 class Prefix:
     """The torch calls of a forward pass before its first masked call, with their results.
 
-    The first run of the forward appends to it until it is stopped; later runs take the results from it and go on
-    appending where an earlier run stopped. The graphs of the results are shared by all runs.
+    The first run appends calls until it is stopped. Later runs take the results, and append where an earlier run
+    stopped. All runs share the graphs of the results.
 
-    Only calls whose whole effect is their result can be handed back. The prefix therefore ends before a call that
-    returns nothing (such as one that switches gradients off) or that writes to a tensor from outside the prefix (such
-    as a buffer), and before activation checkpointing, whose results are not to be kept. Where results are views of what
-    was written to, nothing can be handed back at all.
+    Only a call without side effects can be reused. The prefix ends before a call that returns nothing (such as
+    switching gradients off), that writes to a tensor from outside the prefix (such as a buffer), or that runs under
+    activation checkpointing, whose results must not be kept. Where results are views of a tensor that was written to,
+    nothing is reused.
     """
 
     def __init__(self) -> None:
@@ -53,11 +53,11 @@ class Prefix:
 
     @property
     def valid(self) -> bool:
-        """Whether no result has been written to since."""
+        """Whether no result has been written to since the prefix was stopped."""
         return all(version_of(tensor) == version for tensor, version in self._versions)
 
     def append(self, function: TorchFunction, arguments: list[Any], result: Any) -> None:
-        """Adds a call; one that can't be handed back is left out by `PrefixReader`."""
+        """Add a call that can be reused."""
         self._calls.append(_Call(function, self.signature(arguments), result))
         given = {id(tensor) for a in arguments if isinstance(a, Tensor) for tensor in (a, base_of(a))}
         for leaf in _tensors(result):
@@ -68,7 +68,7 @@ class Prefix:
                     self._results.add(id(base))  # made by the call itself, as by a linear layer
 
     def signature(self, arguments: list[Any]) -> tuple[Any, ...]:
-        """What must be the same when a call is handed back: numbers, parameters and the prefix's own results."""
+        """Return what must be the same to reuse a call: numbers, parameters and results of the prefix."""
         return tuple(
             id(argument)
             if isinstance(argument, nn.Parameter) or id(argument) in self._results
@@ -79,18 +79,18 @@ class Prefix:
         )
 
     def owns(self, tensor: Tensor) -> bool:
-        """Whether a tensor's memory belongs to one of the results, not to anything from outside."""
+        """Tell whether a tensor's memory was allocated by a call of the prefix."""
         base = base_of(tensor)
         return id(tensor) in self._results and (base is None or id(base) in self._results)
 
     def stop(self, *, complete: bool, random_state: RandomState | None = None) -> None:
-        """Ends a run's part. ``complete``: nothing may be appended any more, by no run."""
+        """End a run's part; if ``complete``, no run may append any more."""
         self._versions = [(tensor, version_of(tensor)) for tensor in self._tensors()]
         self._random_state = random_state or RandomState.now()
         self._complete = complete
 
     def stop_before_write(self, written: list[Tensor], random_state: RandomState | None) -> None:
-        """Ends it before a call that wrote to tensors from outside; results that are views of them are of no use."""
+        """End the prefix before a call that wrote to tensors from outside, and drop it if results are views of them."""
         memory = {_memory(tensor) for tensor in written}
         if any(_memory(tensor) in memory for tensor in self._tensors()):
             self._calls.clear()
@@ -102,13 +102,13 @@ class Prefix:
 
 
 class PrefixReader:
-    """One run's place in a `Prefix`: first it hands back, then, unless the prefix is complete, it appends.
+    """One run's position in a `Prefix`: it reuses calls up to the end, then appends unless the prefix is complete.
 
     Args:
-        prefix: what earlier runs computed.
+        prefix: the calls of earlier runs.
 
     Attributes:
-        mismatch: what was raised, for a forward that goes on in spite of it.
+        mismatch: the error that was raised, for a forward that swallows it.
     """
 
     def __init__(self, prefix: Prefix) -> None:
@@ -118,10 +118,10 @@ class PrefixReader:
         self._open = len(prefix) > 0 or not prefix._complete
 
     def call(self, function: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The result of a torch call, taken from the prefix or computed.
+        """Return the result of a torch call, from the prefix or computed.
 
         Raises:
-            PrefixMismatchError: if the run before called something else at this place.
+            PrefixMismatchError: if an earlier run called something else at this position.
         """
         if not self._open:
             return function(*args, **kwargs)
@@ -131,11 +131,10 @@ class PrefixReader:
         return self._compute(function, args, kwargs, arguments)
 
     def stop(self, *, complete: bool) -> None:
-        """Called where the run's first site or masked call begins; from here on everything is computed.
+        """End the run's part of the prefix, at its first site or masked call.
 
         Raises:
-            PrefixMismatchError: if the run before went on in the same way for longer, so that the random state of this
-                moment is not known.
+            PrefixMismatchError: if an earlier run went further, so that the random state at this point is not known.
         """
         if self._open:
             self._open = False
@@ -165,7 +164,7 @@ class PrefixReader:
         self, function: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any], arguments: list[Any]
     ) -> Any:
         prefix = self._prefix
-        if is_recomputed():  # from its beginning, by a forward that must not be handed parts of it
+        if is_recomputed():
             self.stop(complete=True)
             return function(*args, **kwargs)
         outside = [(a, version_of(a)) for a in arguments if isinstance(a, Tensor) and not prefix.owns(a)]
@@ -182,7 +181,7 @@ class PrefixReader:
 
 
 def flat_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Any]:
-    """The arguments of a call, with the members of lists, tuples, dictionaries and slices one by one."""
+    """Yield the arguments of a call, with the members of lists, tuples, dictionaries and slices one by one."""
     for argument in (*args, *kwargs.values()):
         if isinstance(argument, (list, tuple)):
             yield from flat_arguments(tuple(argument), {})
@@ -199,11 +198,11 @@ def _tensors(result: Any) -> list[Tensor]:
 
 
 def _writes_in_place(function: TorchFunction) -> bool:
-    """Whether a function writes to its arguments by torch's naming convention; random numbers perhaps."""
+    """Tell by torch's naming convention whether a function writes to its arguments."""
     name = getattr(function, "__name__", "")
     return name.endswith("_") and not name.endswith("__")
 
 
 def _memory(tensor: Tensor) -> int:
-    """Where a tensor's memory is; sparse ones, which are no views, have none of their own."""
+    """Identify a tensor's memory; a sparse tensor is never a view, and is identified by itself."""
     return tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided else id(tensor)

@@ -1,4 +1,4 @@
-"""Remembering and bringing back the state of every global random generator that a forward pass may draw from."""
+"""Save and restore the global random generators that a forward pass may draw from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class RandomState:
-    """The global generators' states at one moment: torch's on the CPU and on each GPU in use, NumPy's and Python's.
+    """The states of the global generators: torch's on the CPU and on each GPU in use, NumPy's and Python's.
 
     Example:
         >>> state = RandomState.now()
@@ -32,13 +32,13 @@ class RandomState:
 
     @classmethod
     def now(cls) -> RandomState:
-        """The present state."""
+        """Return the present state."""
         cuda = tuple(torch.cuda.get_rng_state_all()) if _cuda_in_use() else ()
         return cls(torch.get_rng_state(), cuda, np.random.get_state(), random.getstate())
 
     @classmethod
     def seeded(cls, seed: int) -> RandomState:
-        """The state of generators that all start from ``seed``; the present state is left as it is.
+        """Return the state of generators that all start from one seed, without changing the present state.
 
         Args:
             seed: at least 0 and below 2^32, the range of NumPy's generator.
@@ -50,7 +50,7 @@ class RandomState:
             return cls.now()
 
     def restore(self) -> None:
-        """Makes this the present state."""
+        """Set the global generators to this state."""
         torch.set_rng_state(self.cpu)
         if self.cuda:
             torch.cuda.set_rng_state_all(list(self.cuda))
@@ -65,7 +65,7 @@ def _cuda_in_use() -> bool:
 
 @contextmanager
 def isolated() -> Iterator[None]:
-    """A context after which the global generators stand where they stood before it.
+    """Restore the global generators at the end of the context.
 
     Example:
         >>> with isolated():

@@ -1,4 +1,4 @@
-"""Parts of a forward that torch runs again in the backward pass, where no mask acts."""
+"""Refuse activation checkpointing, which runs a part of the forward again in the backward pass, without masks."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from lightning_advdrop import _torch
 
 
 def refuse_checkpoint(what: str) -> None:
-    """Checks that something is computed once.
+    """Check that no activation checkpointing is active.
 
     Args:
-        what: what the message begins with.
+        what: the beginning of the message.
 
     Raises:
         ValueError: inside activation checkpointing.

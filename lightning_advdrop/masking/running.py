@@ -1,4 +1,4 @@
-"""Which module is running."""
+"""Track which module is running."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 
 
 class RunningModules:
-    """A context that knows the modules whose forward is running, by hooks that are gone when it ends.
+    """A context that tracks the stack of running modules, by global hooks that it removes at its end.
 
-    It sees calls of modules, not of their ``forward``.
+    It sees a module that is called, not one whose ``forward`` is called directly.
 
     Args:
-        outermost: what is running already when the context is entered.
+        outermost: the module that is running when the context is entered.
+
+    Attributes:
+        stack: the running modules, the innermost one last.
 
     Example:
         >>> inner, seen = nn.Identity(), []
@@ -38,7 +41,7 @@ class RunningModules:
         return self
 
     def _leave(self, module: nn.Module, *_: Any) -> None:
-        # Modules that an exception ended before their hooks could run are left with the one around them.
+        # Also leaves the modules inside, whose hooks did not run if an exception ended them.
         while len(self.stack) > 1 and self.stack.pop() is not module:
             pass
 

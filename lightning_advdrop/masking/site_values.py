@@ -1,4 +1,4 @@
-"""What a pass can apply at a site: a mask, or a perturbation."""
+"""The values that a pass can apply at a site: masks and perturbations."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from lightning_advdrop.masking.sites import MaskSite
 
 
 class Perturbation(NamedTuple):
-    """An additive perturbation, in place of a mask that would be multiplied: for the kinds ``embedding`` and ``input``.
+    """An additive perturbation in place of a multiplicative mask, for the kinds ``embedding`` and ``input``.
 
     Attributes:
-        value: the tensor to add, in the shape of what it is added to, see `Observation.activation`.
+        value: the tensor to add, of the shape `Observation.activation`.
     """
 
     value: Tensor

@@ -1,4 +1,4 @@
-"""The places in a network where a mask can act."""
+"""Mask sites: the places in a network where a mask can act."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class MaskSite:
     input      ``(B, 1, D)``     locked dropout on what enters a recurrent layer, the same at every step
     hidden     ``(B, 1, D)``     the same between the layers of one recurrent module
     output     ``(B, 1, D)``     the same on what the last of its layers returns
-    dropout    the activation's  takes the place of the mask that the network's own dropout draws
+    dropout    the activation's  replaces the mask that the network's own dropout draws
     ========== ================= ==================================================================================
 
     Source: Park et al. (2019) for the first six; Park et al. (2018, arXiv 1707.03631) for the last.
@@ -35,18 +35,17 @@ class MaskSite:
     Attributes:
         name: the path of the layer in the module that was searched, with layer and direction, then the kind:
             ``encoder.lstm.l1_reverse:recurrent``.
-        kind: one of the table.
+        kind: a kind of the table.
         layer: the path of the layer that the site belongs to, ``""`` for the module that was searched itself.
-        anchor: what a call of the layer is recognised by: a weight that it is given, or, for the kind ``dropout``, the
-            module that is running.
+        anchor: the weight that identifies a call of the layer, or, for the kind ``dropout``, the running module.
         units: the length of a mask's row; each row has its own budget of flips. 0 for a ``dropout`` that has not run.
-        rows: the number of rows, or None if there is one for each example of the batch.
-        rate: the budget of this site, in place of the regularizer's own; None for that.
-        drop_rate: the probability with which the network itself drops a unit here. For kinds other than ``dropout``
-            a pass shows it (see `Observation.site`).
-        scope: for the kind ``dropout``, the modules within which dropout is taken over: their paths by identity.
-        owner: for the kind ``embedding``, the module that holds the anchor: its lookups in a table that it computes
-            from the anchor, a normalised one for instance, are recognised by the module that is running.
+        rows: the number of rows, or None for one row per example of the batch.
+        rate: the budget of this site, in [0, 1]; None for the regularizer's own.
+        drop_rate: the probability with which the network itself drops a unit here, in [0, 1). For kinds other than
+            ``dropout`` it is known after a pass (see `Observation.site`).
+        scope: for the kind ``dropout``, the modules whose functional dropout belongs to the site, as paths by identity.
+        owner: for the kind ``embedding``, the module that holds the anchor. Its lookups in a table that it computes
+            from the anchor, such as a normalised one, belong to the site.
 
     Example:
         >>> from lightning_advdrop.masking import find_sites
@@ -67,14 +66,17 @@ class MaskSite:
     owner: nn.Module | None = field(default=None, repr=False)
 
     def __eq__(self, other: object) -> bool:
-        """Two sites are the same if their names and anchors are."""
+        """Compare names and anchors."""
         return isinstance(other, MaskSite) and self.name == other.name and self.anchor is other.anchor
 
     def __hash__(self) -> int:
         return hash((self.name, id(self.anchor)))
 
     def shape(self, batch_size: int) -> Shape:
-        """The shape of this site's mask for a batch of ``batch_size`` examples, see the table.
+        """Return the shape of this site's mask for a batch, as in the table.
+
+        Args:
+            batch_size: the number of examples.
 
         Raises:
             ValueError: for the kind ``dropout``, whose mask has the shape of an activation.
@@ -91,40 +93,44 @@ class MaskSite:
         return (batch_size if self.rows is None else self.rows, self.units)
 
     def as_rows(self, mask: Tensor) -> Tensor:
-        """A mask of this site as rows with a budget each, ``(rows, units)``."""
+        """Reshape a mask of this site to rows with a budget each, ``(rows, units)``."""
         return mask.reshape(-1, self.units)
 
     def rescale(self, mask: Tensor) -> Tensor:
-        """What is multiplied in place of a binary mask, so that the expected input of the next layer is unchanged.
+        """Rescale a binary mask so that the expected input of the next layer is unchanged; differentiable.
 
-        That is each row times ``units / kept``, and for the kind ``dropout`` the network's own ``1 / (1 - p)``.
-        Differentiable.
+        Each row is multiplied by ``units / kept``; for the kind ``dropout`` by the network's own ``1 / (1 - p)``.
         """
         if self.kind == "dropout":
             return mask / (1 - self.drop_rate)
         return rescale_mask(self.as_rows(mask)).view(mask.shape)
 
     def ones(self, batch_size: int) -> Tensor:
-        """The mask that keeps everything, ``shape(batch_size)``, on the layer's device."""
+        """Return a mask that keeps everything, ``shape(batch_size)``, on the layer's device."""
         like = self._parameter()
         return torch.ones(self.shape(batch_size), device=like.device, dtype=like.dtype)
 
     def sample(self, batch_size: int, rate: float, generator: torch.Generator | None = None) -> Tensor:
-        """A mask, ``shape(batch_size)``, in which each unit is dropped with probability ``rate``; not rescaled.
+        """Draw a mask, ``shape(batch_size)``, in which each unit is dropped with probability ``rate``, not rescaled.
+
+        Args:
+            batch_size: the number of examples.
+            rate: the probability of a zero, in [0, 1].
+            generator: a CPU generator.
 
         Raises:
-            ValueError: if the rate is outside [0, 1].
+            ValueError: if ``rate`` is not in [0, 1].
         """
         like = self._parameter()
         shape = self.shape(batch_size)
         return sample_bernoulli(shape, rate, generator=generator, device=like.device, dtype=like.dtype)
 
     def drop_one(self, mask: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """A mask of this site with one random unit fewer in each row, see `lightning_advdrop.functional.drop_one`."""
+        """Drop one random kept unit of each row, see `lightning_advdrop.functional.drop_one`."""
         return drop_one(self.as_rows(mask), generator=generator).view(mask.shape)
 
     def sample_one_drop(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor:
-        """A mask, ``shape(batch_size)``, with one random zero in each row."""
+        """Draw a mask, ``shape(batch_size)``, with one random zero in each row."""
         return self.drop_one(self.ones(batch_size), generator)
 
     def _parameter(self) -> Tensor:
@@ -136,16 +142,16 @@ class Observation:
     """What a site met in one pass.
 
     Attributes:
-        site: the site, with everything known that the pass has shown.
+        site: the site, completed by what the pass has shown.
         shape: the shape of its masks in this pass.
-        activation: the shape of what the mask acts on.
-        like: a tensor of the masks' type and device, without elements.
-        steps: the time steps, where masks may differ from step to step.
-        batch_dim: the dimension of the activation that holds the examples; of no meaning for packed rows.
-        batch_sizes: for packed rows, how many belong to each step.
-        real: where the activation is no padding, ``(..., 1)``; None where that is not known, or all is real.
-        mask: the binary mask that the pass itself used; None if it kept everything, or drew one that was not asked for.
-        applied: the mask or perturbation that the pass applied, as it was given, with its graph; None for none.
+        activation: the shape of the masked activation.
+        like: an empty tensor of the masks' type and device.
+        steps: the number of time steps, where masks may differ from step to step; else None.
+        batch_dim: the dimension of the examples in the activation; without meaning for packed rows.
+        batch_sizes: for packed rows, the number of rows of each step; else None.
+        real: whether the activation is not padding, ``(..., 1)``; None if unknown, or nothing is padding.
+        mask: the binary mask that the pass used; None if it kept everything, or its mask was not to be kept.
+        applied: the mask or perturbation that the pass applied, with its graph; None for none.
     """
 
     site: MaskSite
@@ -161,40 +167,40 @@ class Observation:
 
     @property
     def replaces_own(self) -> bool:
-        """Whether a mask takes the place here of one that the network draws, without being counted from that."""
+        """Whether a mask replaces one that the network draws, but its flips are not counted from that one."""
         return self.site.kind != "dropout" and self.site.drop_rate > 0
 
     def ones(self, *, per_step: bool = False) -> Tensor:
-        """The mask that keeps everything.
+        """Return a mask that keeps everything.
 
         Args:
-            per_step: one for each time step, ``(T, ...)``, where the site allows that.
+            per_step: whether to return one for each time step, ``(T, ...)``, where the site allows that.
         """
         steps = () if not per_step or self.steps is None else (self.steps,)
         return self.like.new_ones((*steps, *self.shape))
 
     def sample(self, rate: float, generator: torch.Generator | None = None, *, per_step: bool = False) -> Tensor:
-        """A mask in which each unit is dropped with probability ``rate``; not rescaled.
+        """Draw a mask in which each unit is dropped with probability ``rate``, not rescaled.
 
         Args:
-            rate: in [0, 1].
-            generator: a generator of the CPU.
-            per_step: see `ones`.
+            rate: the probability of a zero, in [0, 1].
+            generator: a CPU generator.
+            per_step: whether to draw one for each time step, where the site allows that.
 
         Raises:
-            ValueError: if the rate is outside [0, 1].
+            ValueError: if ``rate`` is not in [0, 1].
         """
         shape = self.ones(per_step=per_step).shape
         return sample_bernoulli(shape, rate, generator=generator, device=self.like.device, dtype=self.like.dtype)
 
     def reference(self, generator: torch.Generator | None = None, *, per_step: bool = False) -> Tensor:
-        """The mask from which flips are counted: the pass's own, else one as the network would draw, else ones.
+        """Return the mask from which flips are counted: the pass's own, else one as the network draws, else ones.
 
-        The network's own mask is the reference at sites of the kind ``dropout`` only.
+        A mask is drawn at sites of the kind ``dropout`` only.
 
         Args:
-            generator: draws a mask for such a site.
-            per_step: see `ones`.
+            generator: a CPU generator.
+            per_step: whether to return ones for each time step, where the site allows that.
         """
         if self.mask is not None:
             return self.mask

@@ -3,7 +3,7 @@
 from lightning_advdrop.nn.awd_lstm import AWDLSTM, AWDLSTMOutput
 from lightning_advdrop.nn.call import MASKED_LAYERS, RECURRENT_FUNCTIONS, RecurrentCall, RecurrentConfig, masked_call
 from lightning_advdrop.nn.cells import CELL_FUNCTIONS, masked_cell
-from lightning_advdrop.nn.documents import (
+from lightning_advdrop.nn.document_models import (
     DocumentClassifier,
     DocumentEncoder,
     DocumentLanguageModel,
@@ -15,7 +15,6 @@ from lightning_advdrop.nn.embedding import LockedDropout, NormalizedEmbedding
 from lightning_advdrop.nn.gru_kernel import masked_gru_layer
 from lightning_advdrop.nn.layer import LayerWeights
 from lightning_advdrop.nn.lstm_kernel import masked_lstm_layer
-from lightning_advdrop.nn.masks import RecurrentMasks
 from lightning_advdrop.nn.modules import MaskedGRU, MaskedLSTM, MaskedRNN
 from lightning_advdrop.nn.own_dropout import (
     Place,
@@ -26,6 +25,7 @@ from lightning_advdrop.nn.own_dropout import (
     own_noise,
     word_dropout,
 )
+from lightning_advdrop.nn.recurrent_masks import RecurrentMasks
 from lightning_advdrop.nn.rnn_kernel import masked_rnn_relu_layer, masked_rnn_tanh_layer
 
 __all__ = [

@@ -16,8 +16,13 @@ from torch.overrides import handle_torch_function, has_torch_function
 from lightning_advdrop.nn.gru_kernel import masked_gru_layer
 from lightning_advdrop.nn.layer import LayerWeights, States
 from lightning_advdrop.nn.lstm_kernel import masked_lstm_layer
-from lightning_advdrop.nn.masks import RecurrentMasks, check_locked_mask, check_mask_count, check_recurrent_mask
 from lightning_advdrop.nn.packed import mask_sequences, mirrored_rows
+from lightning_advdrop.nn.recurrent_masks import (
+    RecurrentMasks,
+    check_locked_mask,
+    check_mask_count,
+    check_recurrent_mask,
+)
 from lightning_advdrop.nn.rnn_kernel import masked_rnn_relu_layer, masked_rnn_tanh_layer
 
 RecurrentFunction = Callable[..., tuple[Tensor, ...]]

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from lightning_advdrop.nn.call import RecurrentCall, RecurrentFunction, masked_call
 from lightning_advdrop.nn.layer import States
-from lightning_advdrop.nn.masks import Mask, RecurrentMasks, check_mask_count, check_recurrent_mask
+from lightning_advdrop.nn.recurrent_masks import Mask, RecurrentMasks, check_mask_count, check_recurrent_mask
 
 RecurrentMask = Tensor | Sequence[Mask]
 

@@ -35,7 +35,7 @@ def halves(recorded: RecordedForward) -> dict[MaskSite, Tensor]:
     return {site: seen.sample(0.5) for site, seen in recorded.observed.items()}
 
 
-def test_what_each_site_meets_is_noted() -> None:
+def test_each_site_is_observed() -> None:
     model = nn.ModuleDict({"a": nn.LSTM(3, 4, 2), "b": nn.LSTM(3, 4, batch_first=True), "unused": nn.LSTM(3, 4)})
     recorded = RecordedForward(model, find_sites(model, ["recurrent", "weight"]), share_noise=True)
     assert recorded.observed == {}

@@ -106,14 +106,14 @@ def test_a_further_run_is_without_the_masks_of_another_recorder(kind: str, order
         for recorder in (masking, adding)[::order]:
             recording.enter_context(recorder.first_run())
         model(x)
-    shifts = {
+    perturbations = {
         site: Perturbation(torch.ones(seen.activation, dtype=torch.float64)) for site, seen in adding.observed.items()
     }
-    assert shifts
+    assert perturbations
     for _ in range(2):
-        found = adding.run(lambda: model(x), shifts)
+        found = adding.run(lambda: model(x), perturbations)
         torch.manual_seed(1)
-        with apply_masks(model, shifts):
+        with apply_masks(model, perturbations):
             torch.testing.assert_close(found, model(x), rtol=0, atol=1e-12)
     torch.manual_seed(1)
     torch.testing.assert_close(masking.run(lambda: model(x), {}), model(x), rtol=0, atol=1e-12)

@@ -1,4 +1,4 @@
-"""What the function mode does with the torch functions at which masks act: a table, and a file for each family."""
+"""Handlers of the torch functions in which masks act, one file for each family."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dropout of attention weights, inside torch's attention functions."""
+"""Handlers of torch's attention functions, whose weights have dropout."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from lightning_advdrop.masking.mode import MaskingMode
 
 
 def _attention(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Scaled dot product attention, taken apart where its dropout is a site."""
-    arguments = _arguments(*args, **kwargs)
+    """Scaled dot product attention, computed step by step where its dropout is a site."""
+    arguments = _torch.arguments_of(_attend, args, kwargs, "dropout_p")
     if not mode.dropout:
         if arguments["dropout_p"]:
             mode.check_computed_once("dropout=False: dropout")
         return function(**{**arguments, "dropout_p": 0.0})
-    if not mode.takes_over_dropout(arguments["dropout_p"]):
+    if not mode.replaces_dropout(arguments["dropout_p"]):
         return mode.call(function, args, kwargs)
     with mode:
         return _attend(**arguments)
 
 
-def _arguments(
+def _attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -36,22 +36,8 @@ def _arguments(
     is_causal: bool = False,
     scale: float | None = None,
     enable_gqa: bool = False,
-) -> dict[str, Any]:
-    """The arguments of `torch.nn.functional.scaled_dot_product_attention`, by name."""
-    return dict(locals())
-
-
-def _attend(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None,
-    dropout_p: float,
-    is_causal: bool,
-    scale: float | None,
-    enable_gqa: bool,
 ) -> Tensor:
-    """Attention with its weights ``(..., L, S)`` visible, so that a mask can act on them."""
+    """`torch.nn.functional.scaled_dot_product_attention` with its weights ``(..., L, S)`` visible to the mode."""
     if enable_gqa:
         groups = query.shape[-3] // key.shape[-3]
         key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
@@ -62,15 +48,15 @@ def _attend(
         weights = scores.softmax(-1)
     else:
         scores = scores.masked_fill(~attn_mask, -math.inf) if attn_mask.dtype is torch.bool else scores + attn_mask
-        nothing = (scores == -math.inf).all(-1, keepdim=True)  # a query that may attend to nothing gets zeros
+        nothing = (scores == -math.inf).all(-1, keepdim=True)  # the queries without a key get zeros
         weights = scores.masked_fill(nothing, 0.0).softmax(-1).masked_fill(nothing, 0.0)
     return F.dropout(weights, dropout_p) @ value
 
 
 def _multi_head(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Multi-head attention, whose parts the mode sees where dropout is taken over or switched off."""
-    drop_rate = _torch.argument_of(function, args, kwargs, "dropout_p")
-    if mode.dropout and not mode.takes_over_dropout(drop_rate):
+    """Multi-head attention, whose inner calls the mode sees where its dropout is a site or switched off."""
+    arguments = _torch.arguments_of(function, args, kwargs, "dropout_p")
+    if mode.dropout and not mode.replaces_dropout(arguments["dropout_p"]):
         return mode.call(function, args, kwargs)
     with mode:
         return _torch.without_override(function)(*args, **kwargs)

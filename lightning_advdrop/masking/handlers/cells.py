@@ -1,4 +1,4 @@
-"""Recurrent cells that a model's own loop calls step by step: the same mask at each step of a forward pass."""
+"""Handlers of recurrent cells, which have the same mask at each step of a forward pass."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lightning_advdrop.nn import CELL_FUNCTIONS, LayerWeights, masked_cell
 
 
 class _Step(NamedTuple):
-    """One step of a cell, with what acts in it; ``anchor`` is the weight by which its sites are recognised."""
+    """One step of a cell, with the masks to apply; ``anchor`` is the weight by which its sites are recognised."""
 
     hidden: Tensor
     weights: LayerWeights
@@ -34,7 +34,7 @@ def _cell(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...]
 
 
 def _add_masks(mode: MaskingMode, step: _Step) -> _Step:
-    """The step with what acts in this mode, too; the same where nothing does."""
+    """Add the masks of this mode to a step; without any, return the step itself."""
     if not mode.has(step.anchor):
         return step
     value = mode.value_at(step.anchor, "recurrent", tuple(step.hidden.shape), step.hidden)

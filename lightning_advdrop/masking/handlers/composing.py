@@ -12,27 +12,29 @@ from torch.overrides import handle_torch_function, has_torch_function
 from lightning_advdrop.masking.mode import MaskingMode
 
 _Call = TypeVar("_Call")
-# Adds what acts in one mode to a call.
+# Adds the masks of one mode to a call.
 AddMasks = Callable[[MaskingMode, _Call], _Call]
 
 
 @contextmanager
 def composed(add: AddMasks[_Call], call: _Call) -> Iterator[_Call]:
-    """A context in which a call runs under what the modes below the one that handles it have act in it, too.
+    """Collect the masks of all active modes for one call, and keep the other modes out of its parts.
 
-    A call that runs under masks is another one, at which they would not find their sites. Used by handlers; in the
-    context, the other modes leave the parts of the call alone.
+    A call under masks is made in parts, in which the modes below would not recognise their sites.
 
     Args:
-        add: adds what acts in one mode.
-        call: the call, with what acts in the mode that handles it.
+        add: adds the masks of one mode to a call.
+        call: the call, with the masks of the mode that handles it.
+
+    Yields:
+        The call with the masks of all modes.
     """
     with ExitStack() as handled:
         yield _compose(add, call, handled)
 
 
 def _compose(add: AddMasks[_Call], call: _Call, handled: ExitStack) -> _Call:
-    """Goes through the modes as every function does, and returns what is left of the call."""
+    """Send a call through the active modes as torch does with a function, and return it with their masks."""
     nothing = (torch.empty(0),)
     if has_torch_function(nothing):
         dispatched: Callable[..., Any] = _compose
@@ -49,9 +51,9 @@ def _composed(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, 
 
 
 def begin_among_others() -> bool:
-    """Ends what the modes that are on can hand back from this run, and says whether there are any.
+    """End the reusable part of this run in all active modes, and tell whether there are any.
 
-    A mode that is entered above them may have something act that later runs do not have.
+    A mode that is entered above them may apply masks that later runs don't have.
     """
     nothing = (torch.empty(0),)
     return bool(has_torch_function(nothing) and handle_torch_function(begin_among_others, nothing))

@@ -1,4 +1,4 @@
-"""The network's own dropout, as modules and as functions."""
+"""Handlers of the network's own dropout, as modules and as functions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lightning_advdrop.masking.mode import MaskingMode
 
-# Dropout of whole channels, and the number of dimensions with which its input has a batch; None for any.
+# Dropout of whole channels, with the number of dimensions of a batched input; None for any.
 _CHANNELS: dict[Callable[..., Any], int | None] = {
     F.dropout1d: 3,
     F.dropout2d: None,
@@ -42,7 +42,7 @@ def _dropout(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, .
     mask = mode.dropout_value_at(replace(site, units=math.prod(shape[rows:])), shape, x, own)
     if mask is not None:
         mode.before_mask()
-        if noise is None:  # drawn all the same, so that the dropout behind this one draws what it always draws
+        if noise is None:  # drawn all the same, so that later dropout gets the random numbers that it always gets
             _noise(function, x, shape, drop_rate)
         noise = mask
     if noise is None:
@@ -51,14 +51,14 @@ def _dropout(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, .
 
 
 def _result(function: Callable[..., Any], output: Tensor, noise: Tensor | None = None) -> Any:
-    """What the function returns; without noise nothing was dropped."""
+    """Return what the function returns; without noise nothing was dropped."""
     if function is not torch.native_dropout:
         return output
     return output, torch.ones_like(output, dtype=torch.bool) if noise is None else noise != 0
 
 
 def _layout(function: Callable[..., Any], x: Tensor) -> tuple[int, tuple[int, ...]]:
-    """Where the rows of a mask begin among its dimensions, and its shape: a number for each unit or each channel."""
+    """Return the dimension with which the rows of a mask begin, and the mask's shape, an entry per unit or channel."""
     if function not in _CHANNELS:
         return int(x.dim() > 1), tuple(x.shape)
     rows = int(_CHANNELS[function] in {None, x.dim()})
@@ -66,12 +66,12 @@ def _layout(function: Callable[..., Any], x: Tensor) -> tuple[int, tuple[int, ..
 
 
 def _noise(function: Callable[..., Any], x: Tensor, shape: tuple[int, ...], drop_rate: float) -> Tensor:
-    """The factors by which dropout multiplies ``x``."""
+    """Draw the factors by which dropout multiplies ``x``."""
     if function in _CHANNELS:
         return torch.feature_dropout(x.new_ones(1, math.prod(shape)), drop_rate, True).view(shape)
     if function is torch.native_dropout:
         return torch.native_dropout(torch.ones_like(x), drop_rate, True)[0]
-    # Laid out in memory as the activation, since that decides which element gets which random number.
+    # Of the activation's memory layout, which decides which element gets which random number.
     return F.dropout(torch.ones_like(x), drop_rate)
 
 
@@ -82,7 +82,7 @@ def _arguments(
     inplace: bool = False,
     train: bool | None = None,
 ) -> tuple[Tensor, float, bool, bool]:
-    """The arguments of the functions of this file, as any of them names them."""
+    """Return the arguments of any function of this file: input, probability, training, in place."""
     training = training if train is None else train
     return input, p, training is None or training, inplace  # None is True to `torch.native_dropout`
 

@@ -1,4 +1,4 @@
-"""Embedding tables: whole words dropped, or something added to what was looked up."""
+"""Handlers of embedding lookups: whole words dropped, or perturbed embeddings."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def _look_up(
     mode.before_mask()
     if isinstance(value, Perturbation):
         return found + value.value
-    # The same as a lookup in weight * mask, for the words at hand only. No call that looks like one of the module's.
+    # As a lookup in weight * mask, for these words only. Not by F.embedding, in which the mode would see a site.
     kept: Tensor = value.index_select(0, words.flatten()).view(*words.shape, 1)
     return found * kept
 
 
 class _Table(NamedTuple):
-    """An embedding table with what acts on it; ``anchor`` is the parameter that its site is anchored to."""
+    """An embedding table with its masks applied; ``anchor`` is the parameter by which its site is recognised."""
 
     weight: Tensor
     anchor: Any
@@ -71,7 +71,7 @@ def _embedding_bag(
 
 
 def _masked_table(mode: MaskingMode, table: _Table) -> _Table:
-    """The table with what acts in this mode, too; the same where nothing does."""
+    """Apply the mask or perturbation of this mode to a table; without one, return the table itself."""
     value = mode.value_at(table.anchor, "embedding", (len(table.weight), 1), table.weight)
     if value is None:
         return table

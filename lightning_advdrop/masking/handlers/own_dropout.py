@@ -1,4 +1,4 @@
-"""Dropout that a network draws itself at places that are sites, too: a mask that acts there takes its place."""
+"""Handlers of dropout that a network draws itself at sites of other kinds, where a mask replaces it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _own_noise(
     masked = [mode.masks(place.anchor, place.kind, tuple(shape), activation, p) for place in places]
     if any(masked):
         mode.before_mask()
-        draw_noise(shape, p, activation)  # all the same, so that the dropout behind this draws what it always draws
+        draw_noise(shape, p, activation)  # all the same, so that later dropout gets the numbers that it always gets
         return None
     with mode:  # to see the dropout that it calls
         return draw_noise(shape, p, activation)

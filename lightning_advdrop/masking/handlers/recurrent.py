@@ -1,4 +1,4 @@
-"""Recurrent layers: their recurrent connections, hidden-to-hidden weights, inputs and outputs."""
+"""Handlers of recurrent layers: masks on their recurrent connections, weights, inputs and outputs."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from lightning_advdrop.nn import (
 
 
 class _Call(NamedTuple):
-    """A recurrent call with what acts in it.
+    """A recurrent call with the masks to apply.
 
     Attributes:
-        call: the call, with what acts on its input and weights.
+        call: the call, with masks of its weights and perturbations of its input applied.
         masks: the other masks.
         anchors: the weights that were given, by which sites are recognised.
     """
@@ -37,7 +37,7 @@ class _Call(NamedTuple):
 
 
 def _call(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """A call of `torch.lstm` or one of its siblings."""
+    """A call of `torch.lstm`, `torch.gru`, `torch.rnn_tanh` or `torch.rnn_relu`."""
     if mode.inside:
         return mode.call(function, args, kwargs)
     given = RecurrentCall.parse(function, args)
@@ -49,7 +49,7 @@ def _call(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...]
 
 
 def _masked_call(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ARG001
-    """A call of a masked layer to which the model's own forward gave masks."""
+    """A call of a masked layer, to which the model's own forward gave masks."""
     call, masks = args
     if not mode.dropout:
         call = _without_dropout(mode, call)
@@ -58,7 +58,7 @@ def _masked_call(mode: MaskingMode, function: Callable[..., Any], args: tuple[An
 
 def _run(mode: MaskingMode, found: _Call) -> Any:
     with composed(_add_masks, found) as (call, masks, _), mode.within():
-        # Seen from within, so that what comes before the first mask is handed back.
+        # Within the mode, so that what comes before the first mask is reused.
         return call.run_masked(masks, single_layers=_needs_single_layers(mode, call))
 
 
@@ -68,15 +68,19 @@ def _needs_single_layers(mode: MaskingMode, call: RecurrentCall) -> bool:
 
 
 def _add_masks(mode: MaskingMode, found: _Call) -> _Call:
-    """The call with what acts in this mode, too."""
+    """Add the masks of this mode to a call."""
     if not any(mode.has(weights.weight_hh) or mode.has(weights.weight_ih) for weights in found.anchors):
         return found
-    shift, own = _without_shift(_masks(mode, found))
+    own = _masks(mode, found)
+    first: Any = own.inputs[0]
+    perturbed = isinstance(first, Perturbation)
+    if perturbed:
+        own = own._replace(inputs=[None, *own.inputs[1:]])
     masks = _product(mode, found.masks, own)
     call = _under_weight_masks(mode, found)
-    if shift is not None:
+    if perturbed:
         mode.before_mask()
-        call = replace(call, data=call.data + shift.value)
+        call = replace(call, data=call.data + first.value)
     return _Call(call, masks, found.anchors)
 
 
@@ -87,7 +91,7 @@ def _without_dropout(mode: MaskingMode, call: RecurrentCall) -> RecurrentCall:
 
 
 def _masks(mode: MaskingMode, found: _Call) -> RecurrentMasks:
-    """The masks of this mode; the first of ``inputs`` may be a `Perturbation`."""
+    """Return the masks of this mode; the first of ``inputs`` may be a `Perturbation`."""
     call, anchors = found.call, found.anchors
     batch, steps, hidden = call.batch, len(call.batch_sizes), call.states[0][0]  # (B, P)
     recurrent = [
@@ -96,25 +100,18 @@ def _masks(mode: MaskingMode, found: _Call) -> RecurrentMasks:
     ]
     rows = {"batch_dim": 0 if call.batch_first else 1, "batch_sizes": call.batch_sizes if call.packed else None}
     inputs = [
-        _meet_locked(mode, call, "hidden" if layer else "input", anchor.weight_ih, anchor.weight_ih.shape[1], rows)
+        _locked_value(mode, call, "hidden" if layer else "input", anchor.weight_ih, anchor.weight_ih.shape[1], rows)
         for layer, anchor in enumerate(anchors[:: call.config.directions])
     ]
     width = hidden.shape[1] * call.config.directions
-    return RecurrentMasks(recurrent, inputs, _meet_locked(mode, call, "output", anchors[-1].weight_hh, width, rows))
+    return RecurrentMasks(recurrent, inputs, _locked_value(mode, call, "output", anchors[-1].weight_hh, width, rows))
 
 
-def _meet_locked(
+def _locked_value(
     mode: MaskingMode, call: RecurrentCall, kind: str, anchor: Tensor, width: int, rows: dict[str, Any]
 ) -> Any:
     like = call.data[..., :1].expand(*call.data.shape[:-1], width)
     return mode.value_at(anchor, kind, (call.batch, 1, width), like, **rows)
-
-
-def _without_shift(masks: RecurrentMasks) -> tuple[Perturbation | None, RecurrentMasks]:
-    shift: Any = masks.inputs[0]
-    return (
-        (shift, masks._replace(inputs=[None, *masks.inputs[1:]])) if isinstance(shift, Perturbation) else (None, masks)
-    )
 
 
 def _product(mode: MaskingMode, given: RecurrentMasks, own: RecurrentMasks) -> RecurrentMasks:
@@ -134,11 +131,11 @@ def _under_weight_masks(mode: MaskingMode, found: _Call) -> RecurrentCall:
 
 
 def under_weight_mask(mode: MaskingMode, weights: LayerWeights, anchor: Tensor) -> LayerWeights:
-    """The weights of a layer, the hidden-to-hidden one under its mask if there is one.
+    """Apply the mask of a mode to a layer's hidden-to-hidden weight, if there is one.
 
     Args:
         mode: the mode in which the layer runs.
-        weights: the weights.
+        weights: the layer's weights.
         anchor: the hidden-to-hidden weight by which the site is recognised.
     """
     mask = mode.value_at(anchor, "weight", tuple(anchor.shape), anchor)
@@ -151,7 +148,7 @@ def under_weight_mask(mode: MaskingMode, weights: LayerWeights, anchor: Tensor) 
 def _masked_layer(
     mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    """A masked layer: a part of a call that was handled, or one that the model's own forward called by itself."""
+    """A masked layer, as part of a call that was handled or called by the model's own forward."""
     x, batch_sizes, state, mask, weights = args
     if not mode.inside:
         anchor = weights.weight_hh
