@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_advdrop.masking import Masks, MaskSite, Observation, RecordedForward, SiteValue
+from lightning_advdrop.regularizers.fields import check_fields
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,10 @@ class Regularizer(ABC):
 
     share_masks: bool = False
     needs_target: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the fields of a regularizer that is a dataclass."""
+        check_fields(self)
 
     def active(self, sites: Sequence[MaskSite]) -> bool:  # noqa: ARG002 - what a regularizer may look at
         """False if the penalty at these sites is always 0, so that no pass needs to be made."""

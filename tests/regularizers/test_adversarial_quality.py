@@ -46,7 +46,7 @@ def found(drops: int, steps: int) -> Tensor:
         base = model(x)
     passes = Passes(recorded, lambda: model(x), base, generator=torch.Generator().manual_seed(1))
     regularizer = AdversarialDropout(rate=drops / UNITS, steps=steps, share_masks=True)
-    (mask,) = regularizer.search(passes, {site: site.ones(BATCH) for site in recorded.sites}).values()
+    (mask,) = regularizer.find_masks(passes, {site: site.ones(BATCH) for site in recorded.sites}).values()
     return mask
 
 
