@@ -18,7 +18,7 @@ from lightning_advdrop.functional import (
     flip_budget,
 )
 from lightning_advdrop.masking import MaskSite, Observation
-from lightning_advdrop.regularizers.base import Passes, Penalty, Regularizer
+from lightning_advdrop.regularizers.base import Regularizer
 from lightning_advdrop.regularizers.fields import at_least_one, checked, in_unit_interval, one_of
 from lightning_advdrop.regularizers.mask_search import (
     BinaryMasks,
@@ -27,6 +27,7 @@ from lightning_advdrop.regularizers.mask_search import (
     fisher_scores,
     rescaled,
 )
+from lightning_advdrop.regularizers.passes import Passes, Penalty
 
 Start = Literal["ones", "one_drop", "sampled"]
 Search = Literal["gradient", "fisher"]
@@ -77,15 +78,11 @@ class AdversarialDropout(Regularizer):
             ``search="fisher"`` is combined with another start or with several steps.
 
     Example:
-        >>> from lightning_advdrop.masking import RecordedForward, find_sites
         >>> _ = torch.manual_seed(0)
-        >>> lstm, x = torch.nn.LSTM(4, 8), torch.randn(5, 2, 4)
-        >>> recorded = RecordedForward(lstm, find_sites(lstm), share_noise=True)
-        >>> with recorded.first_run():
-        ...     base = lstm(x)[0][-1]
-        >>> penalty = AdversarialDropout(rate=0.25).penalty(Passes(recorded, lambda: lstm(x)[0][-1], base))
-        >>> bool(penalty.value > 0), penalty.metrics["flip_rate"].item()
-        (True, 0.25)
+        >>> lstm, x, method = torch.nn.LSTM(4, 8), torch.randn(5, 2, 4), AdversarialDropout(rate=0.25)
+        >>> base, penalty = method(lambda: lstm(x)[0][-1], lstm, sites="recurrent")
+        >>> penalty.item() > 0
+        True
     """
 
     rate: float = checked(0.05, in_unit_interval)
@@ -244,5 +241,5 @@ class AdversarialDropout(Regularizer):
 
     def _distance(self, passes: Passes, base: Tensor, prediction: Tensor) -> Tensor:
         return divergence(
-            self.divergence, self.direction, base, prediction, target=passes.target, sample_weight=passes.weight
+            self.divergence, self.direction, base, prediction, target=passes.target, sample_weight=passes.sample_weight
         )

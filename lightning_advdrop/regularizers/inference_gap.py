@@ -12,9 +12,9 @@ from torch import Tensor
 from lightning_advdrop.functional import Direction, DivergenceName, divergence, flip_budget
 from lightning_advdrop.masking import MaskSite, Observation
 from lightning_advdrop.regularizers.adversarial_dropout import AdversarialDropout
-from lightning_advdrop.regularizers.base import Passes
 from lightning_advdrop.regularizers.fields import compares_two
 from lightning_advdrop.regularizers.mask_search import BinaryMasks, rescaled
+from lightning_advdrop.regularizers.passes import Passes
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,9 @@ def _value(search: AdversarialDropout, passes: Passes, masks: BinaryMasks) -> Te
     if not masks:  # every budget is 0, and the prediction stays as it is
         return passes.base.new_zeros((), dtype=torch.promote_types(passes.base.dtype, torch.float32))
     other = passes.run(rescaled(masks, passes.observed))
-    return divergence(search.divergence, search.direction, passes.base.detach(), other, sample_weight=passes.weight)
+    return divergence(
+        search.divergence, search.direction, passes.base.detach(), other, sample_weight=passes.sample_weight
+    )
 
 
 def _backward_in_eval_mode(prediction: Tensor) -> AbstractContextManager[None]:

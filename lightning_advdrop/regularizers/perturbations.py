@@ -14,8 +14,9 @@ from lightning_advdrop.functional import (
     divergence,
 )
 from lightning_advdrop.masking import MaskSite, Observation, Perturbation
-from lightning_advdrop.regularizers.base import Passes, Penalty, Regularizer
+from lightning_advdrop.regularizers.base import Regularizer
 from lightning_advdrop.regularizers.fields import above_zero, at_least_one, checked, compares_two, one_of
+from lightning_advdrop.regularizers.passes import Passes, Penalty
 
 _Values = dict[MaskSite, Tensor]
 
@@ -56,7 +57,7 @@ class PerturbationRegularizer(Regularizer):
 
     def _normalized(self, passes: Passes, seen: Observation, value: Tensor) -> Tensor:
         value = value.detach()
-        for real in (seen.real, self._real(passes.weight, seen)):
+        for real in (seen.real, self._real(passes.sample_weight, seen)):
             if real is not None:
                 value = value.masked_fill(~real, 0.0)
         tiny = torch.finfo(value.dtype).tiny
@@ -116,7 +117,7 @@ class _PredictionChange(PerturbationRegularizer):
         """Find the perturbation's direction, of norm 1 for each example."""
 
     def _distance(self, passes: Passes, base: Tensor, other: Tensor) -> Tensor:
-        return divergence(self.divergence, self.direction, base, other, sample_weight=passes.weight)
+        return divergence(self.divergence, self.direction, base, other, sample_weight=passes.sample_weight)
 
 
 @dataclass(eq=False)
@@ -243,10 +244,10 @@ class AdversarialTraining(PerturbationRegularizer):
         """
         if passes.target is None:
             raise ValueError("target must be given for adversarial training, got None.")
-        loss = cross_entropy_to_label(passes.base, passes.target, passes.weight)
+        loss = cross_entropy_to_label(passes.base, passes.target, passes.sample_weight)
         value: list[Any] = passes.applied(passes.observed)
         zeros = {site: shift.value for site, shift in zip(passes.observed, value, strict=True)}
         gradients = torch.autograd.grad(loss, list(zeros.values()), retain_graph=True, materialize_grads=True)
         directions = self.normalized(passes, dict(zip(zeros, gradients, strict=True)))
         other = passes.run(_perturbations(directions, self.epsilon))
-        return Penalty(cross_entropy_to_label(other, passes.target, passes.weight))
+        return Penalty(cross_entropy_to_label(other, passes.target, passes.sample_weight))

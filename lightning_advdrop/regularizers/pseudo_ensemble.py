@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from lightning_advdrop.functional import DivergenceName
-from lightning_advdrop.regularizers.base import Passes, Penalty
 from lightning_advdrop.regularizers.fields import checked, compares_two, fixed
+from lightning_advdrop.regularizers.passes import Passes, Penalty
 from lightning_advdrop.regularizers.random_masks import RandomMaskRegularizer
 
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from lightning_advdrop.functional import Direction, DivergenceName, cross_entropy_to_label, kl_divergence
-from lightning_advdrop.regularizers.base import Passes, Penalty
 from lightning_advdrop.regularizers.fields import fixed
+from lightning_advdrop.regularizers.passes import Passes, Penalty
 from lightning_advdrop.regularizers.random_masks import RandomMaskRegularizer
 
 
@@ -49,10 +49,10 @@ class RDrop(RandomMaskRegularizer):
         Raises:
             ValueError: if no site took part in the base pass, or ``both_losses`` is True and there are no labels.
         """
-        other = passes.run(self.random_masks(passes))
-        there, back = (kl_divergence(*pair, passes.weight) for pair in ((passes.base, other), (other, passes.base)))
+        other, weight = passes.run(self.random_masks(passes)), passes.sample_weight
+        there, back = (kl_divergence(*pair, weight) for pair in ((passes.base, other), (other, passes.base)))
         if not self.both_losses:
             return Penalty((there + back) / 2)
         if passes.target is None:
             raise ValueError("target must be given for both_losses=True, got None.")
-        return Penalty((there + back) / 2, supervised=cross_entropy_to_label(other, passes.target, passes.weight))
+        return Penalty((there + back) / 2, supervised=cross_entropy_to_label(other, passes.target, weight))

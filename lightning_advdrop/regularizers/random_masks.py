@@ -7,8 +7,9 @@ from torch import Tensor
 
 from lightning_advdrop.functional import Direction, DivergenceName, divergence
 from lightning_advdrop.masking import Masks, MaskSite, Observation, SiteValue
-from lightning_advdrop.regularizers.base import Passes, Regularizer
+from lightning_advdrop.regularizers.base import Regularizer
 from lightning_advdrop.regularizers.fields import checked, compares_two, in_unit_interval, one_of
+from lightning_advdrop.regularizers.passes import Passes
 
 
 @dataclass(eq=False)
@@ -62,4 +63,4 @@ class RandomMaskRegularizer(Regularizer):
     def distance(self, passes: Passes, other: Tensor) -> Tensor:
         """Compute the divergence between the base prediction and another one."""
         base = passes.base.detach() if self.detach_base else passes.base
-        return divergence(self.divergence, self.direction, base, other, sample_weight=passes.weight)
+        return divergence(self.divergence, self.direction, base, other, sample_weight=passes.sample_weight)
