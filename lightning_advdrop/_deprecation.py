@@ -46,9 +46,9 @@ def renamed_argument(old: str, new: str) -> Callable[[Callable[_Params, _Result]
         @functools.wraps(function)
         def renamed(*args: Any, **kwargs: Any) -> _Result:
             if old in kwargs:
-                warn_renamed(f"The argument {old!r} of {function.__name__}", repr(new))
+                warn_renamed(f"The argument {old!r} of {function.__qualname__}", repr(new))
                 if new in kwargs:
-                    raise TypeError(f"{function.__name__} got {new!r} twice, once under its old name {old!r}.")
+                    raise TypeError(f"{function.__qualname__} got {new!r} twice, once under its old name {old!r}.")
                 kwargs[new] = kwargs.pop(old)
             return function(*args, **kwargs)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,9 +15,9 @@ from lightning_advdrop.callbacks.compatibility import check_trainable
 from lightning_advdrop.callbacks.denormals import flush_denormals
 from lightning_advdrop.callbacks.description import describe_sites
 from lightning_advdrop.callbacks.mask_generator import go_on
-from lightning_advdrop.callbacks.predictions import Output, Target, select_prediction
-from lightning_advdrop.callbacks.recording import RecordedCall
-from lightning_advdrop.callbacks.training_step import unwrap_training_step, wrap_training_step
+from lightning_advdrop.callbacks.predictions import Output, Target, select_target, select_weight
+from lightning_advdrop.callbacks.recording import ForwardRecorder
+from lightning_advdrop.callbacks.wrapping import unwrap_training_step, wrap_training_step
 from lightning_advdrop.functional import sigmoid_rampup
 from lightning_advdrop.masking import MaskSite, RecordedForward, SiteSpecs, check_sites, find_sites
 from lightning_advdrop.regularizers import Passes, Penalty, Regularizer
@@ -118,21 +119,56 @@ class RegularizerCallback(Callback):
         return self.weight * sigmoid_rampup(trainer.current_epoch, self.rampup_epochs)
 
     def recorded_forward(self, module: nn.Module) -> RecordedForward:
-        """A forward of a module, to be run once in this step and then again under masks."""
+        """Make the recorder of a forward of a module, to be run once in this step and then again under masks."""
         return self.regularizer.record(module, self.sites, self._generator)
 
-    def penalty(self, calls: Sequence[RecordedCall], target: Tensor | None) -> Penalty:
-        """The mean penalty over the forward passes of one training step, before its weight.
+    def recorder(self, pl_module: LightningModule) -> ForwardRecorder:
+        """Make what records the forward passes of a training step."""
+        return ForwardRecorder(
+            pl_module,
+            self.sites,
+            record=self.recorded_forward,
+            output=self.output,
+            module=self.module,
+            call=self.call,
+        )
+
+    def term(self, pl_module: LightningModule, calls: Sequence[Passes], batch: Any = None) -> Tensor | None:
+        """Compute and log this callback's term of the loss: the weighted mean penalty over the passes of a step.
+
+        Args:
+            pl_module: the module that is trained.
+            calls: the forward passes; none where the weight is 0.
+            batch: the batch, in which labels and padding are found; None where the passes have them.
+
+        Returns:
+            A scalar with a graph, or None where there are no passes.
+
+        Raises:
+            ValueError: if a prediction has no gradient, or the batch no labels or padding mask where they should be.
+            FloatingPointError: if a prediction holds NaN or infinity where that can't be compared.
+        """
+        weight = self.current_weight(pl_module.trainer)
+        if not calls:
+            self.log_penalty(pl_module, weight, None, 1)
+            return None
+        found = self.penalty([self._labelled(call, batch) for call in calls])
+        self.log_penalty(pl_module, weight, found, len(calls[0].base))
+        return found.weighted(weight)
+
+    def penalty(self, calls: Sequence[Passes]) -> Penalty:
+        """Compute the mean penalty over the forward passes of one training step, before its weight.
 
         Args:
             calls: the passes, at least one.
-            target: the labels, for regularizers that need them.
 
         Raises:
             ValueError: if a prediction has no gradient.
             FloatingPointError: if it holds NaN or infinity where that can't be compared.
         """
-        penalties = [self._penalty_of_one(call, target) for call in calls]
+        for call in calls:
+            self._missing -= _served(self._missing, call.recorded.observed)
+        penalties = [self.regularizer.evaluate(call) for call in calls]
         for listener in self.listeners:
             for penalty in penalties:
                 listener(penalty)
@@ -142,32 +178,13 @@ class RegularizerCallback(Callback):
         losses = [penalty.supervised for penalty in penalties if penalty.supervised is not None]
         return Penalty(value, metrics, torch.stack(losses).mean() if losses else None)
 
-    def _penalty_of_one(self, call: RecordedCall, target: Tensor | None) -> Penalty:
-        base = select_prediction(call.output, self.output)
-        if not base.requires_grad:
-            raise ValueError(
-                "module: the prediction that is compared must have a gradient, got one without; it is computed under "
-                "torch.no_grad(), detached, or all its parameters are frozen."
-            )
-        self._missing -= _served(self._missing, call.recorded.observed)
-        call.recorded.draw_noise(int(torch.randint(2**31, (), generator=self._generator)))
-        passes = Passes(
-            call.recorded,
-            lambda: select_prediction(call.again(), self.output),
-            base,
-            target,
-            call.weight,
-            self._generator,
-        )
-        try:
-            return self.regularizer.penalty(passes)
-        except ValueError as error:
-            if base.isfinite().all():
-                raise
-            raise FloatingPointError(
-                "The model's prediction must be finite, got NaN or infinity without any mask; look for NaN in the data "
-                "and the weights, lower the learning rate or clip the gradients."
-            ) from error
+    def _labelled(self, call: Passes, batch: Any) -> Passes:
+        more: dict[str, Any] = {"generator": self._generator}
+        if batch is not None and self.regularizer.needs_target:
+            more["target"] = select_target(batch, self.target)
+        if batch is not None and self.mask is not None:
+            more["sample_weight"] = select_weight(batch, self.mask, call.base)
+        return replace(call, **more)
 
     def log_penalty(self, pl_module: LightningModule, weight: float, penalty: Penalty | None, batch_size: int) -> None:
         """Logs the weight, the divergence and the regularizer's own metrics: means over the epoch, and some steps.

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,8 +16,8 @@ from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
 from lightning_advdrop.callbacks.compatibility import refuse_sharded
-from lightning_advdrop.callbacks.predictions import Output, Target, select_prediction, select_weight
-from lightning_advdrop.callbacks.recording import ForwardRecorder, RecordedCall, candidates
+from lightning_advdrop.callbacks.predictions import Output, Target, select_weight
+from lightning_advdrop.callbacks.recording import ForwardRecorder, candidates, quietly
 from lightning_advdrop.functional import Direction, DivergenceName
 from lightning_advdrop.masking import (
     MaskSite,
@@ -29,6 +30,7 @@ from lightning_advdrop.masking import (
 )
 from lightning_advdrop.regularizers import Passes, inference_gap
 from lightning_advdrop.regularizers.inference_gap import gap_search
+from lightning_advdrop.regularizers.passes import uncompiled
 
 # Estimates what it is given: a module, its forward, and the arguments of a call.
 Estimate = Callable[[nn.Module, Callable[..., Any], tuple[Any, ...], dict[str, Any]], None]
@@ -150,7 +152,7 @@ class InferenceGapMonitor(Callback):
 
         watch = _ForwardWatch(pl_module, self._sites, self.module, estimate)
         # Compiled code does not show its calls, so these batches are validated uncompiled.
-        self._watching.enter_context(torch.compiler.set_stance("force_eager"))
+        self._watching.enter_context(uncompiled())
         self._watching.enter_context(watch.recording())
 
     def on_validation_batch_end(
@@ -214,21 +216,15 @@ class InferenceGapMonitor(Callback):
 
     def _gap(self, root: nn.Module, part: nn.Module, forward: Callable[[], Any], batch: Any) -> tuple[float, float]:
         recorded = RecordedForward(part, self._sites, share_noise=True)
-        call = RecordedCall(recorded, forward, None, root)
+        again = quietly(root, forward)
         with recorded.first_run():
-            output = call.again()
-        base = select_prediction(output, self.output)
-        weight = None if self.mask is None else select_weight(batch, self.mask, base)
-        passes = Passes(
-            recorded,
-            lambda: select_prediction(call.again(), self.output),
-            base,
-            weight=weight,
-            generator=self._generator,
-        )
+            result = again()
+        passes = Passes(recorded, again, result, generator=self._generator, output=self.output)
+        if self.mask is not None:
+            passes = replace(passes, sample_weight=select_weight(batch, self.mask, passes.base))
         passes.check_sites()
-        self._batch_size = len(base)
-        if not base.isfinite().all():  # a run that diverges must not end because it is watched
+        self._batch_size = len(passes.base)
+        if not passes.base.isfinite().all():  # a run that diverges must not end because it is watched
             return math.nan, math.nan
         found = inference_gap(passes, self.rate, self.divergence, self.direction, self.samples, self.steps)
         return found.random.item(), found.adversarial.item()

@@ -1,49 +1,41 @@
-"""Watching the forward passes that a training step makes, so that they can be run again under masks."""
+"""Record the forward passes that a training step makes, so that they can run again under masks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from lightning_advdrop.callbacks.replacing import replaced
 from lightning_advdrop.masking import MaskSite, RecordedForward
+from lightning_advdrop.regularizers import Passes
+from lightning_advdrop.regularizers.predictions import Output
 
 
 def _log_nothing(*args: Any, **kwargs: Any) -> None:
-    """Stands in for ``self.log`` where a forward runs once more."""
+    """Take the place of ``self.log`` where a forward runs once more."""
 
 
-@dataclass(frozen=True)
-class RecordedCall:
-    """One forward pass of the module whose prediction is compared.
+def quietly(root: nn.Module, forward: Callable[[], Any]) -> Callable[[], Any]:
+    """Make a forward log nothing: it has done so in its first run.
 
-    Attributes:
-        recorded: the pass, ready to be run again.
-        forward: does what was done in the first run and returns the module's whole output.
-        output: the whole output of the first run.
-        root: the LightningModule, which must log nothing in other runs.
-        weight: weights of examples and time steps, see `lightning_advdrop.regularizers.Passes`.
+    Args:
+        root: the LightningModule.
+        forward: what a regularizer runs again.
     """
 
-    recorded: RecordedForward
-    forward: Callable[[], Any]
-    output: Any
-    root: nn.Module
-    weight: Tensor | None = None
-
-    def again(self) -> Any:
-        """Runs the forward again, and returns the module's whole output; what it logs is not logged a second time."""
-        loggers = [part for part in self.root.modules() if hasattr(part, "log_dict")]
+    def again() -> Any:
+        loggers = [part for part in root.modules() if hasattr(part, "log_dict")]
         with replaced((part, name, _log_nothing) for part in loggers for name in ("log", "log_dict")):
-            return self.forward()
+            return forward()
+
+    return again
 
 
 def candidates(sites: Sequence[MaskSite]) -> list[str]:
-    """Paths of the modules that contain all sites, from the outermost, ``""``, to the innermost.
+    """Return the paths of the modules that contain all sites, from the outermost, ``""``, to the innermost.
 
     Args:
         sites: at least one site.
@@ -69,12 +61,13 @@ def _layers(sites: Sequence[MaskSite]) -> set[str]:
 
 
 class ForwardRecorder:
-    """Records the forward passes of one module while a training step runs.
+    """Record the forward passes of one module while a training step runs.
 
     Args:
         root: the module that was searched for sites.
         sites: where masks may act.
         record: makes the recorder of one forward of a module.
+        output: which part of a forward's output is the prediction.
         module: the path of the module whose output is compared; None finds it: whatever contains all sites and is
             called. Of calls inside calls the outermost counts.
         call: which of several calls in one training step counts, from 0; None for each of them.
@@ -89,6 +82,7 @@ class ForwardRecorder:
         sites: Sequence[MaskSite],
         *,
         record: Callable[[nn.Module], RecordedForward],
+        output: Output = None,
         module: str | None = None,
         call: int | None = None,
     ) -> None:
@@ -96,6 +90,7 @@ class ForwardRecorder:
         self._call = call
         self._sites = sites
         self._record = record
+        self._output = output
         self._paths = candidates(sites)
         if module is not None:
             layers = _layers(sites)
@@ -106,12 +101,12 @@ class ForwardRecorder:
                     f"{', '.join(map(repr, allowed))}, got {module!r}."
                 )
             self._paths = [module]
-        self._calls: list[tuple[str, RecordedCall]] = []
+        self._calls: list[tuple[str, Passes]] = []
         self._idle = True
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """The context in which the training step runs."""
+        """Return the context in which the training step runs."""
         parts = {path: self._root.get_submodule(path) for path in self._paths}
         # An attribute of the object, not a hook: modules also call self.forward(...) directly.
         watched = [(part, "forward", self._watched(path, part, part.forward)) for path, part in parts.items()]
@@ -122,7 +117,7 @@ class ForwardRecorder:
             self._idle = False
 
     @property
-    def calls(self) -> list[RecordedCall]:
+    def calls(self) -> list[Passes]:
         """The passes that were recorded.
 
         Raises:
@@ -156,11 +151,11 @@ class ForwardRecorder:
             recorded = self._record(module)
             try:
                 with recorded.first_run():
-                    output = forward(*args, **kwargs)
+                    result = forward(*args, **kwargs)
             finally:
                 self._idle = True
-            call = RecordedCall(recorded, lambda: forward(*args, **kwargs), output, self._root)
-            self._calls.append((path, call))
-            return output
+            again = quietly(self._root, lambda: forward(*args, **kwargs))
+            self._calls.append((path, Passes(recorded, again, result, output=self._output)))
+            return result
 
         return watched

@@ -1,25 +1,25 @@
-"""Adversarial dropout: the mask inside a small budget that changes the prediction most."""
-
-from __future__ import annotations
+"""Adversarial dropout: the mask within a small budget that changes the prediction most."""
 
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Literal, get_args
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from lightning_advdrop._deprecation import warn_renamed
 from lightning_advdrop.functional import (
     Direction,
     DivergenceName,
     Flips,
     adversarial_flips,
-    check_divergence,
     divergence,
     flip_budget,
 )
 from lightning_advdrop.masking import MaskSite, Observation
-from lightning_advdrop.regularizers.base import Passes, Penalty, Regularizer
+from lightning_advdrop.regularizers.base import Regularizer
+from lightning_advdrop.regularizers.fields import at_least_one, checked, in_unit_interval, one_of
 from lightning_advdrop.regularizers.mask_search import (
     BinaryMasks,
     base_gradients,
@@ -27,6 +27,7 @@ from lightning_advdrop.regularizers.mask_search import (
     fisher_scores,
     rescaled,
 )
+from lightning_advdrop.regularizers.passes import Passes, Penalty
 
 Start = Literal["ones", "one_drop", "sampled"]
 Search = Literal["gradient", "fisher"]
@@ -35,110 +36,88 @@ Search = Literal["gradient", "fisher"]
 _SAME_PREDICTION = 1e-9
 
 
+@dataclass(eq=False)
 class AdversarialDropout(Regularizer):
-    """Finds, for each example, the dropout mask within a budget that changes the prediction most.
+    """Find, for each example, the dropout mask within a budget that changes the prediction most.
 
-    The penalty is the divergence between the base prediction and the one under that mask. The mask comes from a
-    linearised search: the divergence's gradient with respect to a start mask tells what each flip is worth, and the
-    flips worth most are made. A mask row is rescaled when it is applied; the gradient is that of the binary mask.
+    The penalty is the divergence between the base prediction and the one under that mask. The search is linearised:
+    the divergence's gradient with respect to a start mask gives the gain of each flip, and the flips of largest gain
+    are made. A mask row is rescaled when it is applied; the gradient is that of the binary mask.
 
     Source: Park, Song, Ji, Lee & Moon, "Adversarial Dropout for Recurrent Neural Networks", AAAI 2019
     (arXiv 1904.09816); for feed-forward networks Park et al., AAAI 2018 (arXiv 1707.03631).
 
     Args:
-        rate: the budget: the share of a mask row's units that may flip, in [0, 1]; at least one unit for any rate
-            above 0. A site's own rate goes first.
+        rate: the budget: the largest share of a mask row's units that may flip, in [0, 1]; at least one unit for any
+            rate above 0. Unlike a drop probability it draws nothing: the search flips the units of largest gain, up to
+            this many. A site's own rate takes precedence.
         steps: the rounds of the search, at least 1. All but the last flip ``budget // steps`` units.
         divergence: ``kl``, ``mse_logits``, ``mse_probs``, ``mse`` (regression), ``bernoulli_kl`` (several labels), or
             ``ce``, the cross-entropy of the adversarial prediction to the label.
-        direction: ``base_adv`` for ``D(base, adversarial)``, or ``adv_base``.
-        start: the mask at which the divergence is linearised first: ``one_drop`` (the reference but for one random drop
-            in each row), ``ones`` (the reference itself), or ``sampled`` (a random mask, which then is the reference).
-            The reference keeps everything, but at sites of the kind ``dropout`` it is the network's own mask. With
-            ``ones``, all divergences but ``ce`` are stationary and nothing is found, unless other noise differs
-            between the two passes, or the network drops units itself where the mask acts (as by DropConnect at a
+        direction: ``base_adv`` for ``D(base, adversarial)``, or ``adv_base`` for ``D(adversarial, base)``.
+        start: the mask at which the divergence is linearised first: ``one_drop`` (the reference with one random unit
+            dropped in each row), ``ones`` (the reference itself), or ``sampled`` (a random mask, which is then the
+            reference). The reference keeps everything, but at sites of the kind ``dropout`` it is the network's own
+            mask. With ``ones``, all divergences but ``ce`` are stationary and nothing is found, unless other noise
+            differs between the two passes, or the network drops units itself at the site (as by DropConnect at a
             ``weight``).
         flips: ``both``, or ``drop`` to only drop units.
-        detach_base: whether no gradient flows into the base prediction.
-        share_masks: whether the other noise of the network is the same in the two passes. With ``start="ones"`` and
-            ``ce``, the base pass is then the probe, too, and the reference acts in it.
-        keep_start: whether a random drop at the start stays, as the first flip of the budget, instead of being only the
-            point of linearisation.
-        start_rate: the probability of a drop in a sampled start, in [0, 1].
+        detach_base: whether to stop the penalty's gradient at the base prediction.
+        share_masks: whether all other noise of the network is the same in the two passes. With ``start="ones"`` and
+            ``ce``, the base pass then runs under the reference mask and is the probe, too.
+        keep_start: whether the random drop at the start stays, as the first flip of the budget. By default it is only
+            the point of linearisation.
+        start_rate: the probability of dropping a unit in a sampled start, in [0, 1].
         per_step: whether recurrent sites have a mask for each time step, with a budget each, instead of one for all.
         search: ``gradient``, or ``fisher`` to choose flips by the Fisher information of the prediction (see
             `lightning_advdrop.regularizers.fisher_flips`), which needs no probe; with ``start="ones"`` and one step.
         draws: the labels that the Fisher search draws for each example, at least 1.
 
     Raises:
-        ValueError: if an argument is outside what is allowed, or the search could never find anything.
+        ValueError: if an argument is not in its range or list, ``keep_start`` is True without a random drop, or
+            ``search="fisher"`` is combined with another start or with several steps.
 
     Example:
-        >>> from lightning_advdrop.masking import RecordedForward, find_sites
         >>> _ = torch.manual_seed(0)
-        >>> lstm, x = torch.nn.LSTM(4, 8), torch.randn(5, 2, 4)
-        >>> recorded = RecordedForward(lstm, find_sites(lstm), share_noise=True)
-        >>> with recorded.first_run():
-        ...     base = lstm(x)[0][-1]
-        >>> penalty = AdversarialDropout(rate=0.25).penalty(Passes(recorded, lambda: lstm(x)[0][-1], base))
-        >>> bool(penalty.value > 0), penalty.metrics["flip_rate"].item()
-        (True, 0.25)
+        >>> lstm, x, method = torch.nn.LSTM(4, 8), torch.randn(5, 2, 4), AdversarialDropout(rate=0.25)
+        >>> base, penalty = method(lambda: lstm(x)[0][-1], lstm, sites="recurrent")
+        >>> penalty.item() > 0
+        True
     """
 
-    def __init__(
-        self,
-        rate: float = 0.05,
-        steps: int = 1,
-        divergence: DivergenceName = "kl",
-        direction: Direction = "base_adv",
-        start: Start = "one_drop",
-        flips: Flips = "both",
-        detach_base: bool = True,
-        share_masks: bool = False,
-        keep_start: bool = False,
-        start_rate: float = 0.1,
-        per_step: bool = False,
-        search: Search = "gradient",
-        draws: int = 1,
-    ) -> None:
-        flip_budget(rate, 1)
-        check_divergence(divergence, direction)
-        if steps < 1:
-            raise ValueError(f"steps must be at least 1, got {steps}.")
-        for name, value, allowed in (("start", start, Start), ("flips", flips, Flips), ("search", search, Search)):
-            if value not in get_args(allowed):
-                raise ValueError(f"{name} must be one of {', '.join(get_args(allowed))}, got {value!r}.")
-        if not 0 <= start_rate <= 1:
-            raise ValueError(f"start_rate must be in [0, 1], got {start_rate}.")
-        if draws < 1:
-            raise ValueError(f"draws must be at least 1, got {draws}.")
-        if keep_start and start != "one_drop":
-            raise ValueError(f"keep_start=True needs start='one_drop', got {start!r}: there is no drop to keep.")
-        self.rate = rate
-        self.steps = steps
-        self.divergence: DivergenceName = divergence
-        self.direction: Direction = direction
-        self.start: Start = start
-        self.flips: Flips = flips
-        self.detach_base = detach_base
-        self.share_masks = share_masks
-        self.keep_start = keep_start
-        self.start_rate = start_rate
-        self.per_step = per_step
-        self.search_by: Search = search
-        self.draws = draws
-        self._warned = False
-        self._check_search()
+    rate: float = checked(0.05, in_unit_interval)
+    steps: int = checked(1, at_least_one)
+    divergence: DivergenceName = checked("kl", one_of(DivergenceName))
+    direction: Direction = checked("base_adv", one_of(Direction))
+    start: Start = checked("one_drop", one_of(Start))
+    flips: Flips = checked("both", one_of(Flips))
+    detach_base: bool = True
+    share_masks: bool = False
+    keep_start: bool = False
+    start_rate: float = checked(0.1, in_unit_interval)
+    per_step: bool = False
+    search: Search = checked("gradient", one_of(Search))
+    draws: int = checked(1, at_least_one)
 
-    def _check_search(self) -> None:
-        if self.search_by == "fisher" and (self.start != "ones" or self.steps != 1):
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.keep_start and self.start != "one_drop":
+            raise ValueError(f"keep_start=True needs start='one_drop', got {self.start!r}: there is no drop to keep.")
+        if self.search == "fisher" and (self.start != "ones" or self.steps != 1):
             raise ValueError(
                 "search='fisher' chooses flips around the base pass's own mask, once: it needs start='ones' and "
                 f"steps=1, got start={self.start!r} and steps={self.steps}."
             )
+        self._warned = False
+
+    @property
+    def search_by(self) -> Search:
+        """The old name of ``search``."""
+        warn_renamed("AdversarialDropout.search_by", "AdversarialDropout.search")
+        return self.search
 
     def _check_passes_differ(self, passes: Passes) -> None:
-        same = self.start == "ones" and self.share_masks and self.divergence != "ce" and self.search_by == "gradient"
+        same = self.start == "ones" and self.share_masks and self.divergence != "ce" and self.search == "gradient"
         if same and not any(seen.replaces_own for seen in passes.observed.values()):
             raise ValueError(
                 f"start='ones' with share_masks=True and divergence={self.divergence!r} compares two equal "
@@ -150,16 +129,16 @@ class AdversarialDropout(Regularizer):
     def probes_base(self) -> bool:
         """Whether the base pass is the first probe, so that no other is run."""
         same = self.start == "ones" and self.share_masks and self.divergence == "ce"
-        return same or self.search_by == "fisher"
+        return same or self.search == "fisher"
 
     def first_mask(self, seen: Observation, generator: torch.Generator) -> Tensor | None:
-        """The reference, with a gradient, where the base pass is the first probe."""
+        """Apply the reference, with a gradient, where the base pass is the first probe."""
         if not self.probes_base or not self._rate(seen.site):
             return None
         return seen.site.rescale(seen.reference(generator, per_step=self.per_step)).detach().requires_grad_()
 
     def active(self, sites: Sequence[MaskSite]) -> bool:
-        """False with rates of 0 only."""
+        """Return False if all rates are 0."""
         return any(self._rate(site) for site in sites)
 
     @property
@@ -168,7 +147,7 @@ class AdversarialDropout(Regularizer):
         return self.divergence == "ce"
 
     def penalty(self, passes: Passes) -> Penalty:
-        """Searches the adversarial masks and returns the divergence under them.
+        """Find the adversarial masks and compute the divergence under them.
 
         Returns:
             The penalty, with the metric ``flip_rate``: the share of units that were flipped, in [0, 1].
@@ -180,15 +159,15 @@ class AdversarialDropout(Regularizer):
         self._check_passes_differ(passes)
         # A site whose budget is 0 is left as it is, in all passes.
         reference = {s: self._reference(seen, passes) for s, seen in passes.observed.items() if self._rate(seen.site)}
-        masks = self.search(passes, reference)
+        masks = self.find_masks(passes, reference)
         base = passes.base.detach() if self.detach_base else passes.base
         value = self._distance(passes, base, passes.run(rescaled(masks, passes.observed)))
         flipped = sum((masks[site] != reference[site]).sum() for site in masks)
         units = sum(mask.numel() for mask in masks.values())
         return Penalty(value, {"flip_rate": flipped / max(1, units)}, masks=masks)
 
-    def search(self, passes: Passes, reference: BinaryMasks) -> BinaryMasks:
-        """The adversarial masks around ``reference``, binary and without a graph.
+    def find_masks(self, passes: Passes, reference: BinaryMasks) -> BinaryMasks:
+        """Find the adversarial masks around ``reference``, binary and without a graph.
 
         Args:
             passes: the base pass and the means to make others.
@@ -216,13 +195,13 @@ class AdversarialDropout(Regularizer):
 
     def _flipped(self, site: MaskSite, mask: Tensor, gradient: Tensor, budget: int) -> Tensor:
         rows = site.as_rows(mask)
-        if self.search_by == "fisher":
+        if self.search == "fisher":
             scores = gradient.reshape(len(gradient), *rows.shape)
             return fisher_flips(rows, scores, budget, self.flips).view(mask.shape)
         return adversarial_flips(rows, site.as_rows(gradient), budget, self.flips).view(mask.shape)
 
     def _rounds(self, observed: Sequence[Observation]) -> Iterator[dict[MaskSite, int]]:
-        """How many flips of a row each round may make at each site; rounds in which no site may flip are left out."""
+        """Yield the flips of a row that each round may make at each site, without rounds in which no site may flip."""
         totals = {
             seen.site: max(0, flip_budget(self._rate(seen.site), seen.site.units) - self.keep_start)
             for seen in observed
@@ -237,8 +216,8 @@ class AdversarialDropout(Regularizer):
                 yield shares
 
     def _gradients(self, passes: Passes, point: BinaryMasks, *, first: bool) -> BinaryMasks:
-        """The gradient of what flips are to raise; for the Fisher search one for each draw."""
-        if self.search_by == "fisher":
+        """Compute the gradient of the value that flips are to raise; for the Fisher search one for each draw."""
+        if self.search == "fisher":
             return fisher_scores(passes, point, self.divergence, self.draws)
         if first and self.probes_base and all(passes.observed[site].applied is not None for site in point):
             return base_gradients(self._distance(passes, passes.base, passes.base), point, passes)
@@ -262,5 +241,5 @@ class AdversarialDropout(Regularizer):
 
     def _distance(self, passes: Passes, base: Tensor, prediction: Tensor) -> Tensor:
         return divergence(
-            self.divergence, self.direction, base, prediction, target=passes.target, sample_weight=passes.weight
+            self.divergence, self.direction, base, prediction, target=passes.target, sample_weight=passes.sample_weight
         )

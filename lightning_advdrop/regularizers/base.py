@@ -1,123 +1,165 @@
-"""What every regularizer works with: a base pass, and a way to run the forward again under masks."""
+"""The base class of regularizers, and how one is called in any training loop."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from lightning_advdrop.masking import Masks, MaskSite, Observation, RecordedForward, SiteValue
+from lightning_advdrop.masking import MaskSite, Observation, RecordedForward, SiteSpecs, SiteValue, find_sites
+from lightning_advdrop.regularizers.fields import check_fields
+from lightning_advdrop.regularizers.passes import Passes, Penalty, uncompiled
+from lightning_advdrop.regularizers.predictions import Output
 
-
-@dataclass(frozen=True)
-class Passes:
-    """A base pass with its prediction, and the means to make other passes over the same batch.
-
-    Attributes:
-        recorded: the forward pass that was run once.
-        forward: runs the forward again and returns its prediction.
-        base: the prediction of the first run, ``(B, ..., classes)``, with its graph.
-        target: the labels, ``(B, ...)``, for divergences that need them.
-        weight: weights of the examples and time steps, broadcastable to ``(B, ...)``; None weighs all alike.
-        generator: draws the regularizer's own random masks, apart from the global generators.
-
-    Example:
-        >>> from lightning_advdrop.masking import find_sites
-        >>> lstm, x = torch.nn.LSTM(4, 3), torch.randn(5, 2, 4)
-        >>> recorded = RecordedForward(lstm, find_sites(lstm), share_noise=True)
-        >>> with recorded.first_run():
-        ...     base = lstm(x)[0][-1]
-        >>> passes = Passes(recorded, lambda: lstm(x)[0][-1], base)
-        >>> passes.run({site: site.ones(2) for site in recorded.sites}).shape
-        torch.Size([2, 3])
-    """
-
-    recorded: RecordedForward
-    forward: Callable[[], Tensor]
-    base: Tensor
-    target: Tensor | None = None
-    weight: Tensor | None = None
-    generator: torch.Generator | None = None
-
-    @property
-    def observed(self) -> Mapping[MaskSite, Observation]:
-        """What each site met in the base pass.
-
-        Raises:
-            ValueError: if none took part in it.
-        """
-        if not self.recorded.observed:
-            names = ", ".join(site.name for site in self.recorded.sites)
-            raise ValueError(f"sites: none of {names} took part in the forward pass, so there is nothing to mask.")
-        return self.recorded.observed
-
-    def applied(self, sites: Collection[MaskSite]) -> list[SiteValue]:
-        """What acted at sites in the base pass.
-
-        Raises:
-            ValueError: if nothing did at one of them.
-        """
-        found = [self.observed[site].applied for site in sites]
-        missing = [site.name for site, value in zip(sites, found, strict=True) if value is None]
-        if missing:
-            raise ValueError(
-                f"recorded: nothing acted at {', '.join(missing)} in the base pass, so that it has no gradient there; "
-                "record it with the regularizer's own record()."
-            )
-        return found
-
-    def check_sites(self) -> None:
-        """Raises the `ValueError` of `observed`, for regularizers whose passes need no masks of their own."""
-        len(self.observed)
-
-    def run(self, masks: Masks, *, dropout: bool = True) -> Tensor:
-        """The prediction under masks, with a graph to masks and parameters.
-
-        Args:
-            masks: what acts at the sites.
-            dropout: False to switch the network's own dropout off.
-        """
-        prediction: Tensor = self.recorded.run(self.forward, masks, dropout=dropout)
-        return prediction
-
-
-@dataclass(frozen=True)
-class Penalty:
-    """What a regularizer found.
-
-    Attributes:
-        value: the penalty before its weight, a scalar with a graph.
-        metrics: numbers to log, by name.
-        supervised: a further supervised loss, which no weight multiplies, a scalar with a graph; None for none.
-        masks: the binary masks that were found, for regularizers that search them.
-    """
-
-    value: Tensor
-    metrics: Mapping[str, Tensor | float] = field(default_factory=dict)
-    supervised: Tensor | None = None
-    masks: Mapping[MaskSite, Tensor] = field(default_factory=dict)
+T = TypeVar("T")
 
 
 class Regularizer(ABC):
-    """Decides which masks two passes use, and compares their predictions.
+    """Decide which masks two passes use, and compare their predictions.
+
+    A subclass is a dataclass whose fields are its arguments, and implements `penalty`.
 
     Attributes:
         share_masks: whether its passes draw the same noise elsewhere in the network as the base pass.
-        needs_target: whether it asks for the labels.
+        needs_target: whether it needs the labels.
+
+    Example:
+        >>> from lightning_advdrop.regularizers import AdversarialDropout
+        >>> _ = torch.manual_seed(0)
+        >>> lstm, x = nn.LSTM(4, 8), torch.randn(5, 2, 4)
+        >>> base, penalty = AdversarialDropout(rate=0.25)(lambda: lstm(x)[0][-1], lstm, sites="recurrent")
+        >>> loss = base.square().mean() + penalty
+        >>> loss.backward()
     """
 
     share_masks: bool = False
     needs_target: bool = False
 
+    def __post_init__(self) -> None:
+        """Check the fields of a regularizer that is a dataclass."""
+        check_fields(self)
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def __call__(
+        self,
+        forward: Callable[[], T],
+        module: nn.Module,
+        sites: SiteSpecs | Sequence[MaskSite] = "recurrent",
+        *,
+        target: Tensor | None = None,
+        sample_weight: Tensor | None = None,
+        output: Output = None,
+        weight: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> tuple[T, Tensor]:
+        """Run a forward, and compute what to add to its loss.
+
+        For metrics and masks beside the penalty, call `first_pass`, then `evaluate`, which is all that happens here.
+        With a weight of 0 the forward just runs, once.
+
+        Args:
+            forward: computes the prediction. It runs again under masks, so it should do nothing else; what it writes to
+                the module's buffers and attributes in other runs is undone.
+            module: the module that ``forward`` calls.
+            sites: where masks may act: what `lightning_advdrop.masking.find_sites` takes, or the sites that it found.
+            target: the labels, ``(B, ...)``, for regularizers that need them.
+            sample_weight: weights of the examples and time steps, broadcastable to ``(B, ...)``; 0 for padding.
+            output: which part of the forward's result is the prediction ``(B, ..., classes)``: an index, a key or a
+                callable. None takes a tensor itself, the part named ``logits`` or ``prediction``, or the first of a
+                tuple.
+            weight: what the penalty is multiplied by, at least 0.
+            generator: a generator of the CPU for the random masks. None seeds one from torch's global generator.
+
+        Returns:
+            What ``forward`` returned in the base pass, and a scalar with a graph: the weighted penalty, plus a further
+            supervised loss where the method has one.
+
+        Raises:
+            ValueError: if ``weight`` is negative, there are no such sites, or the prediction has no gradient.
+            FloatingPointError: if the prediction is NaN or infinite where that can't be compared.
+        """
+        if weight < 0:
+            raise ValueError(f"weight must be at least 0, got {weight}.")
+        found = _found(module, sites)
+        if weight == 0 or not self.active(found):
+            result = forward()
+            return result, torch.zeros((), device=next(module.parameters()).device)
+        passes = self.first_pass(
+            forward, module, found, target=target, sample_weight=sample_weight, output=output, generator=generator
+        )
+        return cast("T", passes.result), self.evaluate(passes).weighted(weight)
+
+    def first_pass(
+        self,
+        forward: Callable[[], Any],
+        module: nn.Module,
+        sites: SiteSpecs | Sequence[MaskSite] = "recurrent",
+        *,
+        target: Tensor | None = None,
+        sample_weight: Tensor | None = None,
+        output: Output = None,
+        generator: torch.Generator | None = None,
+    ) -> Passes:
+        """Run a forward as the base pass, and keep what other passes need.
+
+        Its arguments are those of a call of the regularizer.
+        """
+        if generator is None:  # one of its own: in other passes the global one repeats the network's noise
+            generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+        recorded = self.record(module, _found(module, sites), generator)
+        with uncompiled(), recorded.first_run():
+            result = forward()
+        return Passes(recorded, forward, result, target, sample_weight, generator, output)
+
+    def evaluate(self, passes: Passes) -> Penalty:
+        """Make the other passes, under noise that the generator draws once for all of them, and compare.
+
+        Args:
+            passes: the base pass, with a generator.
+
+        Raises:
+            ValueError: if the prediction has no gradient, or as told by `penalty`.
+            FloatingPointError: if it is NaN or infinite where that can't be compared.
+
+        Example:
+            >>> from lightning_advdrop.regularizers import AdversarialDropout
+            >>> _ = torch.manual_seed(0)
+            >>> lstm, x, method = nn.LSTM(4, 8), torch.randn(5, 2, 4), AdversarialDropout(rate=0.25)
+            >>> passes = method.first_pass(lambda: lstm(x), lstm, output=lambda result: result[0][-1])
+            >>> found = method.evaluate(passes)
+            >>> found.metrics["flip_rate"].item(), list(found.masks)[0].name
+            (0.25, 'l0:recurrent')
+            >>> loss = passes.base.square().mean() + found.weighted(0.5)
+        """
+        base = passes.base
+        if not base.requires_grad:
+            raise ValueError(
+                "module: the prediction that is compared must have a gradient, got one without; it is computed under "
+                "torch.no_grad(), detached, or all its parameters are frozen."
+            )
+        passes.recorded.draw_noise(int(torch.randint(2**31, (), generator=passes.generator)))
+        try:
+            with uncompiled():
+                return self.penalty(passes)
+        except ValueError as error:
+            if base.isfinite().all():
+                raise
+            raise FloatingPointError(
+                "The model's prediction must be finite, got NaN or infinity without any mask; look for NaN in the data "
+                "and the weights, lower the learning rate or clip the gradients."
+            ) from error
+
+    # What a subclass defines.
+
     def active(self, sites: Sequence[MaskSite]) -> bool:  # noqa: ARG002 - what a regularizer may look at
-        """False if the penalty at these sites is always 0, so that no pass needs to be made."""
+        """Return False if the penalty at these sites is always 0, so that no pass needs to be made."""
         return True
 
     def first_mask(self, seen: Observation, generator: torch.Generator) -> SiteValue | None:  # noqa: ARG002
-        """What acts at a site in the base pass; None leaves it as it is.
+        """Choose what acts at a site in the base pass; None leaves it as it is.
 
         Args:
             seen: what is known of the site in this pass.
@@ -127,24 +169,12 @@ class Regularizer(ABC):
         return None
 
     def record(self, module: nn.Module, sites: Sequence[MaskSite], generator: torch.Generator) -> RecordedForward:
-        """A forward of a module whose first run is the base pass, under what acts in it.
+        """Record a forward of a module whose first run is the base pass, under the masks of `first_mask`.
 
         Args:
             module: the module whose forward will run.
             sites: where masks may act.
             generator: draws random masks; the `Passes` get the same one.
-
-        Example:
-            >>> from lightning_advdrop.masking import find_sites
-            >>> from lightning_advdrop.regularizers import FraternalDropout
-            >>> lstm, x, generator = nn.LSTM(4, 3), torch.randn(5, 2, 4), torch.Generator()
-            >>> regularizer = FraternalDropout(rate=0.5)
-            >>> recorded = regularizer.record(lstm, find_sites(lstm), generator)
-            >>> with recorded.first_run():
-            ...     base = lstm(x)[0][-1]
-            >>> penalty = regularizer.penalty(Passes(recorded, lambda: lstm(x)[0][-1], base, generator=generator))
-            >>> penalty.value.requires_grad
-            True
         """
         return RecordedForward(
             module,
@@ -155,8 +185,17 @@ class Regularizer(ABC):
 
     @abstractmethod
     def penalty(self, passes: Passes) -> Penalty:
-        """Makes its passes and returns the penalty.
+        """Make the other passes and return the penalty.
 
         Args:
             passes: the base pass and the means to make others.
         """
+
+
+def _found(module: nn.Module, sites: SiteSpecs | Sequence[MaskSite]) -> list[MaskSite]:
+    """Find sites, unless they are found already."""
+    if not isinstance(sites, (str, Mapping)):
+        found = [site for site in sites if isinstance(site, MaskSite)]
+        if found and len(found) == len(sites):
+            return found
+    return find_sites(module, cast("SiteSpecs", sites))

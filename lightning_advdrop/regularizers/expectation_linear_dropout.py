@@ -1,47 +1,43 @@
 """Expectation-linear dropout: training under a random mask, close to the network without one."""
 
-from __future__ import annotations
+from dataclasses import dataclass
 
-from lightning_advdrop.functional import Direction, DivergenceName
-from lightning_advdrop.regularizers.base import Passes, Penalty
+from lightning_advdrop.functional import DivergenceName
+from lightning_advdrop.regularizers.fields import checked, compares_two, fixed
+from lightning_advdrop.regularizers.passes import Passes, Penalty
 from lightning_advdrop.regularizers.random_masks import RandomMaskRegularizer
 
 
+@dataclass(eq=False)
 class ExpectationLinearDropout(RandomMaskRegularizer):
-    """Penalises the distance between dropout's training phase and its inference phase.
+    """Penalise the distance between dropout's training phase and its inference phase.
 
-    The base pass runs under a random mask; the other one is the network as it predicts, without any dropout. The
-    expectation over masks is estimated by one draw.
+    The base pass runs under a random mask, the other pass without any dropout, as the network predicts. One draw
+    estimates the expectation over masks.
 
     Source: Ma et al., "Dropout with Expectation-linear Regularization", ICLR 2017 (arXiv 1609.08017), section 4.
 
     Args:
-        rate: the probability with which a unit is dropped, in [0, 1].
-        divergence: see `RandomMaskRegularizer`.
-        direction: see there; the base prediction is the one under the mask.
-        detach_base: see there.
+        rate: the probability of dropping a unit, in [0, 1].
+        divergence: ``kl``, ``mse_logits``, ``mse_probs``, ``mse`` (regression) or ``bernoulli_kl`` (several labels).
+        direction: ``base_adv`` for ``D(masked, unmasked)``, or ``adv_base`` for ``D(unmasked, masked)``.
+        detach_base: whether to stop the penalty's gradient at the prediction under the mask.
 
     Raises:
-        ValueError: if an argument is outside what is allowed.
+        ValueError: if ``rate`` is not in [0, 1], or ``divergence`` or ``direction`` is not in the list.
 
     Example:
         >>> ExpectationLinearDropout(rate=0.1).divergence
         'mse_probs'
     """
 
+    divergence: DivergenceName = checked("mse_probs", compares_two)
+    share_masks: bool = fixed(False)
+
     masks_base = True
 
-    def __init__(
-        self,
-        rate: float = 0.05,
-        divergence: DivergenceName = "mse_probs",
-        direction: Direction = "base_adv",
-        detach_base: bool = False,
-    ) -> None:
-        super().__init__(rate, divergence, direction, detach_base)
-
     def penalty(self, passes: Passes) -> Penalty:
-        """The divergence between the predictions with and without dropout.
+        """Compute the divergence between the predictions with and without dropout.
 
         Raises:
             ValueError: if no site took part in the base pass.

@@ -1,47 +1,43 @@
 """Fraternal dropout: two random masks, one prediction."""
 
-from __future__ import annotations
+from dataclasses import dataclass
 
-from lightning_advdrop.functional import Direction, DivergenceName
-from lightning_advdrop.regularizers.base import Passes, Penalty
+from lightning_advdrop.functional import DivergenceName
+from lightning_advdrop.regularizers.fields import checked, compares_two, fixed
+from lightning_advdrop.regularizers.passes import Passes, Penalty
 from lightning_advdrop.regularizers.random_masks import RandomMaskRegularizer
 
 
+@dataclass(eq=False)
 class FraternalDropout(RandomMaskRegularizer):
-    """Penalises the squared difference of the logits under two random masks.
+    """Penalise the squared difference of the logits under two random masks.
 
-    The base pass runs under the first mask, the other pass under a second one, with all other dropout of the network
-    drawn anew. In the paper, the penalty's weight is called kappa.
+    The base pass runs under the first mask, the other pass under the second, and all other dropout of the network is
+    drawn anew. The paper calls the penalty's weight kappa.
 
     Source: Zolna, Arpit, Suhubdy & Bengio, "Fraternal Dropout", ICLR 2018 (arXiv 1711.00066), equation 4.
 
     Args:
-        rate: the probability with which a unit is dropped, in [0, 1].
-        divergence: see `RandomMaskRegularizer`.
-        direction: see there.
-        detach_base: see there.
+        rate: the probability of dropping a unit, in [0, 1].
+        divergence: ``kl``, ``mse_logits``, ``mse_probs``, ``mse`` (regression) or ``bernoulli_kl`` (several labels).
+        direction: ``base_adv`` for ``D(base, other)``, or ``adv_base`` for ``D(other, base)``.
+        detach_base: whether to stop the penalty's gradient at the base prediction.
 
     Raises:
-        ValueError: if an argument is outside what is allowed.
+        ValueError: if ``rate`` is not in [0, 1], or ``divergence`` or ``direction`` is not in the list.
 
     Example:
         >>> FraternalDropout(rate=0.1).divergence
         'mse_logits'
     """
 
+    divergence: DivergenceName = checked("mse_logits", compares_two)
+    share_masks: bool = fixed(False)
+
     masks_base = True
 
-    def __init__(
-        self,
-        rate: float = 0.05,
-        divergence: DivergenceName = "mse_logits",
-        direction: Direction = "base_adv",
-        detach_base: bool = False,
-    ) -> None:
-        super().__init__(rate, divergence, direction, detach_base)
-
     def penalty(self, passes: Passes) -> Penalty:
-        """The divergence between the predictions under the two masks.
+        """Compute the divergence between the predictions under the two masks.
 
         Raises:
             ValueError: if no site took part in the base pass.

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_advdrop.functional import Direction, DivergenceName, check_divergence, divergence, flip_budget
+from lightning_advdrop.functional import Direction, DivergenceName, divergence, flip_budget
 from lightning_advdrop.masking import MaskSite, Observation
 from lightning_advdrop.regularizers.adversarial_dropout import AdversarialDropout
-from lightning_advdrop.regularizers.base import Passes
+from lightning_advdrop.regularizers.fields import compares_two
 from lightning_advdrop.regularizers.mask_search import BinaryMasks, rescaled
+from lightning_advdrop.regularizers.passes import Passes
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def inference_gap(
         values = [_value(search, passes, _random_drops(passes, budgets)) for _ in range(samples)]
     reference = {site: passes.observed[site].ones() for site in budgets}
     with torch.enable_grad(), _backward_in_eval_mode(passes.base):
-        found = search.search(passes, reference)
+        found = search.find_masks(passes, reference)
     with torch.no_grad():
         adversarial = _value(search, passes, found)
     drawn = torch.stack(values)
@@ -92,21 +93,12 @@ def inference_gap(
 def gap_search(
     rate: float, divergence: DivergenceName, direction: Direction, samples: int, steps: int
 ) -> AdversarialDropout:
-    """The search of `inference_gap`, with all of its arguments checked.
-
-    Args:
-        rate: see `inference_gap`, like the others.
-        divergence: see there.
-        direction: see there.
-        samples: see there.
-        steps: see there.
+    """Make the search of `inference_gap`, whose arguments it takes and checks.
 
     Raises:
-        ValueError: if one of them is outside what is allowed.
+        ValueError: if one of them is not in its range or list.
     """
-    check_divergence(divergence, direction)
-    if divergence == "ce":
-        raise ValueError("divergence must compare two predictions, got 'ce', which looks at one of them only.")
+    compares_two("divergence", divergence)
     if samples < 1:
         raise ValueError(f"samples must be at least 1, got {samples}.")
     return AdversarialDropout(rate, steps, divergence, direction)
@@ -139,7 +131,9 @@ def _value(search: AdversarialDropout, passes: Passes, masks: BinaryMasks) -> Te
     if not masks:  # every budget is 0, and the prediction stays as it is
         return passes.base.new_zeros((), dtype=torch.promote_types(passes.base.dtype, torch.float32))
     other = passes.run(rescaled(masks, passes.observed))
-    return divergence(search.divergence, search.direction, passes.base.detach(), other, sample_weight=passes.weight)
+    return divergence(
+        search.divergence, search.direction, passes.base.detach(), other, sample_weight=passes.sample_weight
+    )
 
 
 def _backward_in_eval_mode(prediction: Tensor) -> AbstractContextManager[None]:

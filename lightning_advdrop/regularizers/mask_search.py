@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lightning_advdrop.functional import DivergenceName, Flips, adversarial_flips
 from lightning_advdrop.masking import MaskSite, Observation
-
-if TYPE_CHECKING:
-    from lightning_advdrop.regularizers.base import Passes
+from lightning_advdrop.regularizers.passes import Passes
 
 BinaryMasks = dict[MaskSite, Tensor]
 
@@ -123,8 +121,8 @@ def _drawn_log_probability(passes: Passes, divergence: DivergenceName) -> Tensor
         flat = on_cpu.softmax(-1).reshape(-1, on_cpu.shape[-1])
         label = torch.multinomial(flat, 1, generator=passes.generator).view(*on_cpu.shape[:-1], 1).to(logits.device)
         terms = logits.log_softmax(-1).gather(-1, label)
-    if passes.weight is not None:
-        weight = passes.weight.to(terms)
+    if passes.sample_weight is not None:
+        weight = passes.sample_weight.to(terms)
         weight = weight.view(*weight.shape, *[1] * (terms.dim() - weight.dim()))
         terms = torch.where(weight == 0, 0, terms * weight.sqrt())
     return terms.sum()

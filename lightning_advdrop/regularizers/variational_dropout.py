@@ -1,36 +1,41 @@
 """Variational dropout: training under random masks, without a penalty."""
 
-from __future__ import annotations
+from dataclasses import dataclass
 
-from lightning_advdrop.regularizers.base import Passes, Penalty
+from lightning_advdrop.functional import Direction, DivergenceName
+from lightning_advdrop.regularizers.fields import fixed
+from lightning_advdrop.regularizers.passes import Passes, Penalty
 from lightning_advdrop.regularizers.random_masks import RandomMaskRegularizer
 
 
+@dataclass(eq=False)
 class VariationalDropout(RandomMaskRegularizer):
-    """Random masks in the base pass: variational dropout at recurrent sites, DropConnect at weights.
+    """Train under random masks: variational dropout at recurrent sites, DropConnect at weights.
 
-    What the other methods are compared with; the penalty is 0, and no further pass is made.
+    The baseline of the other methods: the penalty is 0, and there is no further pass.
 
     Source: Gal & Ghahramani (2016, arXiv 1512.05287); Wan et al. (2013) for DropConnect.
 
     Args:
-        rate: the probability with which a unit is dropped, in [0, 1].
+        rate: the probability of dropping a unit, in [0, 1].
 
     Raises:
-        ValueError: if the rate is outside [0, 1].
+        ValueError: if ``rate`` is not in [0, 1].
 
     Example:
         >>> VariationalDropout(rate=0.25).rate
         0.25
     """
 
+    divergence: DivergenceName = fixed("mse_logits")
+    direction: Direction = fixed("base_adv")
+    detach_base: bool = fixed(False)
+    share_masks: bool = fixed(False)
+
     masks_base = True
 
-    def __init__(self, rate: float = 0.05) -> None:
-        super().__init__(rate, "mse_logits")
-
     def penalty(self, passes: Passes) -> Penalty:
-        """No penalty: 0.
+        """Return a penalty of 0.
 
         Raises:
             ValueError: if no site took part in the base pass.

@@ -16,9 +16,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lightning_advdrop.masking import RecordedForward, find_sites
 from lightning_advdrop.nn import AWDLSTM
-from lightning_advdrop.regularizers import AdversarialDropout, Passes
+from lightning_advdrop.regularizers import AdversarialDropout
 from lightning_advdrop.tasks import token_loss
 
 LENGTH, BATCH, WORDS, WEIGHT = 70, 20, 10_000, 0.1
@@ -48,12 +47,8 @@ class Steps:
     def regularized(self, share_masks: bool) -> Tensor:
         """A step with the published adversarial dropout; its loss."""
         regularizer = AdversarialDropout(0.06, divergence="mse_logits", start="ones", share_masks=share_masks)
-        recorded = RecordedForward(self.model, find_sites(self.model, "rnns.2:weight"), share_noise=share_masks)
-        with recorded.first_run():
-            base = self._predict()
-        recorded.draw_noise(1)
-        penalty = regularizer.penalty(Passes(recorded, self._predict, base))
-        return self._step(token_loss(base, self.targets) + WEIGHT * penalty.value)
+        base, penalty = regularizer(self._predict, self.model, "rnns.2:weight", weight=WEIGHT)
+        return self._step(token_loss(base, self.targets) + penalty)
 
     def _predict(self) -> Tensor:
         logits: Tensor = self.model(self.tokens, self.states).logits

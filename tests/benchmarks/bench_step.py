@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_advdrop.masking import RecordedForward, find_sites
-from lightning_advdrop.regularizers import AdversarialDropout, Passes
+from lightning_advdrop.masking import find_sites
+from lightning_advdrop.regularizers import AdversarialDropout
 from lightning_advdrop.tasks import SequenceClassifier
 
 STEPS, BATCH, HIDDEN, CLASSES = 784, 100, 100, 10
@@ -37,12 +37,8 @@ def make_steps(detach_base: bool) -> dict[str, Callable[[], None]]:
         backward(F.cross_entropy(model(x), y))
 
     def regularized() -> None:
-        recorded = RecordedForward(model, sites, share_noise=False)
-        with recorded.first_run():
-            base = model(x)
-        recorded.draw_noise(1)
-        penalty = regularizer.penalty(Passes(recorded, lambda: model(x), base))
-        backward(F.cross_entropy(base, y) + penalty.value)
+        base, penalty = regularizer(lambda: model(x), model, sites)
+        backward(F.cross_entropy(base, y) + penalty)
 
     return {"plain": plain, "regularized": regularized}
 

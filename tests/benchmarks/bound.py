@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_advdrop.masking import find_sites
-from lightning_advdrop.regularizers import AdversarialDropout, Passes
+from lightning_advdrop.regularizers import AdversarialDropout
+from tests.helpers.recording import passes_of
 from tests.helpers.reference_adversarial import Classifier
 
 UNITS, STEPS, BATCH, TRAINING_STEPS = 8, 6, 64, 300
@@ -105,11 +105,7 @@ def divergence(model: Classifier, x: Tensor, mask: Tensor) -> Tensor:
 
 def _searched(model: Classifier, x: Tensor, budget: int, seed: int, arguments: dict[str, Any]) -> Tensor:
     regularizer = AdversarialDropout(rate=budget / UNITS, **arguments)
-    generator = torch.Generator().manual_seed(seed)
-    recorded = regularizer.record(model, find_sites(model), generator)
-    with recorded.first_run():
-        base = model(x)
-    (mask,) = regularizer.penalty(Passes(recorded, lambda: model(x), base, generator=generator)).masks.values()
+    (mask,) = regularizer.penalty(passes_of(regularizer, model, x, seed=seed)).masks.values()
     return divergence(model, x, mask)
 
 

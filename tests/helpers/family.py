@@ -29,7 +29,7 @@ REGULARIZERS: list[type[Regularizer]] = list(_classes(lightning_advdrop.regulari
 CALLBACKS: dict[type[Regularizer], type[RegularizerCallback]] = {
     inspect.get_annotations(found, eval_str=True)["regularizer"]: found
     for found in _classes(lightning_advdrop.callbacks, RegularizerCallback)
-    if found is not RegularizerCallback
+    if "regularizer" in inspect.get_annotations(found)
 }
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_advdrop.masking import Masks, MaskSite, Observation, RecordedForward, SiteSpecs, find_sites
+from lightning_advdrop.regularizers import Passes, Regularizer
 from tests.helpers.models_recurrent import CallCounter
 
 SEED = 11
@@ -29,6 +30,16 @@ def record(
         base = forward()
     recorded.draw_noise(SEED + 1)
     return recorded, base
+
+
+def passes_of(
+    regularizer: Regularizer, model: nn.Module, x: Tensor, sites: SiteSpecs = "recurrent", *, seed: int = 5, **more: Any
+) -> Passes:
+    """The base pass of a model that a regularizer compares others with, where all that is random has a fixed seed."""
+    generator = torch.Generator().manual_seed(seed)
+    passes = regularizer.first_pass(lambda: model(x), model, sites, generator=generator, **more)
+    passes.recorded.draw_noise(1)
+    return passes
 
 
 def plain(forward: Callable[[], Any]) -> Any:

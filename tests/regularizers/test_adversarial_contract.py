@@ -215,7 +215,7 @@ def test_a_site_without_influence_on_the_prediction_is_not_flipped() -> None:
             return super().forward(x)
 
     passes = passes_of(TwoHeads())
-    found = AdversarialDropout(rate=0.3).search(passes, {site: site.ones(BATCH) for site in passes.recorded.sites})
+    found = AdversarialDropout(rate=0.3).find_masks(passes, {site: site.ones(BATCH) for site in passes.recorded.sites})
     flips = {site.name: int((mask == 0).sum()) for site, mask in found.items()}
     assert flips["side.l0:recurrent"] == 0
     assert flips["lstm.l0:recurrent"] > 0

@@ -1,5 +1,6 @@
 """The search and the penalty, against an independent reference."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -89,7 +90,7 @@ def name(case: dict[str, Any]) -> str:
 def test_masks_penalty_and_gradients_are_the_references(case: dict[str, Any], kind: str) -> None:
     setting = Setting(case, kind)
     passes = setting.passes()
-    found = setting.regularizer.search(passes, {site: site.ones(BATCH) for site in setting.sites})
+    found = setting.regularizer.find_masks(passes, {site: site.ones(BATCH) for site in setting.sites})
     setting.before.restore()
     passes = setting.passes()
     penalty = setting.regularizer.penalty(passes)
@@ -111,7 +112,7 @@ def test_budgets_are_kept_in_every_row(case: dict[str, Any], kind: str) -> None:
     reference = {site: site.sample(BATCH, 0.2) for site in setting.sites}
     if setting.regularizer.flips == "drop" or setting.regularizer.keep_start:
         reference = {site: site.ones(BATCH) for site in setting.sites}
-    found = setting.regularizer.search(setting.passes(), reference)
+    found = setting.regularizer.find_masks(setting.passes(), reference)
     assert list(found) == setting.sites
     for site, mask in found.items():
         assert ((mask == 0) | (mask == 1)).all()
@@ -131,7 +132,7 @@ def test_layers_of_different_sizes_have_their_own_budgets() -> None:
     with recorded.first_run():
         base = forward()
     regularizer = AdversarialDropout(rate=0.2, steps=2, share_masks=True, flips="drop")
-    found = regularizer.search(Passes(recorded, forward, base), {site: site.ones(BATCH) for site in recorded.sites})
+    found = regularizer.find_masks(Passes(recorded, forward, base), {site: site.ones(BATCH) for site in recorded.sites})
     flips = {site.name: (mask == 0).sum(-1) for site, mask in found.items()}
     assert 1 < flips["wide.l0:recurrent"].max() <= 4
     assert flips["narrow.l0:recurrent"].max() == 1
@@ -144,6 +145,6 @@ def test_padding_has_no_part_in_the_penalty() -> None:
     results = []
     for _ in range(2):
         passes = setting.passes()
-        results.append(setting.regularizer.penalty(Passes(**{**vars(passes), "weight": weight})).value)
+        results.append(setting.regularizer.penalty(replace(passes, sample_weight=weight)).value)
         setting.x[:, weight == 0] = torch.randn(STEPS, 2, 3, dtype=torch.float64)
     torch.testing.assert_close(*results)

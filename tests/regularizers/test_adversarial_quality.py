@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_advdrop.masking import RecordedForward, find_sites
-from lightning_advdrop.regularizers import AdversarialDropout, Passes
+from lightning_advdrop.regularizers import AdversarialDropout
+from tests.helpers.recording import passes_of
 from tests.helpers.reference_adversarial import Classifier, exact_maximum
 
 BATCH, STEPS, UNITS = 48, 6, 8
@@ -41,12 +41,9 @@ def divergences(mask: Tensor) -> Tensor:
 
 def found(drops: int, steps: int) -> Tensor:
     model, x = trained()
-    recorded = RecordedForward(model, find_sites(model), share_noise=True)
-    with recorded.first_run():
-        base = model(x)
-    passes = Passes(recorded, lambda: model(x), base, generator=torch.Generator().manual_seed(1))
     regularizer = AdversarialDropout(rate=drops / UNITS, steps=steps, share_masks=True)
-    (mask,) = regularizer.search(passes, {site: site.ones(BATCH) for site in recorded.sites}).values()
+    passes = passes_of(regularizer, model, x, seed=1)
+    (mask,) = regularizer.find_masks(passes, {site: site.ones(BATCH) for site in passes.observed}).values()
     return mask
 
 

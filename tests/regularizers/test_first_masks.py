@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -18,7 +20,7 @@ from lightning_advdrop.regularizers import (
 from tests.helpers.models_recurrent import Tagger
 
 BATCH, STEPS = 4, 5
-MASKING = [VariationalDropout, FraternalDropout, RDrop, ExpectationLinearDropout]
+MASKING: list[Callable[..., Regularizer]] = [VariationalDropout, FraternalDropout, RDrop, ExpectationLinearDropout]
 
 
 @pytest.mark.parametrize(

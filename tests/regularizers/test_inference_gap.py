@@ -44,7 +44,7 @@ def passes(net: Net, x: Tensor, sites: SiteSpecs = "recurrent", weight: Tensor |
     recorded = RecordedForward(net, find_sites(net, sites), share_noise=True)
     with recorded.first_run(), torch.no_grad():
         base = net(x)
-    return Passes(recorded, lambda: net(x), base, weight=weight, generator=torch.Generator().manual_seed(2))
+    return Passes(recorded, lambda: net(x), base, sample_weight=weight, generator=torch.Generator().manual_seed(2))
 
 
 def same(one: InferenceGap, other: InferenceGap) -> bool:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_advdrop.masking import RandomState, find_sites
+from lightning_advdrop.masking import RandomState
 from lightning_advdrop.regularizers import (
     AdversarialDropout,
     AdversarialTraining,
@@ -26,10 +26,11 @@ from lightning_advdrop.regularizers import (
     VirtualAdversarialTraining,
 )
 from tests.helpers.models_recurrent import parameter_gradients
+from tests.helpers.recording import passes_of
 from tests.helpers.reference_family import FEATURES, UNITS, Network, Problem
 from tests.helpers.reference_registry import REFERENCES
 
-BATCH, STEPS, NOISE_SEED, LENGTHS = 4, 5, 11, (5, 3, 3, 1)
+BATCH, STEPS, LENGTHS = 4, 5, (5, 3, 3, 1)
 DIVERGENCES = ("kl", "mse_logits", "mse_probs")
 
 
@@ -145,20 +146,16 @@ class Setting:
             self.weight = case.weight.unsqueeze(-1)
 
     def passes(self) -> Passes:
-        generator = torch.Generator().manual_seed(5)
-        recorded = self.regularizer.record(self.model, find_sites(self.model, self.case.kind), generator)
         self.before = RandomState.now()
-        with recorded.first_run():
-            base = self.model(self.x)
-        recorded.draw_noise(NOISE_SEED)
-        return Passes(recorded, lambda: self.model(self.x), base, self.target, self.weight, generator)
+        arguments = (self.regularizer, self.model, self.x, self.case.kind)
+        return passes_of(*arguments, target=self.target, sample_weight=self.weight)
 
     def problem(self) -> Problem:
         """To be called after `passes`."""
         settings = {**_defaults(self.case.regularizer), **self.case.arguments}
         settings["budget"] = max(1, int(settings.get("rate", 0) * self._units()))
         base = self._noise(self.before)
-        other = base if self.regularizer.share_masks else self._noise(RandomState.seeded(NOISE_SEED))
+        other = base if self.regularizer.share_masks else self._noise(RandomState.seeded(1))
         generator = torch.Generator().manual_seed(5)
         return Problem(self.model, self.x, settings, self.target, self.weight, self.case.kind, generator, base, other)
 

@@ -27,6 +27,7 @@ from lightning_advdrop.regularizers import (
     VariationalDropout,
     VirtualAdversarialTraining,
 )
+from tests.helpers import recording
 from tests.helpers.models_recurrent import Tagger, parameter_gradients
 from tests.helpers.reference_family import FEATURES, Network
 
@@ -34,13 +35,7 @@ BATCH, STEPS = 4, 5
 
 
 def passes_of(regularizer: Regularizer, model: nn.Module, x: Tensor, kind: str, **more: Any) -> Passes:
-    generator = torch.Generator().manual_seed(5)
-    recorded = regularizer.record(model, find_sites(model, kind), generator)
-    with recorded.first_run():
-        base = model(x)
-    recorded.draw_noise(1)
-    more.setdefault("target", torch.arange(len(x)) % 3)
-    return Passes(recorded, lambda: model(x), base, generator=generator, **more)
+    return recording.passes_of(regularizer, model, x, kind, **{"target": torch.arange(len(x)) % 3, **more})
 
 
 def example(**network: Any) -> tuple[Network, Tensor]:
@@ -101,11 +96,7 @@ def test_nothing_dropped_is_no_distance(method: Callable[..., RandomMaskRegulari
 def test_a_site_has_a_rate_of_its_own() -> None:
     model, x = example()
     regularizer = FraternalDropout(rate=0.0)
-    generator = torch.Generator().manual_seed(5)
-    recorded = regularizer.record(model, find_sites(model, {"recurrent": 0.5}), generator)
-    with recorded.first_run():
-        base = model(x)
-    assert regularizer.penalty(Passes(recorded, lambda: model(x), base, generator=generator)).value > 0
+    assert regularizer.penalty(recording.passes_of(regularizer, model, x, {"recurrent": 0.5})).value > 0
 
 
 class Norms:
@@ -153,7 +144,7 @@ def test_padding_is_found_in_either_layout(layout: str, steps: int) -> None:
     model, x = example(layout=layout, sequence=True)
     weight = (torch.arange(steps) < torch.tensor([[4], [3], [2], [1]])).double()
     regularizer = RandomPerturbation()
-    norms = Norms(regularizer, passes_of(regularizer, model, x[:, :steps], "input", weight=weight))
+    norms = Norms(regularizer, passes_of(regularizer, model, x[:, :steps], "input", sample_weight=weight))
     torch.testing.assert_close(norms.of(torch.randn(norms.seen.activation)), torch.ones(BATCH))
     added = norms.unit.movedim(norms.seen.batch_dim, 0).abs().sum(-1) > 0  # (B, T)
     assert torch.equal(added, weight > 0)

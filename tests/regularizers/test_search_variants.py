@@ -13,6 +13,7 @@ from torch import Tensor
 from lightning_advdrop import functional
 from lightning_advdrop.masking import RecordedForward, find_sites
 from lightning_advdrop.regularizers import AdversarialDropout, Passes, Regularizer, fisher_flips, fisher_scores
+from tests.helpers import recording
 from tests.helpers.models_recurrent import Tagger
 from tests.helpers.reference_family import FEATURES, UNITS, Network, Problem
 from tests.helpers.reference_masks import all_masks, within_budget
@@ -37,12 +38,7 @@ def batch(network: type[Network] = Network, **arguments: Any) -> tuple[Network, 
 
 
 def passes_of(regularizer: Regularizer, model: Network, x: Tensor, kind: str = "recurrent", **more: Any) -> Passes:
-    generator = torch.Generator().manual_seed(5)
-    recorded = regularizer.record(model, find_sites(model, kind), generator)
-    with recorded.first_run():
-        base = model(x)
-    recorded.draw_noise(1)
-    return Passes(recorded, lambda: model(x), base, torch.arange(BATCH) % 3, generator=generator, **more)
+    return recording.passes_of(regularizer, model, x, kind, target=torch.arange(BATCH) % 3, **more)
 
 
 def found_masks(regularizer: AdversarialDropout, *arguments: Any, **more: Any) -> list[Tensor]:
@@ -142,7 +138,7 @@ def estimate(model: Network, x: Tensor, divergence: Any, weight: Tensor | None =
     """The mean outer product of scores at the mask of ones, ``(B, H, H)``, over many copies of each example."""
     x = x.repeat_interleave(COPIES, 0)
     weight = weight if weight is None else weight.repeat_interleave(COPIES, 0)
-    passes = passes_of(AdversarialDropout(start="ones", search="fisher"), model, x, weight=weight)
+    passes = passes_of(AdversarialDropout(start="ones", search="fisher"), model, x, sample_weight=weight)
     ones = {site: seen.ones() for site, seen in passes.observed.items()}
     (scores,) = fisher_scores(passes, ones, divergence, draws=1).values()
     copies = scores[0].view(-1, COPIES, UNITS)
@@ -183,7 +179,7 @@ def test_the_diagonal_is_the_curvature_of_the_divergence(divergence: Any, classe
     model, x = batch(classes=classes, sequence=sequence)
     weight = torch.tensor([[0.2, 1.0, 0.0, 0.5, 1.0, 0.1]]) if sequence else torch.tensor([0.3])
     regularizer = AdversarialDropout(start="ones", search="fisher")
-    passes = passes_of(regularizer, model, x[:1], weight=weight)
+    passes = passes_of(regularizer, model, x[:1], sample_weight=weight)
     curvature = expected_curvature(
         passes, lambda p, q: functional.divergence(divergence, "base_adv", p, q, sample_weight=weight), model, x[:1]
     )
@@ -221,12 +217,7 @@ def test_at_dropout_the_networks_own_mask_is_the_reference_of_each_search() -> N
     model, x = Tagger(dropout=0.4), torch.randn(BATCH, STEPS, 4)
     for more in ({}, {"start": "sampled"}, {"start": "ones", "search": "fisher"}):
         regularizer = AdversarialDropout(rate=0.3, share_masks=bool(more.get("search")), **more)  # type: ignore[arg-type]
-        generator = torch.Generator().manual_seed(5)
-        recorded = regularizer.record(model, find_sites(model, "dropout"), generator)
-        with recorded.first_run():
-            base = model(x)
-        recorded.draw_noise(1)
-        penalty = regularizer.penalty(Passes(recorded, lambda: model(x), base, generator=generator))
+        penalty = regularizer.penalty(recording.passes_of(regularizer, model, x, "dropout"))
         assert penalty.value > 0
         assert 0 < penalty.metrics["flip_rate"] <= 0.3
 

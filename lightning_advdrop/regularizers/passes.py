@@ -1,0 +1,136 @@
+"""What every regularizer works with: a base pass, and a way to run the forward again under masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_advdrop._deprecation import renamed_argument, warn_renamed
+from lightning_advdrop.masking import Masks, MaskSite, Observation, RecordedForward, SiteValue
+from lightning_advdrop.regularizers.predictions import Output, select_prediction
+
+
+def uncompiled() -> AbstractContextManager[Any]:
+    """Run what `torch.compile` returned uncompiled: compiled code does not show its calls to a function mode."""
+    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return stance
+
+
+@dataclass(frozen=True)
+class Passes:
+    """A base pass with its prediction, and the means to make other passes over the same batch.
+
+    Attributes:
+        recorded: the forward pass that was run once.
+        forward: runs the forward again and returns what it returned in the base pass.
+        result: what the forward returned in the base pass, with its graph.
+        target: the labels, ``(B, ...)``, for divergences that need them.
+        sample_weight: weights of the examples and time steps, broadcastable to ``(B, ...)``; None weighs all alike.
+        generator: draws the regularizer's own random masks, apart from the global generators.
+        output: which part of ``result`` is the prediction, see `select_prediction`.
+
+    Example:
+        >>> from lightning_advdrop.masking import find_sites
+        >>> lstm, x = torch.nn.LSTM(4, 3), torch.randn(5, 2, 4)
+        >>> recorded = RecordedForward(lstm, find_sites(lstm), share_noise=True)
+        >>> with recorded.first_run():
+        ...     base = lstm(x)[0][-1]
+        >>> passes = Passes(recorded, lambda: lstm(x)[0][-1], base)
+        >>> passes.run({site: site.ones(2) for site in recorded.sites}).shape
+        torch.Size([2, 3])
+    """
+
+    recorded: RecordedForward
+    forward: Callable[[], Any]
+    result: Any
+    target: Tensor | None = None
+    sample_weight: Tensor | None = None
+    generator: torch.Generator | None = None
+    output: Output = None
+
+    @cached_property
+    def base(self) -> Tensor:
+        """The prediction of the base pass, ``(B, ..., classes)``, with its graph.
+
+        Raises:
+            ValueError: if ``output`` does not lead to a prediction.
+        """
+        return select_prediction(self.result, self.output)
+
+    @property
+    def weight(self) -> Tensor | None:
+        """The old name of ``sample_weight``."""
+        warn_renamed("Passes.weight", "Passes.sample_weight")
+        return self.sample_weight
+
+    @property
+    def observed(self) -> Mapping[MaskSite, Observation]:
+        """What each site met in the base pass.
+
+        Raises:
+            ValueError: if none took part in it.
+        """
+        if not self.recorded.observed:
+            names = ", ".join(site.name for site in self.recorded.sites)
+            raise ValueError(f"sites: none of {names} took part in the forward pass, so there is nothing to mask.")
+        return self.recorded.observed
+
+    def applied(self, sites: Collection[MaskSite]) -> list[SiteValue]:
+        """Return the masks and perturbations that acted at sites in the base pass.
+
+        Raises:
+            ValueError: if nothing did at one of them.
+        """
+        found = [self.observed[site].applied for site in sites]
+        missing = [site.name for site, value in zip(sites, found, strict=True) if value is None]
+        if missing:
+            raise ValueError(
+                f"recorded: nothing acted at {', '.join(missing)} in the base pass, so that it has no gradient there; "
+                "record it with the regularizer's own record()."
+            )
+        return found
+
+    def check_sites(self) -> None:
+        """Raise the `ValueError` of `observed`, for regularizers whose passes need no masks of their own."""
+        len(self.observed)
+
+    def run(self, masks: Masks, *, dropout: bool = True) -> Tensor:
+        """Compute the prediction under masks, with a graph to masks and parameters.
+
+        Args:
+            masks: a mask or perturbation for each site.
+            dropout: False to switch the network's own dropout off.
+        """
+        return select_prediction(self.recorded.run(self.forward, masks, dropout=dropout), self.output)
+
+
+for _old, _new in (("weight", "sample_weight"), ("base", "result")):
+    Passes.__init__ = renamed_argument(_old, _new)(Passes.__init__)  # type: ignore[method-assign]
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """What a regularizer found.
+
+    Attributes:
+        value: the penalty before its weight, a scalar with a graph.
+        metrics: numbers to log, by name.
+        supervised: a further supervised loss, which no weight multiplies, a scalar with a graph; None for none.
+        masks: the binary masks that were found, for regularizers that search them.
+    """
+
+    value: Tensor
+    metrics: Mapping[str, Tensor | float] = field(default_factory=dict)
+    supervised: Tensor | None = None
+    masks: Mapping[MaskSite, Tensor] = field(default_factory=dict)
+
+    def weighted(self, weight: float) -> Tensor:
+        """Compute the term of the loss: the weighted penalty, plus the further supervised loss if there is one."""
+        term = weight * self.value
+        return term if self.supervised is None else term + self.supervised

@@ -1,0 +1,142 @@
+"""Find the prediction in what a forward returns, and labels and weights in a batch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+Target = int | str | Callable[[Any], Tensor]
+Output = Target | None
+
+# Where a prediction is looked for in outputs with named parts, in this order.
+_NAMES = ("logits", "prediction")
+
+
+def select_prediction(output: Any, which: Output = None) -> Tensor:
+    """Find the prediction in a forward's output.
+
+    Args:
+        output: a tensor, or a tuple, mapping, named tuple or dataclass that holds one.
+        which: an index, a key or attribute name, or a callable that gets the output. None takes a tensor as it is, else
+            the part named ``logits`` or ``prediction``, else the first of a tuple.
+
+    Raises:
+        ValueError: if there is no such part, or what is found is not a tensor of floating-point numbers.
+
+    Example:
+        >>> import torch
+        >>> select_prediction({"loss": torch.zeros(()), "logits": torch.zeros(2, 3)}).shape
+        torch.Size([2, 3])
+    """
+    found = _default(output) if which is None else _part(output, which)
+    if not isinstance(found, Tensor) or not found.is_floating_point() or found.dim() == 0:
+        kind = (
+            f"a tensor of {found.dtype} and shape {tuple(found.shape)}" if isinstance(found, Tensor) else type_of(found)
+        )
+        raise ValueError(
+            f"output={which!r} must lead to the prediction, a floating-point tensor (batch, ...), got {kind} in "
+            f"{type_of(output)}{parts_of(output)}; name an index, a key or a callable that picks it."
+        )
+    return found
+
+
+def type_of(value: Any) -> str:
+    """Name a value's type in a message: ``a dict``."""
+    return f"a {type(value).__name__}"
+
+
+def parts_of(output: Any) -> str:
+    """Name the parts of a value in a message: `` with the keys loss, logits``."""
+    if isinstance(output, Mapping):
+        return f" with the keys {', '.join(map(str, output))}"
+    if isinstance(output, tuple) and hasattr(output, "_fields"):
+        return f" with the fields {', '.join(output._fields)}"
+    if dataclasses.is_dataclass(output):
+        return f" with the fields {', '.join(field.name for field in dataclasses.fields(output))}"
+    return f" of length {len(output)}" if isinstance(output, (tuple, list)) else ""
+
+
+def _default(output: Any) -> Any:
+    if isinstance(output, Tensor):
+        return output
+    for name in _NAMES:
+        if isinstance(output, Mapping):
+            if name in output:
+                return output[name]
+        elif hasattr(output, name):
+            return getattr(output, name)
+    return output[0] if isinstance(output, (tuple, list)) and output else None
+
+
+def _part(output: Any, which: Target) -> Any:
+    if callable(which):
+        return which(output)
+    try:
+        if isinstance(which, str) and not isinstance(output, Mapping):
+            return getattr(output, which)
+        return output[which]
+    except (AttributeError, IndexError, KeyError, TypeError):
+        return None
+
+
+def select_target(batch: Any, which: Target = 1) -> Tensor:
+    """Find the labels in a batch.
+
+    Args:
+        batch: what the data loader yields.
+        which: an index, a key or attribute name, or a callable that gets the batch.
+
+    Raises:
+        ValueError: if there is no tensor there.
+
+    Example:
+        >>> import torch
+        >>> select_target((torch.zeros(2, 5), torch.tensor([0, 1])))
+        tensor([0, 1])
+    """
+    found = _part(batch, which)
+    if not isinstance(found, Tensor):
+        raise ValueError(  # noqa: TRY004 - what is wrong is the argument ``which``
+            f"target={which!r} must lead to the labels, a tensor (batch, ...), got {type_of(found)} in {type_of(batch)}"
+            f"{parts_of(batch)}; name an index, a key or a callable that picks them."
+        )
+    return found
+
+
+def select_weight(batch: Any, which: Target, prediction: Tensor) -> Tensor:
+    """Find in a batch the weights that tell real examples or time steps from padding.
+
+    Args:
+        batch: what the data loader yields.
+        which: an index, a key or attribute name, or a callable that gets the batch.
+        prediction: ``(B, ...)``, what is to be weighted.
+
+    Returns:
+        The weights, with as many dimensions as the prediction has before its last one, or more if the batch has more.
+
+    Raises:
+        ValueError: if there is no tensor there, or its shape is not that of the prediction's leading dimensions.
+
+    Example:
+        >>> import torch
+        >>> batch = {"tokens": torch.zeros(2, 3), "real": torch.tensor([[1, 1, 0], [1, 0, 0]])}
+        >>> select_weight(batch, "real", prediction=torch.zeros(2, 3, 5))
+        tensor([[1, 1, 0],
+                [1, 0, 0]])
+    """
+    found = _part(batch, which)
+    if not isinstance(found, Tensor) or found.dim() == 0:
+        raise ValueError(
+            f"mask={which!r} must lead to a tensor (batch,) or (batch, time) that is 1 where the batch is real, got "
+            f"{type_of(found)} in {type_of(batch)}{parts_of(batch)}; name an index, a key or a callable that picks it."
+        )
+    if found.shape != prediction.shape[: found.dim()]:
+        raise ValueError(
+            f"mask={which!r} must have the leading shape of the prediction {tuple(prediction.shape)}, got "
+            f"{tuple(found.shape)}; a callable can bring it into that shape."
+        )
+    missing = max(0, prediction.dim() - 1 - found.dim())
+    return found.reshape(*found.shape, *(1,) * missing)

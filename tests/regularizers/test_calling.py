@@ -1,0 +1,292 @@
+"""Regularizers without a trainer's callback: in a plain torch loop, in Lightning Fabric, in a Hugging Face Trainer."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from lightning_advdrop import AdversarialDropoutCallback, RegularizerCallback, regularized_loss
+from lightning_advdrop.masking import RecordedForward, find_sites
+from lightning_advdrop.regularizers import (
+    AdversarialDropout,
+    AdversarialTraining,
+    FraternalDropout,
+    Passes,
+    RDrop,
+    Regularizer,
+    VirtualAdversarialTraining,
+)
+from tests.helpers.family import REGULARIZERS, sites_of
+from tests.helpers.models_recurrent import Tagger
+from tests.helpers.plain_models import PlainModel, QuietModel, learnable_data, loader, quiet_trainer, seeded
+from tests.helpers.traces import traces
+
+every_regularizer = pytest.mark.parametrize("method", REGULARIZERS, ids=lambda found: found.__name__)
+
+
+def strong(method: type[Regularizer]) -> Regularizer:
+    """With a setting that changes predictions."""
+    return method(**({"rate": 0.4} if "rate" in method.__dataclass_fields__ else {"epsilon": 1.0}))  # type: ignore[attr-defined]
+
+
+@every_regularizer
+def test_a_plain_torch_loop(method: type[Regularizer]) -> None:
+    torch.manual_seed(0)
+    model, regularizer = Tagger(dropout=0.1), strong(method)
+    optimizer, (x, y) = torch.optim.Adam(model.parameters(), lr=0.02), learnable_data()
+    before, losses = traces(model), []
+    for _ in range(30):
+        base, penalty = regularizer(lambda: model(x), model, sites_of(method), target=y, weight=0.5)
+        loss = F.cross_entropy(base, y) + penalty
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+        assert penalty.shape == ()
+    assert losses[-1] < 0.9 * losses[0]
+    assert traces(model) == before
+
+
+class Step(PlainModel):
+    """Notes from what its one training step starts."""
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        (callback,) = [each for each in self.trainer.callbacks if isinstance(each, RegularizerCallback)]  # type: ignore[attr-defined]
+        self.noted: Any = (callback._generator.get_state(), torch.get_rng_state(), copy.deepcopy(self.state_dict()))
+
+
+class DelegatingStep(Step):
+    delegates_regularization = True
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Any:
+        x, y = batch
+        return regularized_loss(self, lambda: self(x), lambda logits: F.cross_entropy(logits, y), target=y).total
+
+
+@every_regularizer
+@pytest.mark.parametrize("model", [Step, DelegatingStep])
+def test_it_is_the_callback_to_the_bit(method: type[Regularizer], model: type[Step]) -> None:
+    callback = RegularizerCallback(strong(method), sites_of(method), weight=0.5)
+    task = seeded(model)
+    trainer = quiet_trainer(callbacks=[callback], max_steps=1, max_epochs=-1)
+    trainer.fit(task, loader())
+    own_state, global_state, weights = task.noted
+    x, y = next(iter(loader()))
+    fresh, generator = seeded(model), torch.Generator()
+    fresh.load_state_dict(weights)
+    generator.set_state(own_state)
+    torch.set_rng_state(global_state)
+    _, penalty = strong(method)(lambda: fresh(x), fresh, sites_of(method), target=y, weight=0.5, generator=generator)
+    assert penalty.detach() == trainer.callback_metrics["train/penalty"]
+    assert torch.equal(generator.get_state(), callback._generator.get_state())
+
+
+def test_lightning_fabric() -> None:
+    fabric = L.Fabric(accelerator="cpu", devices=1)
+    fabric.seed_everything(0, verbose=False)
+    network = Tagger()
+    model, optimizer = fabric.setup(network, torch.optim.Adam(network.parameters(), lr=0.02))
+    batches, regularizer = fabric.setup_dataloaders(loader()), AdversarialDropout(rate=0.2)
+    losses = []
+    for _ in range(5):
+        for x, y in batches:
+            base, penalty = regularizer(lambda: model(x), model, sites="recurrent", target=y)  # noqa: B023 - called now
+            loss = F.cross_entropy(base, y) + penalty
+            optimizer.zero_grad()
+            fabric.backward(loss)
+            optimizer.step()
+            losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+def bert() -> Any:
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    config = transformers.BertConfig(vocab_size=50, max_position_embeddings=16, num_labels=3, **sizes)
+    return transformers.BertForSequenceClassification(config)
+
+
+def documents() -> list[dict[str, Tensor]]:
+    words = torch.randint(50, (8, 6), generator=torch.Generator().manual_seed(0))
+    return [{"input_ids": row, "labels": row[0] % 3} for row in words]
+
+
+def hugging_face_trainer(regularizer: Regularizer) -> type[Any]:
+    class Trainer(pytest.importorskip("transformers").Trainer):  # type: ignore[misc]
+        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
+            labels, weight = inputs["labels"], float(model.training)  # 0 where the trainer evaluates
+            outputs, penalty = regularizer(
+                lambda: model(**inputs), model, "dropout", target=labels, output="logits", weight=weight
+            )
+            loss = outputs.loss + penalty
+            return (loss, outputs) if return_outputs else loss
+
+    return Trainer
+
+
+def test_the_loss_of_a_hugging_face_trainer() -> None:
+    model, regularizer = bert(), RDrop(rate=0.2)
+    trainer = object.__new__(hugging_face_trainer(regularizer))  # its constructor needs a package of its own
+    inputs = next(iter(DataLoader(documents(), batch_size=4)))  # type: ignore[arg-type]
+    loss, outputs = trainer.compute_loss(model, inputs, return_outputs=True)
+    assert loss > outputs.loss  # a second cross-entropy, and the divergence
+    loss.backward()
+    assert all(parameter.grad is not None for parameter in model.classifier.parameters())
+    model.eval()
+    with torch.no_grad():
+        loss, outputs = trainer.compute_loss(model, inputs, return_outputs=True)
+    assert loss == outputs.loss
+
+
+def test_a_hugging_face_trainer(tmp_path: Any) -> None:
+    pytest.importorskip("accelerate")
+    transformers = pytest.importorskip("transformers")
+    model = bert()
+    before = copy.deepcopy(model.state_dict())
+    settings = {"max_steps": 2, "report_to": "none", "use_cpu": True, "disable_tqdm": True, "save_strategy": "no"}
+    arguments = transformers.TrainingArguments(output_dir=str(tmp_path), **settings)
+    trainer = hugging_face_trainer(AdversarialDropout(rate=0.2))(model, arguments, train_dataset=documents())
+    trainer.train()
+    assert not torch.equal(before["classifier.weight"], model.classifier.weight)
+
+
+def test_metrics_and_masks_are_reached_in_two_steps() -> None:
+    torch.manual_seed(0)
+    model, (x, y), regularizer = Tagger(dropout=0.1), learnable_data(), AdversarialDropout(rate=0.2)
+    states = torch.get_rng_state()
+    base, penalty = regularizer(lambda: model(x), model, target=y, weight=0.5)
+    torch.set_rng_state(states)
+    passes = regularizer.first_pass(lambda: model(x), model, target=y)
+    found = regularizer.evaluate(passes)
+    assert torch.equal(passes.result, base)
+    assert torch.equal(found.weighted(0.5), penalty)
+    assert 0 < found.metrics["flip_rate"] <= 0.2
+    (mask,) = found.masks.values()
+    assert mask.shape == (len(x), 6)
+
+
+def test_the_global_seed_decides_and_the_base_pass_is_that_of_the_network() -> None:
+    model, (x, y) = Tagger(dropout=0.3), learnable_data()
+    results = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        results.append(FraternalDropout(rate=0.4)(lambda: model(x), model, target=y))
+    (base, penalty), again, other = results
+    assert torch.equal(base, again[0])
+    assert torch.equal(penalty, again[1])
+    assert not torch.equal(penalty, other[1])
+    torch.manual_seed(1)
+    torch.randint(2**62, ())  # the seed of the masks
+    noisy, _ = AdversarialDropout(rate=0.4)(lambda: model(x), model, generator=torch.Generator())
+    torch.manual_seed(1)
+    torch.randint(2**62, ())
+    assert torch.equal(noisy, model(x))
+
+
+def test_with_a_weight_of_zero_nothing_is_drawn_and_the_forward_runs_once() -> None:
+    model, (x, y), calls = Tagger(dropout=0.3), learnable_data(), []
+
+    def forward() -> Tensor:
+        calls.append(1)
+        logits: Tensor = model(x)
+        return logits
+
+    torch.manual_seed(3)
+    plain, state = model(x), torch.get_rng_state()
+    for regularizer, weight in ((RDrop(rate=0.4), 0.0), (AdversarialDropout(rate=0.0), 1.0)):
+        torch.manual_seed(3)
+        base, penalty = regularizer(forward, model, target=y, weight=weight)
+        assert torch.equal(base, plain)
+        assert torch.equal(torch.get_rng_state(), state)
+        assert penalty == 0
+    assert len(calls) == 2
+
+
+def test_sites_may_be_found_before_and_outputs_have_parts() -> None:
+    model, (x, y) = Tagger(layers=2), learnable_data()
+    generators = [torch.Generator().manual_seed(4) for _ in range(3)]
+    found = find_sites(model, "lstm.l1:recurrent")
+    penalties = [
+        AdversarialDropout(rate=0.3)(forward, model, sites, target=y, generator=generator, output=output)[1]
+        for generator, forward, sites, output in zip(
+            generators,
+            (lambda: model(x), lambda: {"other": 1, "prediction": model(x)}, lambda: (0, model(x))),
+            ("lstm.l1:recurrent", found, {"lstm.l1:recurrent": 0.3}),
+            (None, None, 1),
+            strict=True,
+        )
+    ]
+    assert torch.equal(penalties[0], penalties[1])
+    assert torch.equal(penalties[0], penalties[2])
+
+
+def test_examples_of_weight_zero_do_not_count() -> None:
+    torch.manual_seed(0)
+    model, x = Tagger(), learnable_data()[0]
+    real = (torch.arange(len(x)) % 4 > 0).float()
+    values = []
+    for noise in (0.0, 1.0):
+        changed = x + noise * (1 - real).view(-1, 1, 1)
+        regularizer = VirtualAdversarialTraining(epsilon=0.5)
+        generator = torch.Generator().manual_seed(1)
+        values.append(
+            regularizer(lambda: model(changed), model, "input", sample_weight=real, generator=generator)[1]  # noqa: B023
+        )
+    torch.testing.assert_close(*values)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m, x: RDrop()(lambda: m(x), m, weight=-1.0), "weight must be at least 0, got -1.0."),
+        (lambda m, x: RDrop()(lambda: m(x), m, "embedding"), "sites: found nothing of the kind 'embedding' in Tagger"),
+        (lambda m, x: RDrop()(lambda: m(x), m, []), "sites must name at least one place, got []."),
+        (lambda m, x: RDrop()(lambda: m(x), m), "target must be given for both_losses=True, got None."),
+        (lambda m, x: RDrop()(lambda: m(x).detach(), m), "module: the prediction that is compared must have a gradi"),
+        (lambda m, x: RDrop()(lambda: {"x": m(x)}, m, output="y"), "output='y' must lead to the prediction"),
+        (
+            lambda m, x: AdversarialTraining()(lambda: m(x), m, "recurrent", target=x),
+            "sites must be of the kind 'embed",
+        ),
+    ],
+)
+def test_what_is_refused(call: Callable[[nn.Module, Tensor], Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        call(Tagger(), learnable_data()[0])
+
+
+def test_predictions_that_are_not_finite_are_refused() -> None:
+    model = Tagger()
+    with torch.no_grad():
+        model.out.bias.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="prediction must be finite, got NaN or infinity without any mask"):
+        AdversarialDropout()(lambda: model(learnable_data()[0]), model)
+
+
+def test_weights_are_taken_under_their_old_names() -> None:
+    model, (x, y) = Tagger(), learnable_data()
+    recorded = RecordedForward(model, find_sites(model), share_noise=True)
+    with recorded.first_run():
+        base = model(x)
+    real = torch.ones(len(x))
+    with pytest.warns(DeprecationWarning, match=r"'weight' of Passes.__init__ is deprecated, use 'sample_weight'"):
+        passes = Passes(recorded, lambda: model(x), base, y, weight=real)  # type: ignore[call-arg]
+    with pytest.warns(DeprecationWarning, match=r"Passes.weight is deprecated, use Passes.sample_weight"):
+        assert passes.weight is passes.sample_weight is real
+    with pytest.warns(DeprecationWarning, match=r"'base' of Passes.__init__ is deprecated, use 'result'"):
+        assert Passes(recorded, lambda: model(x), base=base).base is base  # type: ignore[call-arg]
+    with pytest.warns(DeprecationWarning, match=r"'weight' of regularized_loss is deprecated, use 'sample_weight'"):
+        loss = regularized_loss(QuietModel(), lambda: base, lambda p: F.cross_entropy(p, y), weight=real)
+    assert loss.total == F.cross_entropy(base, y)
+    with pytest.warns(DeprecationWarning, match=r"AdversarialDropout.search_by is deprecated"):
+        assert AdversarialDropoutCallback().regularizer.search_by == "gradient"
