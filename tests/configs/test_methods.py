@@ -39,7 +39,7 @@ SMALL = {
 PUBLISHED = {"methods": "smnist", "text": "imdb", "language_modeling": "ptb"}
 WITH_SMALL = [(overlay, name) for overlay in OVERLAYS for name in SMALL[overlay.parent.name]]
 # What belongs to the experiment, whatever the method: its length, its model and its logging.
-OF_THE_EXPERIMENT = {"rampup_epochs", "module", "output", "target", "call", "mask", "log_every_n_steps"}
+OF_THE_EXPERIMENT = {"rampup_epochs", "module", "output", "target", "call", "padding_mask", "mask", "log_every_n_steps"}
 # Values other than those of any overlay.
 OTHER_VALUES: dict[str, Any] = {
     "sites": "weight",
