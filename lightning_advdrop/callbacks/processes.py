@@ -1,4 +1,4 @@
-"""What the processes of a training that is spread over several tell each other."""
+"""Exchange values between the processes of a distributed training."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ T = TypeVar("T")
 
 
 def of_every_process(trainer: Trainer, own: T) -> list[T]:
-    """What each process of a trainer has, in the order of their ranks; all of them have to call it.
+    """Gather a value of every process of a trainer, in the order of their ranks; all of them must call it.
 
     Args:
         trainer: the trainer.
-        own: what this process has: anything that can be pickled, with its tensors on the CPU, and of any size.
+        own: this process's value: anything that can be pickled, with its tensors on the CPU, of any size.
 
     Example:
         >>> of_every_process(Trainer(logger=False, enable_checkpointing=False, accelerator="cpu"), "mine")

@@ -290,3 +290,11 @@ def test_weights_are_taken_under_their_old_names() -> None:
     assert loss.total == F.cross_entropy(base, y)
     with pytest.warns(DeprecationWarning, match=r"AdversarialDropout.search_by is deprecated"):
         assert AdversarialDropoutCallback().regularizer.search_by == "gradient"
+
+
+def test_regularized_loss_without_a_trainer_is_the_plain_one() -> None:
+    model, (x, y) = DelegatingStep(), learnable_data()
+    wrapped = L.Fabric(accelerator="cpu", devices=1).setup(DelegatingStep())
+    wrapped.load_state_dict(model.state_dict())
+    for each in (model.eval(), wrapped.eval()):
+        assert each.training_step((x, y), 0) == F.cross_entropy(model(x), y)
