@@ -1,4 +1,4 @@
-"""Refuse settings of Lightning that the callbacks don't support, under either of its two package names."""
+"""Refuse settings of Lightning that the callbacks can't work with, under either of its package names."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 # Strategies that keep only a part of each weight in a process, or run the passes in an engine of their own.
 _REFUSED_STRATEGIES = frozenset({"FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy"})
 
-# Why the callbacks need all weights.
+# What the callbacks do that needs all weights.
 _PASSES = "runs forward passes of its own"
 
 
 def check_trainable(callback: Callback, trainer: Trainer, pl_module: LightningModule) -> None:
-    """Refuse a trainer and a module that a callback with forward passes of its own can't work with.
+    """Refuse manual optimization and sharded weights, for a callback that runs forward passes of its own.
 
     Args:
         callback: named in the message.
         trainer: of `lightning.pytorch` or of `pytorch_lightning`; the exception is that package's own.
-        pl_module: the module to be trained.
+        pl_module: the module that is to be trained.
 
     Raises:
         MisconfigurationException: under manual optimization, or with a strategy that shards the weights.
@@ -35,12 +35,12 @@ def check_trainable(callback: Callback, trainer: Trainer, pl_module: LightningMo
 
 
 def refuse_sharded(callback: Callback, trainer: Trainer, why: str = _PASSES) -> None:
-    """Refuse a strategy that shards the weights.
+    """Refuse a trainer whose strategy shards the weights.
 
     Args:
         callback: named in the message.
         trainer: of either package.
-        why: why the callback needs all weights, for the message.
+        why: what the callback does that needs all weights, for the message.
 
     Raises:
         MisconfigurationException: with such a strategy.
@@ -55,7 +55,7 @@ def refuse_sharded(callback: Callback, trainer: Trainer, why: str = _PASSES) -> 
 
 
 def misconfigured(trainer: Any, message: str) -> Exception:
-    """Make the `MisconfigurationException` of the trainer's own package; the two packages' are unrelated."""
+    """Make the exception of the trainer's own package: each of the two has one, unrelated to the other's."""
     if any(base.__module__.startswith("pytorch_lightning.") for base in type(trainer).__mro__):
         from lightning_fabric.utilities.exceptions import MisconfigurationException as Standalone
 

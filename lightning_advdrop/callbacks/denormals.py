@@ -1,4 +1,4 @@
-"""Denormal numbers on the CPU."""
+"""Flush denormal numbers to zero on the CPU."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _ELEMENTS_PER_THREAD = 2**16
 def flush_denormals(device: torch.device) -> None:
     """Make the CPU treat denormal numbers as zero, and say so the first time.
 
-    Gradients through hundreds of steps shrink until they are denormal, and a CPU takes many times longer for arithmetic
-    with such numbers. The setting belongs to a thread, and threads that it starts inherit it. The first large operation
-    starts torch's worker threads, which have the setting only if it was made before. If it comes too late, a warning
-    says what to do. The setting stays on for the process.
+    Gradients through hundreds of steps shrink until they are denormal, and a CPU computes with such numbers many times
+    more slowly. The setting belongs to a thread and is inherited by the threads that it starts. torch starts its worker
+    threads with the first large operation: if the setting comes later, a warning says what to do. It stays on for the
+    process.
 
     Args:
-        device: where the training runs; only a CPU is set.
+        device: where the training runs; nothing happens on anything but a CPU.
 
     Example:
         >>> flush_denormals(torch.device("cpu"))
@@ -42,7 +42,7 @@ def flush_denormals(device: torch.device) -> None:
 
 
 def _denormal_left(elements: int) -> bool:
-    """Tell whether arithmetic on this many numbers leaves a denormal one; many numbers occupy all threads."""
+    """Whether arithmetic on this many numbers, by as many threads as that takes, leaves a denormal one."""
     smallest = torch.ones(elements, dtype=torch.int32).view(torch.float32)  # written as bits, for no thread to flush
     halved: Tensor = smallest * 1.0
     return bool(halved.view(torch.int32).any())

@@ -1,4 +1,4 @@
-"""Exchange values between the processes of a distributed training."""
+"""Exchange objects between the processes of a distributed training."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ T = TypeVar("T")
 
 
 def of_every_process(trainer: Trainer, own: T) -> list[T]:
-    """Gather a value of every process of a trainer, in the order of their ranks; all of them must call it.
+    """Gather an object from each process, in the order of their ranks; all processes have to call it.
 
     Args:
         trainer: the trainer.
-        own: this process's value: anything that can be pickled, with its tensors on the CPU, of any size.
+        own: this process's object: anything that can be pickled, with its tensors on the CPU, of any size.
 
     Example:
         >>> of_every_process(Trainer(logger=False, enable_checkpointing=False, accelerator="cpu"), "mine")

@@ -234,14 +234,11 @@ def test_examples_of_weight_zero_do_not_count() -> None:
     torch.manual_seed(0)
     model, x = Tagger(), learnable_data()[0]
     real = (torch.arange(len(x)) % 4 > 0).float()
-    values = []
+    regularizer, values = VirtualAdversarialTraining(epsilon=0.5), []
     for noise in (0.0, 1.0):
-        changed = x + noise * (1 - real).view(-1, 1, 1)
-        regularizer = VirtualAdversarialTraining(epsilon=0.5)
+        x = x + noise * (1 - real).view(-1, 1, 1)
         generator = torch.Generator().manual_seed(1)
-        values.append(
-            regularizer(lambda: model(changed), model, "input", sample_weight=real, generator=generator)[1]  # noqa: B023
-        )
+        values.append(regularizer(lambda: model(x), model, "input", sample_weight=real, generator=generator)[1])  # noqa: B023
     torch.testing.assert_close(*values)
 
 
