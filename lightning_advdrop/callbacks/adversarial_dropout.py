@@ -10,14 +10,15 @@ from lightning_advdrop.regularizers import AdversarialDropout, Search, Start
 
 
 class AdversarialDropoutCallback(RegularizerCallback):
-    """Adversarial dropout: adds the largest change of the prediction that a few dropped units can cause to the loss.
+    """Add to the loss the largest change in the prediction that dropping a few units can cause: adversarial dropout.
 
     In one line, for a model that was written without it::
 
         Trainer(callbacks=[AdversarialDropoutCallback(sites="recurrent", rate=0.03)]).fit(model, data)
 
-    Logged are ``train/penalty`` (what was added to the loss), ``advdrop/weight``, ``advdrop/divergence`` (the penalty
-    before its weight) and ``advdrop/flip_rate`` (the share of units that were flipped).
+    Logged are ``train/penalty`` (the term added to the loss), ``advdrop/weight``, ``advdrop/divergence`` (the penalty
+    before its weight) and ``advdrop/flip_rate`` (the share of flipped units): means over each epoch, and the last three
+    for single steps under names that end in ``_step``.
 
     Source: Park, Song, Ji, Lee & Moon, "Adversarial Dropout for Recurrent Neural Networks", AAAI 2019
     (arXiv 1904.09816).
@@ -26,33 +27,36 @@ class AdversarialDropoutCallback(RegularizerCallback):
         sites: where masks act, see `lightning_advdrop.masking.find_sites`: a kind (``recurrent``, ``weight``,
             ``embedding``, ``input``, ``hidden``, ``output``, ``dropout``), the path of a module with a kind
             (``"encoder.lstm:recurrent"``), a list of these, or a mapping that gives each a rate of its own.
-        rate: the budget: the share of a mask row's units that may flip, in [0, 1].
-        weight: what the divergence is multiplied by, at least 0.
+        rate: the budget: the largest share of a mask row's units that may flip, in [0, 1]. Unlike a drop probability it
+            draws nothing: the search flips the units of largest gain, up to this many.
+        weight: the factor of the divergence, at least 0.
         steps: the rounds of the search, at least 1.
         divergence: ``kl``, ``bernoulli_kl`` (several labels at once), ``mse`` (regression), ``mse_logits``,
             ``mse_probs`` or ``ce``.
         direction: ``base_adv`` or ``adv_base``.
         start: the mask at which the search is linearised, ``one_drop``, ``ones`` or ``sampled``.
         flips: ``both`` or ``drop``.
-        detach_base: whether no gradient flows into the base prediction.
-        share_masks: whether the other noise of the network is the same in both passes.
-        rampup_epochs: epochs over which the weight grows to its value.
-        module: path of the submodule whose output is compared; found by itself where there is one answer.
-        output: which part of its output is the prediction: an index, a key or a callable.
+        detach_base: whether to stop the penalty's gradient at the base prediction.
+        share_masks: whether all other noise of the network is the same in both passes.
+        rampup_epochs: the number of epochs over which the weight grows to its value, at least 0.
+        module: path of the submodule whose output is compared. None finds the outermost one that contains the sites and
+            is called.
+        output: which part of its output is the prediction: an index, a key or a callable. None takes a tensor itself,
+            the part named ``logits`` or ``prediction``, or the first of a tuple.
         log_every_n_steps: how often the metrics of single steps go to the loggers; None follows the trainer.
-        keep_start: whether the random drop at the start stays as the first flip of the budget.
-        target: where the labels are in a batch, for ``divergence="ce"``: an index, a key or a callable.
-        call: which of several forward passes in one training step counts, from 0; None takes the mean over all of them.
+        keep_start: whether the random drop at the start stays, as the first flip of the budget.
+        target: where a batch has the labels, for ``divergence="ce"``: an index, a key or a callable.
+        call: which of several forward passes in one training step counts, from 0; None takes the mean over all.
         padding_mask: where a batch tells real examples or time steps from padding: an index, a key or a callable that
             leads to a tensor ``(B,)`` or ``(B, T)``, 1 where they are real; None where there is no padding.
-        start_rate: the probability of a drop in a sampled start.
+        start_rate: the probability of dropping a unit in a sampled start, in [0, 1].
         per_step: whether recurrent sites have a mask for each time step.
         search: ``gradient`` or ``fisher``, see `lightning_advdrop.regularizers.AdversarialDropout`.
-        draws: the labels that the Fisher search draws for each example.
+        draws: the labels that the Fisher search draws for each example, at least 1.
         mask: the old name of ``padding_mask``, deprecated.
 
     Raises:
-        ValueError: if an argument is outside what is allowed.
+        ValueError: if an argument is not in its range or list, or `AdversarialDropout` refuses their combination.
 
     Example:
         >>> callback = AdversarialDropoutCallback(sites="recurrent", rate=0.03)

@@ -74,7 +74,7 @@ def _signature(of: type[Regularizer], sites: str) -> inspect.Signature:
 
 
 def _with_arguments(doc: str, of: type[Regularizer]) -> str:
-    """A docstring with a section *Args* and *Raises* before its example."""
+    """Add the sections *Args* and *Raises* to a docstring, before its example."""
     described = _arguments(RegularizerCallback) | _arguments(of)
     names = list(_signature(of, "").parameters)[1:]
     summary, example, rest = doc.partition("Example:\n")
@@ -84,7 +84,7 @@ def _with_arguments(doc: str, of: type[Regularizer]) -> str:
 
 
 def _arguments(documented: type) -> dict[str, str]:
-    """The entries of the section *Args* of a docstring, by the names of the arguments."""
+    """Read the entries of the section *Args* of a class's docstring, by the names of the arguments."""
     _, _, after = inspect.cleandoc(documented.__doc__ or "").partition("\nArgs:\n")
     section = re.split(r"^\S", after, maxsplit=1, flags=re.MULTILINE)[0].rstrip() + "\n"
     entries = re.split(r"^    (?=\w+: )", section, flags=re.MULTILINE)[1:]

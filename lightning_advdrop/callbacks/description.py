@@ -1,4 +1,4 @@
-"""A table of what a callback's masks reach."""
+"""A table of a callback's sites."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SHAPES = {
 
 
 def describe_sites(module: nn.Module, sites: Sequence[MaskSite]) -> str:
-    """The sites in a module as a Markdown table, and below it what they don't cover, and why.
+    """Describe the sites in a module by a Markdown table, and below it the parts that they don't cover, and why.
 
     Args:
         module: the module in which the sites were found.

@@ -1,4 +1,4 @@
-"""Watching the gap between dropout's training and inference phases while a network is trained."""
+"""Log the gap between dropout's training and inference phases during training."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ from lightning_advdrop.regularizers import Passes, inference_gap
 from lightning_advdrop.regularizers.inference_gap import gap_search
 from lightning_advdrop.regularizers.passes import uncompiled
 
-# Estimates what it is given: a module, its forward, and the arguments of a call.
+# Makes an estimate for a call: of a module, its forward, and the arguments.
 Estimate = Callable[[nn.Module, Callable[..., Any], tuple[Any, ...], dict[str, Any]], None]
 
 
 class InferenceGapMonitor(OldNames, Callback):
-    """Logs how far random and adversarial masks of one budget move the prediction of the network without dropout.
+    """Log how far random and adversarial masks of one budget move the prediction of the network without dropout.
 
     ``gap/random`` is the mean divergence over random masks, the gap between dropout's training phase and its inference
-    phase; ``gap/adversarial`` is the value of adversarial dropout, which bounds that gap from above (see
-    `lightning_advdrop.regularizers.inference_gap`, also for where it may not). Both are means over the first batches of
-    each validation epoch, beside the other validation metrics. It works with and without a regularizer in the trainer,
-    for any LightningModule whose ``validation_step`` computes its prediction in the forward of a module; of several
-    validation loaders the first is taken.
+    phase. ``gap/adversarial`` is the value of adversarial dropout, which bounds that gap from above;
+    `lightning_advdrop.regularizers.inference_gap` tells where it may not. Both are means over the first batches of each
+    validation epoch, beside the other validation metrics. The monitor works with and without a regularizer in the
+    trainer, for any LightningModule whose ``validation_step`` computes its prediction in the forward of a module. Of
+    several validation loaders it takes the first.
 
     Nothing else changes: ``validation_step`` runs once, and buffers, attributes, metrics and global random generators
-    are left as they are. The masks come from a generator of the callback's own, which starts from ``seed`` in each
+    stay as they are. The masks come from a generator of the callback's own, which starts from ``seed`` in each
     validation epoch, so that epochs are compared under the same random numbers.
 
     Source: Park, Song, Ji, Lee & Moon, "Adversarial Dropout for Recurrent Neural Networks", AAAI 2019
@@ -56,13 +56,15 @@ class InferenceGapMonitor(OldNames, Callback):
 
     Args:
         sites: where masks act, see `lightning_advdrop.masking.find_sites`.
-        rate: the budget: the share of a mask row's units that are dropped, in [0, 1].
-        divergence: ``kl``, ``bernoulli_kl``, ``mse``, ``mse_logits`` or ``mse_probs``.
-        direction: ``base_adv`` or ``adv_base``.
+        rate: the budget: the share of a mask row's units that a mask drops, in [0, 1]: exactly that many, at random or
+            at worst, where a drop probability would give a random number.
+        divergence: ``kl``, ``mse_logits``, ``mse_probs``, ``mse`` (regression) or ``bernoulli_kl`` (several labels).
+        direction: ``base_adv`` for ``D(base, masked)``, or ``adv_base`` for ``D(masked, base)``.
         samples: the number of random masks for each batch, at least 1.
-        limit_batches: the first batches of each validation epoch that are looked at, at least 1.
+        limit_batches: the number of batches of each validation epoch, from the first, at least 1.
         steps: the rounds of the adversarial search, at least 1.
-        module: path of the submodule whose output is compared; found by itself where there is one answer.
+        module: path of the submodule whose output is compared. None finds the outermost one that contains the sites and
+            is called.
         output: which part of its output is the prediction: an index, a key or a callable.
         call: which of several forward passes in one validation step counts, from 0; None takes the mean over all.
         padding_mask: where a batch tells real examples or time steps from padding: an index, a key or a callable that
@@ -71,7 +73,7 @@ class InferenceGapMonitor(OldNames, Callback):
         mask: the old name of ``padding_mask``, deprecated.
 
     Raises:
-        ValueError: if an argument is outside what is allowed.
+        ValueError: if an argument is not in its range or list.
 
     Example:
         >>> monitor = InferenceGapMonitor(sites="recurrent", rate=0.03, limit_batches=2)
@@ -124,11 +126,11 @@ class InferenceGapMonitor(OldNames, Callback):
     # Lightning's hooks.
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuses strategies that shard the weights."""
+        """Refuse strategies that shard the weights."""
         refuse_sharded(self, trainer)  # manual optimization is no concern of validation
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuses a network without sites before anything is trained, and warns where nothing will be validated."""
+        """Refuse a network without sites before anything is trained, and warn if nothing will be validated."""
         find_sites(pl_module, self.site_specs)
         if not trainer.enable_validation:
             rank_zero_warn(
@@ -137,14 +139,14 @@ class InferenceGapMonitor(OldNames, Callback):
             )
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Finds the sites, and starts the generator afresh."""
+        """Find the sites, and start the generator afresh."""
         self._sites = find_sites(pl_module, self.site_specs)
         self._generator = torch.Generator().manual_seed(self.seed + trainer.global_rank)
 
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Watches the forward passes of the step to come."""
+        """Watch the forward passes of the step to come."""
         self._stop()
         if trainer.sanity_checking or batch_idx >= self.limit_batches or dataloader_idx > 0:
             return
@@ -168,7 +170,7 @@ class InferenceGapMonitor(OldNames, Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Logs what was found in the step."""
+        """Log the estimates of the step."""
         if trainer.sanity_checking or batch_idx >= self.limit_batches or dataloader_idx > 0:
             return
         found = list(self._found)
@@ -186,11 +188,11 @@ class InferenceGapMonitor(OldNames, Callback):
         )
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leaves the module as it was."""
+        """Leave the module as it was."""
         self._stop()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Leaves the module as it was, and keeps nothing of it."""
+        """Leave the module as it was, and keep nothing of it."""
         self._stop()
         self._sites = []
         self._generator = None  # a generator can't be sent to a process that is spawned
@@ -235,7 +237,7 @@ class InferenceGapMonitor(OldNames, Callback):
 
 
 class _ForwardWatch(ForwardRecorder):
-    """Estimates at each outermost forward of the module whose prediction is compared, before that forward runs."""
+    """Make an estimate before each outermost forward of the module whose prediction is compared."""
 
     def __init__(self, root: nn.Module, sites: Sequence[MaskSite], module: str | None, estimate: Estimate) -> None:
         super().__init__(root, sites, record=lambda part: RecordedForward(part, sites, share_noise=True), module=module)
@@ -265,5 +267,5 @@ def _around(sites: Sequence[MaskSite]) -> list[str]:
 
 
 def _without_inference(value: Any) -> Any:
-    """The value with copies of tensors that were made in inference mode, which no graph can remember."""
+    """Replace tensors made in inference mode, which no graph can use, by copies."""
     return apply_to_collection(value, Tensor, lambda tensor: tensor.clone() if tensor.is_inference() else tensor)

@@ -56,7 +56,7 @@ def candidates(sites: Sequence[MaskSite]) -> list[str]:
 
 
 def _layers(sites: Sequence[MaskSite]) -> set[str]:
-    """The masked layers, whose own output is no prediction; what drops units itself may be a part of one that has."""
+    """Return the masked layers, whose own output is no prediction. A dropout module may be inside one that has."""
     return {site.layer for site in sites if site.kind != "dropout"}
 
 
@@ -118,7 +118,7 @@ class ForwardRecorder:
 
     @property
     def calls(self) -> list[Passes]:
-        """The passes that were recorded.
+        """Return the recorded passes.
 
         Raises:
             ValueError: if there are none, only of the masked layer itself, or fewer than ``call`` asks for.

@@ -1,4 +1,4 @@
-"""Attributes that modules have for a while, and that no copy of them has."""
+"""Temporary attributes that copies and pickles don't see."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 from torch import nn
 
 _ABSENT = object()
-# How copy, pickle and what is built on them ask an object for what it is made of.
+# How copy and pickle ask an object for its parts.
 _REDUCE = "__reduce_ex__"
 
 
 @contextmanager
 def replaced(attributes: Iterable[tuple[nn.Module, str, Any]]) -> Iterator[None]:
-    """A context in which modules have other attributes, of the object itself; copies of them have what was before.
+    """Set attributes of modules within a context; copies and pickles of the modules have what was before.
 
     Args:
-        attributes: the modules, the names of attributes, and their values in the context.
+        attributes: for each attribute the module, the name, and the value in the context.
 
     Example:
         >>> import copy
@@ -57,7 +57,7 @@ def _set(module: nn.Module, values: Mapping[str, Any]) -> None:
 
 
 def _reduce_as_before(module: nn.Module, earlier: Mapping[str, Any]) -> Callable[[Any], Any]:
-    """What takes a module apart for copies and pickles as if its attributes were still the earlier ones."""
+    """Make a module's ``__reduce_ex__`` that copies and pickles it with its earlier attributes."""
 
     def reduce(protocol: Any) -> Any:
         now = _values(module, earlier)
@@ -73,7 +73,7 @@ def _reduce_as_before(module: nn.Module, earlier: Mapping[str, Any]) -> Callable
 
 
 def _apart(part: Any, living: dict[str, Any]) -> Any:
-    """A part of what `__reduce_ex__` returns with a copy of the living dictionary in place of that."""
+    """Replace the module's own dictionary in a part of what ``__reduce_ex__`` returns by a copy."""
     if part is living:
         return dict(living)
     if type(part) is tuple:  # with the members of __slots__ behind it

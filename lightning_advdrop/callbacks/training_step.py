@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from typing import Any, NamedTuple
 
@@ -19,12 +19,12 @@ from lightning_advdrop.regularizers.passes import uncompiled
 
 
 class RegularizedLoss(NamedTuple):
-    """What `regularized_loss` returns.
+    """The result of `regularized_loss`.
 
     Attributes:
         total: the supervised loss plus the weighted penalties, a scalar to be minimised.
         supervised: the supervised loss alone.
-        prediction: what the base pass returned.
+        prediction: the result of the base pass.
     """
 
     total: Tensor
@@ -92,6 +92,9 @@ def attached_regularizers(pl_module: LightningModule) -> list[RegularizerCallbac
     Args:
         pl_module: a module; without a trainer there are none.
     """
-    trainer = pl_module._trainer
-    callbacks: Sequence[Any] = [] if trainer is None else trainer.callbacks  # type: ignore[attr-defined]
-    return [callback for callback in callbacks if isinstance(callback, RegularizerCallback)]
+    try:
+        trainer = pl_module.trainer
+    except RuntimeError:
+        return []
+    # Lightning Fabric gives a module something in place of a trainer that has no callbacks.
+    return [each for each in getattr(trainer, "callbacks", []) if isinstance(each, RegularizerCallback)]

@@ -127,7 +127,7 @@ class AdversarialDropout(Regularizer):
 
     @property
     def probes_base(self) -> bool:
-        """Whether the base pass is the first probe, so that no other is run."""
+        """Tell whether the base pass is the first probe, so that no other is run."""
         same = self.start == "ones" and self.share_masks and self.divergence == "ce"
         return same or self.search == "fisher"
 

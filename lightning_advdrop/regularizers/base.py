@@ -74,7 +74,7 @@ class Regularizer(ABC):
             generator: a generator of the CPU for the random masks. None seeds one from torch's global generator.
 
         Returns:
-            What ``forward`` returned in the base pass, and a scalar with a graph: the weighted penalty, plus a further
+            The result of ``forward`` in the base pass, and a scalar with a graph: the weighted penalty, plus a further
             supervised loss where the method has one.
 
         Raises:

@@ -19,7 +19,7 @@ from lightning_advdrop.regularizers.passes import Passes
 
 @dataclass(frozen=True)
 class InferenceGap:
-    """What `inference_gap` found; all without a graph.
+    """The result of `inference_gap`, without a graph.
 
     Attributes:
         random: the mean divergence over the random masks, a scalar.
@@ -40,13 +40,12 @@ def inference_gap(
     samples: int = 8,
     steps: int = 1,
 ) -> InferenceGap:
-    """How far dropout moves the prediction of the network without dropout: at random, and at worst.
+    """Measure how far dropout moves the prediction of the network without dropout: at random, and at worst.
 
-    With random masks it is the gap between dropout's training phase and its inference phase. Here each mask drops
-    exactly as many units of each row as the budget allows. Such a mask is one of those among which the adversarial one
-    is searched, so the exact maximum is never below the mean over random masks: the bound of the paper. The search is
-    linearised, and its value may fall short of the maximum; where dropping units hardly matters it may fall below the
-    mean.
+    The mean over random masks is the gap between dropout's training phase and its inference phase. Each mask drops
+    exactly as many units of each row as the budget allows, so that it is one of the masks of the adversarial search.
+    Therefore the exact maximum is never below the mean: the bound of the paper. The search is linearised, and its value
+    may fall short of the maximum. Where dropping units hardly matters it may fall below the mean.
 
     Source: Park, Song, Ji, Lee & Moon, "Adversarial Dropout for Recurrent Neural Networks", AAAI 2019
     (arXiv 1904.09816), the bound; Ma et al., "Dropout with Expectation-linear Regularization", ICLR 2017
@@ -55,15 +54,15 @@ def inference_gap(
     Args:
         passes: the base pass, which should be the network as it predicts: in eval mode, nothing masked. It needs no
             graph. Its recorded forward should share the noise of the base pass.
-        rate: the budget: the share of a mask row's units that are dropped, in [0, 1]; at least one unit for any rate
-            above 0. A site's own rate goes first.
-        divergence: ``kl``, ``mse_logits``, ``mse_probs``, ``mse`` or ``bernoulli_kl``.
-        direction: ``base_adv`` for ``D(base, other)``, or ``adv_base``.
+        rate: the budget: the share of a mask row's units that a mask drops, in [0, 1]; at least one unit for any rate
+            above 0. A drop probability would give a random number of drops. A site's own rate takes precedence.
+        divergence: ``kl``, ``mse_logits``, ``mse_probs``, ``mse`` (regression) or ``bernoulli_kl`` (several labels).
+        direction: ``base_adv`` for ``D(base, masked)``, or ``adv_base`` for ``D(masked, base)``.
         samples: the number of random masks, at least 1.
         steps: the rounds of the adversarial search, at least 1.
 
     Raises:
-        ValueError: if an argument is outside what is allowed, no site took part in the base pass, or one did whose
+        ValueError: if an argument is not in its range or list, no site took part in the base pass, or one did whose
             units the network drops itself (the kind ``dropout``).
 
     Example:
@@ -105,7 +104,7 @@ def gap_search(
 
 
 def _budgets(passes: Passes, rate: float) -> Mapping[MaskSite, int]:
-    """How many units of a row may be dropped at each site that took part; sites with a budget of 0 are left out."""
+    """Compute the budget of each site that took part, in units of a row, without sites of a budget of 0."""
     own = ", ".join(site.name for site in passes.observed if site.kind == "dropout")
     if own:
         raise ValueError(
@@ -120,7 +119,7 @@ def _random_drops(passes: Passes, budgets: Mapping[MaskSite, int]) -> BinaryMask
 
 
 def _with_drops(seen: Observation, budget: int, generator: torch.Generator | None) -> Tensor:
-    """A mask with exactly ``budget`` zeros in each row, at places drawn uniformly at random."""
+    """Draw a mask with exactly ``budget`` zeros in each row, uniformly at random."""
     rows = seen.site.as_rows(seen.ones())
     # Drawn on the CPU, so that every device gets the same masks.
     dropped = torch.rand(rows.shape, generator=generator).topk(budget, dim=-1).indices
@@ -137,5 +136,5 @@ def _value(search: AdversarialDropout, passes: Passes, masks: BinaryMasks) -> Te
 
 
 def _backward_in_eval_mode(prediction: Tensor) -> AbstractContextManager[None]:
-    """CuDNN's recurrent layers have no backward pass in eval mode; torch's own have."""
+    """Use torch's own recurrent layers: cuDNN's have no backward pass in eval mode."""
     return torch.backends.cudnn.flags(enabled=False) if prediction.is_cuda else nullcontext()

@@ -1,4 +1,4 @@
-"""Which flips of a mask are worth most without a probe: by the base pass's gradient, or by Fisher information."""
+"""Choose flips of a mask without a probe: by the base pass's gradient, or by Fisher information."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _TIE = 1e-5
 
 
 def rescaled(masks: BinaryMasks, observed: Mapping[MaskSite, Observation]) -> BinaryMasks:
-    """Binary masks as they are multiplied, see `lightning_advdrop.masking.MaskSite.rescale`."""
+    """Rescale binary masks as they are multiplied, see `lightning_advdrop.masking.MaskSite.rescale`."""
     return {site: observed[site].site.rescale(mask) for site, mask in masks.items()}
 
 
 def base_gradients(value: Tensor, masks: BinaryMasks, passes: Passes) -> BinaryMasks:
-    """The gradient of something computed from the base pass with respect to the binary masks under which that ran.
+    """Compute the gradient of a value of the base pass with respect to the binary masks under which it ran.
 
     Args:
-        value: a scalar.
+        value: a scalar, computed from the base pass.
         masks: the binary masks.
         passes: the base pass; the rescaled masks acted in it, with a gradient.
 
@@ -48,19 +48,19 @@ def _through_rescaling(site: MaskSite, mask: Tensor, gradient: Tensor) -> Tensor
 
 
 def fisher_scores(passes: Passes, masks: BinaryMasks, divergence: DivergenceName, draws: int) -> BinaryMasks:
-    """Gradients of the log-probabilities of drawn labels with respect to the mask under which the base pass ran.
+    """Compute gradients of log-probabilities of drawn labels with respect to the base pass's masks.
 
-    There, a divergence is stationary, and its second-order term is half of ``d^T F d`` for a change ``d`` of the mask,
-    with the Fisher information ``F`` of the prediction. The mean of the scores' outer products is an unbiased estimate
-    of F. See `fisher_flips` for the masks that they lead to.
+    At these masks a divergence is stationary, and its second-order term is half of ``d^T F d`` for a change ``d`` of
+    the mask, with the Fisher information ``F`` of the prediction. The mean of the scores' outer products is an unbiased
+    estimate of F. `fisher_flips` finds masks from them.
 
     Args:
         passes: the base pass.
         masks: the binary masks under which it ran.
-        divergence: says what the prediction stands for: the mean of a normal distribution for ``mse`` and
+        divergence: tells the distribution that the prediction describes: the mean of a normal one for ``mse`` and
             ``mse_logits``, independent Bernoulli logits for ``bernoulli_kl`` or a single logit, else a categorical
             distribution.
-        draws: how many labels are drawn for each example.
+        draws: the number of labels drawn for each example.
 
     Returns:
         The scores, ``(draws, ...)`` of a mask's shape.
@@ -73,12 +73,12 @@ def fisher_scores(passes: Passes, masks: BinaryMasks, divergence: DivergenceName
 
 
 def fisher_flips(mask: Tensor, scores: Tensor, budget: int, flips: Flips = "both") -> Tensor:
-    """Flips the units that raise the second-order term of a divergence most, as estimated by scores.
+    """Flip the units that raise the second-order term of a divergence most, as estimated by scores.
 
-    Each score proposes two masks, those that lower and that raise its label's log-probability most. In each row the
-    proposal with the largest ``d^T F d`` is taken, with F the mean outer product of all scores; of equals one that
-    lowers. With one score that is an exact maximiser. Ranking units by F's diagonal alone would mix changes that cancel
-    each other.
+    Each score proposes two masks: the one that lowers its label's log-probability most, and the one that raises it
+    most. Each row takes the proposal with the largest ``d^T F d``, with F the mean outer product of all scores; of
+    equals, one that lowers. With one score that is an exact maximiser. Ranking units by F's diagonal alone would mix
+    changes that cancel each other.
 
     Args:
         mask: binary, ``(rows, units)``.
@@ -106,7 +106,7 @@ def fisher_flips(mask: Tensor, scores: Tensor, budget: int, flips: Flips = "both
 
 
 def _drawn_log_probability(passes: Passes, divergence: DivergenceName) -> Tensor:
-    """The log-probability of labels drawn from the base prediction, summed over everything that is no padding.
+    """Compute the log-probability of labels drawn from the base prediction, summed over all but padding.
 
     Each is multiplied by the square root of its weight, so that squares of gradients are weighted by the weight.
     """

@@ -1,4 +1,4 @@
-"""What every regularizer works with: a base pass, and a way to run the forward again under masks."""
+"""The base pass of a regularizer, with the means to run the forward again under masks, and its penalty."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Passes:
 
     Attributes:
         recorded: the forward pass that was run once.
-        forward: runs the forward again and returns what it returned in the base pass.
-        result: what the forward returned in the base pass, with its graph.
+        forward: runs the forward again and returns its whole result.
+        result: the forward's result in the base pass, with its graph.
         target: the labels, ``(B, ...)``, for divergences that need them.
         sample_weight: weights of the examples and time steps, broadcastable to ``(B, ...)``; None weighs all alike.
         generator: draws the regularizer's own random masks, apart from the global generators.
@@ -116,7 +116,7 @@ for _old, _new in (("weight", "sample_weight"), ("base", "result")):
 
 @dataclass(frozen=True)
 class Penalty:
-    """What a regularizer found.
+    """The penalty of a regularizer, with numbers to log.
 
     Attributes:
         value: the penalty before its weight, a scalar with a graph.

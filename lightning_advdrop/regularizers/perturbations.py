@@ -1,4 +1,4 @@
-"""Perturbations of what enters a network: random, adversarial, and virtually adversarial."""
+"""Perturbations of a network's input: random, adversarial, and virtually adversarial."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ _Values = dict[MaskSite, Tensor]
 
 @dataclass(eq=False)
 class PerturbationRegularizer(Regularizer):
-    """Add something small to an embedding's output or a recurrent layer's input.
+    """Add a small perturbation to an embedding's output or a recurrent layer's input.
 
     Its L2 norm is ``epsilon`` over all steps and features of an example, at each site. Padding stays as it is: the
     embedding's ``padding_idx``, and steps whose weight is 0.
@@ -66,7 +66,7 @@ class PerturbationRegularizer(Regularizer):
         return value / self._of_examples("sum", seen, value.square()).sqrt().clamp_min(tiny)
 
     def _of_examples(self, reduce: Literal["amax", "sum"], seen: Observation, value: Tensor) -> Tensor:
-        """The largest of the values of each example, at least 0, or their sum; broadcasts to them."""
+        """Compute the largest value of each example or the sum, in a shape that broadcasts to the values."""
         if seen.batch_sizes is None:
             dims = [dim for dim in range(value.dim()) if dim != self._batch_dim(seen)]
             return value.amax(dims, keepdim=True) if reduce == "amax" else value.sum(dims, keepdim=True)
@@ -79,7 +79,7 @@ class PerturbationRegularizer(Regularizer):
         return self.batch_dim if seen.site.kind == "embedding" else seen.batch_dim
 
     def _real(self, weight: Tensor | None, seen: Observation) -> Tensor | None:
-        """Weights ``(B, T)`` as what is no padding, if the activation has these examples and steps."""
+        """Turn weights ``(B, T)`` into a mask of real steps, if the activation has these examples and steps."""
         if weight is None or weight.dim() != 2 or seen.batch_sizes is not None:
             return None
         if self._batch_dim(seen) == 1:

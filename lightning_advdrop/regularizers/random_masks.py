@@ -1,4 +1,4 @@
-"""What the regularizers share that compare passes under random masks."""
+"""The base class of regularizers that compare passes under random masks."""
 
 from dataclasses import dataclass
 

@@ -234,14 +234,11 @@ def test_examples_of_weight_zero_do_not_count() -> None:
     torch.manual_seed(0)
     model, x = Tagger(), learnable_data()[0]
     real = (torch.arange(len(x)) % 4 > 0).float()
-    values = []
+    regularizer, values = VirtualAdversarialTraining(epsilon=0.5), []
     for noise in (0.0, 1.0):
-        changed = x + noise * (1 - real).view(-1, 1, 1)
-        regularizer = VirtualAdversarialTraining(epsilon=0.5)
+        x = x + noise * (1 - real).view(-1, 1, 1)
         generator = torch.Generator().manual_seed(1)
-        values.append(
-            regularizer(lambda: model(changed), model, "input", sample_weight=real, generator=generator)[1]  # noqa: B023
-        )
+        values.append(regularizer(lambda: model(x), model, "input", sample_weight=real, generator=generator)[1])  # noqa: B023
     torch.testing.assert_close(*values)
 
 
@@ -290,3 +287,11 @@ def test_weights_are_taken_under_their_old_names() -> None:
     assert loss.total == F.cross_entropy(base, y)
     with pytest.warns(DeprecationWarning, match=r"AdversarialDropout.search_by is deprecated"):
         assert AdversarialDropoutCallback().regularizer.search_by == "gradient"
+
+
+def test_regularized_loss_without_a_trainer_is_the_plain_one() -> None:
+    model, (x, y) = DelegatingStep(), learnable_data()
+    wrapped = L.Fabric(accelerator="cpu", devices=1).setup(DelegatingStep())
+    wrapped.load_state_dict(model.state_dict())
+    for each in (model.eval(), wrapped.eval()):
+        assert each.training_step((x, y), 0) == F.cross_entropy(model(x), y)
