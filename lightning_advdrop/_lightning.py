@@ -62,6 +62,20 @@ def trainer_datamodule(trainer: Trainer | None) -> Any:
     return getattr(trainer, "datamodule", None)
 
 
+def logged_step(trainer: Trainer) -> int:
+    """Return the step under which Lightning logs metrics: a batch counts once, however many optimizers it steps.
+
+    Args:
+        trainer: a trainer of either package.
+
+    Example:
+        >>> logged_step(Trainer(logger=False, accelerator="cpu"))
+        0
+    """
+    # `global_step` is the same number unless there are several optimizers.
+    return int(getattr(trainer.fit_loop.epoch_loop, "_batches_that_stepped", trainer.global_step))
+
+
 def attach(pl_module: LightningModule, trainer: Trainer, datamodule: LightningDataModule) -> None:
     """Let a module and a trainer know of each other and of the data, as at the beginning of a run.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning
@@ -19,6 +20,7 @@ from lightning_advdrop._lightning import (
     attached_trainer,
     forget_average,
     load_module,
+    logged_step,
     state_key,
     trainer_callbacks,
     trainer_datamodule,
@@ -53,6 +55,13 @@ def test_the_callbacks_of_a_trainer_are_in_its_order(package: str) -> None:
     found = trainer_callbacks(_trainer(package, callbacks=callbacks))
     assert [each for each in found if each in callbacks] == callbacks
     assert trainer_callbacks(None) == []
+
+
+def test_the_step_of_logs_is_that_of_the_batches_or_else_of_the_optimizers() -> None:
+    trainer = SimpleNamespace(global_step=6, fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace()))
+    assert logged_step(trainer) == 6  # type: ignore[arg-type]
+    trainer.fit_loop.epoch_loop._batches_that_stepped = 3
+    assert logged_step(trainer) == 3  # type: ignore[arg-type]
 
 
 def test_a_trainer_knows_the_data_that_it_was_given() -> None:

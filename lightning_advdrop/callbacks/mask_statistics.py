@@ -14,6 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
+from lightning_advdrop._lightning import logged_step, trainer_callbacks
 from lightning_advdrop.callbacks.base import RegularizerCallback
 from lightning_advdrop.callbacks.processes import of_every_process
 from lightning_advdrop.drawing import as_png, heat_maps, histograms
@@ -89,8 +90,7 @@ class MaskStatistics(Callback):
         """Listen to the regularizers, and warn if there are none."""
         self._stop_listening()
         self._history, self._read = {}, False
-        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-        self._listening = [each for each in callbacks if isinstance(each, RegularizerCallback)]
+        self._listening = [each for each in trainer_callbacks(trainer) if isinstance(each, RegularizerCallback)]
         for callback in self._listening:
             callback.listeners.append(self.count)
         if not self._listening:
@@ -158,7 +158,6 @@ class MaskStatistics(Callback):
     def _draw(self, trainer: Trainer) -> None:
         """Draw the pictures, into the log folder and for Weights & Biases."""
         folder = _folder(trainer)
-        step = trainer.fit_loop.epoch_loop._batches_that_stepped  # the step axis of all of Lightning's logs
         wandb: list[Any] = [each for each in trainer.loggers if _is_wandb(each)]
         if not self._history or (folder is None and not wandb):
             return
@@ -173,7 +172,7 @@ class MaskStatistics(Callback):
             for logger in wandb:
                 from PIL import Image  # comes with matplotlib
 
-                logger.log_image(name.removesuffix(".png"), [Image.open(io.BytesIO(png))], step=step)
+                logger.log_image(name.removesuffix(".png"), [Image.open(io.BytesIO(png))], step=logged_step(trainer))
 
 
 def _read_before(path: Path, epoch: int) -> dict[str, Rows]:
