@@ -16,7 +16,7 @@ import lightning_advdrop
 ROOT = Path(__file__).parent.parent
 
 
-def test_rooms_import_only_from_those_below() -> None:
+def test_import_contracts_are_kept() -> None:
     command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"]
     result = subprocess.run([*command, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr

@@ -1,38 +1,22 @@
-"""Running a forward again: what it computes, and what is handed back instead of being computed twice."""
+"""Running a forward again: what it computes, and what it leaves behind. See `test_replay` for what is handed back."""
 
 import copy
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from lightning_advdrop.masking import Masks, MaskSite, RandomState, RecordedForward, find_sites
+from lightning_advdrop.masking import Masks, RandomState, RecordedForward, find_sites
 from lightning_advdrop.masking import apply as apply_masks
-from tests.helpers.models_recurrent import CallCounter, Carrying, Tagger, parameter_gradients
+from tests.helpers.models_recurrent import Carrying, Tagger, parameter_gradients
+from tests.helpers.recording import SEED, halves, record
 
 BATCH, STEPS = 4, 7
 
 
-def record(
-    model: nn.Module, forward: Callable[[], Any], sites: str | list[str] = "recurrent", *, share_noise: bool
-) -> tuple[RecordedForward, Any]:
-    recorded = RecordedForward(model, find_sites(model, sites), share_noise=share_noise)
-    with recorded.first_run():
-        base = forward()
-    recorded.draw_noise(11)
-    return recorded, base
-
-
 def ones(recorded: RecordedForward) -> Masks:
     return {site: seen.ones() for site, seen in recorded.observed.items()}
-
-
-def halves(recorded: RecordedForward) -> dict[MaskSite, Tensor]:
-    return {site: seen.sample(0.5) for site, seen in recorded.observed.items()}
 
 
 def test_each_site_is_observed() -> None:
@@ -119,44 +103,13 @@ def test_noise_follows_its_seed_alone() -> None:
 def test_nothing_global_is_consumed_by_drawing_noise_or_running() -> None:
     model, x = Tagger(dropout=0.5), torch.randn(BATCH, STEPS, 4)
     for share_noise in (True, False):
-        torch.manual_seed(5)
+        torch.manual_seed(SEED)
         model(x)
         expected = torch.rand(3)
-        torch.manual_seed(5)
+        torch.manual_seed(SEED)
         recorded, _ = record(model, lambda: model(x), share_noise=share_noise)
         recorded.run(lambda: model(x), ones(recorded))
         assert torch.equal(torch.rand(3), expected)
-
-
-def computed(recorded: RecordedForward, forward: Callable[[], Any], masks: Masks) -> dict[str, int]:
-    with CallCounter() as counter:
-        recorded.run(forward, masks)
-    return {name: counter.names[name] for name in ("linear", "tanh", "dropout")}
-
-
-def test_what_comes_before_the_first_mask_is_handed_back() -> None:
-    model, x = Tagger(dropout=0.5), torch.randn(BATCH, STEPS, 4)
-    for share_noise in (True, False):
-        recorded, _ = record(model, lambda: model(x), share_noise=share_noise)
-        first = computed(recorded, lambda: model(x), halves(recorded))
-        second = computed(recorded, lambda: model(x), halves(recorded))
-        after_the_mask = {"linear": 1, "tanh": 0, "dropout": 2}
-        assert first == (after_the_mask if share_noise else {"linear": 2, "tanh": 1, "dropout": 3})
-        assert second == after_the_mask
-
-
-def test_layers_below_the_masked_one_are_handed_back() -> None:
-    below, above, x = nn.LSTM(4, 5), nn.LSTM(5, 5, 2), torch.randn(STEPS, BATCH, 4)
-    model = nn.ModuleDict({"below": below, "above": above})
-    recorded = RecordedForward(model, find_sites(model, "above.l1:recurrent"), share_noise=True)
-    with recorded.first_run():
-        above(below(x)[0])
-    counts = []
-    for _ in range(2):
-        with CallCounter() as counter:
-            recorded.run(lambda: above(below(x)[0]), ones(recorded))
-        counts.append(counter.names["lstm"])
-    assert counts == [1, 0]
 
 
 @pytest.mark.parametrize("share_noise", [True, False])
@@ -164,15 +117,14 @@ def test_gradients_through_what_is_handed_back(share_noise: bool) -> None:
     """The same as those of computing everything again."""
     model = Tagger(dropout=0.5, layers=2).double()
     x = torch.randn(BATCH, STEPS, 4, dtype=torch.float64)
-    start = RandomState.now()
     recorded, base = record(model, lambda: model(x), share_noise=share_noise)
     first, second = halves(recorded), halves(recorded)
     recorded.run(lambda: model(x), first)
     loss = (base.detach() * base).sum() + recorded.run(lambda: model(x), second).square().sum()
     again = parameter_gradients(loss, model)
-    start.restore()
+    RandomState.seeded(SEED).restore()
     base = model(x)
-    (start if share_noise else RandomState.seeded(11)).restore()
+    RandomState.seeded(SEED if share_noise else SEED + 1).restore()
     with apply_masks(model, second):
         expected = (base.detach() * base).sum() + model(x).square().sum()
     if share_noise:  # the stock kernel between two layers draws elsewhere than the masked one
@@ -210,24 +162,3 @@ def test_the_state_is_that_before_the_first_run_and_stays_that_after_it(share_no
     expected = parameter_gradients(untouched(x).sum(), untouched)
     for name, gradient in parameter_gradients(base.sum(), model).items():
         torch.testing.assert_close(gradient, expected[name])
-
-
-@pytest.mark.parametrize("share_noise", [True, False])
-def test_runs_under_bfloat16(share_noise: bool) -> None:
-    model, x = Tagger(), torch.randn(BATCH, STEPS, 4)
-
-    def forward() -> Tensor:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            logits: Tensor = model(x)
-        return logits
-
-    recorded, base = record(model, forward, share_noise=share_noise)
-    masks = {site: mask.requires_grad_() for site, mask in halves(recorded).items()}
-    probe = recorded.run(forward, masks)
-    assert torch.autograd.grad(probe.float().sum(), list(masks.values()))[0].isfinite().all()
-    again = recorded.run(forward, ones(recorded))
-    torch.testing.assert_close(again, base, rtol=0.05, atol=0.05)
-    with torch.no_grad():
-        recorded.run(forward, ones(recorded))
-    gradients = parameter_gradients(F.mse_loss(again.float(), base.float().detach() + 1), model)
-    assert all(gradient.abs().sum() > 0 for gradient in gradients.values())
