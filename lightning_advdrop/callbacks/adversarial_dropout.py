@@ -39,16 +39,17 @@ class AdversarialDropoutCallback(RegularizerCallback):
         rampup_epochs: epochs over which the weight grows to its value.
         module: path of the submodule whose output is compared; found by itself where there is one answer.
         output: which part of its output is the prediction: an index, a key or a callable.
-        log_every_n_steps: how often the metrics of single steps go to the loggers.
+        log_every_n_steps: how often the metrics of single steps go to the loggers; None follows the trainer.
         keep_start: whether the random drop at the start stays as the first flip of the budget.
         target: where the labels are in a batch, for ``divergence="ce"``: an index, a key or a callable.
         call: which of several forward passes in one training step counts, from 0; None takes the mean over all of them.
-        mask: where a batch tells what is real and what is padding: an index, a key or a callable that leads to a tensor
-            ``(B,)`` or ``(B, T)``, 1 where it is real; None where there is no padding.
+        padding_mask: where a batch tells real examples or time steps from padding: an index, a key or a callable that
+            leads to a tensor ``(B,)`` or ``(B, T)``, 1 where they are real; None where there is no padding.
         start_rate: the probability of a drop in a sampled start.
         per_step: whether recurrent sites have a mask for each time step.
         search: ``gradient`` or ``fisher``, see `lightning_advdrop.regularizers.AdversarialDropout`.
         draws: the labels that the Fisher search draws for each example.
+        mask: the old name of ``padding_mask``, deprecated.
 
     Raises:
         ValueError: if an argument is outside what is allowed.
@@ -76,15 +77,16 @@ class AdversarialDropoutCallback(RegularizerCallback):
         rampup_epochs: int = 0,
         module: str | None = None,
         output: Output = None,
-        log_every_n_steps: int = 50,
+        log_every_n_steps: int | None = None,
         keep_start: bool = False,
         target: Target = 1,
         call: int | None = None,
-        mask: Target | None = None,
+        padding_mask: Target | None = None,
         start_rate: float = 0.1,
         per_step: bool = False,
         search: Search = "gradient",
         draws: int = 1,
+        mask: Target | None = None,
     ) -> None:
         regularizer = AdversarialDropout(
             rate=rate,
@@ -111,5 +113,6 @@ class AdversarialDropoutCallback(RegularizerCallback):
             target=target,
             log_every_n_steps=log_every_n_steps,
             call=call,
+            padding_mask=padding_mask,
             mask=mask,
         )

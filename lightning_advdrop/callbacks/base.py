@@ -1,59 +1,67 @@
-"""The Lightning side of a regularizer: sites, weight, schedule, logging, state."""
+"""The callback that adds a regularizer to Lightning: sites, weight, schedule, logging."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from lightning_advdrop.callbacks.compatibility import check_trainable
 from lightning_advdrop.callbacks.denormals import flush_denormals
 from lightning_advdrop.callbacks.description import describe_sites
-from lightning_advdrop.callbacks.mask_generator import go_on
+from lightning_advdrop.callbacks.mask_generator import OwnGenerator
+from lightning_advdrop.callbacks.old_names import OldNames, padding_mask_of
 from lightning_advdrop.callbacks.predictions import Output, Target, select_target, select_weight
-from lightning_advdrop.callbacks.recording import ForwardRecorder
+from lightning_advdrop.callbacks.recording import ForwardRecorder, took_part
 from lightning_advdrop.callbacks.wrapping import unwrap_training_step, wrap_training_step
 from lightning_advdrop.functional import sigmoid_rampup
 from lightning_advdrop.masking import MaskSite, RecordedForward, SiteSpecs, check_sites, find_sites
 from lightning_advdrop.regularizers import Passes, Penalty, Regularizer
 
 
-class RegularizerCallback(Callback):
-    """Adds a regularizer's penalty to the loss of any LightningModule under automatic optimization.
+class RegularizerCallback(OldNames, OwnGenerator):
+    """Add a regularizer's penalty to the loss of any LightningModule under automatic optimization.
 
-    A module with a true attribute ``delegates_regularization`` asks for its penalty itself (see
-    `lightning_advdrop.callbacks.regularized_loss`). Of any other, ``training_step`` is wrapped while it is fitted, and
+    A module with a true attribute ``delegates_regularization`` asks for its penalty itself, by
+    `lightning_advdrop.callbacks.regularized_loss`. The ``training_step`` of any other is wrapped during the fit, and
     nothing of that is left afterwards.
 
-    The random numbers come from a generator of the callback's own, and the passes that it makes leave the global
-    generators, buffers and attributes alone. With a weight of 0 no pass is made and training is the plain one.
+    The callback draws random numbers from its own generator. Its passes leave the global generators, buffers and
+    attributes unchanged. With a weight of 0 there is no further pass, and training is the plain one.
+
+    Logged are ``train/penalty`` (the sum of all callbacks' terms) and, under ``log_prefix``, ``weight``, ``divergence``
+    (the penalty before its weight) and the regularizer's own metrics: means over each epoch, and values of single steps
+    under the same names with ``_step`` at the end.
 
     Args:
-        regularizer: what computes the penalty.
-        sites: where masks may act, see `lightning_advdrop.masking.find_sites`.
-        weight: what the penalty is multiplied by, at least 0.
-        rampup_epochs: epochs over which the weight grows to its value, see
+        regularizer: the method, which computes the penalty.
+        sites: where masks act, see `lightning_advdrop.masking.find_sites`: a kind (``recurrent``, ``weight``,
+            ``embedding``, ``input``, ``hidden``, ``output``, ``dropout``), the path of a module with a kind
+            (``"encoder.lstm:recurrent"``), a list of these, or a mapping that gives each a rate of its own.
+        weight: the factor of the penalty, at least 0.
+        rampup_epochs: the number of epochs over which the weight grows to its value, at least 0, see
             `lightning_advdrop.functional.sigmoid_rampup`; 0 for none.
-        module: path of the submodule whose output is compared; None finds the outermost one that contains the sites and
-            is called, the LightningModule itself being ``""``.
-        output: which part of its output is the prediction: an index, a key or a callable; by default a tensor itself,
+        module: path of the submodule whose output is compared. None finds the outermost one that contains the sites and
+            is called; ``""`` is the LightningModule itself.
+        output: which part of its output is the prediction: an index, a key or a callable. None takes a tensor itself,
             the part named ``logits`` or ``prediction``, or the first of a tuple.
-        target: where the labels are in a batch (an index, a key or a callable); only looked at by regularizers that
-            need labels.
-        log_every_n_steps: how often the metrics of single steps go to the loggers, at least 1. Their means over each
-            epoch are logged too.
-        call: which of several forward passes in one training step counts, from 0; None takes the mean over all of them.
-        mask: where a batch tells what is real (an index, a key or a callable): a tensor ``(B,)``, or ``(B, T)`` for
-            predictions with a time dimension, that is 1 there and 0 at padding; None where there is no padding.
+        target: where a batch has the labels, for regularizers that need them: an index, a key or a callable.
+        log_every_n_steps: how often the metrics of single steps go to the loggers, at least 1; None follows the
+            trainer. Their means over each epoch are logged too.
+        call: which of several forward passes in one training step counts, from 0; None takes the mean over all.
+        padding_mask: where a batch tells real examples or time steps from padding (an index, a key or a callable): a
+            tensor ``(B,)``, or ``(B, T)`` for predictions with a time dimension, 1 where they are real and 0 at
+            padding; None where there is no padding.
+        mask: the old name of ``padding_mask``, deprecated.
 
     Raises:
-        ValueError: if the weight, ``rampup_epochs`` or ``call`` is negative, ``log_every_n_steps`` is below 1, or a
-            kind of site is unknown.
+        ValueError: if the weight, ``rampup_epochs`` or ``call`` is negative, ``log_every_n_steps`` is below 1, a kind
+            of site is unknown, or ``padding_mask`` is given under both names.
     """
 
     #: Before the slash in the names of the metrics; ``_2`` follows where a callback before it has the same one.
@@ -69,21 +77,23 @@ class RegularizerCallback(Callback):
         module: str | None = None,
         output: Output = None,
         target: Target = 1,
-        log_every_n_steps: int = 50,
+        log_every_n_steps: int | None = None,
         call: int | None = None,
+        padding_mask: Target | None = None,
         mask: Target | None = None,
     ) -> None:
+        super().__init__()
         check_sites(sites)
         if weight < 0:
             raise ValueError(f"weight must be at least 0, got {weight}.")
         if rampup_epochs < 0:
             raise ValueError(f"rampup_epochs must be at least 0, got {rampup_epochs}.")
-        if log_every_n_steps < 1:
+        if log_every_n_steps is not None and log_every_n_steps < 1:
             raise ValueError(f"log_every_n_steps must be at least 1, got {log_every_n_steps}.")
         if call is not None and call < 0:
             raise ValueError(f"call must be at least 0, or None for all calls, got {call}.")
         self.regularizer = regularizer
-        self.site_names = sites
+        self.site_specs = sites
         self.weight = weight
         self.rampup_epochs = rampup_epochs
         self.module = module
@@ -91,29 +101,28 @@ class RegularizerCallback(Callback):
         self.target = target
         self.log_every_n_steps = log_every_n_steps
         self.call = call
-        self.mask = mask
+        self.padding_mask = padding_mask_of(self, padding_mask, mask)
         self.sites: list[MaskSite] = []
         self._missing: set[MaskSite] = set()
         #: Called with each penalty that is computed, one for each forward pass of a training step.
         self.listeners: list[Callable[[Penalty], None]] = []
-        self._generator = torch.Generator()
-        self._rank = 0
+        self._of_step: tuple[int, dict[str, Tensor | float]] = 0, {}
 
     def describe(self, module: nn.Module) -> str:
-        """A table of the sites in a module and of what they don't cover, see `describe_sites`.
+        """Return a table of the sites in a module and of what they don't cover, see `describe_sites`.
 
         Args:
             module: what is to be trained; it needs no trainer.
 
         Raises:
-            ValueError: see `lightning_advdrop.masking.find_sites`.
+            ValueError: if the module has no such site.
         """
-        return describe_sites(module, find_sites(module, self.site_names))
+        return describe_sites(module, find_sites(module, self.site_specs))
 
     # What a training step asks for.
 
     def current_weight(self, trainer: Trainer) -> float:
-        """The weight in the trainer's current epoch; 0 if the regularizer can't find anything."""
+        """Return the weight in the trainer's current epoch; 0 if the penalty is always 0."""
         if not self.regularizer.active(self.sites):
             return 0.0
         return self.weight * sigmoid_rampup(trainer.current_epoch, self.rampup_epochs)
@@ -167,7 +176,7 @@ class RegularizerCallback(Callback):
             FloatingPointError: if it holds NaN or infinity where that can't be compared.
         """
         for call in calls:
-            self._missing -= _served(self._missing, call.recorded.observed)
+            self._missing -= took_part(self._missing, call.recorded.observed)
         penalties = [self.regularizer.evaluate(call) for call in calls]
         for listener in self.listeners:
             for penalty in penalties:
@@ -182,17 +191,17 @@ class RegularizerCallback(Callback):
         more: dict[str, Any] = {"generator": self._generator}
         if batch is not None and self.regularizer.needs_target:
             more["target"] = select_target(batch, self.target)
-        if batch is not None and self.mask is not None:
-            more["sample_weight"] = select_weight(batch, self.mask, call.base)
+        if batch is not None and self.padding_mask is not None:
+            more["sample_weight"] = select_weight(batch, self.padding_mask, call.base)
         return replace(call, **more)
 
     def log_penalty(self, pl_module: LightningModule, weight: float, penalty: Penalty | None, batch_size: int) -> None:
-        """Logs the weight, the divergence and the regularizer's own metrics: means over the epoch, and some steps.
+        """Log the weight, the divergence and the regularizer's own metrics: means over the epoch, and steps.
 
         Args:
             pl_module: the module that is trained.
             weight: the weight of this step.
-            penalty: what was found, None if nothing was looked for.
+            penalty: the penalty, None where there were no passes.
             batch_size: the number of examples.
         """
         values: dict[str, Tensor | float] = {"weight": weight}
@@ -200,13 +209,23 @@ class RegularizerCallback(Callback):
             values |= {"divergence": penalty.value.detach(), **penalty.metrics}
         named = {f"{self._numbered_prefix(pl_module.trainer)}/{name}": value for name, value in values.items()}
         pl_module.log_dict(named, on_step=False, on_epoch=True, batch_size=batch_size, sync_dist=True)
-        loop = pl_module.trainer.fit_loop.epoch_loop
-        step = loop._batches_that_stepped  # the step axis of all of Lightning's logs
-        # Of batches whose gradients are accumulated, the last one stands for the step, as in Lightning's own logs.
-        if step % self.log_every_n_steps == 0 and not loop._should_accumulate():
-            numbers = {name: float(value) for name, value in named.items()}
-            for logger in pl_module.trainer.loggers:
-                logger.log_metrics(numbers, step=step)
+        of_step = {f"{name}_step": value for name, value in named.items()}
+        if self.log_every_n_steps is None:
+            pl_module.log_dict(of_step, on_step=True, on_epoch=False, batch_size=batch_size)
+        self._of_step = pl_module.trainer.global_step, of_step
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Log the metrics of a step, where that is not left to the trainer.
+
+        Of batches whose gradients are accumulated, the last one stands for the step, as in Lightning's own logs.
+        """
+        (step, values), self._of_step = self._of_step, (0, {})
+        if self.log_every_n_steps is None or step % self.log_every_n_steps or trainer.global_step == step:
+            return
+        for logger in trainer.loggers if values else []:
+            logger.log_metrics({name: float(value) for name, value in values.items()}, step=step)
 
     def _numbered_prefix(self, trainer: Trainer) -> str:
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
@@ -217,27 +236,26 @@ class RegularizerCallback(Callback):
     # Lightning's hooks.
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuses what can't work, and seeds the generator from torch's seed, differently for each process."""
+        """Refuse what can't work, and seed the generator."""
         if stage != "fit":
             return
         check_trainable(self, trainer, pl_module)
         flush_denormals(trainer.strategy.root_device)
-        self._rank = trainer.global_rank
-        self._generator.manual_seed(torch.initial_seed() % 2**63 + self._rank)
+        self.seed_generator(trainer)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Finds the sites."""
-        self.sites = find_sites(pl_module, self.site_names)
+        """Find the sites."""
+        self.sites = find_sites(pl_module, self.site_specs)
         # A module that stands for functional dropout within it need not drop anything itself.
         self._missing = {site for site in self.sites if site.kind != "dropout" or site.drop_rate}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Wraps ``training_step``, unless the module delegates."""
+        """Wrap ``training_step``, unless the module delegates."""
         if not getattr(pl_module, "delegates_regularization", False):
             wrap_training_step(pl_module, self)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Warns of sites that never took part, in the first epoch in which penalties were computed."""
+        """Warn of sites that never took part, in the first epoch in which penalties were computed."""
         if self._missing and self.current_weight(trainer) > 0:
             names = ", ".join(sorted(site.name for site in self._missing))
             self._missing = set()
@@ -246,69 +264,23 @@ class RegularizerCallback(Callback):
             )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leaves the module as it was."""
+        """Leave the module as it was."""
         unwrap_training_step(pl_module, self)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Leaves the module as it was, also where Lightning stopped the fit in a way of its own."""
+        """Leave the module as it was, also where Lightning stopped the fit in a way of its own."""
         unwrap_training_step(pl_module, self)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leaves the module as it was."""
+        """Leave the module as it was."""
         unwrap_training_step(pl_module, self)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # As bytes, since torch can't send a generator to a process that it spawns.
-        return {**vars(self), "_generator": self._generator.get_state().numpy().tobytes()}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._generator = torch.Generator()
-        self._generator.set_state(torch.frombuffer(bytearray(state["_generator"]), dtype=torch.uint8))
 
     @property
     def state_key(self) -> str:
-        """Tells several callbacks of one class apart: by their sites, by ``module`` and by ``call``.
+        """Tell several callbacks of one class apart: by their sites, by ``module`` and by ``call``.
 
         Of callbacks that are alike in all of them, Lightning refuses to train with more than one.
         """
         settings = {"module": self.module, "call": self.call}
         told = {name: value for name, value in settings.items() if value is not None}
-        return self._generate_state_key(sites=self.site_names, **told)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The state of the random generator; the schedule follows the trainer's epoch."""
-        return {"generator": self._generator.get_state()}
-
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Adds the other processes' generators, since a checkpoint is written by one of them."""
-        if trainer.world_size > 1:
-            own = self._generator.get_state().to(trainer.strategy.root_device)
-            checkpoint["callbacks"][self.state_key]["generators"] = trainer.strategy.all_gather(own).cpu()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on from a checkpoint."""
-        states = state_dict.get("generators", state_dict["generator"].unsqueeze(0))
-        go_on(self._generator, states, self._rank)
-
-    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: Mapping[str, Any]) -> None:
-        """Warns when a checkpoint was written without this callback."""
-        if trainer.state.fn == "fit" and self.state_key not in checkpoint.get("callbacks", {}):
-            rank_zero_warn(
-                f"The checkpoint holds no state of {self.state_key}; its random generator starts afresh, so the run "
-                "will not be the same as one that was never interrupted."
-            )
-
-
-def _served(sites: Collection[MaskSite], observed: Collection[MaskSite]) -> set[MaskSite]:
-    """Those of some sites that took part in a pass.
-
-    A module of dropout whose rate is all that is used, by the module around it that calls dropout as a function, has
-    taken part if that function has.
-    """
-    dropping = {site.layer for site in observed if site.kind == "dropout"}
-    return {
-        site
-        for site in sites
-        if site in observed or (site.kind == "dropout" and site.layer.rpartition(".")[0] in dropping)
-    }
+        return self._generate_state_key(sites=self.site_specs, **told)

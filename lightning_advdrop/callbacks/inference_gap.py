@@ -16,6 +16,7 @@ from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
 from lightning_advdrop.callbacks.compatibility import refuse_sharded
+from lightning_advdrop.callbacks.old_names import OldNames, padding_mask_of
 from lightning_advdrop.callbacks.predictions import Output, Target, select_weight
 from lightning_advdrop.callbacks.recording import ForwardRecorder, candidates, quietly
 from lightning_advdrop.functional import Direction, DivergenceName
@@ -36,7 +37,7 @@ from lightning_advdrop.regularizers.passes import uncompiled
 Estimate = Callable[[nn.Module, Callable[..., Any], tuple[Any, ...], dict[str, Any]], None]
 
 
-class InferenceGapMonitor(Callback):
+class InferenceGapMonitor(OldNames, Callback):
     """Logs how far random and adversarial masks of one budget move the prediction of the network without dropout.
 
     ``gap/random`` is the mean divergence over random masks, the gap between dropout's training phase and its inference
@@ -64,8 +65,10 @@ class InferenceGapMonitor(Callback):
         module: path of the submodule whose output is compared; found by itself where there is one answer.
         output: which part of its output is the prediction: an index, a key or a callable.
         call: which of several forward passes in one validation step counts, from 0; None takes the mean over all.
-        mask: where a batch tells what is real and what is padding, see `RegularizerCallback`.
-        seed: of the random masks, at least 0.
+        padding_mask: where a batch tells real examples or time steps from padding: an index, a key or a callable that
+            leads to a tensor ``(B,)`` or ``(B, T)``, 1 where they are real; None where there is no padding.
+        seed: the seed of the random masks, at least 0.
+        mask: the old name of ``padding_mask``, deprecated.
 
     Raises:
         ValueError: if an argument is outside what is allowed.
@@ -88,8 +91,9 @@ class InferenceGapMonitor(Callback):
         module: str | None = None,
         output: Output = None,
         call: int | None = None,
-        mask: Target | None = None,
+        padding_mask: Target | None = None,
         seed: int = 0,
+        mask: Target | None = None,
     ) -> None:
         check_sites(sites)
         gap_search(rate, divergence, direction, samples, steps)
@@ -99,7 +103,7 @@ class InferenceGapMonitor(Callback):
             raise ValueError(f"call must be at least 0, or None for all calls, got {call}.")
         if seed < 0:
             raise ValueError(f"seed must be at least 0, got {seed}.")
-        self.site_names = sites
+        self.site_specs = sites
         self.rate = rate
         self.divergence: DivergenceName = divergence
         self.direction: Direction = direction
@@ -109,7 +113,7 @@ class InferenceGapMonitor(Callback):
         self.module = module
         self.output = output
         self.call = call
-        self.mask = mask
+        self.padding_mask = padding_mask_of(self, padding_mask, mask)
         self.seed = seed
         self._sites: list[MaskSite] = []
         self._generator: torch.Generator | None = None
@@ -125,7 +129,7 @@ class InferenceGapMonitor(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuses a network without sites before anything is trained, and warns where nothing will be validated."""
-        find_sites(pl_module, self.site_names)
+        find_sites(pl_module, self.site_specs)
         if not trainer.enable_validation:
             rank_zero_warn(
                 f"{type(self).__name__} looks at validation batches, and this trainer has none: give it a validation "
@@ -134,7 +138,7 @@ class InferenceGapMonitor(Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Finds the sites, and starts the generator afresh."""
-        self._sites = find_sites(pl_module, self.site_names)
+        self._sites = find_sites(pl_module, self.site_specs)
         self._generator = torch.Generator().manual_seed(self.seed + trainer.global_rank)
 
     def on_validation_batch_start(
@@ -220,8 +224,8 @@ class InferenceGapMonitor(Callback):
         with recorded.first_run():
             result = again()
         passes = Passes(recorded, again, result, generator=self._generator, output=self.output)
-        if self.mask is not None:
-            passes = replace(passes, sample_weight=select_weight(batch, self.mask, passes.base))
+        if self.padding_mask is not None:
+            passes = replace(passes, sample_weight=select_weight(batch, self.padding_mask, passes.base))
         passes.check_sites()
         self._batch_size = len(passes.base)
         if not passes.base.isfinite().all():  # a run that diverges must not end because it is watched

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -159,3 +159,20 @@ class ForwardRecorder:
             return result
 
         return watched
+
+
+def took_part(sites: Collection[MaskSite], observed: Collection[MaskSite]) -> set[MaskSite]:
+    """Return those of some sites that took part in a pass.
+
+    A dropout module whose rate the module around it uses, in a call of functional dropout, takes part in that call.
+
+    Args:
+        sites: the sites to choose from.
+        observed: the sites that the pass met.
+    """
+    dropping = {site.layer for site in observed if site.kind == "dropout"}
+    return {
+        site
+        for site in sites
+        if site in observed or (site.kind == "dropout" and site.layer.rpartition(".")[0] in dropping)
+    }

@@ -130,12 +130,13 @@ def select_weight(batch: Any, which: Target, prediction: Tensor) -> Tensor:
     found = _part(batch, which)
     if not isinstance(found, Tensor) or found.dim() == 0:
         raise ValueError(
-            f"mask={which!r} must lead to a tensor (batch,) or (batch, time) that is 1 where the batch is real, got "
+            f"padding_mask={which!r} must lead to "
+            "a tensor (batch,) or (batch, time) that is 1 where the batch is real, got "
             f"{type_of(found)} in {type_of(batch)}{parts_of(batch)}; name an index, a key or a callable that picks it."
         )
     if found.shape != prediction.shape[: found.dim()]:
         raise ValueError(
-            f"mask={which!r} must have the leading shape of the prediction {tuple(prediction.shape)}, got "
+            f"padding_mask={which!r} must have the leading shape of the prediction {tuple(prediction.shape)}, got "
             f"{tuple(found.shape)}; a callable can bring it into that shape."
         )
     missing = max(0, prediction.dim() - 1 - found.dim())

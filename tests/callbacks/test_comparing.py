@@ -116,11 +116,12 @@ def test_padding_is_aligned_with_the_prediction(
 @pytest.mark.parametrize(
     ("batch", "message"),
     [
-        ({"x": OTHER}, "mask='real' must lead to a tensor (batch,) or (batch, time) that is 1 where the batch is real, "
-         "got a NoneType in a dict with the keys x; name an index, a key or a callable that picks it."),
-        ({"real": torch.tensor(1.0)}, "mask='real' must lead to a tensor (batch,) or (batch, time)"),
-        ({"real": torch.ones(3, 2)}, "mask='real' must have the leading shape of the prediction (2, 3), got (3, 2); a "
-         "callable can bring it into that shape."),
+        ({"x": OTHER}, "padding_mask='real' must lead to a tensor (batch,) or (batch, time) that is 1 "
+         "where the batch is real, got a NoneType in a dict with the keys x; "
+         "name an index, a key or a callable that picks it."),
+        ({"real": torch.tensor(1.0)}, "padding_mask='real' must lead to a tensor (batch,) or (batch, time)"),
+        ({"real": torch.ones(3, 2)}, "padding_mask='real' must have the leading shape of the prediction (2, 3), got "
+         "(3, 2); a callable can bring it into that shape."),
     ],
     ids=str,
 )  # fmt: skip
@@ -172,10 +173,10 @@ def divergence_of(real: int, **arguments: Any) -> float:
 
 def test_padding_does_not_count() -> None:
     everything = divergence_of(6)
-    assert divergence_of(6, mask="real") == pytest.approx(everything, rel=1e-6)
-    assert divergence_of(3, mask="example") == pytest.approx(everything, rel=1e-6)
+    assert divergence_of(6, padding_mask="real") == pytest.approx(everything, rel=1e-6)
+    assert divergence_of(3, padding_mask="example") == pytest.approx(everything, rel=1e-6)
     assert divergence_of(3) == pytest.approx(everything, rel=1e-6)
-    assert divergence_of(3, mask=lambda batch: batch["real"]) != pytest.approx(everything, rel=1e-3)
+    assert divergence_of(3, padding_mask=lambda batch: batch["real"]) != pytest.approx(everything, rel=1e-3)
 
 
 class TwoCalls(PlainModel):

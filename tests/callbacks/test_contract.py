@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import csv
+import functools
 import logging
 import pickle
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 
-from lightning_advdrop import AdversarialDropoutCallback, RegularizerCallback
+from lightning_advdrop import AdversarialDropoutCallback, InferenceGapMonitor, RDropCallback, RegularizerCallback
 from lightning_advdrop.callbacks.denormals import flush_denormals
 from lightning_advdrop.callbacks.predictions import add_to_loss, select_prediction, select_target
 from lightning_advdrop.regularizers import AdversarialDropout
@@ -129,23 +132,56 @@ def test_predictions_are_picked_from_outputs() -> None:
     assert add_to_loss({"loss": torch.tensor(1.0)}, torch.tensor(2.0))["loss"] == 3
 
 
-def test_steps_and_epochs_are_logged(tmp_path: Path) -> None:
-    logger = CSVLogger(tmp_path)
-    callback = AdversarialDropoutCallback(log_every_n_steps=3)
-    quiet_trainer(callbacks=[callback], logger=logger, log_every_n_steps=1).fit(seeded(PlainModel), loader())
-    rows = Path(logger.log_dir, "metrics.csv").read_text().splitlines()
-    column = rows[0].split(",").index("advdrop/divergence")
-    assert sum(bool(row.split(",")[column]) for row in rows[1:]) == 3 + 2  # steps 0, 3, 6 and two epochs
+def logged(folder: Path, every: int | None, **trainer: Any) -> dict[str, list[int]]:
+    """At which steps each metric was written, in two epochs of four batches."""
+    logger = CSVLogger(folder)
+    callback = AdversarialDropoutCallback(log_every_n_steps=every)
+    quiet_trainer(callbacks=[callback], logger=logger, **trainer).fit(seeded(PlainModel), loader())
+    with Path(logger.log_dir, "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return {name: [int(row["step"]) for row in rows if row[name]] for name in rows[0]}
 
 
-def test_accumulated_batches_are_logged_as_one_step(tmp_path: Path) -> None:
-    logger = CSVLogger(tmp_path)
-    callback = AdversarialDropoutCallback(log_every_n_steps=1)
-    trainer = quiet_trainer(callbacks=[callback], logger=logger, accumulate_grad_batches=2, log_every_n_steps=1)
-    trainer.fit(seeded(PlainModel), loader())
-    rows = Path(logger.log_dir, "metrics.csv").read_text().splitlines()
-    column = rows[0].split(",").index("advdrop/divergence")
-    assert sum(bool(row.split(",")[column]) for row in rows[1:]) == 4 + 2  # two steps in each epoch, and two epochs
+@pytest.mark.parametrize(
+    ("every", "trainer", "steps"),
+    [
+        (3, {"log_every_n_steps": 1}, [0, 3, 6]),
+        (1, {"log_every_n_steps": 3}, list(range(8))),
+        (None, {"log_every_n_steps": 2}, [1, 3, 5, 7]),  # as Lightning's own metrics
+        (1, {"log_every_n_steps": 1, "accumulate_grad_batches": 2}, [0, 1, 2, 3]),
+        (None, {"log_every_n_steps": 1, "accumulate_grad_batches": 2}, [0, 1, 2, 3]),
+    ],
+)
+def test_steps_and_epochs_are_logged(
+    tmp_path: Path, every: int | None, trainer: dict[str, Any], steps: list[int]
+) -> None:
+    found = logged(tmp_path, every, **trainer)
+    for name in ("weight", "divergence", "flip_rate"):
+        assert found[f"advdrop/{name}_step"] == steps
+        assert len(found[f"advdrop/{name}"]) == 2  # epochs
+    assert len(found["train/penalty"]) == 2
+
+
+def test_the_padding_mask_has_an_old_name() -> None:
+    makers: list[Callable[..., Any]] = [
+        AdversarialDropoutCallback,
+        RDropCallback,
+        InferenceGapMonitor,
+        functools.partial(RegularizerCallback, AdversarialDropout()),
+    ]
+    for make in makers:
+        with pytest.warns(DeprecationWarning, match=r"The argument 'mask' of \w+ is deprecated, use 'padding_mask'"):
+            callback = make(mask="real")
+        assert callback.padding_mask == "real"
+        with pytest.warns(DeprecationWarning, match=r"\w+.mask is deprecated, use \w+.padding_mask"):
+            assert callback.mask == "real"
+        with pytest.warns(DeprecationWarning, match=r"\w+.site_names is deprecated, use \w+.site_specs"):
+            assert callback.site_names == "recurrent"
+        with (
+            pytest.warns(DeprecationWarning, match="padding_mask"),
+            pytest.raises(ValueError, match="padding_mask='x' was given twice, once under its old name mask='real'"),
+        ):
+            make(padding_mask="x", mask="real")
 
 
 def checkpointed(folder: Path, epochs: int, ckpt_path: str | None = None) -> tuple[dict[str, Tensor], L.Trainer]:

@@ -40,7 +40,7 @@ def test_it_takes_sites_then_the_regularizers_arguments_then_the_base_class_ones
     assert [each.default for each in found[1:]] == [each.default for each in (*own, *of_the_base)]
     assert [each.kind for each in found[1:]] == [each.kind for each in (*own, *of_the_base)]
     made = callback("hidden", *(each.default for each in own), weight=0.25)  # type: ignore[arg-type]
-    assert (made.site_names, made.weight, type(made.regularizer)) == ("hidden", 0.25, method)
+    assert (made.site_specs, made.weight, type(made.regularizer)) == ("hidden", 0.25, method)
 
 
 @every_callback
@@ -79,6 +79,13 @@ def test_yaml_names_its_arguments(method: type[Regularizer], callback: type[Regu
     assert type(made) is callback
     assert (made.weight, made.regularizer) == (0.5, made.regularizer)
     assert {name: getattr(made.regularizer, name) for name in own} == own
+
+
+def test_yaml_may_still_call_the_padding_mask_mask() -> None:
+    for name in ("RDropCallback", "AdversarialDropoutCallback"):
+        with pytest.warns(DeprecationWarning, match=f"'mask' of {name} is deprecated, use 'padding_mask'"):
+            made = parse({"class_path": f"lightning_advdrop.{name}", "init_args": {"mask": "real"}})
+        assert made.padding_mask == "real"
 
 
 def test_yaml_is_checked() -> None:

@@ -204,14 +204,14 @@ def test_calls_outputs_masks_and_packed_batches() -> None:
 
     assert value(call=0) == value(module="", call=0) == value(call=0, output="logits")
     assert value(call=0) == value(call=1) != value()  # for the second of two passes other masks are drawn
-    assert value(mask="real", call=0) != value(call=0)
+    assert value(padding_mask="real", call=0) != value(call=0)
     assert value(output=lambda output: output["logits"] * 2, call=0) > value(call=0)
     with pytest.raises(ValueError, match="module: validation_step must for call=2 compute its prediction by calling"):
         value(call=2)
     with pytest.raises(ValueError, match="output='y' must lead to the prediction"):
         value(output="y")
-    with pytest.raises(ValueError, match=re.escape("mask='is_real' must lead to a tensor (batch,)")):
-        value(mask="is_real")
+    with pytest.raises(ValueError, match=re.escape("padding_mask='is_real' must lead to a tensor (batch,)")):
+        value(padding_mask="is_real")
 
 
 class Failing(Simple):

@@ -62,7 +62,7 @@ OTHERS: dict[str, Callable[[], RegularizerCallback]] = {
 def one_step(model: type[QuietModel], *callbacks: RegularizerCallback) -> tuple[dict[str, float], dict[str, Tensor]]:
     network = seeded(model)
     for callback in callbacks:
-        callback.log_prefix = f"{type(callback).__name__}_{callback.site_names}"
+        callback.log_prefix = f"{type(callback).__name__}_{callback.site_specs}"
     L.seed_everything(3, verbose=False)
     trainer = quiet_trainer(callbacks=list(callbacks), max_steps=1, max_epochs=-1)
     trainer.fit(network, loader())
