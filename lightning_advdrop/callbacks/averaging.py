@@ -29,7 +29,7 @@ class AveragedWeights(Callback, ABC):
 
     Args:
         device: where the average is kept; None for the model's device.
-        use_buffers: whether buffers are averaged, too; otherwise they are the model's.
+        use_buffers: whether buffers are averaged as well; otherwise they are the model's.
     """
 
     def __init__(self, device: str | int | None = None, use_buffers: bool = True) -> None:
@@ -204,11 +204,11 @@ class ExponentialAveraging(AveragedWeights):
     The average starts as the weights of the first update. Until then, the raw weights are evaluated and saved.
 
     Args:
-        decay: what is kept of the average in each update, in [0, 1).
+        decay: the share of the old average in the new one, in [0, 1).
         update_every_n_steps: how many steps lie between updates, at least 1.
         update_starting_at_step: the first step whose weights are averaged, from 0; None for the first of all.
         device: where the average is kept; None for the model's device.
-        use_buffers: whether buffers are averaged, too; otherwise they are the model's.
+        use_buffers: whether buffers are averaged as well; otherwise they are the model's.
 
     Raises:
         ValueError: if ``decay``, ``update_every_n_steps`` or ``update_starting_at_step`` is out of its range.

@@ -108,7 +108,7 @@ class Corpus:
     """
 
     parts: Mapping[Part, DocumentSet]
-    """``"train"``, ``"validation"``, ``"test"`` and ``"unlabelled"``."""
+    """Documents without gaps by part: ``"train"``, ``"validation"``, ``"test"`` and ``"unlabelled"``."""
     vocabulary: Vocabulary
     """Words, counted in the training documents, labelled or not."""
 

@@ -105,9 +105,7 @@ class DocumentDataModule(FolderDataModule, TextDataModule):
         if task not in ("classify", "pretrain"):
             raise ValueError(f"task must be 'classify' or 'pretrain', got {task!r}")
         if reverse and task != "pretrain":
-            raise ValueError(
-                f"reverse=True needs task='pretrain', got task={task!r}: a classifier reads both ways itself"
-            )
+            raise ValueError(f"reverse=True needs task='pretrain', got task={task!r}")
         check_integers(1, optional=True, train_size=train_size, unlabelled_batch_size=unlabelled_batch_size)
         check_integers(0, optional=True, unlabelled_size=unlabelled_size)
         check_integers(1, max_tokens=max_tokens, max_vocabulary=max_vocabulary)

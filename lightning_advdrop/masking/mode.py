@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from lightning_advdrop._torch import in_checkpoint
 from lightning_advdrop.masking.prefix import Prefix, PrefixReader, flat_arguments
-from lightning_advdrop.masking.recomputing import refuse_checkpoint
 from lightning_advdrop.masking.running import RunningModules
 from lightning_advdrop.masking.site_values import Perturbation, SiteValue
 from lightning_advdrop.masking.sites import MaskSite, Observation, Shape
@@ -113,8 +113,12 @@ class MaskingMode(TorchFunctionMode):
         Raises:
             ValueError: inside activation checkpointing.
         """
-        if self._has_backward:
-            refuse_checkpoint(what)
+        if self._has_backward and in_checkpoint():
+            raise ValueError(
+                f"{what} is reached inside activation checkpointing (torch.utils.checkpoint), which runs this part "
+                "again in the backward pass, as it is: without masks, and with dropout. Switch checkpointing off "
+                "there, or name other sites."
+            )
 
     @contextmanager
     def handled(self) -> Iterator[None]:

@@ -167,10 +167,12 @@ class PrefixReader:
         if is_recomputed():
             self.stop(complete=True)
             return function(*args, **kwargs)
-        outside = [(a, version_of(a)) for a in arguments if isinstance(a, Tensor) and not prefix.owns(a)]
+        versions = [(a, version_of(a)) for a in arguments if isinstance(a, Tensor)]
         before = RandomState.now() if kwargs.get("inplace") or _writes_in_place(function) else None
         result = function(*args, **kwargs)
-        written = [tensor for tensor, version in outside if version_of(tensor) != version]
+        written = [tensor for tensor, version in versions if version_of(tensor) != version]
+        if result is not None:  # else it would be made again, and write to the same results in each run
+            written = [tensor for tensor in written if not prefix.owns(tensor)]
         if result is None or written:
             self._open = False
             prefix.stop_before_write(written, before)

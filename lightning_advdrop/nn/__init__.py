@@ -1,4 +1,4 @@
-"""Torch modules: recurrent layers that can be masked, their kernels, and networks that read documents."""
+"""Torch modules: recurrent layers under masks, their kernels, AWD-LSTM, and models of documents."""
 
 from lightning_advdrop.nn.awd_lstm import AWDLSTM, AWDLSTMOutput
 from lightning_advdrop.nn.call import MASKED_LAYERS, RECURRENT_FUNCTIONS, RecurrentCall, RecurrentConfig, masked_call

@@ -15,13 +15,13 @@ LSTMState = tuple[Tensor, Tensor]
 
 
 class AWDLSTMOutput(NamedTuple):
-    """What `AWDLSTM` returns.
+    """The output of `AWDLSTM`.
 
     Attributes:
-        logits: of each next word, ``(T, B, V)``.
-        states: of each layer the last hidden and cell state, ``(1, B, H)`` each.
+        logits: the logits of each next word, ``(T, B, V)``.
+        states: the last hidden and cell state of each layer, ``(1, B, H)`` each.
         outputs: the last layer's outputs after dropout, ``(T, B, D)``.
-        raw_outputs: the same before dropout.
+        raw_outputs: the last layer's outputs before dropout, ``(T, B, D)``.
     """
 
     logits: Tensor
@@ -31,29 +31,29 @@ class AWDLSTMOutput(NamedTuple):
 
 
 class AWDLSTM(nn.Module):
-    """A language model of stock LSTM layers with dropout wherever there can be some.
+    """A language model of stock LSTM layers with dropout on words, activations and weights.
 
-    Dropout of whole words, locked dropout before, between and after the layers, and DropConnect on the
-    hidden-to-hidden weights. The layers are plain `torch.nn.LSTM` and stay as they are. Each of
-    these masks is a mask site, too (see `lightning_advdrop.masking.find_sites`): a mask that is given there takes the
-    place of the network's own.
+    It drops whole words, the same units of a sequence at every step (locked dropout) before, between and after the
+    layers, and single hidden-to-hidden weights (DropConnect). The layers are plain `torch.nn.LSTM` modules. Each kind
+    of dropout is also a mask site (see `lightning_advdrop.masking.find_sites`), where a given mask replaces the
+    network's own.
 
     Source: Merity, Keskar & Socher, "Regularizing and Optimizing LSTM Language Models", ICLR 2018 (arXiv 1708.02182).
 
     Args:
         vocabulary_size: the number of words, ``V``.
         embedding_size: the width of the embeddings, ``E``.
-        hidden_size: the units of each layer but for the last one of a model with tied weights, which has ``E``.
+        hidden_size: the units of each layer. With tied weights the last layer has ``E``.
         num_layers: the number of layers.
-        word_dropout: the probability with which a word is dropped from the embedding table, in [0, 1).
-        input_dropout: of locked dropout before the first layer.
-        hidden_dropout: of locked dropout between layers.
-        output_dropout: of locked dropout after the last layer.
-        weight_dropout: of DropConnect.
-        tie_weights: whether the embedding table is the decoder's weight, too.
+        word_dropout: the probability of dropping a word from the embedding table, in [0, 1).
+        input_dropout: the probability of locked dropout before the first layer, in [0, 1).
+        hidden_dropout: the probability of locked dropout between layers, in [0, 1).
+        output_dropout: the probability of locked dropout after the last layer, in [0, 1).
+        weight_dropout: the probability of dropping a hidden-to-hidden weight, in [0, 1).
+        tie_weights: whether the decoder shares the embedding's weight.
 
     Raises:
-        ValueError: if a size is below 1, or a probability outside [0, 1).
+        ValueError: if a size is below 1, or a probability is not in [0, 1).
 
     Example:
         >>> model = AWDLSTM(10, embedding_size=4, hidden_size=6, num_layers=2)
@@ -103,21 +103,21 @@ class AWDLSTM(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws the initial weights of embedding and decoder; those of the layers are torch's."""
+        """Initialize embedding and decoder; the layers keep torch's initialization."""
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         if self.decoder.weight is not self.embedding.weight:
             nn.init.uniform_(self.decoder.weight, -0.1, 0.1)
         nn.init.zeros_(self.decoder.bias)
 
     def forward(self, tokens: Tensor, states: Sequence[LSTMState] | None = None) -> AWDLSTMOutput:
-        """Predicts each next word.
+        """Predict each next word.
 
         Args:
-            tokens: words' numbers, int64, ``(T, B)``.
-            states: what an earlier call returned, ``(1, B, H)``, for text that goes on; None for zeros.
+            tokens: the word indices, int64, ``(T, B)``.
+            states: the states that an earlier call returned, for text that continues; None for zeros.
 
         Raises:
-            ValueError: if the tokens have another shape, or there is another number of states.
+            ValueError: if ``tokens`` has not two dimensions, or ``states`` is not as long as there are layers.
         """
         if tokens.dim() != 2:
             raise ValueError(f"tokens must have the shape (steps, batch), got {tuple(tokens.shape)}.")
@@ -133,7 +133,7 @@ class AWDLSTM(nn.Module):
         return AWDLSTMOutput(self.decoder(outputs), finals, outputs, x)
 
     def _layers(self) -> Iterator[tuple[nn.LSTM, float, list[Place]]]:
-        """Each layer with the dropout before it: its rate, and the sites that are at this place."""
+        """Yield each layer, the dropout probability before it, and the sites at that place."""
         before: nn.LSTM | None = None
         for layer in self.rnns:
             assert isinstance(layer, nn.LSTM)
@@ -145,7 +145,7 @@ class AWDLSTM(nn.Module):
             before = layer
 
     def _run_layer(self, layer: nn.LSTM, x: Tensor, state: LSTMState | None) -> tuple[Tensor, LSTMState]:
-        """Runs a layer under DropConnect, by the function that the layer itself calls."""
+        """Run a layer with DropConnect, by the function that the layer itself calls."""
         weight_ih, weight_hh, *biases = layer.all_weights[0]
         dropped = dropped_weight(weight_hh, self.weight_dropout, self.training)
         if state is None:

@@ -1,4 +1,4 @@
-"""A call of one of torch's recurrent functions, taken apart, so that it can run under masks."""
+"""Parse a call of one of torch's recurrent functions, to run it under masks."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ RECURRENT_FUNCTIONS: Mapping[RecurrentFunction, MaskedLayer] = MappingProxyType(
         torch.rnn_relu: masked_rnn_relu_layer,
     }
 )
-"""The masked layer that stands for each of torch's recurrent functions."""
+"""The masked layer of each of torch's recurrent functions."""
 
 MASKED_LAYERS: tuple[MaskedLayer, ...] = tuple(RECURRENT_FUNCTIONS.values())
 """The four masked layers."""
 
 
 class RecurrentConfig(NamedTuple):
-    """How the layers are laid out; the fields are the arguments of `torch.lstm` of the same names.
+    """The layout of recurrent layers, by the arguments of `torch.lstm` of the same names.
 
     Example:
         >>> RecurrentConfig(True, 2, 0.0, True, bidirectional=True).directions
@@ -58,7 +58,7 @@ class RecurrentConfig(NamedTuple):
 
     @property
     def directions(self) -> int:
-        """Number of directions of each layer."""
+        """The number of directions of each layer."""
         return 2 if self.bidirectional else 1
 
 
@@ -68,13 +68,13 @@ class RecurrentCall:
 
     Attributes:
         function: the torch function.
-        data: the input as given: ``(T, B, in)``, ``(B, T, in)`` with ``batch_first``, or packed rows ``(N, in)``.
-        batch_sizes: the rows of each step.
-        weights: the parameters of each layer and direction, the tensors that were given.
+        data: the input: ``(T, B, in)``, ``(B, T, in)`` with ``batch_first``, or packed rows ``(N, in)``.
+        batch_sizes: the number of rows of each step.
+        weights: the parameters of each layer and direction.
         states: the initial states, each ``(layers * directions, B, width)``: hidden, and for an LSTM cell.
         config: the layout of the layers.
         batch_first: whether padded input has its batch first.
-        packed_sizes: the batch sizes as the tensor that was given; None for padded input.
+        packed_sizes: the batch sizes of packed input as a tensor; None for padded input.
 
     Example:
         >>> gru, zeros = torch.nn.GRU(2, 3), torch.zeros(1, 4, 3)
@@ -98,7 +98,7 @@ class RecurrentCall:
 
     @classmethod
     def parse(cls, function: RecurrentFunction, args: Sequence[Any]) -> RecurrentCall:
-        """Takes a call apart.
+        """Parse the arguments of a call.
 
         Args:
             function: one of `RECURRENT_FUNCTIONS`.
@@ -106,11 +106,8 @@ class RecurrentCall:
                 batch_first)`` or ``(data, batch_sizes, hx, weights, has_biases, layers, dropout, train,
                 bidirectional)``.
 
-        Returns:
-            The call.
-
         Raises:
-            ValueError: if the function is not among them, or there are not 9 arguments.
+            ValueError: if ``function`` is not one of `RECURRENT_FUNCTIONS`, or there are not 9 arguments.
         """
         if function not in RECURRENT_FUNCTIONS:
             allowed = ", ".join(f"torch.{known.__name__}" for known in RECURRENT_FUNCTIONS)
@@ -145,20 +142,17 @@ class RecurrentCall:
         return self.config.train and self.config.dropout > 0 and self.config.num_layers > 1
 
     def replace(self, *, weights: Sequence[LayerWeights] | None = None, dropout: float | None = None) -> RecurrentCall:
-        """The same call with other weights or another dropout between layers.
+        """Return the same call with other weights or another dropout between layers.
 
         Args:
             weights: the parameters of each layer and direction; None keeps them.
-            dropout: the probability; None keeps it.
-
-        Returns:
-            A new call.
+            dropout: the dropout probability, in [0, 1]; None keeps it.
         """
         config = self.config if dropout is None else self.config._replace(dropout=dropout)
         return dataclasses.replace(self, weights=self.weights if weights is None else list(weights), config=config)
 
     def run(self) -> tuple[Tensor, ...]:
-        """Calls the torch function; returns its output and final states."""
+        """Call the torch function, and return its output and final states."""
         hx = _as_given(self.states)
         flat = [tensor for weights in self.weights for tensor in weights if tensor is not None]
         if self.packed:
@@ -166,7 +160,7 @@ class RecurrentCall:
         return self.function(self.data, hx, flat, *self.config, self.batch_first)
 
     def run_masked(self, masks: RecurrentMasks, *, single_layers: bool = False) -> tuple[Tensor, ...]:
-        """Does what `run` does, under masks.
+        """Run the call under masks.
 
         Layers and directions without a recurrent mask run on the stock kernel.
 
@@ -176,10 +170,10 @@ class RecurrentCall:
                 from torch's generators. On the CPU the result is the same.
 
         Returns:
-            Output and final states, shaped as by the torch function.
+            The output and final states, in the shapes of the torch function.
 
         Raises:
-            ValueError: if the number or the shape of masks doesn't fit the call.
+            ValueError: if the number or the shape of masks doesn't match the call.
         """
         self._check_counts(masks)
         if masks.empty and not single_layers:
@@ -196,21 +190,20 @@ class RecurrentCall:
         return output.transpose(0, 1) if self.batch_first else output, *states
 
     def _check_counts(self, masks: RecurrentMasks) -> None:
-        # Shapes are checked where a mask acts: a function mode sees the first look at a mask, and what comes before it
-        # does not depend on the mask.
+        # Shapes are checked where a mask is applied: to a function mode, reading a mask here would be its first use.
         check_mask_count("recurrent", masks.recurrent, len(self.weights), "layers x directions")
         if masks.inputs:
             check_mask_count("inputs", masks.inputs, self.config.num_layers, "one a layer, or none at all")
 
     def _under_locked_mask(self, rows: Tensor, mask: Tensor | None, name: str) -> Tensor:
-        """Rows ``(N, D)`` under a mask ``(B, 1, D)``."""
+        """Apply a mask ``(B, 1, D)`` to rows ``(N, D)``."""
         if mask is None:
             return rows
         check_locked_mask(name, mask, self.batch, rows.shape[1])
         return mask_sequences(rows, self.batch_sizes, mask.squeeze(1))
 
     def _run_layers(self, rows: Tensor, masks: RecurrentMasks) -> tuple[Tensor, list[States]]:
-        """All layers. Returns the last one's output ``(N, directions * P)`` and the states of each layer, direction."""
+        """Return the last layer's output, ``(N, directions * P)``, and the states of each layer and direction."""
         config, finals = self.config, []
         mirrored = mirrored_rows(self.batch_sizes, rows.device) if config.bidirectional else None
         for layer in range(config.num_layers):
@@ -230,7 +223,7 @@ class RecurrentCall:
         return rows, finals
 
     def _run_direction(self, rows: Tensor, index: int, mask: Tensor | None) -> tuple[Tensor, States]:
-        """One layer in one direction; without a mask by the stock kernel."""
+        """Run one layer in one direction, without a mask on the stock kernel."""
         state, weights = tuple(s[index] for s in self.states), self.weights[index]
         if mask is not None:
             width = weights.weight_hh.shape[1]
@@ -245,17 +238,17 @@ class RecurrentCall:
 
 
 def masked_call(call: RecurrentCall, masks: RecurrentMasks) -> tuple[Tensor, ...]:
-    """`RecurrentCall.run_masked` for function modes to see, as they see the torch function of an unmasked call.
+    """Run a call under masks, visibly to function modes.
 
     Args:
         call: the call.
-        masks: where masks act.
+        masks: the masks.
 
     Returns:
-        Output and final states, shaped as by the torch function.
+        The output and final states, in the shapes of the torch function.
 
     Raises:
-        ValueError: if the number or the shape of masks doesn't fit the call.
+        ValueError: if the number or the shape of masks doesn't match the call.
 
     Example:
         >>> gru, zeros = torch.nn.GRU(2, 3), torch.zeros(1, 4, 3)
@@ -272,12 +265,12 @@ def masked_call(call: RecurrentCall, masks: RecurrentMasks) -> tuple[Tensor, ...
 
 
 def _as_given(states: States) -> Tensor | States:
-    """The states as the torch functions take them: a tuple for an LSTM, one tensor for the others."""
+    """Return states as the torch functions take them: a tuple for an LSTM, one tensor for the others."""
     return states if len(states) > 1 else states[0]
 
 
 def _split_weights(flat: Sequence[Tensor], config: RecurrentConfig) -> list[LayerWeights]:
-    """Groups flat weights by layer and direction, in that order."""
+    """Group flat weights by layer and direction."""
     width = len(flat) // (config.num_layers * config.directions)
     # Without biases, what follows the two weights, if anything, is the projection.
     names = [name for name in LayerWeights._fields if config.has_biases or not name.startswith("bias")]

@@ -1,4 +1,4 @@
-"""Torch's recurrent cells under masks: one step at a time, for models that loop over the steps themselves."""
+"""Torch's recurrent cells under masks, for models that loop over the steps themselves."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ CELL_FUNCTIONS: tuple[Callable[..., Any], ...] = (
 
 
 def masked_cell(function: Callable[..., Any], args: Sequence[Any], mask: Tensor) -> Any:
-    """Does what ``function(*args)`` does for one step of a cell, with ``h * mask`` where ``h`` enters the gates.
+    """Run one step of a recurrent cell with ``h * mask`` in place of ``h`` where it enters the gates.
 
-    What a GRU's update gate carries over is not masked, and neither is the step's output.
+    The hidden state that a GRU's update gate carries over is not masked, and neither is the step's output.
 
     Source: Gal & Ghahramani (2016); Park et al. (2019).
 
@@ -29,13 +29,13 @@ def masked_cell(function: Callable[..., Any], args: Sequence[Any], mask: Tensor)
         function: one of `CELL_FUNCTIONS`.
         args: its positional arguments, ``(input, hx, weight_ih, weight_hh, bias_ih, bias_hh)``: input ``(B, in)``, and
             ``hx`` a hidden state ``(B, H)``, for an LSTM with a cell state ``(h, c)``.
-        mask: ``(B, H)``, any real numbers; it takes part in the gradient.
+        mask: ``(B, H)``, any real numbers, differentiable.
 
     Returns:
-        What the function returns: the new hidden state ``(B, H)``, for an LSTM with the new cell state.
+        The new hidden state ``(B, H)``, for an LSTM with the new cell state.
 
     Raises:
-        ValueError: if the function is not among them, or the mask has another shape.
+        ValueError: if ``function`` is not one of `CELL_FUNCTIONS`, or ``mask`` has another shape.
 
     Example:
         >>> cell, x, h = torch.nn.GRUCell(2, 3), torch.ones(4, 2), torch.ones(4, 3)
@@ -64,7 +64,7 @@ def _gru_step(
     bias_ih: Tensor | None = None,
     bias_hh: Tensor | None = None,
 ) -> Tensor:
-    # The stock cell takes one hidden state, for the products and to carry over; these are two.
+    # The stock cell uses one hidden state both for the products and to carry over; here they differ.
     r, z, n = F.linear(x, weight_ih, bias_ih).chunk(3, 1)
     product_r, product_z, product_n = F.linear(masked_h, weight_hh, bias_hh).chunk(3, 1)
     z = torch.sigmoid(z + product_z)

@@ -1,4 +1,4 @@
-"""Networks that read documents: an encoder, the language model that trains it, and the classifier that uses it."""
+"""Models of documents: an encoder, the language model that pre-trains it, and the classifier."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ LSTMStates = tuple[Tensor, Tensor]
 
 
 class DocumentEncoder(nn.Module):
-    """An LSTM over embedded words: normalised embedding, locked dropout, one layer.
+    """A one-layer LSTM over normalised word embeddings with locked dropout.
 
     Source: Miyato, Dai & Goodfellow, ICLR 2017 (arXiv 1605.07725), section 2.
 
     Args:
-        counts: how often each word occurs, see `NormalizedEmbedding`.
-        embedding_size: the features of a word.
-        hidden_size: the LSTM's units.
-        dropout: the share of an embedding's features that is dropped, the same ones at each step of a document.
-        padding_index: the number of the word that stands for padding; None for none.
+        counts: the number of occurrences of each word, see `NormalizedEmbedding`.
+        embedding_size: the width of the embeddings.
+        hidden_size: the LSTM's units, ``H``.
+        dropout: the probability of dropping a feature of the embeddings, at every step of a document, in [0, 1].
+        padding_index: the index of the padding word; None for none.
 
     Example:
         >>> encoder = DocumentEncoder([1, 1, 1, 1], embedding_size=6, hidden_size=8)
@@ -48,33 +48,33 @@ class DocumentEncoder(nn.Module):
         self.lstm = MaskedLSTM(embedding_size, hidden_size, batch_first=True)
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """The outputs at the last real token, ``(B, H)``, of documents ``(B, T)`` of the lengths ``(B,)``."""
-        # Padding comes behind what is asked for, so that nothing needs to be packed: on the CPU, the backward pass of a
-        # packed sequence takes ten times as long.
+        """Return the outputs at the last real token, ``(B, H)``, of documents ``(B, T)`` of the lengths ``(B,)``."""
+        # Padding comes behind the last real token, so that documents need not be packed: on the CPU, the backward pass
+        # of packed sequences takes ten times as long.
         outputs, _ = self.lstm(self.dropout(self.embedding(tokens)))
         found: Tensor = outputs[torch.arange(len(tokens), device=tokens.device), lengths - 1]
         return found
 
     def read_on(self, tokens: Tensor, states: LSTMStates | None = None) -> tuple[Tensor, LSTMStates]:
-        """Goes on reading texts that are longer than a batch.
+        """Read the next part of texts that are longer than a batch.
 
         Args:
-            tokens: the next words of each text, ``(B, T)``.
-            states: where the LSTM stopped; None for the beginning.
+            tokens: the next words of each text, int64, ``(B, T)``.
+            states: the LSTM's states after the part before; None at the beginning.
 
         Returns:
-            The output at each word, ``(B, T, H)``, and the states after the last.
+            The output at each word, ``(B, T, H)``, and the states after the last word.
         """
         outputs, states = self.lstm(self.dropout(self.embedding(tokens)), states)
         return outputs, states
 
 
 class LanguageModelOutput(NamedTuple):
-    """What `DocumentLanguageModel` returns.
+    """The output of `DocumentLanguageModel`.
 
     Attributes:
-        outputs: the LSTM's output at each word, ``(B, T, H)``; the one that a regularizer compares.
-        states: its states after the last word.
+        outputs: the LSTM's output at each word, ``(B, T, H)``, which regularizers compare.
+        states: the LSTM's states after the last word.
     """
 
     outputs: Tensor
@@ -82,23 +82,21 @@ class LanguageModelOutput(NamedTuple):
 
 
 class DocumentLanguageModel(nn.Module):
-    """Predicts each next word; its encoder is what a document classifier starts from.
+    """A language model whose encoder pre-trains a document classifier.
 
-    The softmax is torch's adaptive one (Grave et al., 2017, arXiv 1609.04309), for which words are numbered by
-    frequency.
+    The softmax is torch's adaptive one (Grave et al., 2017, arXiv 1609.04309), for which words are sorted by frequency.
 
     Args:
-        counts: how often each word occurs, see `NormalizedEmbedding`.
-        embedding_size: see `DocumentEncoder`.
-        hidden_size: see there.
-        dropout: see there.
-        padding_index: see there.
-        cutoffs: the numbers of words at which the clusters of the softmax begin, rising; those that the vocabulary
-            does not reach are left out, and where none is left there is one in its middle.
+        counts: the number of occurrences of each word, see `NormalizedEmbedding`.
+        embedding_size: the width of the embeddings.
+        hidden_size: the LSTM's units, ``H``, at least ``4 ** len(cutoffs)``.
+        dropout: the probability of dropping a feature of the embeddings, in [0, 1], see `DocumentEncoder`.
+        padding_index: the index of the padding word; None for none.
+        cutoffs: the word indices at which the clusters of the softmax begin, at least 1 and rising. Those beyond the
+            vocabulary are ignored; if none is left, there is one in its middle.
 
     Raises:
-        ValueError: if the cutoffs don't rise, one is below 1, or there are so many that the last cluster, whose words
-            have ``4 ** clusters`` times fewer features, is left without any.
+        ValueError: if the cutoffs don't rise, one is below 1, or ``hidden_size`` is too small for their number.
 
     Example:
         >>> model = DocumentLanguageModel([1] * 20, embedding_size=6, hidden_size=8, cutoffs=[10])
@@ -130,35 +128,33 @@ class DocumentLanguageModel(nn.Module):
         self.softmax = nn.AdaptiveLogSoftmaxWithLoss(hidden_size, len(counts), used)
 
     def forward(self, tokens: Tensor, states: LSTMStates | None = None) -> LanguageModelOutput:
-        """Reads the next words ``(B, T)`` of each text, see `DocumentEncoder.read_on`."""
+        """Read the next words ``(B, T)`` of each text, see `DocumentEncoder.read_on`."""
         return LanguageModelOutput(*self.encoder.read_on(tokens, states))
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The mean negative log-likelihood of words ``(B, T)`` after outputs ``(B, T, H)``, in nats, a scalar."""
+        """Return the mean negative log-likelihood, in nats, of words ``(B, T)`` after outputs ``(B, T, H)``."""
         found: Tensor = self.softmax(outputs.flatten(0, 1), targets.flatten()).loss
-        # Clusters without a target take part with a gradient of zero: of processes that train together, each waits for
-        # the gradients of all parameters.
+        # Clusters without a target get a gradient of zero, since distributed training waits for every gradient.
         untouched = torch.stack([part.flatten()[0] for part in self.softmax.tail.parameters()]).sum()
         return found + 0 * untouched
 
 
 class DocumentClassifier(nn.Module):
-    """Reads a document with an encoder, or one in each direction, and classifies it.
+    """A document classifier: an encoder for one or both directions, a hidden ReLU layer, and a linear layer.
 
-    The output at the last real token, of both directions side by side, goes through a layer of rectified linear units
-    to the logits. In the reverse direction a document is read by an encoder of its own from its last word to its first.
+    The hidden layer gets the encoders' outputs at the last token that they read.
 
     Source: Miyato, Dai & Goodfellow, ICLR 2017 (arXiv 1605.07725), section 2 and, for both directions, section 4.
 
     Args:
-        counts: how often each word occurs, see `NormalizedEmbedding`.
-        num_classes: at least 2. Two classes have one logit, that of the class 1.
-        embedding_size: see `DocumentEncoder`.
-        hidden_size: see there; for each direction.
+        counts: the number of occurrences of each word, see `NormalizedEmbedding`.
+        num_classes: the number of classes, at least 2. Two classes have one logit, that of the class 1.
+        embedding_size: the width of the embeddings.
+        hidden_size: the units of each direction's LSTM.
         classifier_size: the units of the hidden layer.
-        dropout: see `DocumentEncoder`.
-        padding_index: see there.
-        bidirectional: whether documents are read backward, too.
+        dropout: the probability of dropping a feature of the embeddings, in [0, 1], see `DocumentEncoder`.
+        padding_index: the index of the padding word; None for none.
+        bidirectional: whether a second encoder reads documents from the last word to the first.
 
     Example:
         >>> model = DocumentClassifier([1, 1, 1, 1], 2, embedding_size=6, hidden_size=8, bidirectional=True)
@@ -188,7 +184,15 @@ class DocumentClassifier(nn.Module):
         )
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """The logits ``(B, classes)``, or ``(B, 1)`` for two classes, of documents ``(B, T)`` padded at the right."""
+        """Compute the logits of documents.
+
+        Args:
+            tokens: the word indices, int64, ``(B, T)``, padded at the right.
+            lengths: the number of real tokens of each document, int64, ``(B,)``.
+
+        Returns:
+            The logits, ``(B, classes)``, or ``(B, 1)`` for two classes.
+        """
         read = [self.encoder(tokens, lengths)]
         if self.backward_encoder is not None:
             read.append(self.backward_encoder(reversed_documents(tokens, lengths), lengths))
@@ -197,11 +201,11 @@ class DocumentClassifier(nn.Module):
 
 
 def reversed_documents(tokens: Tensor, lengths: Tensor) -> Tensor:
-    """Documents from the last real token to the first; padding stays at the right.
+    """Reverse documents; padding stays at the right.
 
     Args:
-        tokens: ``(B, T)``.
-        lengths: ``(B,)``.
+        tokens: the word indices, ``(B, T)``, padded at the right.
+        lengths: the number of real tokens of each document, ``(B,)``.
 
     Example:
         >>> reversed_documents(torch.tensor([[3, 1, 2], [2, 4, 0]]), torch.tensor([3, 2]))

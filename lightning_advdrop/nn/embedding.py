@@ -1,4 +1,4 @@
-"""Word embeddings that are normalised, and dropped in the same way at each step."""
+"""Normalised word embeddings and locked dropout."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ _EPSILON = 1e-6
 
 
 class NormalizedEmbedding(nn.Embedding):
-    """An embedding whose features have mean 0 and variance 1 over the words, weighted by how often they occur.
+    """An embedding whose features have mean 0 and variance 1 over the words, weighted by their frequency.
 
-    The normalised table is computed from the raw one in each forward, with gradients through mean and variance, so that
-    a change of a given norm, as in virtual adversarial training, cannot be made small by larger vectors. A mask or
+    Each forward normalises the raw table, with gradients through mean and variance. The network can't make a
+    perturbation of a given norm, as in virtual adversarial training, harmless by larger vectors. A mask or
     `lightning_advdrop.masking.Perturbation` at its site acts on the normalised vectors.
 
     Source: Miyato, Dai & Goodfellow, "Adversarial Training Methods for Semi-Supervised Text Classification", ICLR 2017
     (arXiv 1605.07725), equation 1.
 
     Args:
-        counts: how often each word occurs, at least 0 and not all 0; their number is that of the words.
-        embedding_dim: the features of a word.
-        padding_idx: a word that stands for padding and gets no gradient of its own; None for none.
+        counts: the number of occurrences of each of the ``V`` words, at least 0 and not all 0.
+        embedding_dim: the width of the embeddings.
+        padding_idx: the index of the padding word, whose lookups give no gradient; None for none.
 
     Attributes:
-        frequencies: the words' shares of all occurrences, ``(V,)``, a buffer.
+        frequencies: each word's share of all occurrences, ``(V,)``, a buffer.
 
     Raises:
-        ValueError: if a count is negative, or all are 0.
+        ValueError: if a count is negative, or none is positive.
 
     Example:
         >>> embedding = NormalizedEmbedding([6, 3, 1], embedding_dim=4)
@@ -53,14 +53,14 @@ class NormalizedEmbedding(nn.Embedding):
 
     @torch.no_grad()
     def take(self, vectors: Tensor) -> None:
-        """Starts from word vectors that were trained elsewhere.
+        """Initialize with pre-trained word vectors.
 
         Args:
-            vectors: ``(V, embedding_dim)``, a row of zeros for a word that has none. Those words keep their random
-                vectors, brought to the same mean and variance.
+            vectors: ``(V, embedding_dim)``. Words with a row of zeros keep their random vectors, moved to the mean and
+                variance of the others.
 
         Raises:
-            ValueError: if the vectors have another shape, or all are zero.
+            ValueError: if ``vectors`` has another shape, or holds only zeros.
         """
         if vectors.shape != self.weight.shape:
             raise ValueError(
@@ -75,32 +75,32 @@ class NormalizedEmbedding(nn.Embedding):
         self.weight[known] = vectors[known].to(self.weight)
 
     def table(self) -> Tensor:
-        """The normalised vectors of all words, ``(V, embedding_dim)``, computed in the weights' precision."""
-        # Under autocast the frequencies of rare words would be rounded to 0.
+        """Return the normalised vectors of all words, ``(V, embedding_dim)``, in the weight's precision."""
+        # Autocast would round the frequencies of rare words to 0.
         with torch.autocast(self.weight.device.type, enabled=False):
             centred = self.weight - self.frequencies @ self.weight
             variance = self.frequencies @ centred.square()
             return centred * (variance + _EPSILON).rsqrt()
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
-        """The normalised vectors ``(..., embedding_dim)`` of words ``(...)``."""
+        """Look up the normalised vectors, ``(..., embedding_dim)``, of word indices ``(...)``."""
         return F.embedding(input, self.table(), self.padding_idx)
 
 
 class LockedDropout(nn.Dropout):
     """Dropout with one mask for all steps of a sequence.
 
-    Its module can be named as a site of the kind ``dropout``, see `lightning_advdrop.masking.find_sites`.
+    It is a site of the kind ``dropout``, see `lightning_advdrop.masking.find_sites`.
 
     Source: Gal & Ghahramani, "A Theoretically Grounded Application of Dropout in Recurrent Neural Networks", 2016
     (arXiv 1512.05287).
 
     Args:
-        p: the probability of a drop, in [0, 1].
+        p: the probability of dropping a feature, in [0, 1].
         time_dim: the dimension of the steps: 1 for ``(B, T, D)``, 0 for ``(T, B, D)``.
 
     Raises:
-        ValueError: if ``p`` is outside [0, 1].
+        ValueError: if ``p`` is not in [0, 1].
 
     Example:
         >>> dropped = LockedDropout(0.5)(torch.ones(2, 3, 4))
@@ -113,7 +113,7 @@ class LockedDropout(nn.Dropout):
         self.time_dim = time_dim
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
-        """The input ``(B, T, D)``, or ``(T, B, D)``, with the same features dropped at each of an example's steps."""
+        """Drop the same features of an example at every step of ``(B, T, D)``, or ``(T, B, D)``."""
         if not self.training or not self.p:
             return input
         shape = list(input.shape)

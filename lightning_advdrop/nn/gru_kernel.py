@@ -1,4 +1,4 @@
-"""The kernel of a masked GRU layer. The gates stand in the order reset, update, new, as in `torch.nn.GRU`."""
+"""The kernel of a masked GRU layer, with gates in the order reset, update, new, as in `torch.nn.GRU`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from lightning_advdrop.nn.layer import LayerInputs, LayerKernel, LayerWeights, States, run_layer
-from lightning_advdrop.nn.packed import Block, split_steps, step_masks
+from lightning_advdrop.nn.packed import Block, split_steps
 
 
 class GRUKernel(LayerKernel):
-    """The rows are the hidden states ``(N, H)``, the gates ``(N, 3H)`` and the new gate's product with ``h``.
+    """The kernel of a GRU. Its rows are hidden states, ``(N, H)``, gates, ``(N, 3H)``, and the new gate's products.
 
-    That product, bias included, is multiplied by the reset gate before it is added to the projected input. So the
-    gradients of projected input and product differ.
+    The reset gate multiplies the new gate's product with ``h``, bias included, before the projected input is added. The
+    gradients of projected input and product therefore differ.
     """
 
     def __init__(self, inputs: LayerInputs, rows: Sequence[Tensor], needed: Sequence[bool]) -> None:
@@ -27,8 +27,8 @@ class GRUKernel(LayerKernel):
 
     @classmethod
     def forward(cls, inputs: LayerInputs) -> Sequence[Tensor]:
-        """The recurrence."""
-        sizes, (h,) = inputs.batch_sizes, inputs.states
+        """Run the recurrence."""
+        (h,) = inputs.states
         units = h.shape[1]
         hidden, gates, products = inputs.new_rows(units, 3 * units, units)
         recurrent = inputs.recurrent_product()
@@ -36,15 +36,8 @@ class GRUKernel(LayerKernel):
         bias = bias_ih.clone()
         bias[: 2 * units] += bias_hh[: 2 * units]
         bias_n = bias_hh[2 * units :]
-        views = zip(
-            inputs.projected_steps(bias, gates),
-            *(split_steps(gate, sizes) for gate in gates.view(-1, 3, units).unbind(1)),
-            split_steps(products, sizes),
-            split_steps(hidden, sizes),
-            step_masks(inputs.mask, sizes),
-            strict=True,
-        )
-        for all_gates, r, z, n, product_n, h_t, m in views:
+        steps = inputs.steps(bias, gates, *gates.view(-1, 3, units).unbind(1), products, hidden)
+        for all_gates, m, r, z, n, product_n, h_t in steps:
             h = h if len(h) == len(h_t) else h[: len(h_t)]
             product = recurrent(h * m)
             all_gates[:, : 2 * units].add_(product[:, : 2 * units]).sigmoid_()
@@ -54,18 +47,12 @@ class GRUKernel(LayerKernel):
         return hidden, gates, products
 
     def backward_block(self, block: Block, incoming: Sequence[Tensor], grad_states: States) -> tuple[Tensor, Tensor]:
-        """The gradients of the gates before their activation; for the product, the new gate's is times ``r``."""
-        (grad_h,), sizes = grad_states, self.sizes[block.steps]
+        """Return the gradients of the gates before their activation, the new gate's times ``r`` for the product."""
+        (grad_h,) = grad_states
         slopes = self._slopes(block)
         grads = torch.empty_like(slopes)
         product = grads.view(-1, 4 * self.units)[:, : 3 * self.units]
-        views = zip(
-            range(block.first, block.last),
-            incoming,
-            *(split_steps(t, sizes) for t in (slopes, grads, product)),
-            strict=True,
-        )
-        for t, dy, slope, grad, grad_product in reversed(list(views)):
+        for t, dy, slope, grad, grad_product in self.steps_back(block, incoming, slopes, grads, product):
             dh = grad_h[: len(dy)]
             dh.add_(dy)
             torch.mul(slope, dh.unsqueeze(1), out=grad)
@@ -73,9 +60,10 @@ class GRUKernel(LayerKernel):
         return torch.cat((grads[:, :2], grads[:, 3:]), 1).flatten(1), product
 
     def _slopes(self, block: Block) -> Tensor:
-        """The factors of the hidden state's gradient for all rows ``n`` of a block at once, ``(n, 4, H)``.
+        """Return the derivatives of the hidden state for all ``n`` rows of a block, ``(n, 4, H)``.
 
-        They lead to the reset gate, the update gate, the new gate's product and its projected input.
+        They are those with respect to reset gate, update gate, the new gate's product, and its projected input, before
+        their activation.
         """
         gates = self.gates[block.rows]
         r, z, n = gates.unbind(1)
@@ -92,20 +80,21 @@ class GRUKernel(LayerKernel):
 def masked_gru_layer(
     x: Tensor, batch_sizes: Sequence[int], state: States, mask: Tensor, weights: LayerWeights
 ) -> tuple[Tensor, States]:
-    """One GRU layer in one direction whose recurrent input is masked: ``h[t-1] * mask`` enters the gates' products.
+    """Run one GRU layer in one direction, with ``h[t-1] * mask`` in the products of the gates.
 
-    What the update gate carries over, ``z * h[t-1]``, is not masked, and neither is the step's output. Gal &
-    Ghahramani (2016) with a fixed mask; Park et al. (2019); the gates are those of `torch.nn.GRU`, Cho et al. (2014).
+    The state that the update gate carries over, ``z * h[t-1]``, is not masked, and neither is the step's output.
+
+    Source: Gal & Ghahramani (2016) for a fixed mask; Park et al. (2019); the gates are those of Cho et al. (2014).
 
     Args:
         x: the input rows, packed, ``(N, in)``.
-        batch_sizes: the rows of each step, ``T`` numbers that never increase and sum to ``N``.
-        state: the initial hidden state alone, ``(B, H)``.
-        mask: ``(B, H)``, the same at every step, or ``(T, B, H)``. Any real numbers; it takes part in the gradient.
+        batch_sizes: the number of rows of each step, ``T`` numbers that never increase and sum to ``N``.
+        state: the initial hidden state, ``(B, H)``, in a tuple.
+        mask: ``(B, H)``, the same at every step, or ``(T, B, H)``; any real numbers, differentiable.
         weights: the layer's parameters.
 
     Returns:
-        The hidden states ``(N, H)``, and the one at each sequence's end, ``(B, H)``, alone in a tuple.
+        The hidden states, ``(N, H)``, and, in a tuple, the one at each sequence's end, ``(B, H)``.
 
     Example:
         >>> layer = torch.nn.GRU(4, 3)

@@ -1,8 +1,8 @@
-"""What the kernels of all kinds of masked layers share: one autograd function, whose backward is written out.
+"""The autograd function of all masked layers, with a backward pass that is written out.
 
-A kind of layer fills in two things: its recurrence forward, and the gradient of its gates, a block of steps backward
-(`LayerKernel`). Rows are in packed form (see `lightning_advdrop.nn.packed`). ``H`` is the number of units, ``G`` the
-number of rows of ``weight_hh`` (of all gates together), and ``P`` the width of the hidden state that recurs.
+A kind of layer implements its recurrence, and the gradient of its gates for a block of steps (`LayerKernel`). Rows are
+in packed form (see `lightning_advdrop.nn.packed`). ``H`` is the number of units, ``G`` the number of rows of
+``weight_hh`` (of all gates together), and ``P`` the width of the recurrent hidden state.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ States = tuple[Tensor, ...]
 class LayerWeights(NamedTuple):
     """The parameters of one recurrent layer in one direction, named as in `torch.nn.LSTM`.
 
-    The biases may be None. ``weight_hr`` is the projection of an LSTM with ``proj_size``, and None otherwise.
+    The biases may be None. ``weight_hr`` is the projection of an LSTM with ``proj_size``, else None.
     """
 
     weight_ih: Tensor
@@ -38,7 +38,7 @@ class LayerWeights(NamedTuple):
 
     @property
     def biases(self) -> tuple[Tensor, Tensor]:
-        """Both biases ``(G,)``, zeros where there are none."""
+        """Both biases, ``(G,)``, zeros where there are none."""
         zeros = self.weight_hh.new_zeros(len(self.weight_hh))
         return zeros if self.bias_ih is None else self.bias_ih, zeros if self.bias_hh is None else self.bias_hh
 
@@ -52,8 +52,18 @@ class LayerInputs(NamedTuple):
     weights: LayerWeights
     states: States
 
-    def projected_steps(self, bias: Tensor, out: Tensor) -> Iterator[Tensor]:
-        """Writes ``x @ weight_ih.T + bias`` to ``out``, ``(N, G)``, a block ahead; yields each step's rows of it."""
+    def steps(self, bias: Tensor, projected: Tensor, *rows: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """Yield each step's projected input, mask, and part of each of ``rows``.
+
+        Args:
+            bias: ``(G,)``.
+            projected: where ``x @ weight_ih.T + bias`` is written, ``(N, G)``, block by block.
+            rows: further rows, ``(N, ...)`` each.
+        """
+        split = (split_steps(tensor, self.batch_sizes) for tensor in rows)
+        return zip(self._project(bias, projected), step_masks(self.mask, self.batch_sizes), *split, strict=True)
+
+    def _project(self, bias: Tensor, out: Tensor) -> Iterator[Tensor]:
         weight = self.weights.weight_ih.t()
         for block in blocks(self.batch_sizes, self.x.device):
             rows = out[block.rows]
@@ -61,29 +71,28 @@ class LayerInputs(NamedTuple):
             yield from split_steps(rows, self.batch_sizes[block.steps])
 
     def recurrent_product(self) -> RepeatedProduct:
-        """The product of the steps' masked hidden states with ``weight_hh``."""
+        """Prepare the product of each step's masked hidden state with ``weight_hh``."""
         return RepeatedProduct(self.weights.weight_hh, self.batch_sizes[0], len(self.batch_sizes))
 
     def new_rows(self, *widths: int) -> list[Tensor]:
-        """Empty rows ``(N, width)``, one tensor for each width."""
+        """Allocate rows ``(N, width)``, one tensor for each width."""
         return [self.x.new_empty(len(self.x), width) for width in widths]
 
 
 class LayerKernel(ABC):
-    """One kind of layer. `forward` is its recurrence; an object is one backpropagation through it.
+    """One kind of layer: `forward` is its recurrence, and an instance makes one backward pass through it.
 
     Args:
         inputs: the arguments of the layer.
-        rows: what `forward` returned.
-        needed: for each tensor, in the order of the arguments of `_MaskedLayer`, whether its gradient is asked for;
-            only those are computed.
+        rows: the rows that `forward` returned.
+        needed: whether each tensor's gradient is needed, in the order of the arguments of `_MaskedLayer`.
     """
 
     def __init__(self, inputs: LayerInputs, rows: Sequence[Tensor], needed: Sequence[bool]) -> None:
         self.inputs, self.sizes = inputs, inputs.batch_sizes
         need_x, need_mask, need_ih, need_hh, self._need_bias_ih, self._need_bias_hh, self.need_hr, *_ = needed
         weight_hh = inputs.weights.weight_hh
-        # The transposed sum is quicker for weights with more rows than there are rows of inputs.
+        # The transposed sum is faster for weights with more rows than there are rows of inputs.
         self.few_rows = len(inputs.x) < len(weight_hh)
         self.h_prev = previous_states(rows[0], inputs.states[0], self.sizes)
         self.masks = step_masks(inputs.mask, self.sizes)
@@ -99,43 +108,56 @@ class LayerKernel(ABC):
     @classmethod
     @abstractmethod
     def forward(cls, inputs: LayerInputs) -> Sequence[Tensor]:
-        """The recurrence.
+        """Run the recurrence.
 
         Returns:
-            Rows for the backward pass, ``(N, width)`` each. They begin with those of the states, in the order of
-            ``inputs.states``; the first is the hidden state, the layer's output.
+            Rows for the backward pass, ``(N, width)`` each. The first are those of the states, in the order of
+            ``inputs.states``, beginning with the hidden state, the layer's output.
         """
 
     @abstractmethod
     def backward_block(self, block: Block, incoming: Sequence[Tensor], grad_states: States) -> tuple[Tensor, Tensor]:
-        """Goes back through the steps of one block.
+        """Go back through the steps of one block.
 
         Args:
             block: the block.
             incoming: the gradient of each step's output, ``(rows, P)``.
-            grad_states: what flows into each state from its future, ``(B, width)``; changed in place to what flows
-                out of the block into the steps before.
+            grad_states: the gradient of each state after the block, ``(B, width)``; changed in place to that before it.
 
         Returns:
-            The gradients of ``x @ weight_ih.T`` and of ``(mask * h) @ weight_hh.T``, each ``(n, G)`` for the ``n`` rows
-            of the block; the same tensor where they are equal.
+            The gradients of ``x @ weight_ih.T`` and of ``(mask * h) @ weight_hh.T``, ``(n, G)`` each for the ``n`` rows
+            of the block; one tensor where they are equal.
         """
 
     @property
     def grad_hr(self) -> Tensor | None:
-        """The gradient of ``weight_hr``, for the kinds that have it."""
+        """The gradient of ``weight_hr``, for kinds that have it."""
         return None
 
+    def steps_back(self, block: Block, incoming: Sequence[Tensor], *rows: Tensor | None) -> Iterator[tuple[Any, ...]]:
+        """Go through the steps of a block from the last to the first.
+
+        Args:
+            block: the block.
+            incoming: the gradient of each step's output.
+            rows: rows of the block, ``(n, ...)`` each, or None.
+
+        Yields:
+            Each step's number, incoming gradient, and part of each of ``rows``.
+        """
+        sizes = self.sizes[block.steps]
+        split = ([None] * len(sizes) if tensor is None else split_steps(tensor, sizes) for tensor in rows)
+        yield from reversed(list(zip(range(block.first, block.last), incoming, *split, strict=True)))
+
     def through_product(self, step: int, grad_product: Tensor) -> Tensor:
-        """From the gradient of one step's ``(mask * h) @ weight_hh.T``, ``(rows, G)``, to that of ``mask * h``."""
+        """Return the gradient of one step's ``mask * h`` from that of ``(mask * h) @ weight_hh.T``, ``(rows, G)``."""
         grad_masked_h = self._recurrent(grad_product)
         if self._grad_masks is not None:
             self._grad_masks[step].addcmul_(grad_masked_h, self.h_prev[step])
         return grad_masked_h
 
     def backward(self, grad_hidden: Tensor, *grad_finals: Tensor) -> tuple[Tensor | None, ...]:
-        """Returns the gradients in the order of the tensors among the arguments of `_MaskedLayer`."""
-        # What flows into each sequence's state from its future; it begins, at its last step, with the final states.
+        """Return the gradients in the order of the tensors among the arguments of `_MaskedLayer`."""
         grad_states = tuple(grad.clone() for grad in grad_finals)
         incoming = split_steps(grad_hidden, self.sizes)
         for block in reversed(list(blocks(self.sizes, self.inputs.x.device))):
@@ -144,7 +166,7 @@ class LayerKernel(ABC):
         return self._grad_x, self._grad_mask, *weights, *grad_states
 
     def _accumulate(self, block: Block, grad_projected: Tensor, grad_product: Tensor) -> None:
-        """Adds one block's part to the gradients of the input and parameters."""
+        """Add one block's part to the gradients of the input and parameters."""
         rows, weights = block.rows, self.inputs.weights
         if self._grad_x is not None:
             torch.mm(grad_projected, weights.weight_ih, out=self._grad_x[rows])
@@ -166,7 +188,7 @@ def _plus(total: Tensor | None, rows: Tensor) -> Tensor:
 
 
 class _MaskedLayer(torch.autograd.Function):
-    """First derivatives only, as in the fused kernels of the stock layers."""
+    """A masked layer, with first derivatives only, as the stock layers' fused kernels have."""
 
     @staticmethod
     def forward(
@@ -206,12 +228,12 @@ class _MaskedLayer(torch.autograd.Function):
 
 
 def _asked_for(ctx: Any) -> list[bool]:
-    """For each argument of `_MaskedLayer.forward`, whether its gradient is asked for by the backward pass that runs.
+    """Tell for each argument of `_MaskedLayer.forward` whether the backward pass that runs needs its gradient.
 
-    Torch's own functions know that; a function written in Python is told only which arguments can have gradients. A
-    search asks for those of the masks alone, and would pay for those of the weights.
+    Torch tells a function in Python only which arguments require gradients. A search, which needs those of the masks
+    alone, would pay for those of the weights.
     """
-    nodes = (node for node, _ in ctx.next_functions if node is not None)  # of the arguments that can have a gradient
+    nodes = (node for node, _ in ctx.next_functions if node is not None)  # of the arguments that require a gradient
     return [can_have and _torch.will_run(next(nodes)) for can_have in ctx.needs_input_grad]
 
 
@@ -231,13 +253,13 @@ def run_layer(
     mask: Tensor,
     weights: LayerWeights,
 ) -> tuple[Tensor, States]:
-    """Runs one masked layer, or hands the call to a function mode or a tensor that overrides functions.
+    """Run one masked layer, visibly to function modes.
 
     Args:
-        function: the public function that was called with the other arguments, by which a mode recognises the call.
+        function: the public function that was called, by which a mode recognises the call.
         kernel: the kind of layer.
         x: the input rows, ``(N, in)``.
-        batch_sizes: the rows of each step.
+        batch_sizes: the number of rows of each step.
         state: the initial states, each ``(B, width)``.
         mask: ``(B, P)`` or ``(T, B, P)``.
         weights: the layer's parameters.
@@ -247,10 +269,10 @@ def run_layer(
     """
     tensors = (x, *state, mask, *weights)
     if has_torch_function(tensors):
-        # Makes the kernel visible to function modes, which see neither autograd functions nor in-place kernels.
+        # A mode sees neither autograd functions nor what they call.
         result: tuple[Tensor, States] = handle_torch_function(function, tensors, x, batch_sizes, state, mask, weights)
         return result
-    # Mixed precision would round the states at every step; the recurrence runs in its parameters' precision.
+    # In the parameters' precision, since autocast would round the states at every step.
     with torch.autocast(x.device.type, enabled=False):
         dtype = weights.weight_hh.dtype
         inputs = x.to(dtype), mask.to(dtype), *weights, *(s.to(dtype) for s in state)

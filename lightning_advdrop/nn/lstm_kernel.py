@@ -1,4 +1,4 @@
-"""The kernel of a masked LSTM layer. The gates stand in the order input, forget, cell, output, as in torch."""
+"""The kernel of a masked LSTM layer, with gates in the order input, forget, cell, output, as in `torch.nn.LSTM`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor
 
 from lightning_advdrop.nn.layer import LayerInputs, LayerKernel, LayerWeights, States, run_layer
 from lightning_advdrop.nn.matmul import RepeatedProduct, WeightGradient
-from lightning_advdrop.nn.packed import Block, previous_states, split_steps, step_masks
+from lightning_advdrop.nn.packed import Block, previous_states, split_steps
 
 
 class LSTMKernel(LayerKernel):
-    """The rows are the hidden states ``(N, P)``, the cell states ``(N, H)`` and the gates' sigmoids ``(N, 4H)``."""
+    """The kernel of an LSTM. Its rows are hidden states ``(N, P)``, cell states ``(N, H)`` and sigmoids ``(N, 4H)``."""
 
     def __init__(self, inputs: LayerInputs, rows: Sequence[Tensor], needed: Sequence[bool]) -> None:
         super().__init__(inputs, rows, needed)
@@ -28,7 +28,7 @@ class LSTMKernel(LayerKernel):
 
     @classmethod
     def forward(cls, inputs: LayerInputs) -> Sequence[Tensor]:
-        """The recurrence."""
+        """Run the recurrence."""
         sizes, weight_hr = inputs.batch_sizes, inputs.weights.weight_hr
         (h, c), width = inputs.states, inputs.weights.weight_hh.shape[1]
         units = c.shape[1]
@@ -36,19 +36,13 @@ class LSTMKernel(LayerKernel):
         recurrent = inputs.recurrent_product()
         project = None if weight_hr is None else RepeatedProduct(weight_hr, sizes[0], len(sizes))
         bias_ih, bias_hh = inputs.weights.biases
-        views = zip(
-            inputs.projected_steps(bias_ih + bias_hh, sigmoids),
-            *(split_steps(gate, sizes) for gate in sigmoids.view(-1, 4, units).unbind(1)),
-            split_steps(hidden, sizes),
-            split_steps(cells, sizes),
-            step_masks(inputs.mask, sizes),
-            strict=True,
-        )
-        for gates, i, f, s, o, h_t, c_t, m in views:
+        each_gate = sigmoids.view(-1, 4, units).unbind(1)
+        steps = inputs.steps(bias_ih + bias_hh, sigmoids, *each_gate, hidden, cells)
+        for gates, m, i, f, s, o, h_t, c_t in steps:
             if len(h) != len(h_t):
                 h, c = h[: len(h_t)], c[: len(h_t)]
             recurrent.add_to(gates, h * m)
-            s.mul_(2)  # tanh(z) = 2 sigmoid(2 z) - 1 makes every gate a sigmoid, taken of all at once
+            s.mul_(2)  # tanh(z) = 2 sigmoid(2 z) - 1, so that one sigmoid computes all gates
             gates.sigmoid_()
             torch.mul(f, c, out=c_t).sub_(i).addcmul_(i, s, value=2)  # f c + i (2 s - 1)
             if project is None:
@@ -59,22 +53,15 @@ class LSTMKernel(LayerKernel):
         return hidden, cells, sigmoids
 
     def backward_block(self, block: Block, incoming: Sequence[Tensor], grad_states: States) -> tuple[Tensor, Tensor]:
-        """Both gradients are those of the gates before their activation."""
+        """Return the gradient of the gates before their activation, twice."""
         grad_h, grad_c = grad_states
         per_cell, per_output, through_cell = self._slopes(block)
-        sizes = self.sizes[block.steps]
         grad_gates = torch.empty_like(per_cell)
         flat = grad_gates.view(-1, 4 * self.units)
         keep = grad_h.new_empty(len(per_cell), grad_h.shape[1]) if self.need_hr else None
-        views = zip(
-            range(block.first, block.last),
-            incoming,
-            [None] * len(sizes) if keep is None else split_steps(keep, sizes),
-            *(split_steps(t, sizes) for t in (per_cell[:, :3], per_output, through_cell)),
-            *(split_steps(t, sizes) for t in (flat, grad_gates[:, :3], grad_gates[:, 3])),
-            strict=True,
-        )
-        for t, dy, kept, slope_ifg, slope_o, slope_c, grad_all, grad_ifg, grad_o in reversed(list(views)):
+        slopes, grads = (per_cell[:, :3], per_output, through_cell), (flat, grad_gates[:, :3], grad_gates[:, 3])
+        steps = self.steps_back(block, incoming, keep, *slopes, *grads)
+        for t, dy, kept, slope_ifg, slope_o, slope_c, grad_all, grad_ifg, grad_o in steps:
             dh, dc = grad_h[: len(dy)], grad_c[: len(dy)]
             dh.add_(dy)
             if kept is not None:
@@ -96,11 +83,11 @@ class LSTMKernel(LayerKernel):
         return self._grad_hr.value
 
     def _slopes(self, block: Block) -> tuple[Tensor, Tensor, Tensor]:
-        """What does not depend on the gradients, for all rows ``n`` of a block at once.
+        """Return the derivatives that don't depend on gradients, for all ``n`` rows of a block.
 
         Returns:
-            The slopes of the gates ``(n, 4, H)`` (of the first three, the factor of the cell's gradient), of the output
-            gate alone ``(n, H)`` (the factor of the gradient of ``o tanh(c)``) and of the cell state ``(n, H)``.
+            The derivatives of the cell state with respect to the first three gates, in ``(n, 4, H)``, and those of ``o
+            tanh(c)`` with respect to the output gate, ``(n, H)``, and the cell state, ``(n, H)``.
         """
         sigmoids = self.sigmoids[block.rows]
         i, _, s, o = sigmoids.unbind(1)
@@ -118,24 +105,24 @@ class LSTMKernel(LayerKernel):
 def masked_lstm_layer(
     x: Tensor, batch_sizes: Sequence[int], state: States, mask: Tensor, weights: LayerWeights
 ) -> tuple[Tensor, States]:
-    """One LSTM layer in one direction whose recurrent input is masked: ``h[t-1] * mask`` enters the gates.
+    """Run one LSTM layer in one direction, with ``h[t-1] * mask`` in place of ``h[t-1]`` in the gates.
 
     The step's output and the cell state are not masked. With ``weights.weight_hr``, ``h`` is the projected hidden
-    state, of width ``P``; otherwise ``P = H``. Gal & Ghahramani (2016) with a fixed mask; Park et al. (2019), section
-    "Adversarial dropout for recurrent neural networks".
+    state, of width ``P``; otherwise ``P = H``. Parameter gradients are summed over blocks of steps, so that the
+    gradients of the gates are never held for the whole sequence.
 
-    The matrix products of the parameters' gradients run over blocks of steps, so that neither the projected inputs
-    nor their gradients are ever held for the whole sequence.
+    Source: Gal & Ghahramani (2016) for a fixed mask; Park et al. (2019), section "Adversarial dropout for recurrent
+    neural networks".
 
     Args:
         x: the input rows, packed, ``(N, in)``.
-        batch_sizes: the rows of each step, ``T`` numbers that never increase and sum to ``N``.
+        batch_sizes: the number of rows of each step, ``T`` numbers that never increase and sum to ``N``.
         state: the initial hidden state ``(B, P)`` and cell state ``(B, H)``.
-        mask: ``(B, P)``, the same at every step, or ``(T, B, P)``. Any real numbers; it takes part in the gradient.
+        mask: ``(B, P)``, the same at every step, or ``(T, B, P)``; any real numbers, differentiable.
         weights: the layer's parameters.
 
     Returns:
-        The hidden states ``(N, P)``, and the hidden and cell state at each sequence's end, ``(B, P)`` and ``(B, H)``.
+        The hidden states, ``(N, P)``, and the hidden and cell state at each sequence's end, ``(B, P)`` and ``(B, H)``.
 
     Example:
         >>> layer = torch.nn.LSTM(4, 3)

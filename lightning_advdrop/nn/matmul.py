@@ -1,4 +1,4 @@
-"""Products with one weight: of each step, forward and backward, and of all steps together for its gradient."""
+"""Products with one weight: at each step, and over all steps for the weight's gradient."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from torch import Tensor
 
 from lightning_advdrop import _torch
 
-# Fewer products than this don't earn back the one-off cost of packing a weight.
+# Packing a weight costs more than it saves for fewer products than this.
 _MIN_PRODUCTS_TO_PACK = 8
-# Smaller weights stay in the cache between two products, and BLAS needs no help with them.
+# Smaller weights stay in the cache between two products.
 _MIN_ELEMENTS_TO_PACK = 2**18
 
 
 class RepeatedProduct:
     """The product ``x @ weight.T``, prepared for many calls with the same weight.
 
-    A BLAS rearranges its operands at every call. For a large weight and an ``x`` of few rows that costs as much as the
-    product itself, so on the CPU, in float32, the weight is rearranged once, as oneDNN does inside the stock layers.
+    BLAS rearranges its operands at every call. For a large weight and an ``x`` of few rows that costs as much as the
+    product itself. On the CPU, in float32, the weight is therefore rearranged once, as in the stock layers.
 
     Args:
         weight: the weight, ``(out, in)``. It must not change while the object is in use.
         rows: the number of rows that ``x`` typically has.
-        products: how often a product will be asked for.
+        products: the expected number of products.
 
     Example:
         >>> product = RepeatedProduct(torch.eye(3), rows=2, products=100)
@@ -41,21 +41,20 @@ class RepeatedProduct:
         self._packed = _torch.packed_product(weight, rows) if worth_it and packable else None
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Returns ``x @ weight.T`` as a new tensor, ``(rows, in) -> (rows, out)``."""
+        """Return ``x @ weight.T`` as a new tensor, ``(rows, in) -> (rows, out)``."""
         return torch.mm(x, self._transposed) if self._packed is None else self._packed(x)
 
     def add_to(self, out: Tensor, x: Tensor) -> Tensor:
-        """Adds ``x @ weight.T`` to ``out`` in place, and returns it."""
+        """Add ``x @ weight.T`` to ``out`` in place, and return it."""
         return out.addmm_(x, self._transposed) if self._packed is None else out.add_(self(x))
 
 
 class WeightGradient:
-    """Sums ``grad_gates.T @ inputs``, the gradient of a weight, over blocks of rows.
+    """A weight's gradient, the sum of ``grad_gates.T @ inputs`` over blocks of rows.
 
     Args:
-        needed: whether the gradient was asked for; nothing is computed otherwise.
-        transposed: whether to sum the transposed product, which BLAS computes faster where there are fewer rows than
-            gates, by more than it takes to transpose the sum.
+        needed: whether the gradient is needed; otherwise nothing is computed.
+        transposed: whether to sum the transposed products, which is faster where there are fewer rows than gates.
 
     Example:
         >>> gradient = WeightGradient(True, transposed=True)
@@ -71,7 +70,12 @@ class WeightGradient:
         self._sum: Tensor | None = None
 
     def add(self, grad_gates: Tensor, inputs: Callable[[], Tensor]) -> None:
-        """Adds one block: ``grad_gates`` ``(n, 4H)``, and the rows ``(n, in)`` that the weight was multiplied by."""
+        """Add one block of ``n`` rows.
+
+        Args:
+            grad_gates: the gradient of the product, ``(n, out)``.
+            inputs: returns the rows that the weight was multiplied by, ``(n, in)``.
+        """
         if not self._needed:
             return
         first, second = (inputs(), grad_gates) if self._transposed else (grad_gates, inputs())
@@ -79,5 +83,5 @@ class WeightGradient:
 
     @property
     def value(self) -> Tensor | None:
-        """The sum, ``(4H, in)``; None if it was not asked for."""
+        """The gradient, ``(out, in)``; None if it is not needed."""
         return self._sum.t().contiguous() if self._sum is not None and self._transposed else self._sum

@@ -1,4 +1,4 @@
-"""Drop-in recurrent layers that take masks."""
+"""Drop-in replacements of torch's recurrent layers that take masks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FUNCTIONS: Mapping[str, RecurrentFunction] = {
 
 
 class _MaskedRecurrent(nn.RNNBase):
-    """The forward of the masked layers; it comes before the stock layer's among a class's bases."""
+    """The forward of the masked layers, a base class before the stock layer."""
 
     def forward(
         self,
@@ -33,24 +33,22 @@ class _MaskedRecurrent(nn.RNNBase):
         *,
         recurrent_mask: RecurrentMask | None = None,
     ) -> Any:
-        """Runs the layers, under a mask if one is given.
+        """Run the layers, under a mask if one is given.
 
         Args:
             input: ``(T, B, in)``, ``(B, T, in)`` with ``batch_first``, ``(T, in)`` unbatched, or a packed sequence.
             hx: the initial hidden state, ``(layers * directions, B, P)``, and for an LSTM ``(h_0, c_0)`` with the cell
                 state ``(layers * directions, B, H)``; without the batch dimension if unbatched; zeros by default.
             recurrent_mask: ``(B, P)`` or ``(T, B, P)`` for one layer in one direction (``(P,)`` unbatched), where ``P``
-                is the hidden size, or ``proj_size`` where there is one; for more, a sequence with such a mask or None
-                for each layer and direction, or a tensor of them stacked. Rows are in the order of the batch before
-                packing; the steps of a mask for a reverse direction are in the order in which that direction takes
-                them.
+                is the hidden size, or ``proj_size`` if that is not 0. For several, a sequence with such a mask or None
+                for each layer and direction, or the masks stacked in one tensor. Rows are in the order of the batch
+                before packing. The steps of a reverse direction's mask are in the order in which it takes them.
 
         Returns:
-            What the stock layer returns: ``output, (h_n, c_n)`` from an LSTM, ``output, h_n`` from the others.
+            The stock layer's result: ``output, (h_n, c_n)`` of an LSTM, ``output, h_n`` of the others.
 
         Raises:
-            ValueError: if a mask or an initial state has none of these shapes; for the input, what the stock layer
-                raises.
+            ValueError: if a mask or an initial state has another shape.
         """
         if recurrent_mask is None:
             return super().forward(input, hx)
@@ -87,9 +85,9 @@ class _MaskedRecurrent(nn.RNNBase):
     def _run(
         self, masks: list[Mask], data: tuple[Any, ...], states: States, batch_first: tuple[Any, ...]
     ) -> tuple[Tensor, ...]:
-        """Makes the call that the stock layer would make, under the masks."""
+        """Make the stock layer's call, under masks."""
         layout = self.bias, self.num_layers, self.dropout, self.training, self.bidirectional
-        # Looked up by name, since they may have been swapped for this call.
+        # By name, since `torch.func.functional_call` may have swapped them for this call.
         weights = [weight for weights in self.all_weights for weight in weights]
         args = *data, self._result(states), weights, *layout, *batch_first
         return masked_call(RecurrentCall.parse(_FUNCTIONS[self.mode], args), RecurrentMasks(masks))
@@ -120,7 +118,7 @@ class _MaskedRecurrent(nn.RNNBase):
         return self.num_layers * (2 if self.bidirectional else 1)
 
     def _mask_list(self, masks: RecurrentMask, steps: int, batch: int) -> list[Mask]:
-        """One checked mask, ``(B, P)`` or ``(T, B, P)``, or None for each layer and direction."""
+        """Return a checked mask, ``(B, P)`` or ``(T, B, P)``, or None for each layer and direction."""
         count = self._mask_count
         parts: list[Mask]
         if isinstance(masks, Tensor):
@@ -128,7 +126,7 @@ class _MaskedRecurrent(nn.RNNBase):
             parts = list(masks.unbind(0)) if stacked else [masks]
         else:
             parts = list(masks)
-        if batch == 1:  # unbatched input has masks without a batch dimension
+        if batch == 1:  # masks of unbatched input have no batch dimension
             parts = [part.unsqueeze(0) if part is not None and part.dim() == 1 else part for part in parts]
         check_mask_count("recurrent_mask", parts, count, "layers x directions")
         for index, part in enumerate(parts):
@@ -140,10 +138,9 @@ class _MaskedRecurrent(nn.RNNBase):
 class MaskedLSTM(_MaskedRecurrent, nn.LSTM):
     """A drop-in `torch.nn.LSTM` whose recurrent connections can be masked.
 
-    The constructor, parameters and ``state_dict`` are those of `torch.nn.LSTM`, and without a mask so is the
-    computation. With one, ``h[t-1] * mask`` enters the gates of step ``t``; the step's output is not masked. With
-    ``proj_size``, ``h`` is the projected hidden state. The mask is multiplied as it is: apply
-    `lightning_advdrop.functional.rescale_mask` to it before, if it is to be rescaled.
+    Constructor, parameters and ``state_dict`` are those of `torch.nn.LSTM`, and so is the computation without a mask.
+    With a mask, ``h[t-1] * mask`` enters the gates of step ``t``; the step's output is not masked. With ``proj_size``,
+    ``h`` is the projected hidden state. The mask is not rescaled, see `lightning_advdrop.functional.rescale_mask`.
 
     Source: Gal & Ghahramani (2016) for time-invariant masks; Park et al. (2019).
 
@@ -159,7 +156,7 @@ class MaskedLSTM(_MaskedRecurrent, nn.LSTM):
 class MaskedGRU(_MaskedRecurrent, nn.GRU):
     """A drop-in `torch.nn.GRU` whose recurrent connections can be masked, like `MaskedLSTM`.
 
-    ``h[t-1] * mask`` enters the products of all three gates. What the update gate carries over is not masked.
+    ``h[t-1] * mask`` enters the products of all three gates. The state that the update gate carries over is not masked.
 
     Source: Gal & Ghahramani (2016) for time-invariant masks; Park et al. (2019).
 

@@ -1,4 +1,4 @@
-"""Dropout that a network draws itself at places that are mask sites, where a mask that is given takes its place."""
+"""Dropout that a network draws itself at mask sites, where a given mask replaces it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch.overrides import handle_torch_function, has_torch_function
 
 
 class Place(NamedTuple):
-    """A place in a network, told by what `lightning_advdrop.masking.find_sites` would anchor a site there to.
+    """A place in a network that is a mask site, identified by its kind and anchor.
 
     Attributes:
         kind: ``weight``, ``embedding``, ``input`` or ``output``, see `lightning_advdrop.masking.MaskSite`.
-        anchor: the parameter.
+        anchor: the parameter that `lightning_advdrop.masking.find_sites` anchors the site to.
     """
 
     kind: str
@@ -23,17 +23,16 @@ class Place(NamedTuple):
 
 
 def own_noise(shape: Sequence[int], p: float, places: Sequence[Place], activation: Tensor) -> Tensor | None:
-    """The factors of a network's own dropout: 0 with probability ``p``, else ``1 / (1 - p)``.
+    """Draw the factors of a network's own dropout: 0 with probability ``p``, else ``1 / (1 - p)``.
 
-    Function modes see the call. That of `lightning_advdrop.masking` draws the factors and drops them where a mask acts
-    at one of the places, which then is multiplied instead.
+    Function modes see the call. Where a mask acts at one of the places, the masking mode draws the factors, but returns
+    None.
 
     Args:
         shape: the shape of the factors, that of a mask at the places.
-        p: the probability of a drop, in [0, 1).
-        places: where the factors act; several names of one place, such as the output of a layer and the next one's
-            input.
-        activation: what they act on, of any shape; the factors have its type and device.
+        p: the probability of a zero, in [0, 1).
+        places: the sites at the place where the factors act, such as a layer's output and the next one's input.
+        activation: the activation to multiply; the factors have its type and device.
 
     Returns:
         The factors, or None if nothing is to be multiplied.
@@ -51,28 +50,28 @@ def own_noise(shape: Sequence[int], p: float, places: Sequence[Place], activatio
 
 
 def draw_noise(shape: Sequence[int], p: float, like: Tensor) -> Tensor:
-    """The random factors of `own_noise`, drawn whatever acts.
+    """Draw the factors of `own_noise`, invisibly to function modes.
 
     Args:
-        shape: their shape.
-        p: the probability of a drop, in [0, 1).
+        shape: the shape of the factors.
+        p: the probability of a zero, in [0, 1).
         like: a tensor of their type and device.
 
     Example:
         >>> draw_noise((2, 3), 0.0, Tensor([1.0])).shape
         torch.Size([2, 3])
     """
-    # A column is drawn as one row: the words of an embedding table share a budget where dropout itself is the site.
+    # A column is drawn as one row, so that the words of an embedding table share a budget at a site of kind dropout.
     drawn = tuple(shape[:-1]) if shape[-1] == 1 else tuple(shape)
     return F.dropout(like.new_ones(drawn), p).view(tuple(shape))
 
 
 def masked_weight(weight: Tensor, mask: Tensor) -> Tensor:
-    """``weight * mask``, as a call that function modes see, so that they know what the product stands for.
+    """Compute ``weight * mask``, visibly to function modes, which recognise the product as the weight.
 
     Args:
         weight: a parameter.
-        mask: what it is multiplied by, of its shape.
+        mask: a mask of its shape.
 
     Example:
         >>> import torch
@@ -86,20 +85,20 @@ def masked_weight(weight: Tensor, mask: Tensor) -> Tensor:
 
 
 def dropped_weight(weight: Tensor, p: float, training: bool = True) -> Tensor:
-    """DropConnect: a weight of which single elements are dropped, for all steps and examples of a pass alike.
+    """Drop single elements of a weight, the same ones for all steps and examples of a pass (DropConnect).
 
-    The product is to be given to a recurrent layer's function in place of its hidden-to-hidden weight.
+    Call a recurrent layer's function with the result in place of its hidden-to-hidden weight.
 
     Source: Wan et al., "Regularization of Neural Networks using DropConnect", ICML 2013; Merity, Keskar & Socher,
     "Regularizing and Optimizing LSTM Language Models", ICLR 2018 (arXiv 1708.02182), section 2.
 
     Args:
         weight: the hidden-to-hidden weight, ``(rows, H)``, a parameter.
-        p: the probability of a drop, in [0, 1).
-        training: whether anything is dropped.
+        p: the probability of dropping an element, in [0, 1).
+        training: False to drop nothing.
 
     Returns:
-        A tensor like ``weight``; the weight itself where nothing is dropped.
+        A tensor like ``weight``; the weight itself if nothing is dropped.
 
     Example:
         >>> import torch
@@ -113,16 +112,16 @@ def dropped_weight(weight: Tensor, p: float, training: bool = True) -> Tensor:
 
 
 def word_dropout(tokens: Tensor, table: Tensor, p: float, training: bool = True) -> Tensor:
-    """Embeds tokens with a table of which whole words are dropped: wherever they occur, for a pass.
+    """Embed tokens, with whole words dropped wherever they occur in a pass.
 
     Source: Gal & Ghahramani, "A Theoretically Grounded Application of Dropout in Recurrent Neural Networks", NIPS 2016
     (arXiv 1512.05287), section 4.2.
 
     Args:
-        tokens: words' numbers, int64, any shape.
+        tokens: the word indices, int64, any shape.
         table: the embeddings, ``(V, E)``, a parameter.
-        p: the probability with which a word is dropped, in [0, 1).
-        training: whether any is.
+        p: the probability of dropping a word, in [0, 1).
+        training: False to drop nothing.
 
     Returns:
         The embeddings, ``(*tokens.shape, E)``.
@@ -141,15 +140,15 @@ def word_dropout(tokens: Tensor, table: Tensor, p: float, training: bool = True)
 
 
 def locked_dropout(x: Tensor, p: float, training: bool = True, places: Sequence[Place] = ()) -> Tensor:
-    """Variational dropout: the same units of a sequence are dropped at every step.
+    """Drop the same units of a sequence at every step (variational dropout).
 
     Source: Gal & Ghahramani (2016), section 4; called locked dropout by Merity et al. (2018).
 
     Args:
         x: activations, ``(T, B, D)``.
-        p: the probability of a drop, in [0, 1).
-        training: whether anything is dropped.
-        places: the sites that are at the same place, such as a layer's output and the next one's input.
+        p: the probability of dropping a unit, in [0, 1).
+        training: False to drop nothing.
+        places: the mask sites at this place, such as a layer's output and the next one's input.
 
     Returns:
         A tensor like ``x``.

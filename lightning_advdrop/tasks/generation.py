@@ -53,11 +53,11 @@ def generate(
         length: the words to write, ends of lines included, at least 1.
         temperature: above 0; below 1 the probable words become more probable. 0 always takes the most probable one.
         top_k: how many words there are to choose from, at least 1; 0 for all.
-        seed: of what is drawn, at least 0.
+        seed: of the random draws, at least 0.
         allow_unknown: whether the word for unknown ones may be written.
 
     Raises:
-        ValueError: if an argument is outside what is allowed, the task has no vocabulary, or a word of the prompt is
+        ValueError: if an argument is out of its range, the task has no vocabulary, or a word of the prompt is
             not in the vocabulary and that has no word for unknown ones.
     """
     _check(length, temperature, top_k, seed)

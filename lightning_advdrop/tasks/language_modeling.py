@@ -20,9 +20,9 @@ from lightning_advdrop.tasks.perplexity import token_loss
 
 
 class LanguageModelingTask(NextWordTask):
-    """Language modelling with an AWD-LSTM: PTB, WikiText-2 or any text.
+    """Model a language with an AWD-LSTM: PTB, WikiText-2 or any text.
 
-    Batches are pairs of tokens and the tokens that follow them, ``(T, B)`` each, and go on where the one before ended:
+    Batches are pairs of tokens and the tokens that follow them, ``(T, B)`` each. Each batch continues the one before:
     hidden states are carried from batch to batch, in training those of the base pass, without a gradient. They start
     from zeros in each epoch and each pass over an evaluation split, and are part of a checkpoint.
 
@@ -34,15 +34,15 @@ class LanguageModelingTask(NextWordTask):
 
     Args:
         vocabulary_size: the number of words; None takes it from the ``vocabulary`` of the trainer's data module.
-        embedding_size: see `lightning_advdrop.nn.AWDLSTM`.
-        hidden_size: see there.
-        num_layers: see there.
-        word_dropout: see there.
-        input_dropout: see there.
-        hidden_dropout: see there.
-        output_dropout: see there.
-        weight_dropout: see there.
-        tie_weights: see there.
+        embedding_size: the features of a word, at least 1.
+        hidden_size: the units of each layer but for the last one of a model with tied weights, at least 1.
+        num_layers: the number of LSTM layers, at least 1.
+        word_dropout: the probability that a word is dropped from the embedding table, in [0, 1).
+        input_dropout: of locked dropout before the first layer, in [0, 1).
+        hidden_dropout: of locked dropout between layers, in [0, 1).
+        output_dropout: of locked dropout after the last layer, in [0, 1).
+        weight_dropout: of DropConnect on the hidden-to-hidden weights, in [0, 1).
+        tie_weights: whether the decoder uses the embedding table as its weight.
         learning_rate: of SGD for a batch of ``reference_length`` steps, above 0.
         reference_length: the rate is scaled by a batch's steps divided by this, at least 1; None for a rate that does
             not depend on the length.
@@ -57,7 +57,7 @@ class LanguageModelingTask(NextWordTask):
         pretrained: a checkpoint of an earlier run whose weights a fit starts from, for fine-tuning.
 
     Raises:
-        ValueError: if an argument is outside what is allowed.
+        ValueError: if an argument is out of its range.
 
     Example:
         >>> task = LanguageModelingTask(vocabulary_size=9, embedding_size=4, hidden_size=6)

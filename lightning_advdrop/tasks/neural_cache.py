@@ -51,16 +51,16 @@ def evaluate_neural_cache(
     (arXiv 1612.04426). See `lightning_advdrop.functional.neural_cache` for the formula.
 
     Args:
-        task: the language model; dropout is off, and hidden states go on through each text.
-        validation: batches of tokens and the tokens that follow them, ``(T, B)`` each, each going on where the one
-            before ended. Each column has a cache of its own.
-        test: the same of the test text.
+        task: the language model; dropout is off, and hidden states are carried through each text.
+        validation: batches of the validation text: tokens and the tokens that follow them, ``(T, B)`` each, each
+            continuing the one before. Each column has a cache of its own.
+        test: batches of the test text.
         thetas: values of the flatness to choose from, each at least 0.
         interpolations: values of the cache's share to choose from, each in [0, 1).
         window: the most pairs in a cache, at least 1.
 
     Raises:
-        ValueError: if an argument is outside what is allowed, or a text has no words.
+        ValueError: if an argument is out of its range, or a text has no words.
     """
     alone, cached = cache_perplexities(task, validation, thetas=thetas, interpolations=interpolations, window=window)
     row, column = divmod(int(cached.argmin()), len(interpolations))
@@ -85,17 +85,18 @@ def cache_perplexities(
     Memory holds one batch and the window, whatever the length of the text.
 
     Args:
-        task: see `evaluate_neural_cache`.
-        batches: see there.
-        thetas: see there.
-        interpolations: see there.
-        window: see there.
+        task: the language model; dropout is off, and hidden states are carried through the text.
+        batches: of the text: tokens and the tokens that follow them, ``(T, B)`` each, each continuing the one before.
+            Each column has a cache of its own.
+        thetas: values of the flatness, each at least 0.
+        interpolations: values of the cache's share, each in [0, 1).
+        window: the most pairs in a cache, at least 1.
 
     Returns:
         The perplexity of the model alone, and those with a cache, ``(len(thetas), len(interpolations))``.
 
     Raises:
-        ValueError: if an argument is outside what is allowed, or the text has no words.
+        ValueError: if an argument is out of its range, or the text has no words.
     """
     check_neural_cache(thetas, interpolations, window)
     alone, cached = (

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 IGNORED = -100
-"""The target of what is no token: the end of a text, filled up to a whole batch."""
+"""The target at positions without a token: where the end of a text is padded to a whole batch."""
 
 
 def token_loss(logits: Tensor, targets: Tensor, reduction: Literal["mean", "none"] = "mean") -> Tensor:
@@ -18,11 +18,11 @@ def token_loss(logits: Tensor, targets: Tensor, reduction: Literal["mean", "none
 
     Args:
         logits: ``(T, B, V)``.
-        targets: the words' numbers, int64, ``(T, B)``; `IGNORED` for what is left out.
+        targets: the words' numbers, int64, ``(T, B)``; `IGNORED` at positions that are left out.
         reduction: ``mean`` over all tokens, or ``none``.
 
     Returns:
-        A scalar, or ``(T, B)`` with 0 for what is left out.
+        A scalar, or ``(T, B)`` with 0 at positions that are left out.
 
     Example:
         >>> round(token_loss(torch.zeros(5, 2, 10), torch.zeros(5, 2, dtype=torch.int64)).exp().item(), 4)

@@ -23,7 +23,7 @@ def load_pretrained(
         argument: the name of the argument that ``path`` was given as, for messages.
         path: a checkpoint of `lightning_advdrop.tasks.TextPretrainingTask`.
         vocabulary: the words of the data, which have to be those of the checkpoint.
-        reverse: whether the encoder reads from the last word to the first, as the language model has to, too.
+        reverse: whether the encoder reads from the last word to the first, as the language model must as well.
 
     Raises:
         MissingCheckpointError: if there is no such file.

@@ -83,7 +83,7 @@ class SequentialMNISTTask(BaseTask):
             `lightning_advdrop.functional.gaussian_rampdown`; 0 for a constant rate.
 
     Raises:
-        ValueError: if an argument is outside what is allowed.
+        ValueError: if an argument is out of its range.
 
     Example:
         >>> task = SequentialMNISTTask(hidden_size=8)

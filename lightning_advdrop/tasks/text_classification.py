@@ -49,7 +49,7 @@ class TextClassificationTask(VocabularyTask):
 
     The supervised loss is that of the labelled documents. The trainer's regularizers get the predictions of labelled
     and unlabelled documents together, from one pass, in which the loss leaves the unlabelled ones out; without an
-    active regularizer they are left out of the pass, too. The network is made for the vocabulary of the data module.
+    active regularizer they are left out of the pass as well. The network is made for the vocabulary of the data module.
 
     Logs ``train/loss`` (cross-entropy), ``train/error``, ``val/loss``, ``val/error`` (the share of documents that are
     classified wrongly), ``val/f1`` (of the class 1; of more than two classes the mean), and the same of ``test``, once
@@ -76,7 +76,7 @@ class TextClassificationTask(VocabularyTask):
         pretrained_backward: the same for the backward direction, from a model trained with ``reverse=True``.
 
     Raises:
-        ValueError: if an argument is outside what is allowed, or ``pretrained_backward`` is given without
+        ValueError: if an argument is out of its range, or ``pretrained_backward`` is given without
             ``bidirectional``.
 
     Example:

@@ -39,7 +39,7 @@ class TextPretrainingTask(NextWordTask):
             setting always goes first.
 
     Raises:
-        ValueError: if an argument is outside what is allowed.
+        ValueError: if an argument is out of its range.
 
     Example:
         >>> TextPretrainingTask(embedding_size=16, hidden_size=32).learning_rate

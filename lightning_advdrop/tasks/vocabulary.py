@@ -18,7 +18,7 @@ _Task = TypeVar("_Task", bound="VocabularyTask")
 
 
 class TextSettings(NamedTuple):
-    """What a text goes through before a network sees it, besides the vocabulary; in plain types.
+    """How a text is prepared for a network, besides the vocabulary; in plain types.
 
     Attributes:
         tokenizer: how a text is split into words, see `lightning_advdrop.datamodules.encode_documents`.
@@ -62,11 +62,11 @@ class VocabularyTask(BaseTask):
     """
 
     data_task: ClassVar[str | None] = None
-    """Which batches a data module of documents has to give: its ``task``; None for data that are no documents."""
+    """The ``task`` that a data module of documents must have; None for data other than documents."""
     known_by: ClassVar[tuple[str, ...]]
-    """Weights by whose names a checkpoint of this task is known."""
+    """Names of weights that every checkpoint of this task has."""
     without_data: ClassVar[str] = "load the task from a checkpoint"
-    """What to do where the trainer has no data with a vocabulary, for the message."""
+    """The remedy where the trainer has no data with a vocabulary, for the message."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class VocabularyTask(BaseTask):
             ValueError: if it can't be read, is of another task, or of another vocabulary.
         """
         checkpoint, where = read_checkpoint(argument, path), f"{argument}={str(path)!r}"
-        cls.check_kind(checkpoint, where)
+        cls._check_kind(checkpoint, where)
         saved = saved_vocabulary(checkpoint)
         if vocabulary is not None and saved is not None:
             vocabulary.check_same(saved.words, where)
@@ -112,23 +112,14 @@ class VocabularyTask(BaseTask):
         return load_module(cls, path).eval()
 
     @classmethod
-    def check_kind(cls, checkpoint: Mapping[str, Any], where: str) -> None:
-        """Check that a checkpoint is one of this task.
-
-        Args:
-            checkpoint: its content.
-            where: what it is, for the message.
-
-        Raises:
-            ValueError: if it is another one.
-        """
+    def _check_kind(cls, checkpoint: Mapping[str, Any], where: str) -> None:
         weights = checkpoint.get("state_dict")
         held = () if cls.data_task is None else ("vocabulary", "text")
         if not isinstance(weights, dict) or {*cls.known_by} - weights.keys() or {*held} - checkpoint.keys():
             raise ValueError(f"{where} must be a checkpoint of {cls.__name__}, got one of another kind.")
 
     def start_from(self, data: LightningDataModule) -> None:
-        """Called when a network has been made for training, to give it other weights than random ones."""
+        """Give a network that was made for training other weights than random ones; by default, none."""
 
     def configure_model(self) -> None:
         """Make the network for the trainer's data.
@@ -178,7 +169,7 @@ class VocabularyTask(BaseTask):
         Raises:
             ValueError: if it is a checkpoint of another task or of other settings, or the words differ.
         """
-        self.check_kind(checkpoint, "ckpt_path")
+        self._check_kind(checkpoint, "ckpt_path")
         vocabulary, text = saved_vocabulary(checkpoint), checkpoint.get("text")
         if vocabulary is not None and self.vocabulary is not None:
             self.vocabulary.check_same(vocabulary.words, "ckpt_path")

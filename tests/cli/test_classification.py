@@ -13,12 +13,12 @@ from lightning_advdrop.cli import main
 from tests.helpers.documents import Documents
 from tests.helpers.documents import documents as made_up
 from tests.helpers.plain_models import quiet_trainer
-from tests.tasks.test_text_classification import as_text, saved_task
+from tests.helpers.text_tasks import as_text, saved_classifier
 
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    _, path = saved_task(tmp_path, Documents())
+    _, path = saved_classifier(tmp_path, Documents())
     return path
 
 

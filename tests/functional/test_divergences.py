@@ -44,6 +44,7 @@ SHAPES = [(6, 5), (6, 2), (6, 1), (4, 6, 3), (4, 6, 1), (7,), (1,)]  # examples,
 DIRECTIONS: list[Direction] = ["base_adv", "adv_base"]
 each_name = pytest.mark.parametrize("name", PAIRS)
 each_shape = pytest.mark.parametrize("shape", SHAPES)
+each_class_count = pytest.mark.parametrize("shape", [(6, 5), (6, 1), (4, 6, 3), (4, 6, 1)])
 each_direction = pytest.mark.parametrize("direction", DIRECTIONS)
 
 
@@ -62,31 +63,27 @@ def padding(shape: tuple[int, ...]) -> Tensor:
 
 @each_name
 @each_shape
-@each_direction
-def test_divergences_equal_their_reference(name: DivergenceName, shape: tuple[int, ...], direction: Direction) -> None:
+def test_divergences_equal_their_reference(name: DivergenceName, shape: tuple[int, ...]) -> None:
     base, adversarial = outputs(shape)
     function, each = PAIRS[name]
-    first, second = (base, adversarial) if direction == "base_adv" else (adversarial, base)
-    expected = each(first, second).mean()
-    torch.testing.assert_close(divergence(name, direction, base, adversarial), expected)
-    torch.testing.assert_close(function(first, second), expected)
+    torch.testing.assert_close(function(base, adversarial), each(base, adversarial).mean())
+    found = [divergence(name, direction, base, adversarial) for direction in DIRECTIONS]
+    torch.testing.assert_close(found, [each(base, adversarial).mean(), each(adversarial, base).mean()])
 
 
 @each_name
-@pytest.mark.parametrize("shape", [(6, 5), (6, 1), (4, 6, 3), (4, 6, 1)])
-@each_direction
-def test_padding_does_not_count(name: DivergenceName, shape: tuple[int, ...], direction: Direction) -> None:
+@each_class_count
+def test_padding_does_not_count(name: DivergenceName, shape: tuple[int, ...]) -> None:
     base, adversarial = outputs(shape)
     weight = padding(shape)
-    first, second = (base, adversarial) if direction == "base_adv" else (adversarial, base)
-    expected = mean_of_real(PAIRS[name][1](first, second), weight)
+    expected = mean_of_real(PAIRS[name][1](base, adversarial), weight)
     for kind in (torch.float32, torch.float64, torch.long, torch.bool):
-        found = divergence(name, direction, base, adversarial, sample_weight=weight.to(kind))
+        found = divergence(name, "base_adv", base, adversarial, sample_weight=weight.to(kind))
         torch.testing.assert_close(found, expected)
 
 
 @each_direction
-@pytest.mark.parametrize("shape", [(6, 5), (6, 1), (4, 6, 3), (4, 6, 1)])
+@each_class_count
 def test_cross_entropy_is_that_of_the_adversarial_output(direction: Direction, shape: tuple[int, ...]) -> None:
     base, adversarial = outputs(shape)
     target, weight = labels(shape), padding(shape)
@@ -135,29 +132,25 @@ def test_cross_entropy_of_one_logit_takes_probabilities() -> None:
     torch.testing.assert_close(cross_entropy_to_label(logits, target), expected)
 
 
-@each_direction
 @pytest.mark.parametrize("shape", [(4, 3), (4, 1), (2, 3, 3), (2, 3, 1)])
 @pytest.mark.parametrize("name", [*PAIRS, "ce"])
-def test_gradients_are_those_of_the_formulas(
-    name: DivergenceName, direction: Direction, shape: tuple[int, ...]
-) -> None:
+def test_gradients_are_those_of_the_formulas(name: DivergenceName, shape: tuple[int, ...]) -> None:
     base, adversarial = (output.requires_grad_() for output in outputs(shape))
-    function = partial(divergence, name, direction, target=labels(shape), sample_weight=padding(shape))
+    function = partial(divergence, name, "base_adv", target=labels(shape), sample_weight=padding(shape))
     assert gradcheck(function, (base, adversarial))
 
 
-@each_direction
 @pytest.mark.parametrize("shape", [(6, 5), (6, 1)])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", [*PAIRS, "ce"])
 def test_half_precision_is_computed_in_float32(
-    name: DivergenceName, direction: Direction, shape: tuple[int, ...], dtype: torch.dtype
+    name: DivergenceName, shape: tuple[int, ...], dtype: torch.dtype
 ) -> None:
     base, adversarial = outputs(shape, dtype)
     target = labels(shape)
-    found = divergence(name, direction, base, adversarial, target=target)
+    found = divergence(name, "base_adv", base, adversarial, target=target)
     assert found.dtype is torch.float32
-    assert torch.equal(found, divergence(name, direction, base.float(), adversarial.float(), target=target))
+    assert torch.equal(found, divergence(name, "base_adv", base.float(), adversarial.float(), target=target))
 
 
 @each_name
@@ -176,16 +169,16 @@ def test_equal_outputs_have_no_divergence_and_are_stationary(name: DivergenceNam
 
 
 @pytest.mark.parametrize("classes", [1, 2, 10])
-@pytest.mark.parametrize("size", [100.0, 300.0])
 @each_direction
 @each_name
-def test_extreme_logits_stay_finite(name: DivergenceName, direction: Direction, size: float, classes: int) -> None:
-    p, q = torch.full((2, classes), -size, requires_grad=True), torch.full((2, classes), 0.0)
-    q[:, 0] = size
-    found = divergence(name, direction, p, q)
-    (grad,) = torch.autograd.grad(found, p)
-    assert found.isfinite()
-    assert grad.isfinite().all()
+def test_extreme_logits_stay_finite(name: DivergenceName, direction: Direction, classes: int) -> None:
+    for size in (100.0, 300.0):
+        p, q = torch.full((2, classes), -size, requires_grad=True), torch.full((2, classes), 0.0)
+        q[:, 0] = size
+        found = divergence(name, direction, p, q)
+        (grad,) = torch.autograd.grad(found, p)
+        assert found.isfinite()
+        assert grad.isfinite().all()
 
 
 @pytest.mark.parametrize("size", [-100.0, 100.0])

@@ -8,7 +8,8 @@ from typing import Any
 import lightning as L
 import numpy as np
 
-from lightning_advdrop import LanguageModelingTask, TextFileDataModule
+from lightning_advdrop import AdversarialDropoutCallback, LanguageModelingTask, TextFileDataModule
+from tests.helpers.plain_models import quiet_trainer
 
 WORDS = 12
 
@@ -42,7 +43,12 @@ def small_task(**arguments: Any) -> LanguageModelingTask:
 
 def small_trainer(**arguments: Any) -> L.Trainer:
     """A quiet trainer of two epochs, after seeding everything."""
-    quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    quiet |= {"accelerator": "cpu", "enable_checkpointing": False, "max_epochs": 2}
     L.seed_everything(0, verbose=False)
-    return L.Trainer(**(quiet | arguments))
+    return quiet_trainer(**arguments)
+
+
+def regularizer(**arguments: Any) -> AdversarialDropoutCallback:
+    """Adversarial dropout of the weights of the second layer."""
+    settings: dict[str, Any] = {"sites": "model.rnns.1:weight", "rate": 0.2, "weight": 0.1, "rampup_epochs": 0}
+    settings |= {"divergence": "mse_logits", "start": "ones"}
+    return AdversarialDropoutCallback(**(settings | arguments))

@@ -1,4 +1,4 @@
-"""What a forward computes under masks, against the masked layers and weights multiplied by hand."""
+"""What a forward of an LSTM computes under masks, against the masked layer; see `test_apply_layers` for all layouts."""
 
 import copy
 from typing import Any
@@ -46,33 +46,6 @@ def padded_input(layout: dict[str, Any]) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("per_step", [False, True])
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_recurrent_masks_on_padded_input(layout: dict[str, Any], per_step: bool) -> None:
-    plain, masked = masked_pair(layout)
-    shape = (STEPS, BATCH, UNITS) if per_step else (BATCH, UNITS)
-    masks = {site: random_mask(*shape) for site in find_sites(plain)}
-    x = padded_input(layout)
-    with apply_masks(plain, masks):
-        result = plain(x)
-    assert_same(result, masked(x, recurrent_mask=list(masks.values())))
-
-
-@pytest.mark.parametrize("lengths", [[6, 4, 4, 1], [2, 6, 1, 5]])
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_recurrent_masks_on_packed_input(layout: dict[str, Any], lengths: list[int]) -> None:
-    """Rows of a mask are in the order of packing, longest first."""
-    plain, masked = masked_pair(layout)
-    masks = {site: random_mask(BATCH, UNITS) for site in find_sites(plain)}
-    first = bool(layout.get("batch_first"))
-    is_sorted = lengths == sorted(lengths, reverse=True)
-    packed = pack_padded_sequence(padded_input(layout), torch.tensor(lengths), first, enforce_sorted=is_sorted)
-    with apply_masks(plain, masks):
-        result = plain(packed)
-    unsorted = slice(None) if packed.unsorted_indices is None else packed.unsorted_indices
-    assert_same(result, masked(packed, recurrent_mask=[mask[unsorted] for mask in masks.values()]))
-
-
 def test_an_initial_state_and_a_subset_of_the_sites() -> None:
     plain, masked = masked_pair({"num_layers": 2, "bidirectional": True})
     x, mask = padded_input({}), random_mask(BATCH, UNITS)
@@ -81,43 +54,6 @@ def test_an_initial_state_and_a_subset_of_the_sites() -> None:
     with apply_masks(plain, {site: mask}):
         result = plain(x, state)
     assert_same(result, masked(x, state, recurrent_mask=[None, None, None, mask]))
-
-
-def test_unbatched_input() -> None:
-    plain, masked = masked_pair({})
-    (site,) = find_sites(plain)
-    x, mask = padded_input({})[:, 0], random_mask(1, UNITS)
-    with apply_masks(plain, {site: mask}):
-        result = plain(x)
-    assert_same(result, masked(x, recurrent_mask=mask[0]))
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_weight_masks_multiply_the_hidden_weights(layout: dict[str, Any]) -> None:
-    plain, by_hand = masked_pair(layout)
-    x = padded_input(layout)
-    masks = {site: random_mask(*site.shape(BATCH)) for site in find_sites(plain, "weight")}
-    with torch.no_grad():
-        for site in find_sites(by_hand, "weight"):
-            assert isinstance(site.anchor, nn.Parameter)
-            site.anchor.mul_(next(mask for same, mask in masks.items() if same.name == site.name))
-    with apply_masks(plain, masks):
-        result = plain(x)
-    assert_same(result, by_hand(x))
-
-
-def test_both_kinds_at_once() -> None:
-    plain, by_hand = masked_pair({"num_layers": 2})
-    x, recurrent = padded_input({}), find_sites(plain)
-    weights = {site: random_mask(*site.shape(BATCH)) for site in find_sites(plain, "weight")}
-    masks = {site: random_mask(BATCH, UNITS) for site in recurrent}
-    with torch.no_grad():
-        for site in find_sites(by_hand, "weight"):
-            assert isinstance(site.anchor, nn.Parameter)
-            site.anchor.mul_(next(mask for same, mask in weights.items() if same.name == site.name))
-    with apply_masks(plain, {**masks, **weights}):
-        result = plain(x)
-    assert_same(result, by_hand(x, recurrent_mask=list(masks.values())))
 
 
 def test_gradients_reach_masks_and_parameters() -> None:
@@ -150,12 +86,11 @@ def test_gradients_reach_weight_masks() -> None:
     assert gradient.abs().sum() > 0
 
 
-@pytest.mark.parametrize("kinds", [["recurrent"], ["weight"], ["recurrent", "weight"]])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_masks_of_ones_change_nothing(layout: dict[str, Any], kinds: list[str]) -> None:
+def test_masks_of_ones_change_nothing(layout: dict[str, Any]) -> None:
     plain = nn.LSTM(FEATURES, UNITS, **layout)
     x = padded_input(layout).float()
-    with apply_masks(plain, {site: site.ones(BATCH) for site in find_sites(plain, kinds)}):
+    with apply_masks(plain, {site: site.ones(BATCH) for site in find_sites(plain, ["recurrent", "weight"])}):
         result = plain(x)
     assert_same(result, plain(x), rtol=1e-5, atol=1e-6)
 

@@ -65,8 +65,10 @@ def by_hand(model: Loop, x: Tensor, masks: dict[str, Tensor]) -> Tensor:
 
 
 @each_kind
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("specs", ["recurrent", "weight", "upper:recurrent", ["recurrent", "lower:weight"]])
+@pytest.mark.parametrize(
+    ("specs", "bias"),
+    [("recurrent", True), ("weight", False), ("upper:recurrent", False), (["recurrent", "lower:weight"], True)],
+)
 def test_the_same_mask_acts_at_every_step(kind: str, bias: bool, specs: Any) -> None:
     model, x = Loop(kind, bias), torch.randn(STEPS, BATCH, FEATURES, dtype=torch.float64)
     masks = {site: random_mask(*site.shape(BATCH)).requires_grad_() for site in find_sites(model, specs)}

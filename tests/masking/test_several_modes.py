@@ -49,10 +49,13 @@ class Cells(nn.Module):
 
 LAYER_KINDS = ["embedding", "input", "recurrent", "weight", "hidden", "output", "dropout"]
 CELL_KINDS = ["embedding", "recurrent", "weight"]
+#: Each pair of kinds in one order or the other, and each kind with itself but dropout, whose noise both would replace.
 CASES = [
-    *((Layers, nn.LSTM, pair) for pair in itertools.product(LAYER_KINDS, repeat=2) if pair != ("dropout", "dropout")),
+    *((Layers, nn.LSTM, (kind, kind)) for kind in LAYER_KINDS[:-1]),
+    *((Layers, nn.LSTM, pair[:: (-1) ** n]) for n, pair in enumerate(itertools.combinations(LAYER_KINDS, 2))),
     *((Layers, nn.GRU, pair) for pair in itertools.combinations(LAYER_KINDS[1:4], 2)),
-    *((Cells, cell, pair) for cell in (nn.LSTMCell, nn.GRUCell) for pair in itertools.product(CELL_KINDS, repeat=2)),
+    *((Cells, nn.LSTMCell, pair) for pair in itertools.combinations_with_replacement(CELL_KINDS, 2)),
+    *((Cells, nn.GRUCell, pair[::-1]) for pair in itertools.combinations(CELL_KINDS, 2)),
 ]
 
 

@@ -15,7 +15,7 @@ from lightning_advdrop.datamodules import Vocabulary
 from lightning_advdrop.tasks import BaseTask, cache_perplexities, generate
 from lightning_advdrop.tasks.base import evaluating
 from tests.helpers.documents import Documents
-from tests.tasks.test_text_classification import built
+from tests.helpers.text_tasks import built
 
 
 class Task(BaseTask):

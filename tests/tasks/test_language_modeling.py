@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +11,12 @@ import torch
 from torch import Tensor
 from torchmetrics.text import Perplexity
 
-from lightning_advdrop import AdversarialDropoutCallback, LanguageModelingTask
+from lightning_advdrop import LanguageModelingTask
 from lightning_advdrop.datamodules import TextFileDataModule
 from lightning_advdrop.tasks import TokenPerplexity
 from lightning_advdrop.tasks.optimizers import scaled_rate
 from tests.helpers.ngrams import perplexities
-from tests.helpers.small_texts import small_data, small_task, small_trainer
-
-
-def regularizer(**arguments: Any) -> AdversarialDropoutCallback:
-    settings: dict[str, Any] = {"sites": "model.rnns.1:weight", "rate": 0.2, "weight": 0.1, "rampup_epochs": 0}
-    settings |= {"divergence": "mse_logits", "start": "ones"}
-    return AdversarialDropoutCallback(**(settings | arguments))
+from tests.helpers.small_texts import regularizer, small_data, small_task, small_trainer
 
 
 @pytest.mark.parametrize("regularized", [False, True])
@@ -153,26 +146,6 @@ def test_predictions(tmp_path: Path) -> None:
     [tested] = trainer.test(task, data, verbose=False)
     assert float(total) == pytest.approx(-tested["test/loss"] * (len(data.text("test")) - 1), rel=1e-4)
     assert found[0]["word"].shape == found[0]["log_probability"].shape == (12, 1)  # type: ignore[call-overload]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0.0."),
-        ({"clip_norm": 0.0}, "clip_norm must be above 0 or None, got 0.0."),
-        ({"weight_decay": -1.0}, "weight_decay must be at least 0, got -1.0."),
-        ({"decay_after": -1}, "decay_after must be at least 0, got -1."),
-        ({"alpha": -1.0}, "alpha must be at least 0, got -1.0."),
-        ({"beta": -1.0}, "beta must be at least 0, got -1.0."),
-        ({"vocabulary_size": 0}, "vocabulary_size must be at least 1 or None, got 0."),
-        ({"reference_length": 0}, "reference_length must be at least 1 or None, got 0."),
-        ({"rate_decay": 1.5}, "rate_decay must be in (0, 1], got 1.5."),
-        ({"vocabulary_size": 9, "output_dropout": 1.0}, "output_dropout must be in [0, 1), got 1.0."),
-    ],
-)
-def test_arguments_that_are_refused(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        LanguageModelingTask(**arguments)
 
 
 def test_a_model_without_words_is_refused() -> None:

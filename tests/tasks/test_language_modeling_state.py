@@ -14,8 +14,7 @@ from torch import Tensor
 
 from lightning_advdrop import GlobalRandomState, LanguageModelingTask, NonMonotonicAveraging
 from lightning_advdrop.datamodules import Vocabulary
-from tests.helpers.small_texts import small_data, small_task, small_trainer
-from tests.tasks.test_language_modeling import regularizer
+from tests.helpers.small_texts import regularizer, small_data, small_task, small_trainer
 
 
 def test_evaluation_is_one_long_forward(tmp_path: Path) -> None:

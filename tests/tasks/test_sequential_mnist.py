@@ -162,24 +162,6 @@ def test_predictions_are_labels_and_probabilities() -> None:
     assert first["label"].shape == first["probabilities"].shape[:1]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"input_size": 0}, "input_size must be at least 1, got 0."),
-        ({"hidden_size": 0}, "hidden_size must be at least 1, got 0."),
-        ({"num_classes": 0}, "num_classes must be at least 1, got 0."),
-        ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0.0."),
-        ({"smoothing": 1.0}, "smoothing must be in [0, 1), got 1.0."),
-        ({"clip_value": 0.0}, "clip_value must be above 0 or None, got 0.0."),
-        ({"rampdown_epochs": -1}, "rampdown_epochs must be at least 0, got -1."),
-    ],
-    ids=str,
-)
-def test_arguments_are_checked(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(message)):
-        SequentialMNISTTask(**arguments)
-
-
 def test_other_data_than_the_task_was_made_for_is_refused() -> None:
     with pytest.raises(ValueError, match=re.escape("shape (batch, steps, 1) as input_size=1 says, got (2, 28, 28).")):
         SequentialMNISTTask(hidden_size=4)(torch.zeros(2, 28, 28))

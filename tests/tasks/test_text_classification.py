@@ -5,28 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import pytest
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_advdrop import AdversarialDropoutCallback, ExponentialAveraging, TextClassificationTask
-from lightning_advdrop.datamodules.text_batches import UNLABELLED, TextBatch
+from lightning_advdrop.datamodules.text_batches import UNLABELLED
 from lightning_advdrop.tasks.document_classification import joined
-from tests.helpers.documents import END, PADDING, Documents, documents, words_of
+from tests.helpers.documents import END, PADDING, Documents, documents
 from tests.helpers.plain_models import quiet_trainer
+from tests.helpers.text_tasks import SIZES, Losses, as_text, built, fit_steps, saved_classifier, small_classifier
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The dirpath has changed",
     "ignore:Checkpoint directory",
 )
-
-
-def small_task(**kwargs: Any) -> TextClassificationTask:
-    L.seed_everything(5, verbose=False)
-    sizes: dict[str, Any] = {"embedding_size": 8, "hidden_size": 16, "classifier_size": 6}
-    return TextClassificationTask(**({**sizes, "dropout": 0.2, "learning_rate": 1e-2} | kwargs))
 
 
 def park(**kwargs: Any) -> AdversarialDropoutCallback:
@@ -35,31 +29,15 @@ def park(**kwargs: Any) -> AdversarialDropoutCallback:
     return AdversarialDropoutCallback(**(published | kwargs))
 
 
-def built(data: Documents, **kwargs: Any) -> TextClassificationTask:
-    """A task with its network, without training to speak of."""
-    task = small_task(learning_rate=1e-12, **kwargs)
-    quiet_trainer(max_steps=1, max_epochs=-1, limit_val_batches=0).fit(task, data)
-    return task.eval()
-
-
-class Watch(L.Callback):
-    def __init__(self) -> None:
-        self.losses: list[float] = []
-        self.passes: list[int] = []
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.losses.append(float(trainer.callback_metrics["train/loss"]))
-
-
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("regularized", [False, True])
 @pytest.mark.parametrize("classes", [2, 3])
 def test_it_learns(classes: int, regularized: bool, bidirectional: bool) -> None:
-    watch, data = Watch(), Documents(classes, train_size=96)
-    task = small_task(bidirectional=bidirectional)
+    watch, data = Losses(), Documents(classes, train_size=96)
+    task = small_classifier(bidirectional=bidirectional)
     trainer = quiet_trainer(max_epochs=8, callbacks=[watch, *([park(rate=0.1)] if regularized else [])])
     trainer.fit(task, data)
-    assert watch.losses[-1] < 0.6 * watch.losses[0]
+    assert watch.seen[-1] < 0.6 * watch.seen[0]
     assert {"train/error", "train/loss_step", "val/error", "val/f1", "val/loss"} <= set(trainer.callback_metrics)
     result = trainer.test(task, data, verbose=False)[0]
     chance = 1 - 1 / classes
@@ -115,11 +93,11 @@ def test_unlabelled_documents_do_not_change_the_supervised_loss() -> None:
     """With a weight of next to nothing, training is that without unlabelled documents."""
     ends = []
     for size, callbacks in ((64, [park(weight=1e-30, start="one_drop")]), (0, [])):
-        watch, task = Watch(), small_task(dropout=0.0)
+        watch, task = Losses(), small_classifier(dropout=0.0)
         data = Documents(unlabelled_size=size)
         quiet_trainer(max_epochs=2, callbacks=[*callbacks, watch], limit_val_batches=0).fit(task, data)
         ends.append(torch.cat([p.detach().flatten() for p in task.parameters()]))
-        ends.append(torch.tensor(watch.losses))
+        ends.append(torch.tensor(watch.seen))
     torch.testing.assert_close(ends[:2], ends[2:], rtol=1e-4, atol=1e-6)
 
 
@@ -134,8 +112,8 @@ def test_unlabelled_documents_are_read_where_a_regularizer_looks_at_them(callbac
             sizes.append(len(tokens))
             return super().forward(tokens, lengths)
 
-    task = Watched(embedding_size=8, hidden_size=16)
-    quiet_trainer(max_steps=1, max_epochs=-1, limit_val_batches=0, callbacks=callbacks).fit(task, Documents())
+    task = Watched(**SIZES)
+    fit_steps(task, Documents(), callbacks=callbacks)
     assert set(sizes) == {size}
 
 
@@ -152,7 +130,7 @@ def test_documents_that_are_joined_keep_their_order() -> None:
 def test_the_published_settings() -> None:
     task = TextClassificationTask()
     assert (task.sizes, task.clip_norm) == ((256, 1024, 30, 0.5), 1.0)
-    quiet_trainer(max_steps=1, max_epochs=-1, limit_val_batches=0).fit(task, Documents())
+    fit_steps(task, Documents())
     configured = task.configure_optimizers()
     scheduler = configured["lr_scheduler"]
     assert isinstance(configured["optimizer"], torch.optim.Adam)
@@ -174,8 +152,8 @@ def test_the_gradient_norm_of_all_but_the_embedding_is_clipped(own: float | None
             return 1000 * super().training_step(batch, batch_idx)
 
     clip = {} if own is None else {"gradient_clip_val": own}
-    task = Watched(embedding_size=8, hidden_size=16)
-    quiet_trainer(max_steps=1, max_epochs=-1, limit_val_batches=0, **clip).fit(task, Documents())
+    task = Watched(**SIZES)
+    fit_steps(task, Documents(), 1, **clip)
     ((rest, embedding),) = norms
     if own is None:
         assert rest == pytest.approx(1.0, rel=1e-3)
@@ -186,7 +164,7 @@ def test_the_gradient_norm_of_all_but_the_embedding_is_clipped(own: float | None
 
 def test_a_moving_average_of_the_weights_is_what_a_checkpoint_holds(tmp_path: Path) -> None:
     """And what is tested after the fit, from the checkpoint."""
-    task, data = small_task(), Documents()
+    task, data = small_classifier(), Documents()
     averaging = ExponentialAveraging(decay=0.9, use_buffers=False)
     trainer = quiet_trainer(max_epochs=2, callbacks=[averaging])
     trainer.fit(task, data)
@@ -203,7 +181,7 @@ def test_a_moving_average_of_the_weights_is_what_a_checkpoint_holds(tmp_path: Pa
 
 def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one_to_the_bit(tmp_path: Path) -> None:
     def train(epochs: int, folder: str, ckpt_path: str | None = None) -> tuple[Tensor, str]:
-        task = small_task(dropout=0.0)
+        task = small_classifier(dropout=0.0)
         trainer = quiet_trainer(
             max_epochs=epochs,
             callbacks=[park(start="one_drop", rampup_epochs=2), ExponentialAveraging(decay=0.9, use_buffers=False)],
@@ -220,22 +198,8 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one_to_the_bit(
     assert torch.equal(whole, resumed)
 
 
-def saved_task(folder: Path, data: Documents) -> tuple[TextClassificationTask, Path]:
-    task = small_task()
-    trainer = quiet_trainer(max_epochs=6, limit_val_batches=0)
-    trainer.fit(task, data)
-    trainer.save_checkpoint(folder / "last.ckpt")
-    return task, folder / "last.ckpt"
-
-
-def as_text(batch: TextBatch) -> list[str]:
-    """The documents as strings, without their end token."""
-    words = words_of(2).words
-    return [" ".join(words[i] for i in row[: n - 1]) for row, n in zip(batch.tokens, batch.lengths, strict=True)]
-
-
 def test_strings_are_classified_by_what_a_checkpoint_holds(tmp_path: Path) -> None:
-    task, path = saved_task(tmp_path, Documents())
+    task, path = saved_classifier(tmp_path, Documents())
     again = TextClassificationTask.load_from_checkpoint(path, weights_only=True)
     batch = documents(5, seed=9, longest=10)
     assert batch.tokens[0, batch.lengths[0] - 1] == END

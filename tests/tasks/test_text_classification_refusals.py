@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 from lightning_advdrop import DigitsDataModule, TextClassificationTask
 from tests.helpers.documents import Documents, words_of
 from tests.helpers.plain_models import quiet_trainer
-from tests.tasks.test_text_classification import built, saved_task, small_task
+from tests.helpers.text_tasks import built, saved_classifier, small_classifier
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The dirpath has changed",
@@ -22,11 +21,11 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 def test_another_vocabulary_than_the_checkpoint_is_refused(tmp_path: Path) -> None:
-    _, path = saved_task(tmp_path, Documents())
+    _, path = saved_classifier(tmp_path, Documents())
     words = words_of(2)
     words.words[4] = "other"
     with pytest.raises(ValueError, match=r"ckpt_path has another vocabulary than the data: word 4 is 'n1' there and"):
-        quiet_trainer().test(small_task(), Documents(vocabulary=words), ckpt_path=path, weights_only=True)
+        quiet_trainer().test(small_classifier(), Documents(vocabulary=words), ckpt_path=path, weights_only=True)
     task = TextClassificationTask.load_from_checkpoint(path, weights_only=True)
     with pytest.raises(ValueError, match=r"the TextClassificationTask has another vocabulary than the data: word 4"):
         quiet_trainer().test(task, Documents(vocabulary=words))
@@ -39,7 +38,7 @@ def test_one_string_is_no_list_of_texts() -> None:
 
 def test_strings_need_a_vocabulary() -> None:
     with pytest.raises(ValueError, match="texts need a task with a vocabulary, got one that was neither trained nor"):
-        small_task().classify(["good"])
+        small_classifier().classify(["good"])
 
 
 def test_a_checkpoint_of_another_task_is_refused() -> None:
@@ -47,7 +46,7 @@ def test_a_checkpoint_of_another_task_is_refused() -> None:
     # A language model's vocabulary is a list.
     for vocabulary in ({}, {"vocabulary": ["a"]}):
         with pytest.raises(ValueError, match=message):
-            small_task().on_load_checkpoint({"state_dict": {}, **vocabulary})
+            small_classifier().on_load_checkpoint({"state_dict": {}, **vocabulary})
 
 
 @pytest.mark.parametrize(
@@ -59,9 +58,9 @@ def test_a_checkpoint_of_another_task_is_refused() -> None:
     ids=str,
 )
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path, arguments: dict[str, Any], message: str) -> None:
-    _, path = saved_task(tmp_path, Documents())
+    _, path = saved_classifier(tmp_path, Documents())
     with pytest.raises(ValueError, match="ckpt_path must be a checkpoint of the same settings") as info:
-        quiet_trainer().test(small_task(**arguments), Documents(), ckpt_path=path, weights_only=True)
+        quiet_trainer().test(small_classifier(**arguments), Documents(), ckpt_path=path, weights_only=True)
     assert message in str(info.value)
 
 
@@ -69,7 +68,7 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path, arguments: di
 def test_data_of_another_kind_are_refused(data: L.LightningDataModule) -> None:
     message = "datamodule must be one of documents with task='classify' for TextClassificationTask, got "
     with pytest.raises(ValueError, match=message + type(data).__name__):
-        quiet_trainer().fit(small_task(), data)
+        quiet_trainer().fit(small_classifier(), data)
 
 
 def test_more_classes_than_there_are_names_are_numbered() -> None:
@@ -83,29 +82,9 @@ def test_more_classes_than_there_are_names_are_numbered() -> None:
 @pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
 def test_loaders_without_a_data_module_are_refused() -> None:
     with pytest.raises(ValueError, match=r"datamodule must have a vocabulary for TextClassificationTask .* got none"):
-        quiet_trainer().fit(small_task(), Documents().train_dataloader())
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"num_classes": 1}, "num_classes must be at least 2, or None for that of the data, got 1."),
-        ({"embedding_size": 0}, "embedding_size must be at least 1, got 0."),
-        ({"hidden_size": 0}, "hidden_size must be at least 1, got 0."),
-        ({"classifier_size": 0}, "classifier_size must be at least 1, got 0."),
-        ({"dropout": -0.1}, "dropout must be in [0, 1), got -0.1."),
-        ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0.0."),
-        ({"decay": 0.0}, "decay must be in (0, 1], got 0.0."),
-        ({"clip_norm": 0.0}, "clip_norm must be above 0 or None, got 0.0."),
-        ({"pretrained_backward": "b.ckpt"}, "pretrained_backward='b.ckpt' needs bidirectional=True, got False."),
-    ],
-    ids=str,
-)
-def test_arguments_are_checked(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(message)):
-        TextClassificationTask(**arguments)
+        quiet_trainer().fit(small_classifier(), Documents().train_dataloader())
 
 
 def test_fewer_classes_than_the_data_have_are_refused() -> None:
     with pytest.raises(ValueError, match="num_classes must be at least 3, that of the data, got 2"):
-        quiet_trainer().fit(small_task(num_classes=2), Documents(3))
+        quiet_trainer().fit(small_classifier(num_classes=2), Documents(3))

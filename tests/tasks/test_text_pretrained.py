@@ -13,8 +13,7 @@ import torch
 from lightning_advdrop import TextClassificationTask, TextPretrainingTask
 from tests.helpers.documents import Documents, words_of
 from tests.helpers.plain_models import quiet_trainer
-
-SIZES: dict[str, Any] = {"embedding_size": 8, "hidden_size": 16}
+from tests.helpers.text_tasks import SIZES, fit_steps
 
 
 @pytest.fixture
@@ -23,8 +22,7 @@ def checkpoints(tmp_path: Path) -> dict[bool, Path]:
     paths = {}
     for reverse in (False, True):
         task = TextPretrainingTask(**SIZES, cutoffs=[6])
-        trainer = quiet_trainer(max_steps=2, max_epochs=-1, limit_val_batches=0)
-        trainer.fit(task, Documents(task="pretrain", reverse=reverse))
+        trainer = fit_steps(task, Documents(task="pretrain", reverse=reverse), 2)
         paths[reverse] = tmp_path / f"{reverse}.ckpt"
         trainer.save_checkpoint(paths[reverse])
     return paths
@@ -39,8 +37,7 @@ class AtStart(L.Callback):
 
 def start(data: Documents | None = None, **kwargs: Any) -> dict[str, Any]:
     seen, task = AtStart(), TextClassificationTask(**(SIZES | kwargs))
-    trainer = quiet_trainer(max_steps=1, max_epochs=-1, limit_val_batches=0, callbacks=[seen])
-    trainer.fit(task, Documents() if data is None else data)
+    fit_steps(task, Documents() if data is None else data, callbacks=[seen])
     return seen.weights
 
 
@@ -64,9 +61,7 @@ def test_one_direction_can_start_alone(checkpoints: dict[bool, Path]) -> None:
 
 def test_a_finished_classifier_needs_the_language_model_no_more(checkpoints: dict[bool, Path], tmp_path: Path) -> None:
     task = TextClassificationTask(**SIZES, pretrained=checkpoints[False])
-    trainer = quiet_trainer(max_steps=1, max_epochs=-1, limit_val_batches=0)
-    trainer.fit(task, Documents())
-    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    fit_steps(task, Documents()).save_checkpoint(tmp_path / "last.ckpt")
     checkpoints[False].unlink()
     again = TextClassificationTask.load_from_checkpoint(tmp_path / "last.ckpt", weights_only=True)
     assert again.hparams["pretrained"] == str(checkpoints[False])

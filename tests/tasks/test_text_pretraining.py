@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from pathlib import Path
 from typing import Any
 
@@ -17,39 +16,31 @@ from lightning_advdrop.cli import run_experiment
 from tests.helpers.document_files import Sizes, make_texts, write_imdb
 from tests.helpers.documents import Documents, words_of
 from tests.helpers.plain_models import quiet_trainer
+from tests.helpers.text_tasks import Losses, fit_steps, small_pretraining
 
 pytestmark = pytest.mark.filterwarnings("ignore:The dirpath has changed", "ignore:Checkpoint directory")
 
 CONFIG = Path(__file__).parents[2] / "configs" / "imdb_small_pretrain.yaml"
 
 
-def small_task(**kwargs: Any) -> TextPretrainingTask:
-    L.seed_everything(5, verbose=False)
-    defaults: dict[str, Any] = {"embedding_size": 8, "hidden_size": 16, "cutoffs": [6], "learning_rate": 1e-2}
-    return TextPretrainingTask(**(defaults | kwargs))
-
-
 def pretraining(**kwargs: Any) -> Documents:
     return Documents(task="pretrain", **kwargs)
 
 
-class Watch(L.Callback):
+class Watch(Losses):
     def __init__(self) -> None:
-        self.losses: list[float] = []
+        super().__init__()
         self.states: list[Tensor] = []
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *args: Any) -> None:
         self.states.append(pl_module.carried.get("train")[0][0].clone())
 
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.losses.append(float(trainer.callback_metrics["train/loss"]))
-
 
 def test_it_learns() -> None:
-    watch, task, data = Watch(), small_task(dropout=0.1), pretraining()
+    watch, task, data = Watch(), small_pretraining(dropout=0.1), pretraining()
     trainer = quiet_trainer(max_epochs=4, callbacks=[watch])
     trainer.fit(task, data)
-    assert watch.losses[-1] < watch.losses[0] - 0.2
+    assert watch.seen[-1] < watch.seen[0] - 0.2
     logged = trainer.callback_metrics
     assert logged["val/loss"] < math.log(len(data.vocabulary)) - 0.3
     assert logged["val/perplexity"] == pytest.approx(math.exp(float(logged["val/loss"])), rel=1e-4)
@@ -57,7 +48,7 @@ def test_it_learns() -> None:
 
 
 def test_the_state_is_carried_from_batch_to_batch_within_an_epoch() -> None:
-    watch, task, data = Watch(), small_task(dropout=0.0, learning_rate=1e-9), pretraining()
+    watch, task, data = Watch(), small_pretraining(dropout=0.0, learning_rate=1e-9), pretraining()
     quiet_trainer(max_epochs=2, callbacks=[watch], limit_val_batches=0).fit(task, data)
     columns = torch.cat([tokens for tokens, _ in data.contiguous()])  # (T, B)
     outputs, _ = task.model(columns.t())
@@ -68,7 +59,7 @@ def test_the_state_is_carried_from_batch_to_batch_within_an_epoch() -> None:
 
 
 def test_gradients_end_at_the_beginning_of_a_batch() -> None:
-    watch, task, data = Watch(), small_task(), pretraining()
+    watch, task, data = Watch(), small_pretraining(), pretraining()
     quiet_trainer(max_steps=2, max_epochs=-1, callbacks=[watch], limit_val_batches=0).fit(task, data)
     states = task.carried.get("train")
     assert states is not None
@@ -79,7 +70,7 @@ def test_further_passes_leave_the_carried_state_alone() -> None:
     """A regularizer with a weight that changes nothing leads to the same states and weights as none."""
     ends = []
     for callbacks in ([], [AdversarialDropoutCallback(rate=0.2, divergence="mse_logits", weight=1e-30)]):
-        watch, task = Watch(), small_task()
+        watch, task = Watch(), small_pretraining()
         L.seed_everything(2, verbose=False)
         quiet_trainer(max_epochs=1, callbacks=[*callbacks, watch], limit_val_batches=0).fit(task, pretraining())
         ends.append(torch.cat([watch.states[-1].flatten(), *(p.detach().flatten() for p in task.parameters())]))
@@ -89,7 +80,7 @@ def test_further_passes_leave_the_carried_state_alone() -> None:
 def test_validation_leaves_the_carried_state_alone() -> None:
     ends = []
     for interval in (2, None):
-        watch, task = Watch(), small_task(dropout=0.0)
+        watch, task = Watch(), small_pretraining(dropout=0.0)
         validation = {"limit_val_batches": 0} if interval is None else {"val_check_interval": interval}
         quiet_trainer(max_epochs=1, callbacks=[watch], **validation).fit(task, pretraining())
         ends.append(watch.states[-1])
@@ -97,9 +88,8 @@ def test_validation_leaves_the_carried_state_alone() -> None:
 
 
 def test_a_run_that_is_resumed_takes_the_state_up_again(tmp_path: Path) -> None:
-    task, trainer = small_task(), quiet_trainer(max_epochs=-1, max_steps=2, limit_val_batches=0)
-    trainer.fit(task, pretraining())
-    trainer.save_checkpoint(tmp_path / "stopped.ckpt")
+    task = small_pretraining()
+    fit_steps(task, pretraining(), 2).save_checkpoint(tmp_path / "stopped.ckpt")
     again = TextPretrainingTask.load_from_checkpoint(tmp_path / "stopped.ckpt", weights_only=True)
     torch.testing.assert_close(again.carried.get("train"), task.carried.get("train"))
 
@@ -147,7 +137,7 @@ def test_the_published_settings() -> None:
 
 def small_optimizer() -> Any:
     task = TextPretrainingTask(8, 16, cutoffs=[6])
-    quiet_trainer(max_steps=1, max_epochs=-1, limit_val_batches=0).fit(task, pretraining())
+    fit_steps(task, pretraining())
     return task.configure_optimizers()
 
 
@@ -163,7 +153,7 @@ def test_the_norm_of_all_gradients_is_clipped_unless_the_trainer_says_otherwise(
 
     task = Watched(8, 16, cutoffs=[6], clip_norm=0.05)
     clip = {} if norm is None else {"gradient_clip_val": norm}
-    quiet_trainer(max_steps=2, max_epochs=-1, limit_val_batches=0, **clip).fit(task, pretraining())
+    fit_steps(task, pretraining(), 2, **clip)
     assert max(norms) == pytest.approx(largest, rel=1e-3)
 
 
@@ -171,8 +161,8 @@ def test_word_vectors_are_taken() -> None:
     words = words_of(2)
     vectors = torch.randn(len(words), 8)
     vectors[3] = 0
-    task = small_task(learning_rate=1e-12)
-    quiet_trainer(max_steps=1, max_epochs=-1, limit_val_batches=0).fit(task, pretraining(vectors=vectors))
+    task = small_pretraining(learning_rate=1e-12)
+    fit_steps(task, pretraining(vectors=vectors))
     table = task.model.encoder.embedding.weight.detach()
     known = torch.arange(len(words)) != 3
     torch.testing.assert_close(table[known], vectors[known])
@@ -180,30 +170,11 @@ def test_word_vectors_are_taken() -> None:
 
 
 def test_a_checkpoint_has_the_words_in_plain_types(tmp_path: Path) -> None:
-    task, data = small_task(), pretraining(reverse=True)
-    trainer = quiet_trainer(max_steps=1, max_epochs=-1, limit_val_batches=0)
-    trainer.fit(task, data)
-    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    task, data = small_pretraining(), pretraining(reverse=True)
+    fit_steps(task, data).save_checkpoint(tmp_path / "last.ckpt")
     saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert saved["vocabulary"] == {"words": data.vocabulary.words, "counts": data.vocabulary.counts, "unknown": "<unk>"}
     assert saved["text"]["reverse"] is True
     again = TextPretrainingTask.load_from_checkpoint(tmp_path / "last.ckpt", weights_only=True)
     for name, weight in task.state_dict().items():
         assert torch.equal(weight, again.state_dict()[name])
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"embedding_size": 0}, "embedding_size must be at least 1, got 0."),
-        ({"hidden_size": 0}, "hidden_size must be at least 1, got 0."),
-        ({"dropout": 1.0}, "dropout must be in [0, 1), got 1.0."),
-        ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0.0."),
-        ({"decay": 1.1}, "decay must be in (0, 1], got 1.1."),
-        ({"clip_norm": 0.0}, "clip_norm must be above 0 or None, got 0.0."),
-    ],
-    ids=str,
-)
-def test_arguments_are_checked(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(message)):
-        TextPretrainingTask(**arguments)

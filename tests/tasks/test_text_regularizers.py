@@ -22,15 +22,13 @@ from lightning_advdrop.masking import Perturbation
 from lightning_advdrop.regularizers import PerturbationRegularizer, Regularizer
 from tests.helpers.documents import PADDING, Documents
 from tests.helpers.family import CALLBACKS
-from tests.helpers.plain_models import quiet_trainer
+from tests.helpers.text_tasks import SIZES, fit_steps
 
 
 def trained(callback: Any, steps: int = 2, bidirectional: bool = False, **data: Any) -> tuple[Any, Any]:
     L.seed_everything(5, verbose=False)
-    task = TextClassificationTask(embedding_size=8, hidden_size=16, bidirectional=bidirectional)
-    trainer = quiet_trainer(max_steps=steps, max_epochs=-1, callbacks=[callback], limit_val_batches=0)
-    trainer.fit(task, Documents(**data))
-    return task, trainer
+    task = TextClassificationTask(**SIZES, bidirectional=bidirectional)
+    return task, fit_steps(task, Documents(**data), steps, callbacks=[callback])
 
 
 def every_callback() -> list[RegularizerCallback]:
@@ -125,11 +123,9 @@ def test_unlabelled_documents_do_not_change_what_needs_labels(callback: Any) -> 
     ends = []
     for size in (64, 0):
         L.seed_everything(5, verbose=False)
-        task = TextClassificationTask(embedding_size=8, hidden_size=16, dropout=0.0)
+        task = TextClassificationTask(**SIZES, dropout=0.0)
         callback.regularizer.start = "ones"
-        quiet_trainer(max_steps=3, max_epochs=-1, callbacks=[callback], limit_val_batches=0).fit(
-            task, Documents(unlabelled_size=size)
-        )
+        fit_steps(task, Documents(unlabelled_size=size), 3, callbacks=[callback])
         ends.append(torch.cat([p.detach().flatten() for p in task.parameters()]))
     torch.testing.assert_close(*ends, rtol=1e-4, atol=1e-6)
 
