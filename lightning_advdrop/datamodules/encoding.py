@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from array import array
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,9 @@ class DocumentSet:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __getitem__(self, number: int) -> Integers:
+        return self.tokens[self.starts[number] : self.starts[number] + self.lengths[number]]
+
     @classmethod
     def of(cls, tokens: Integers, lengths: Integers, labels: Integers) -> DocumentSet:
         """Make a set of documents without gaps, from arrays ``(total,)``, ``(N,)`` and ``(N,)``."""
@@ -64,18 +69,16 @@ class DocumentSet:
         """Select documents by index ``(M,)``, in this order; their tokens are not copied."""
         return DocumentSet(self.tokens, self.starts[numbers], self.lengths[numbers], self.labels[numbers])
 
-    def last_tokens(self, number: int, most: int) -> Integers:
-        """Return a view of the last tokens ``(T,)`` of a document: at most ``most``, which is at least 1."""
-        end = self.starts[number] + self.lengths[number]
-        return self.tokens[max(self.starts[number], end - most) : end]
+    def shortened(self, most: int) -> DocumentSet:
+        """Keep the last tokens of each document: at most ``most``, which is at least 1; they are not copied."""
+        lengths = np.minimum(self.lengths, most)
+        return DocumentSet(self.tokens, self.starts + self.lengths - lengths, lengths, self.labels)
 
     def joined(self) -> Integers:
         """Return a copy of the tokens of all documents, without gaps, ``(total,)``."""
-        joined = np.empty(int(self.lengths.sum()), dtype=self.tokens.dtype)
-        ends = np.cumsum(self.lengths)
-        for start, length, end in zip(self.starts, self.lengths, ends, strict=True):
-            joined[end - length : end] = self.tokens[start : start + length]
-        return joined
+        tokens = np.asarray(self.tokens)  # views of memory maps are slow to make
+        documents = (tokens[start : start + length] for start, length in zip(self.starts, self.lengths, strict=True))
+        return np.concatenate([tokens[:0], *documents])
 
 
 @dataclass(frozen=True)
@@ -184,45 +187,23 @@ def stratified_order(labels: Integers, seed: int) -> npt.NDArray[np.int64]:
     return np.argsort(place, kind="stable")
 
 
-class _Numbers(dict[str, int]):
-    """Dictionary that gives each new word the next number."""
-
-    def __missing__(self, word: str) -> int:
-        number = self[word] = len(self)
-        return number
-
-
-@dataclass
-class _Read:
-    """Documents of one part in the order of reading, in C arrays: four bytes a word."""
-
-    tokens: array[int] = field(default_factory=lambda: array("i"))
-    lengths: array[int] = field(default_factory=lambda: array("q"))
-    labels: array[int] = field(default_factory=lambda: array("q"))
-    keys: list[str | int] = field(default_factory=list)
-
-    def sorted(self) -> DocumentSet:
-        """Return the documents in the order of their keys."""
-        tokens, lengths, labels = (np.array(values) for values in (self.tokens, self.lengths, self.labels))
-        order = np.array(sorted(range(len(self.keys)), key=self.keys.__getitem__), dtype=np.int64)
-        return DocumentSet.of(tokens, lengths, labels).choose(order)
-
-
 def _number(documents: Iterable[Document], rules: WordRules) -> tuple[list[str], dict[Part, DocumentSet]]:
     """Number the words in the order of their first occurrence; `END` is number 0."""
-    numbers = _Numbers({END if rules.marked else "": 0})  # no word is empty
-    read = {name: _Read() for name in _PARTS}
+    numbers = defaultdict(count(1).__next__, {END if rules.marked else "": 0})  # no word is empty
+    tokens = array("i")  # four bytes a word
+    read: dict[Part, list[tuple[str | int, int, int, int]]] = {part: [] for part in _PARTS}
     for document in documents:
-        part = read[document.part]
-        before = len(part.tokens)
-        part.tokens.extend(map(numbers.__getitem__, document.words))
+        start = len(tokens)
+        tokens.extend(map(numbers.__getitem__, document.words))
         if not rules.marked:
-            part.tokens.append(0)
-        part.lengths.append(len(part.tokens) - before)
-        part.labels.append(document.label)
-        part.keys.append(document.key)
+            tokens.append(0)
+        read[document.part].append((document.key, start, len(tokens) - start, document.label))
     words = [END, *(UNKNOWN if word in rules.specials else word for word in list(numbers)[1:])]
-    return words, {name: read.pop(name).sorted() for name in _PARTS}
+    parts = {}
+    for part, rows in read.items():
+        starts, lengths, labels = np.array([row[1:] for row in sorted(rows)], dtype=np.int64).reshape(-1, 3).T
+        parts[part] = DocumentSet(np.asarray(tokens), starts, lengths, labels)
+    return words, parts
 
 
 def _choose_words(words: list[str], documents: DocumentSet, rules: WordRules) -> Vocabulary:

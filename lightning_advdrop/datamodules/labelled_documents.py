@@ -208,8 +208,9 @@ class DocumentDataModule(FolderDataModule, TextDataModule):
         """
         if self.task == "pretrain":
             raise RuntimeError("predictions need task='classify', got task='pretrain'")
-        documents = DocumentDataset(self._set("test", "predict"), self.max_tokens, self.padding_index)
-        return whole_batches(documents, self.num_workers, batch_size=self.eval_batch_size)
+        documents = self._set("test", "predict").shortened(self.max_tokens)
+        dataset = DocumentDataset(documents, self.padding_index)
+        return whole_batches(dataset, self.num_workers, batch_size=self.eval_batch_size)
 
     def _eval_loader(self, part: Part, stage: str) -> DataLoader[TextBatch] | ContiguousBatches:
         documents = self._set(part, stage)
@@ -217,21 +218,14 @@ class DocumentDataModule(FolderDataModule, TextDataModule):
             return self._text(documents, "eval_batch_size")
         return self._batches(documents, self.eval_batch_size, shuffle=False)
 
-    def _batches(
-        self, documents: DocumentSet, batch_size: int, *, shuffle: bool = True, num_batches: int | None = None
-    ) -> DataLoader[TextBatch]:
+    def _batches(self, documents: DocumentSet, batch_size: int, **arguments: Any) -> DataLoader[TextBatch]:
         """Return a loader of batches of similar length: the share of this process."""
+        documents = documents.shortened(self.max_tokens)
         rank, world_size = rank_and_world_size(self.trainer)
-        dataset = DocumentDataset(documents, self.max_tokens, self.padding_index)
         sampler = LengthBuckets(
-            dataset.lengths,
-            batch_size,
-            shuffle=shuffle,
-            num_batches=num_batches,
-            seed=self.seed,
-            rank=rank,
-            world_size=world_size,
+            documents.lengths, batch_size, seed=self.seed, rank=rank, world_size=world_size, **arguments
         )
+        dataset = DocumentDataset(documents, self.padding_index)
         return whole_batches(dataset, self.num_workers, batch_size=None, sampler=sampler)  # the sampler batches
 
     def _text(self, documents: DocumentSet, size: str) -> ContiguousBatches:

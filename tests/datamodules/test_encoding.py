@@ -28,7 +28,7 @@ def decoded(corpus: Corpus, part: Part) -> list[tuple[int, list[str]]]:
     words, documents = corpus.vocabulary.words, corpus.parts[part]
     found = []
     for number in range(len(documents)):
-        tokens = documents.last_tokens(number, 10**9)
+        tokens = documents[number]
         assert words[tokens[-1]] == "<eos>"
         found.append((int(documents.labels[number]), [words[token] for token in tokens[:-1]]))
     return found
