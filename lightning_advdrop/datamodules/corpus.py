@@ -1,6 +1,5 @@
 """Base of the data modules of language models: running texts, read in contiguous batches."""
 
-from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any, ClassVar, Literal
@@ -26,9 +25,9 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 class CorpusDataModule(TextDataModule):
     r"""Three running texts for training, validation and test of a language model.
 
-    A subclass implements :meth:`sources`. The vocabulary is that of the whole training text: ``<unk>``, ``<eos>``, then
-    the words by frequency, ties in alphabetical order; ``<eos>`` ends each line. The encoded texts are kept in the
-    folder of prepared data and read as memory maps.
+    A subclass implements ``find_files`` or :meth:`sources`. The vocabulary is that of the whole training text:
+    ``<unk>``, ``<eos>``, then the words by frequency, ties in alphabetical order; ``<eos>`` ends each line. The encoded
+    texts are kept in the folder of prepared data and read as memory maps.
 
     A batch is tokens ``(T, B)`` and targets ``(T, B)``, ``int64``, time first; the targets are the next tokens. Each
     column continues where it ended in the previous batch, so that a recurrent state can be carried over; it starts
@@ -104,13 +103,13 @@ class CorpusDataModule(TextDataModule):
         self.train_tokens = train_tokens
         self.max_words = max_words
 
-    @abstractmethod
     def sources(self) -> dict[Split, TextSource]:
-        """Find the three texts.
+        """Find the three texts: the files in the order training, validation and test.
 
         Raises:
             FileNotFoundError: If files are missing.
         """
+        return {split: TextSource(path) for split, path in zip(SPLITS, self.require_files(), strict=True)}
 
     def read(self) -> Iterator[Document]:
         """Read the three texts as one document each."""
@@ -130,21 +129,19 @@ class CorpusDataModule(TextDataModule):
         return WordRules((UNKNOWN, END), self.min_count, self.max_words, marked=True)
 
     def check_corpus(self, corpus: Corpus) -> None:
-        """Check the numbers of words.
-
-        Raises:
-            DocumentError: If a text is empty or not the published one.
-        """
-        sources = self.sources()
-        for split in SPLITS:
-            found = len(corpus.parts[split].tokens)
+        """Check the numbers of words; raise `DocumentError` if a text is empty or not the published one."""
+        sources, published = self.sources(), self.n_tokens or {}
+        numbers = [(split, len(corpus.parts[split].tokens), "tokens", published.get(split)) for split in SPLITS]
+        n_words = self.n_words if self.max_words is None else None
+        numbers.append(("train", len(corpus.vocabulary), "words in its vocabulary", n_words))
+        for split, found, counted, expected in numbers:
             if not found:
                 raise DocumentError(f"{sources[split]} is empty: the {split} text needs at least one line")
-            if self.n_tokens is not None and found != self.n_tokens[split]:
-                raise _not_published(sources[split], split, found, "tokens", self.n_tokens[split])
-        found = len(corpus.vocabulary)
-        if self.n_words is not None and self.max_words is None and found != self.n_words:
-            raise _not_published(sources["train"], "train", found, "words in its vocabulary", self.n_words)
+            if expected not in {None, found}:
+                raise DocumentError(
+                    f"{sources[split]} is not the published {split} text: found {found:,} {counted}, expected"
+                    f" {expected:,}; put the published file in its place"
+                )
 
     def setup(self, stage: str | None = None) -> None:
         """Open the encoded texts, for any stage; encode them first, if that has not been done.
@@ -212,13 +209,6 @@ class CorpusDataModule(TextDataModule):
 
     def _whole(self, part: Split, size: str) -> ContiguousBatches:
         return ContiguousBatches(self.text(part), getattr(self, size), self.length, pad=True, size_argument=size)
-
-
-def _not_published(source: TextSource, split: Split, found: int, what: str, expected: int) -> DocumentError:
-    return DocumentError(
-        f"{source} is not the published {split} text: found {found:,} {what}, expected {expected:,};"
-        " put the published file in its place"
-    )
 
 
 def _check_limit(trainer: Trainer, num_batches: int) -> None:

