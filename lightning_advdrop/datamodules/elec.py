@@ -12,20 +12,12 @@ from lightning_advdrop.datamodules.downloads import download
 from lightning_advdrop.datamodules.labelled_documents import DocumentDataModule
 from lightning_advdrop.datamodules.published import PublishedDataModule
 from lightning_advdrop.datamodules.text_batches import UNLABELLED
-from lightning_advdrop.datamodules.text_files import (
-    Document,
-    DocumentError,
-    Part,
-    check_label,
-    check_words,
-    read_lines,
-)
+from lightning_advdrop.datamodules.text_files import Document, DocumentError, Part, check_label, check_words, read_lines
 
 ELEC_MIRRORS = ("https://riejohnson.com/software/", "http://riejohnson.com/software/")
 """Base addresses of the published archive, tried in this order."""
 
 _ARCHIVE = "elec2.tar.gz"
-_REMEDY = "put the published files in their place"
 _LABELLED = ("elec-25k-train", "elec-test")
 
 
@@ -40,8 +32,6 @@ class ElecDataModule(PublishedDataModule, DocumentDataModule):
     siblings of the name ``elec-test``, and those that ``unlabelled`` names; all of them in ``<root>/elec``.
 
     Args:
-        root: Folder that contains ``elec``; ``None`` for the environment variable ``LIGHTNING_ADVDROP_DATA``, else
-            ``data``.
         unlabelled: Pattern of the names of files with unlabelled reviews; all of them are read.
         md5: Checksum of the archive; ``None`` for none, since no published one is known: only the checksum inside the
             gzip file is verified then.
@@ -49,8 +39,7 @@ class ElecDataModule(PublishedDataModule, DocumentDataModule):
             archive ``elec2.tar.gz`` is downloaded and unpacked if a file is missing.
 
     Raises:
-        TypeError: If a number is no integer.
-        ValueError: If an argument is out of its range.
+        ValueError: If ``unlabelled`` is no pattern of file names, or as `DocumentDataModule`.
 
     Example:
         >>> elec = ElecDataModule(train_size=1000)
@@ -113,12 +102,12 @@ class ElecDataModule(PublishedDataModule, DocumentDataModule):
 
 def _read_labelled(part: Part, texts: Path, labels: Path) -> Iterator[Document]:
     for text, label in zip_longest(read_lines(texts), read_lines(labels)):
+        line, _ = text or label
         if text is None or label is None:
             shorter, longer = (texts, labels) if text is None else (labels, texts)
-            (line, _) = label if text is None else text
             raise DocumentError(
                 f"{shorter} ends before line {line}: expected as many lines as in {longer}, a label for each"
-                f" review; {_REMEDY}"
+                " review; put the published files in their place"
             )
-        line, words = text[0], check_words(text[1].split(), texts, text[0])
+        words = check_words(text[1].split(), texts, line)
         yield Document(part, check_label(label[1], 1, 2, labels, line), line, words)

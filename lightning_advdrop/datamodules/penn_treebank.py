@@ -20,13 +20,8 @@ class PennTreebankDataModule(PublishedDataModule, CorpusDataModule):
 
     The files are ``<root>/ptb/ptb.train.txt``, ``ptb.valid.txt`` and ``ptb.test.txt``.
 
-    The arguments are ``root``, ``download`` and ``mirrors``, and those of
-    :class:`~lightning_advdrop.datamodules.corpus.CorpusDataModule`, where ``max_words=None`` is the published
-    vocabulary.
-
-    Raises:
-        TypeError: If a number is no integer.
-        ValueError: If an argument is out of its range.
+    Arguments and their errors are those of `PublishedDataModule` and `CorpusDataModule`; ``max_words=None`` is the
+    published vocabulary.
 
     Example:
         >>> PennTreebankDataModule("sets", train_tokens=100_000).folder.as_posix()

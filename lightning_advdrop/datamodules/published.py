@@ -82,7 +82,8 @@ class PublishedDataModule(FolderDataModule):
     Args:
         *args: Arguments of the base class, ``root`` first.
         download: Whether to download missing files.
-        mirrors: Base addresses to download from, tried in this order; ``None`` for the published ones.
+        mirrors: Base addresses to download from, tried in this order; ``None`` for ``published_mirrors``, those
+            of the class.
         **arguments: Arguments of the base class.
 
     Raises:
@@ -104,9 +105,14 @@ class PublishedDataModule(FolderDataModule):
     )
 
     def __init__(
-        self, *args: Any, download: bool = False, mirrors: Sequence[str] | None = None, **arguments: Any
+        self,
+        root: str | Path | None = None,
+        *args: Any,
+        download: bool = False,
+        mirrors: Sequence[str] | None = None,
+        **arguments: Any,
     ) -> None:
-        super().__init__(*args, **arguments)
+        super().__init__(root, *args, **arguments)
         self.download = download
         self.mirrors = check_mirrors(self.published_mirrors if mirrors is None else mirrors)
 

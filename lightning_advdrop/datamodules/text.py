@@ -103,17 +103,17 @@ class Vocabulary:
         Raises:
             ValueError: If they differ; it names the first difference.
         """
-        for number, (own, other) in enumerate(zip(self.words, words, strict=False)):
-            if own != other:
-                raise ValueError(
-                    f"{where} has another vocabulary than the data: word {number} is {other!r} there and {own!r} here; "
-                    "use the data and settings that it was trained on."
-                )
-        if len(words) != len(self):
-            raise ValueError(
-                f"{where} has another vocabulary than the data: {len(words)} words there and {len(self)} here; use the "
-                "data and settings that it was trained on."
-            )
+        if list(words) == self.words:
+            return
+        pairs = enumerate(zip(self.words, words, strict=False))
+        differences = (
+            f"word {number} is {other!r} there and {own!r} here" for number, (own, other) in pairs if own != other
+        )
+        raise ValueError(
+            f"{where} has another vocabulary than the data:"
+            f" {next(differences, f'{len(words)} words there and {len(self)} here')}; use the data and settings that"
+            " it was trained on."
+        )
 
     def save(self, path: Path) -> None:
         """Write the vocabulary to a JSON file."""

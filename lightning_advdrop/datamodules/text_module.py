@@ -60,11 +60,7 @@ class TextDataModule(FilesDataModule, ABC):
         """Rules for the vocabulary and the ends of documents."""
 
     def check_corpus(self, corpus: Corpus) -> None:
-        """Check the encoded texts before they are kept.
-
-        Raises:
-            DocumentError: If they are not the expected ones.
-        """
+        """Check the encoded texts before they are kept; raise `DocumentError` if they are not the expected ones."""
 
     @property
     def corpus(self) -> Corpus:

@@ -29,13 +29,8 @@ class WikiText2DataModule(PublishedDataModule, CorpusDataModule):
     The texts are read from ``<root>/wikitext-2/wikitext-2-v1.zip`` without extracting it, or from the three files
     ``wiki.train.tokens``, ``wiki.valid.tokens`` and ``wiki.test.tokens`` in the same folder, if all of them exist.
 
-    The arguments are ``root``, ``download`` and ``mirrors``, and those of
-    :class:`~lightning_advdrop.datamodules.corpus.CorpusDataModule`, where ``max_words=None`` is the published
-    vocabulary.
-
-    Raises:
-        TypeError: If a number is no integer.
-        ValueError: If an argument is out of its range.
+    Arguments and their errors are those of `PublishedDataModule` and `CorpusDataModule`; ``max_words=None`` is the
+    published vocabulary.
 
     Example:
         >>> WikiText2DataModule("sets", train_tokens=100_000).folder.as_posix()
