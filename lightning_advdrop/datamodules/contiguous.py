@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lightning_advdrop.datamodules.checks import MAX_SEED, check_integer, check_integers
+from lightning_advdrop.datamodules.checks import MAX_SEED, check_integers
 
 TokenBatch = tuple[Tensor, Tensor]
 """Tokens ``(T, B)`` and the next tokens ``(T, B)``, both ``int64``, time first."""
@@ -79,10 +79,10 @@ class ContiguousBatches:
         size_argument: str = "batch_size",
         used_batches: Callable[[], int] | None = None,
     ) -> None:
-        check_integer(size_argument, batch_size, low=1)
-        check_integers(1, length=length, world_size=world_size)
-        check_integer("seed", seed, low=0, high=MAX_SEED)
-        check_integer("rank", rank, low=0, high=world_size - 1)
+        sizes: dict[str, Any] = {size_argument: batch_size, "length": length, "world_size": world_size}
+        check_integers(1, **sizes)
+        check_integers(0, MAX_SEED, seed=seed)
+        check_integers(0, world_size - 1, rank=rank)
         text = tokens.cpu().numpy() if isinstance(tokens, Tensor) else np.asarray(tokens)
         if text.ndim != 1:
             raise ValueError(f"tokens must be a vector (N,), got the shape {text.shape}")
@@ -128,15 +128,7 @@ class ContiguousBatches:
         return SimpleNamespace(sampler=self)
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch of the next pass, which random lengths depend on.
-
-        Args:
-            epoch: Number of the epoch, at least 0.
-
-        Raises:
-            TypeError: If it is no integer.
-            ValueError: If it is negative.
-        """
+        """Set the epoch of the next pass, at least 0, which random lengths depend on."""
         check_integers(0, epoch=epoch)
         if epoch != self.epoch:
             self._start = 0
@@ -166,9 +158,6 @@ class ContiguousBatches:
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue after the batches that had been used when the state was saved.
-
-        Args:
-            state_dict: From :meth:`state_dict`.
 
         Raises:
             ValueError: If the text, the columns or the lengths differ; it names the setting.

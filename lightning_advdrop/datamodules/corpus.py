@@ -12,11 +12,10 @@ from lightning_advdrop.datamodules.checks import check_integers
 from lightning_advdrop.datamodules.contiguous import ContiguousBatches
 from lightning_advdrop.datamodules.encoding import Corpus, WordRules
 from lightning_advdrop.datamodules.loading import rank_and_world_size
-from lightning_advdrop.datamodules.text import END, UNKNOWN
+from lightning_advdrop.datamodules.text import END, TEXT_TOKENIZERS, UNKNOWN, Tokens
 from lightning_advdrop.datamodules.text_batches import UNLABELLED
 from lightning_advdrop.datamodules.text_files import Document, DocumentError, TextSource, checksum, read_words
 from lightning_advdrop.datamodules.text_module import TextDataModule
-from lightning_advdrop.datamodules.tokenizing import TEXT_TOKENIZERS, Tokens
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -104,11 +103,7 @@ class CorpusDataModule(TextDataModule):
         self.max_words = max_words
 
     def sources(self) -> dict[Split, TextSource]:
-        """Find the three texts: the files in the order training, validation and test.
-
-        Raises:
-            FileNotFoundError: If files are missing.
-        """
+        """Find the three texts; raise ``FileNotFoundError`` if files are missing."""
         return {split: TextSource(path) for split, path in zip(SPLITS, self.require_files(), strict=True)}
 
     def read(self) -> Iterator[Document]:
@@ -157,13 +152,9 @@ class CorpusDataModule(TextDataModule):
             )
 
     def text(self, split: Split) -> npt.NDArray[np.integer[Any]]:
-        """Return a text as word indices; of the training text, the first ``train_tokens``.
+        """Return a text as word indices ``(N,)`` of dtype ``int32``, a read-only memory map; after ``prepare_data``.
 
-        Returns:
-            ``(N,)`` of dtype ``int32``: a read-only memory map.
-
-        Raises:
-            RuntimeError: If neither ``prepare_data`` nor ``setup`` has been called.
+        Of the training text, these are the first ``train_tokens``.
         """
         text = self.corpus.parts[split].tokens
         return text[: self.train_tokens] if split == "train" else text
@@ -172,7 +163,6 @@ class CorpusDataModule(TextDataModule):
         """Return the loader of training batches: the columns of this process.
 
         Raises:
-            RuntimeError: If the texts are not encoded.
             ValueError: If the text is too short for ``batch_size``, or the trainer's ``limit_train_batches`` exceeds
                 the batches of an epoch of random lengths.
         """

@@ -14,9 +14,6 @@ from lightning_advdrop.datamodules.published import PublishedDataModule
 from lightning_advdrop.datamodules.text_batches import UNLABELLED
 from lightning_advdrop.datamodules.text_files import Document, DocumentError, Part, check_label, check_words, read_lines
 
-ELEC_MIRRORS = ("https://riejohnson.com/software/", "http://riejohnson.com/software/")
-"""Base addresses of the published archive, tried in this order."""
-
 _ARCHIVE = "elec2.tar.gz"
 _LABELLED = ("elec-25k-train", "elec-test")
 
@@ -49,7 +46,7 @@ class ElecDataModule(PublishedDataModule, DocumentDataModule):
 
     title = "Elec"
     folder_name = "elec"
-    published_mirrors = ELEC_MIRRORS
+    published_mirrors = ("https://riejohnson.com/software/", "http://riejohnson.com/software/")
     class_names = ("neg", "pos")
     tokenizer = "blanks"
 

@@ -117,17 +117,12 @@ class Corpus:
 
     @classmethod
     def encode(cls, documents: Iterable[Document], rules: WordRules, name: str = "corpus") -> Corpus:
-        """Read documents once, build the vocabulary and encode them.
+        """Read documents in any order, once, build the vocabulary and encode them.
 
         Without validation documents, a fixed share of the training documents of each class is held out.
 
-        Args:
-            documents: In any order.
-            rules: Rules for the vocabulary and the ends of documents.
-            name: Name of the data set, for messages.
-
         Raises:
-            DocumentError: If there are no documents for training, validation or test.
+            DocumentError: If there are no documents for training, validation or test; it names the data set.
         """
         words, parts = _number(documents, rules)
         if not len(parts["validation"]):
@@ -165,14 +160,7 @@ class Corpus:
 
 
 def stratified_order(labels: Integers, seed: int) -> npt.NDArray[np.int64]:
-    """Shuffle documents so that every prefix of the order has the class proportions of the whole.
-
-    Args:
-        labels: ``(N,)``.
-        seed: Seed of the order, from 0 to ``2**32 - 1``.
-
-    Returns:
-        Permutation ``(N,)``.
+    """Return a permutation ``(N,)`` of documents whose every prefix has the class proportions of the whole.
 
     Example:
         >>> labels = np.array([0, 0, 0, 0, 1, 1, 1, 1])
@@ -224,5 +212,5 @@ def _choose_words(words: list[str], documents: DocumentSet, rules: WordRules) ->
     vocabulary = Vocabulary.build(
         counts, specials=rules.specials, min_count=rules.min_count, max_size=rules.max_words, unknown=UNKNOWN
     )
-    unknown = len(tokens) - sum(vocabulary.counts)
-    return Vocabulary(vocabulary.words, [unknown, *vocabulary.counts[1:]], UNKNOWN)
+    vocabulary.counts[0] = len(tokens) - sum(vocabulary.counts)
+    return vocabulary

@@ -10,12 +10,9 @@ from typing import Any, ClassVar
 from lightning_advdrop.datamodules.archives import read_tar_gz
 from lightning_advdrop.datamodules.labelled_documents import DocumentDataModule
 from lightning_advdrop.datamodules.published import PublishedDataModule
+from lightning_advdrop.datamodules.text import split_at_punctuation
 from lightning_advdrop.datamodules.text_batches import UNLABELLED
 from lightning_advdrop.datamodules.text_files import Document, DocumentError, Part, check_words, decode
-from lightning_advdrop.datamodules.tokenizing import split_at_punctuation
-
-IMDB_MIRRORS = ("https://ai.stanford.edu/~amaas/data/sentiment/",)
-"""Base addresses of the published archive, tried in this order."""
 
 _ARCHIVE = "aclImdb_v1.tar.gz"
 _UNPACKED = "aclImdb"
@@ -49,7 +46,7 @@ class IMDBDataModule(PublishedDataModule, DocumentDataModule):
 
     title = "IMDB"
     folder_name = "imdb"
-    published_mirrors = IMDB_MIRRORS
+    published_mirrors = ("https://ai.stanford.edu/~amaas/data/sentiment/",)
     alternative = f" (or the folder {_UNPACKED} that it unpacks to)"
     class_names = ("neg", "pos")
     checksums: ClassVar[Mapping[str, str]] = {_ARCHIVE: "7c2ac02c03563afcf9b574c7e56c153a"}

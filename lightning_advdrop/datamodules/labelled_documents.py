@@ -17,11 +17,10 @@ from lightning_advdrop.datamodules.contiguous import ContiguousBatches
 from lightning_advdrop.datamodules.encoding import DocumentSet, WordRules, stratified_order
 from lightning_advdrop.datamodules.loading import rank_and_world_size, whole_batches
 from lightning_advdrop.datamodules.published import FolderDataModule
-from lightning_advdrop.datamodules.text import END, PADDING, UNKNOWN, load_vectors
+from lightning_advdrop.datamodules.text import END, PADDING, UNKNOWN, Tokenizer, load_vectors
 from lightning_advdrop.datamodules.text_batches import DocumentDataset, LengthBuckets, TextBatch
 from lightning_advdrop.datamodules.text_files import Part
 from lightning_advdrop.datamodules.text_module import TextDataModule
-from lightning_advdrop.datamodules.tokenizing import Tokenizer
 
 Task = Literal["classify", "pretrain"]
 """Task that the batches are for."""
@@ -43,8 +42,6 @@ class DocumentDataModule(FolderDataModule, TextDataModule):
     concatenated in an order drawn with ``seed``; for training, labelled and unlabelled ones.
 
     Args:
-        root: Folder that contains the data set's folder; ``None`` for the environment variable
-            ``LIGHTNING_ADVDROP_DATA``, else ``data``.
         task: ``"classify"`` or ``"pretrain"``.
         reverse: Whether to read the text backwards, for the backward language model; needs ``task="pretrain"``.
         train_size: Number of labelled training documents, drawn with ``seed`` in the proportions of the classes, at
@@ -58,7 +55,7 @@ class DocumentDataModule(FolderDataModule, TextDataModule):
         eval_batch_size: Documents or columns in a batch of validation, test and prediction, at least 1.
         vectors: File of pretrained word vectors, one a line: a word and its numbers. ``None`` for none.
         num_workers: Worker processes of a loader, at least 0; 0 is usually the fastest.
-        **arguments: ``seed`` and ``cache`` of `TextDataModule`.
+        **arguments: ``seed`` and ``cache`` of `TextDataModule`; ``root`` is that of `FolderDataModule`.
 
     Raises:
         TypeError: If a number is no integer.

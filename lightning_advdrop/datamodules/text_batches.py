@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
-from lightning_advdrop.datamodules.checks import MAX_SEED, check_integer, check_integers
+from lightning_advdrop.datamodules.checks import MAX_SEED, check_integers
 from lightning_advdrop.datamodules.encoding import DocumentSet
-from lightning_advdrop.datamodules.text import END, PADDING, Vocabulary
-from lightning_advdrop.datamodules.tokenizing import TOKENIZERS, Tokenizer
+from lightning_advdrop.datamodules.text import END, PADDING, TOKENIZERS, Tokenizer, Vocabulary
 
 UNLABELLED = -100
 """Label of an unlabelled document: cross-entropy's ``ignore_index``."""
@@ -43,19 +42,10 @@ class TextBatch(NamedTuple):
 def pad_documents(
     documents: Sequence[npt.NDArray[np.integer[Any]]], labels: Sequence[int], padding_index: int
 ) -> TextBatch:
-    """Collate documents to a batch, in their order.
-
-    Args:
-        documents: Word indices of each document; at least one document, and one word in each.
-        labels: A label for each, from 0, or `UNLABELLED`.
-        padding_index: Index that fills up the shorter documents.
+    """Collate the word indices of documents and their labels to a batch, in their order.
 
     Raises:
         ValueError: If there is no document, one is empty, or there are not as many labels.
-
-    Example:
-        >>> pad_documents([np.array([4, 2])], [0], padding_index=1).lengths
-        tensor([2])
     """
     if not documents or len(documents) != len(labels):
         raise ValueError(
@@ -173,8 +163,8 @@ class LengthBuckets(DistributedSampler[list[int]]):
     ) -> None:
         check_integers(1, batch_size=batch_size, world_size=world_size)
         check_integers(1, optional=True, num_batches=num_batches)
-        check_integer("seed", seed, low=0, high=MAX_SEED)
-        check_integer("rank", rank, low=0, high=world_size - 1)
+        check_integers(0, MAX_SEED, seed=seed)
+        check_integers(0, world_size - 1, rank=rank)
         if not len(lengths):
             raise ValueError("lengths must hold at least one document, got none")
         self._lengths = np.asarray(lengths)

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from lightning_advdrop.datamodules.checks import check_integer
+from lightning_advdrop.datamodules.checks import check_integers
 from lightning_advdrop.datamodules.corpus import SPLITS, CorpusDataModule, Split
-from lightning_advdrop.datamodules.tokenizing import TEXT_TOKENIZERS, Tokens
+from lightning_advdrop.datamodules.text import TEXT_TOKENIZERS, Tokens
 
 
 class TextFileDataModule(CorpusDataModule):
@@ -23,11 +23,7 @@ class TextFileDataModule(CorpusDataModule):
             with apostrophes inside, and every other character. Case is kept.
         min_count: Fewest occurrences of a word of the vocabulary in the training file, at least 1.
         max_words: Most words of the vocabulary beside ``<unk>`` and ``<eos>``, at least 1; ``None`` for no limit.
-        **arguments: ``batch_size``, ``length`` and all others of ``CorpusDataModule``.
-
-    Raises:
-        TypeError: If a number is no integer.
-        ValueError: If an argument is out of its range.
+        **arguments: ``batch_size``, ``length`` and all others of ``CorpusDataModule``, which also raises their errors.
 
     Example:
         >>> data = TextFileDataModule("train.txt", "validation.txt", "test.txt", tokens="word", min_count=3)
@@ -50,7 +46,7 @@ class TextFileDataModule(CorpusDataModule):
         **arguments: Any,
     ) -> None:
         super().__init__(max_words=max_words, **arguments)
-        check_integer("min_count", min_count, low=1)
+        check_integers(1, min_count=min_count)
         if tokens not in TEXT_TOKENIZERS:
             raise ValueError(f"tokens must be 'whitespace' or 'word', got {tokens!r}")
         self.tokens = tokens

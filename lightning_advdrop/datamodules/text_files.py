@@ -66,12 +66,9 @@ class TextSource(NamedTuple):
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    r"""Read a UTF-8 file line by line.
+    r"""Read a UTF-8 file line by line: the line number, from 1, and the line without its end.
 
     Lines end with ``\n`` or ``\r\n`` only: the other line ends of Unicode can be part of a document.
-
-    Yields:
-        The line number, from 1, and the line without its end.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -104,7 +101,6 @@ def read_words(source: TextSource, split: Callable[[str], list[str]] = str.split
         The words of the next piece, in their order.
 
     Raises:
-        OSError: If the file cannot be read.
         DocumentError: If the file is not a valid zip archive with that member, or the text is not UTF-8 or has a word
             of more than two million characters; one million may be too many, too.
 
@@ -160,10 +156,7 @@ def _opened(source: TextSource) -> Iterator[IO[bytes]]:
 
 
 def decode(raw: bytes, source: object, first_line: int = 1) -> str:
-    r"""Decode UTF-8 lines; ``first_line`` is the line number of the first one.
-
-    Raises:
-        DocumentError: If a byte is not valid UTF-8; it names file, line and byte.
+    r"""Decode UTF-8 lines, numbered from ``first_line``; raise `DocumentError` for other bytes, with their place.
 
     Example:
         >>> try:
@@ -184,10 +177,7 @@ def decode(raw: bytes, source: object, first_line: int = 1) -> str:
 
 
 def check_label(text: str, low: int, high: int, path: Path, line: int) -> int:
-    """Parse a label in digits, from ``low`` to ``high``, and return it minus ``low``.
-
-    Raises:
-        DocumentError: If ``text`` is not such a label; it names file and line.
+    """Parse a label in digits, from ``low`` to ``high``, and return it minus ``low``; `DocumentError` for others.
 
     Example:
         >>> check_label("2", 1, 2, Path("elec-test.cat"), 1)
@@ -202,10 +192,7 @@ def check_label(text: str, low: int, high: int, path: Path, line: int) -> int:
 
 
 def check_words(words: Sequence[str], path: Path, line: int) -> Sequence[str]:
-    """Return the words of a document, at least one.
-
-    Raises:
-        DocumentError: If there is none; it names file and line.
+    """Return the words of a document; raise `DocumentError` if there is none.
 
     Example:
         >>> check_words(["fine"], Path("reviews"), 1)
@@ -218,9 +205,6 @@ def check_words(words: Sequence[str], path: Path, line: int) -> Sequence[str]:
 
 def checksum(path: Path) -> str:
     """Return the SHA-256 of the content of a file, hexadecimal.
-
-    Raises:
-        OSError: If the file cannot be read.
 
     Example:
         >>> checksum(Path(__file__)) == checksum(Path(__file__))

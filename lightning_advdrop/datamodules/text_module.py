@@ -11,7 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from lightning_advdrop.datamodules.cache import cached
-from lightning_advdrop.datamodules.checks import MAX_SEED, check_integer, check_stage
+from lightning_advdrop.datamodules.checks import MAX_SEED, check_integers, check_stage
 from lightning_advdrop.datamodules.encoding import FORMAT, Corpus, WordRules
 from lightning_advdrop.datamodules.published import FilesDataModule
 from lightning_advdrop.datamodules.text import Vocabulary
@@ -31,7 +31,7 @@ class TextDataModule(FilesDataModule, ABC):
 
     def __init__(self, *, seed: int = 0, cache: str | Path | None = None) -> None:
         super().__init__()
-        check_integer("seed", seed, low=0, high=MAX_SEED)
+        check_integers(0, MAX_SEED, seed=seed)
         self.seed = seed
         self.cache = cache
         self._corpus: Corpus | None = None

