@@ -126,7 +126,7 @@ class CorpusDataModule(TextDataModule):
     def check_corpus(self, corpus: Corpus) -> None:
         """Check the numbers of words; raise `DocumentError` if a text is empty or not the published one."""
         sources, published = self.sources(), self.n_tokens or {}
-        numbers = [(split, len(corpus.parts[split].tokens), "tokens", published.get(split)) for split in SPLITS]
+        numbers = [(split, len(corpus.parts[split][0]), "tokens", published.get(split)) for split in SPLITS]
         n_words = self.n_words if self.max_words is None else None
         numbers.append(("train", len(corpus.vocabulary), "words in its vocabulary", n_words))
         for split, found, counted, expected in numbers:
@@ -145,7 +145,7 @@ class CorpusDataModule(TextDataModule):
             ValueError: If ``stage`` is another one, or the training text has fewer than ``train_tokens`` words.
         """
         super().setup(stage)
-        found = len(self.corpus.parts["train"].tokens)
+        found = len(self.corpus.parts["train"][0])
         if self.train_tokens is not None and self.train_tokens > found:
             raise ValueError(
                 f"train_tokens must be at most {found}, the words of the training text, got {self.train_tokens}"
@@ -156,7 +156,7 @@ class CorpusDataModule(TextDataModule):
 
         Of the training text, these are the first ``train_tokens``.
         """
-        text = self.corpus.parts[split].tokens
+        text = self.corpus.parts[split][0]
         return text[: self.train_tokens] if split == "train" else text
 
     def train_dataloader(self) -> ContiguousBatches:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from lightning_advdrop.datamodules.text import END, UNKNOWN, Vocabulary
 from lightning_advdrop.datamodules.text_files import Document, DocumentError, Part
 
-FORMAT = 2
+FORMAT = 3
 """Version of the files: a new one has all data prepared anew."""
 VALIDATION_SHARE = 0.15
 """Share of the training documents held out for validation if the data set has no validation documents."""
@@ -24,7 +24,7 @@ VALIDATION_SHARE = 0.15
 _PARTS: tuple[Part, ...] = ("train", "validation", "test", "unlabelled")
 # Not the user's seed: all seeds are evaluated on the same documents.
 _SPLIT_SEED = 0
-_VOCABULARY = "vocabulary.json"
+_VOCABULARY, _TOKENS = "vocabulary.json", "tokens.npy"
 
 Integers = npt.NDArray[np.integer[Any]]
 
@@ -34,13 +34,13 @@ class DocumentSet:
     """Documents as word indices.
 
     Example:
-        >>> documents = DocumentSet.of(np.array([5, 2, 7, 6, 2]), lengths=np.array([2, 3]), labels=np.array([0, 1]))
+        >>> documents = DocumentSet(np.array([5, 2, 7, 6, 2]), np.array([0, 2]), np.array([2, 3]), np.array([0, 1]))
         >>> documents.choose(np.array([1, 0])).joined().tolist()
         [7, 6, 2, 5, 2]
     """
 
     tokens: Integers
-    """``(total,)``: all documents; gaps between them are allowed."""
+    """``(total,)``: these documents, and maybe others between them."""
     starts: Integers
     """Index of the first token of each document, ``(N,)``."""
     lengths: Integers
@@ -54,16 +54,10 @@ class DocumentSet:
     def __getitem__(self, number: int) -> Integers:
         return self.tokens[self.starts[number] : self.starts[number] + self.lengths[number]]
 
-    @classmethod
-    def of(cls, tokens: Integers, lengths: Integers, labels: Integers) -> DocumentSet:
-        """Make a set of documents without gaps, from arrays ``(total,)``, ``(N,)`` and ``(N,)``."""
-        return cls(tokens, np.cumsum(lengths) - lengths, lengths, labels)
-
-    @classmethod
-    def concatenate(cls, first: DocumentSet, second: DocumentSet) -> DocumentSet:
-        """Return a copy of the documents of both sets, without gaps."""
-        pairs = ((first.joined(), second.joined()), (first.lengths, second.lengths), (first.labels, second.labels))
-        return cls.of(*(np.concatenate(pair) for pair in pairs))
+    def __add__(self, other: DocumentSet) -> DocumentSet:
+        """Join two sets of documents of the same ``tokens``."""
+        pairs = ((self.starts, other.starts), (self.lengths, other.lengths), (self.labels, other.labels))
+        return DocumentSet(self.tokens, *map(np.concatenate, pairs))
 
     def choose(self, numbers: Integers) -> DocumentSet:
         """Select documents by index ``(M,)``, in this order; their tokens are not copied."""
@@ -75,7 +69,7 @@ class DocumentSet:
         return DocumentSet(self.tokens, self.starts + self.lengths - lengths, lengths, self.labels)
 
     def joined(self) -> Integers:
-        """Return a copy of the tokens of all documents, without gaps, ``(total,)``."""
+        """Return a copy of the tokens of all documents, one after the other, ``(sum of lengths,)``."""
         tokens = np.asarray(self.tokens)  # views of memory maps are slow to make
         documents = (tokens[start : start + length] for start, length in zip(self.starts, self.lengths, strict=True))
         return np.concatenate([tokens[:0], *documents])
@@ -106,12 +100,12 @@ class Corpus:
         >>> texts = {"train": "to be or not to be", "validation": "to err", "test": "be"}
         >>> documents = [Document(part, 0, 0, text.split()) for part, text in texts.items()]
         >>> corpus = Corpus.encode(documents, WordRules((UNKNOWN, END)))
-        >>> [corpus.vocabulary.words[number] for number in corpus.parts["validation"].tokens]
+        >>> [corpus.vocabulary.words[number] for number in corpus.parts["validation"][0]]
         ['to', '<unk>', '<eos>']
     """
 
     parts: Mapping[Part, DocumentSet]
-    """Documents without gaps by part: ``"train"``, ``"validation"``, ``"test"`` and ``"unlabelled"``."""
+    """Documents by part: ``"train"``, ``"validation"``, ``"test"`` and ``"unlabelled"``, all of the same ``tokens``."""
     vocabulary: Vocabulary
     """Words, counted in the training documents, labelled or not."""
 
@@ -135,27 +129,22 @@ class Corpus:
                 raise DocumentError(
                     f"{name} has no documents for {part}: expected at least 4 for training and 1 for test"
                 )
-        vocabulary = _choose_words(words, DocumentSet.concatenate(parts["train"], parts["unlabelled"]), rules)
-        final = np.array(vocabulary.encode(words), dtype=np.int32)
-        for part, read in parts.items():
-            parts[part] = DocumentSet.of(final[read.joined()], read.lengths, read.labels)
-        return cls(parts, vocabulary)
+        vocabulary = _choose_words(words, parts["train"] + parts["unlabelled"], rules)
+        tokens = np.array(vocabulary.encode(words), dtype=np.int32)[parts["train"].tokens]
+        return cls({part: replace(read, tokens=tokens) for part, read in parts.items()}, vocabulary)
 
     def save(self, folder: Path) -> None:
         """Write the corpus to a folder."""
         self.vocabulary.save(folder / _VOCABULARY)
+        np.save(folder / _TOKENS, self.parts["train"].tokens)
         for part, documents in self.parts.items():
-            for name in ("tokens", "lengths", "labels"):
-                np.save(folder / f"{part}.{name}.npy", getattr(documents, name), allow_pickle=False)
+            np.save(folder / f"{part}.npy", np.stack([documents.starts, documents.lengths, documents.labels]))
 
     @classmethod
     def load(cls, folder: Path) -> Corpus:
         """Open a saved corpus; its tokens are read-only memory maps."""
-        parts = {}
-        for part in _PARTS:
-            tokens = np.load(folder / f"{part}.tokens.npy", mmap_mode="r")
-            lengths, labels = (np.load(folder / f"{part}.{name}.npy") for name in ("lengths", "labels"))
-            parts[part] = DocumentSet.of(tokens, lengths, labels)
+        tokens = np.load(folder / _TOKENS, mmap_mode="r")
+        parts = {part: DocumentSet(tokens, *np.load(folder / f"{part}.npy")) for part in _PARTS}
         return cls(parts, Vocabulary.load(folder / _VOCABULARY))
 
 
@@ -195,12 +184,12 @@ def _number(documents: Iterable[Document], rules: WordRules) -> tuple[list[str],
 
 
 def _choose_words(words: list[str], documents: DocumentSet, rules: WordRules) -> Vocabulary:
-    """Choose the vocabulary of documents without gaps, encoded as indices of ``words``."""
-    tokens, lengths = documents.tokens, documents.lengths
+    """Choose the vocabulary of documents that are encoded as indices of ``words``."""
+    tokens = documents.joined()
     occurrences = np.bincount(tokens, minlength=len(words))
     chosen = occurrences > 0
     if rules.repeated:
-        document = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+        document = np.repeat(np.arange(len(documents), dtype=np.int32), documents.lengths)
         # The last assignment to an index wins, which gives the last and the first document of each word.
         first, last = np.full(len(words), -1, dtype=np.int32), np.full(len(words), -1, dtype=np.int32)
         last[tokens] = document

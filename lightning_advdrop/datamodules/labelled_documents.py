@@ -168,7 +168,7 @@ class DocumentDataModule(FolderDataModule, TextDataModule):
         """Return the loader of training batches: the share of this process."""
         labelled, unlabelled = self._set("train", "fit"), self._set("unlabelled", "fit")
         if self.task == "pretrain":
-            documents = DocumentSet.concatenate(labelled, unlabelled)
+            documents = labelled + unlabelled
             order = np.random.RandomState(self.seed).permutation(len(documents))
             return self._text(documents.choose(order), "batch_size")
         loaders = {"labelled": self._batches(labelled, self.batch_size)}

@@ -100,7 +100,7 @@ class DocumentDataset(Dataset[TextBatch]):
     """Data set that returns a `TextBatch` for a list of indices.
 
     Example:
-        >>> documents = DocumentSet.of(np.array([5, 2, 7, 6, 2]), lengths=np.array([2, 3]), labels=np.array([0, 1]))
+        >>> documents = DocumentSet(np.array([5, 2, 7, 6, 2]), np.array([0, 2]), np.array([2, 3]), np.array([0, 1]))
         >>> DocumentDataset(documents.shortened(2), padding_index=1)[[1, 0]].tokens.tolist()
         [[6, 2], [5, 2]]
     """
