@@ -104,7 +104,7 @@ class ContiguousBatches:
         self._settings |= {"random_lengths": random_lengths, "seed": seed}
         self._used_batches = used_batches
         steps, rest = divmod(len(text) - 1, columns)
-        steps += pad and rest > 0
+        steps = steps + 1 if pad and rest else steps
         mine = slice(rank * batch_size, (rank + 1) * batch_size)
         self._inputs = _columns(text[:-1], columns, steps, 0)[mine]  # (B, steps)
         self._targets = _columns(text[1:], columns, steps, IGNORED)[mine]

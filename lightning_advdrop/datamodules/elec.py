@@ -65,12 +65,7 @@ class ElecDataModule(PublishedDataModule, DocumentDataModule):
         self.md5 = md5
 
     def fetch(self) -> None:
-        """Download the archive, if it is missing, and unpack all files.
-
-        Raises:
-            DownloadError: If no mirror delivers the archive.
-            DocumentError: If the archive is damaged or hostile.
-        """
+        """Download the archive, if it is missing, and unpack all files; `DocumentError` if it is damaged or hostile."""
         archive = self.folder / _ARCHIVE
         if not archive.is_file():
             download(archive, self.mirrors, self.md5)
@@ -85,7 +80,6 @@ class ElecDataModule(PublishedDataModule, DocumentDataModule):
         """Read all reviews.
 
         Raises:
-            FileNotFoundError: If files are missing.
             DocumentError: If the numbers of texts and labels differ, a label is not 1 or 2, or a review has no words or
                 is not valid UTF-8.
         """

@@ -56,11 +56,7 @@ class IMDBDataModule(PublishedDataModule, DocumentDataModule):
         return [self._unpacked] if self._unpacked.is_dir() else [self._archive]
 
     def fingerprint(self) -> Mapping[str, Any]:
-        """Return the checksum of the archive, or one of the names, sizes and times of the extracted files.
-
-        Raises:
-            FileNotFoundError: If archive and folder are missing, or a folder of reviews is.
-        """
+        """Return the checksum of the archive, or one of the names, sizes and times of the extracted files."""
         if not self._unpacked.is_dir():
             return super().fingerprint()
         digest = hashlib.sha256()
@@ -73,7 +69,6 @@ class IMDBDataModule(PublishedDataModule, DocumentDataModule):
         """Read all reviews.
 
         Raises:
-            FileNotFoundError: If archive and folder are missing, or a folder of reviews is.
             DocumentError: If the archive is truncated, damaged or hostile, or lacks a folder of reviews, or if a review
                 has no words or is not valid UTF-8.
         """

@@ -146,11 +146,8 @@ class DocumentDataModule(FolderDataModule, TextDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Select the documents of a stage; encode them first, if that has not been done.
 
-        Args:
-            stage: ``"fit"``, ``"validate"``, ``"test"``, ``"predict"``, or ``None`` for all of them.
-
         Raises:
-            ValueError: If ``stage`` is another one, or there are fewer documents than asked for.
+            ValueError: If ``stage`` is none of Lightning's, or there are fewer documents than asked for.
         """
         super().setup(stage)
         parts = self.corpus.parts
@@ -186,11 +183,7 @@ class DocumentDataModule(FolderDataModule, TextDataModule):
         return self._eval_loader("test", "test")
 
     def predict_dataloader(self) -> DataLoader[TextBatch]:
-        """Return the loader of the test documents, labels included, in their original order.
-
-        Raises:
-            RuntimeError: If ``task`` is ``"pretrain"``.
-        """
+        """Return the loader of the test documents, labels included, in their original order; not to pretrain."""
         if self.task == "pretrain":
             raise RuntimeError("predictions need task='classify', got task='pretrain'")
         documents = self._set("test", "predict").shortened(self.max_tokens)

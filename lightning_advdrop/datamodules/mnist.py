@@ -30,14 +30,10 @@ class MNISTDataModule(PublishedDataModule, SequenceImageDataModule):
     Args:
         by: ``"pixel"``: ``image_size ** 2`` steps of 1 feature; ``"row"``: ``image_size`` steps of ``image_size``
             features.
-        permuted: Whether to read the pixels in one fixed random order; needs ``by="pixel"``.
         image_size: Height and width to which images are averaged: a divisor of 28.
         train_size: Number of training images, drawn with ``seed``, from 1 to 55,000; ``None`` for all.
-        **arguments: ``batch_size``, ``eval_batch_size``, ``num_workers``, ``seed``, ``download`` and ``mirrors``.
-
-    Raises:
-        TypeError: If a number is no integer.
-        ValueError: If an argument is out of its range, or ``permuted`` is set with ``by="row"``.
+        **arguments: ``download`` and ``mirrors`` of `PublishedDataModule`, others of `SequenceImageDataModule`;
+            ``root``, ``permuted`` and the errors are theirs, too.
 
     Example:
         >>> mnist = MNISTDataModule(by="pixel", permuted=True, image_size=14)

@@ -48,7 +48,6 @@ class RCV1DataModule(DocumentDataModule):
         """Read all stories.
 
         Raises:
-            FileNotFoundError: If files are missing.
             DocumentError: If a row does not have two columns, a topic is no number or above those of the training file,
                 or a story has no words or is not valid UTF-8.
         """

@@ -38,12 +38,7 @@ class TextDataModule(FilesDataModule, ABC):
 
     @abstractmethod
     def read(self) -> Iterator[Document]:
-        """Read all documents, in any order.
-
-        Raises:
-            FileNotFoundError: If files are missing.
-            DocumentError: If the content of a file is invalid.
-        """
+        """Read all documents, in any order; ``FileNotFoundError`` or `DocumentError` for missing or invalid files."""
 
     def fingerprint(self) -> Mapping[str, Any]:
         """Return a description of the files' content that changes with it, in plain types: their checksums.
@@ -104,10 +99,7 @@ class TextDataModule(FilesDataModule, ABC):
         """Open the encoded texts; encode them first, if that has not been done.
 
         Args:
-            stage: ``"fit"``, ``"validate"``, ``"test"``, ``"predict"``, or ``None`` for all of them.
-
-        Raises:
-            ValueError: If ``stage`` is another one.
+            stage: ``"fit"``, ``"validate"``, ``"test"``, ``"predict"``, or ``None`` for all; ``ValueError`` for others.
         """
         check_stage(stage)
         if self._corpus is None:

@@ -47,11 +47,7 @@ class WikiText2DataModule(PublishedDataModule, CorpusDataModule):
         return unpacked if all(path.is_file() for path in unpacked) else super().find_files()
 
     def sources(self) -> dict[Split, TextSource]:
-        """Find the three texts, in the archive or extracted.
-
-        Raises:
-            FileNotFoundError: If the archive is missing and one of the texts is.
-        """
+        """Find the three texts, in the archive or extracted."""
         if len(files := self.require_files()) > 1:
             return super().sources()
         return {split: TextSource(files[0], f"wikitext-2/{name}") for split, name in _MEMBERS.items()}
