@@ -9,8 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_advdrop.datamodules.text import Vocabulary
-from lightning_advdrop.datamodules.text_files import END_OF_LINE
+from lightning_advdrop.datamodules.text import END, Vocabulary
 from lightning_advdrop.tasks.base import evaluating
 from lightning_advdrop.tasks.language_modeling import LanguageModelingTask
 
@@ -101,12 +100,12 @@ def _choose(logits: Tensor, temperature: float, top_k: int, banned: int | None, 
 
 def _read_prompt(prompt: str, vocabulary: Vocabulary) -> tuple[list[int], list[str]]:
     """The numbers of a prompt's words, and the words that are not in the vocabulary."""
-    has_lines = END_OF_LINE in vocabulary.index
-    found = prompt.replace("\n", f" {END_OF_LINE} " if has_lines else " ").split()
+    has_lines = END in vocabulary.index
+    found = prompt.replace("\n", f" {END} " if has_lines else " ").split()
     if not found:
         if not has_lines:
-            raise ValueError(f"prompt must have a word where the vocabulary has no {END_OF_LINE}, got {prompt!r}.")
-        found = [END_OF_LINE]
+            raise ValueError(f"prompt must have a word where the vocabulary has no {END}, got {prompt!r}.")
+        found = [END]
     missing = list(dict.fromkeys(word for word in found if word not in vocabulary.index))
     if missing and vocabulary.unknown is None:
         raise ValueError(
@@ -118,7 +117,7 @@ def _read_prompt(prompt: str, vocabulary: Vocabulary) -> tuple[list[int], list[s
 def _as_text(words: Sequence[str]) -> str:
     lines: list[list[str]] = [[]]
     for word in words:
-        if word == END_OF_LINE:
+        if word == END:
             lines.append([])
         else:
             lines[-1].append(word)

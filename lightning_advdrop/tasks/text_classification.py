@@ -15,8 +15,7 @@ from torchmetrics import Metric
 
 from lightning_advdrop._lightning import trainer_callbacks
 from lightning_advdrop.callbacks import RegularizerCallback, regularized_loss
-from lightning_advdrop.datamodules.raw_texts import encode_documents
-from lightning_advdrop.datamodules.text_batches import TextBatch
+from lightning_advdrop.datamodules.text_batches import TextBatch, encode_documents
 from lightning_advdrop.functional import cross_entropy_to_label
 from lightning_advdrop.nn import DocumentClassifier
 from lightning_advdrop.tasks.base import evaluating

@@ -9,8 +9,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 from lightning.pytorch import LightningDataModule
 
 from lightning_advdrop._lightning import attached_trainer, load_module, trainer_datamodule
-from lightning_advdrop.datamodules.text import Vocabulary
-from lightning_advdrop.datamodules.tokenizing import Tokenizer
+from lightning_advdrop.datamodules.text import Tokenizer, Vocabulary
 from lightning_advdrop.tasks.base import BaseTask
 from lightning_advdrop.tasks.checkpoints import check_shapes, read_checkpoint, saved_vocabulary
 
