@@ -38,15 +38,8 @@ class TextSettings(NamedTuple):
     @classmethod
     def of(cls, data: Any) -> TextSettings:
         """Return those of a data module of documents."""
-        names = data.class_names
-        return cls(
-            data.tokenizer,
-            data.max_tokens,
-            data.padding_index,
-            data.num_classes,
-            None if names is None else tuple(names),
-            data.task == "pretrain" and data.reverse,
-        )
+        names, reverse = data.class_names and tuple(data.class_names), data.task == "pretrain" and data.reverse
+        return cls(data.tokenizer, data.max_tokens, data.padding_index, data.num_classes, names, reverse)
 
 
 class VocabularyTask(BaseTask):
