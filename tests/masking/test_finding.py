@@ -76,7 +76,7 @@ def test_shapes_and_anchors() -> None:
     }
     sites = {site.name: site for site in find_sites(model, list(expected))}
     for name, (shape, units, anchor) in expected.items():
-        assert (sites[name].shape(2), sites[name].units) == (shape, units)
+        assert (sites[name].shape(2), sites[name].units, sites[name].kind) == (shape, units, name.partition(":")[2])
         assert sites[name].anchor is anchor
         assert tuple(sites[name].ones(2).shape) == shape
         assert (sites[name].as_rows(sites[name].sample_one_drop(2)) == 0).sum(-1).eq(1).all()
@@ -84,8 +84,12 @@ def test_shapes_and_anchors() -> None:
 
 def test_projections_narrow_what_is_given_on() -> None:
     layer = nn.LSTM(4, 5, 2, proj_size=2, bidirectional=True)
-    shapes = {site.name: site.shape(3) for site in find_sites(layer, ["input", "hidden", "output"])}
-    assert shapes == {":input": (3, 1, 4), "l1:hidden": (3, 1, 4), ":output": (3, 1, 4)}
+    sites = find_sites(layer, ["input", "hidden", "output", "l0:recurrent", "l0:weight"])
+    assert {site.name: site.shape(3) for site in sites} == {
+        **dict.fromkeys((":input", "l1:hidden", ":output"), (3, 1, 4)),
+        "l0:recurrent": (3, 2),
+        "l0:weight": (20, 2),
+    }
 
 
 def test_a_dropout_site_tells_its_rate_but_no_shape() -> None:
@@ -106,8 +110,9 @@ def test_a_dropout_site_tells_its_rate_but_no_shape() -> None:
 def test_shared_layers_are_one_site(kind: str) -> None:
     shared = nn.ModuleDict({"layer": nn.GRU(3, 3), "table": nn.Embedding(4, 3)})
     model = nn.ModuleDict({"first": shared, "second": shared})
-    assert [site.layer.partition(".")[0] for site in find_sites(model, kind)] == ["first"]
-    assert [site.layer.partition(".")[0] for site in find_sites(model, f"second:{kind}")] == ["second"]
+    (site,), (named,) = find_sites(model, kind), find_sites(model, f"second:{kind}")
+    assert [each.layer.partition(".")[0] for each in (site, named)] == ["first", "second"]
+    assert site.anchor is named.anchor
 
 
 def test_tied_tables_are_one_site() -> None:
@@ -163,21 +168,13 @@ RECURRENT = "LSTM, GRU or RNN"
         ("embedding", nn.GRU(1, 1), ("'embedding'", "GRU", "embedding", "none")),
         ("input", nn.GRUCell(1, 1), ("'input'", "GRUCell", RECURRENT, "none")),
         ("output", nn.GRUCell(1, 1), ("'output'", "GRUCell", RECURRENT, "none")),
-        (
-            "hidden",
-            nn.ModuleDict({"a": nn.GRU(1, 1)}),
-            ("'hidden'", "ModuleDict", RECURRENT, "num_layers", 2, "a"),
-        ),
+        ("hidden", nn.ModuleDict({"a": nn.GRU(1, 1)}), ("'hidden'", "ModuleDict", RECURRENT, "num_layers", 2, "a")),
         (
             "b:embedding",
             nn.ModuleDict({"a": nn.Embedding(1, 1)}),
             ("'embedding'", "'b'", "ModuleDict", "embedding", "a"),
         ),
-        (
-            "b:dropout",
-            nn.ModuleDict({"a": nn.Dropout()}),
-            ("'dropout'", "'b'", "ModuleDict", "a"),
-        ),
+        ("b:dropout", nn.ModuleDict({"a": nn.Dropout()}), ("'dropout'", "'b'", "ModuleDict", "a")),
         ("l1:weight", nn.LSTM(2, 3), ("'weight'", "'l1'", "LSTM", RECURRENT, "(the module itself)")),
     ],
 )

@@ -142,14 +142,8 @@ def test_the_masked_layers_stand_for_the_functions_in_their_order() -> None:
     [
         (RecurrentMasks([None]), ("recurrent", 4, "layers x directions", 1)),
         (RecurrentMasks([None] * 4, [None]), ("inputs", 2, "layer", 1)),
-        (
-            RecurrentMasks([None, torch.ones(2, 3), None, None]),
-            ("recurrent", (2, 4), (4, 2, 4), (2, 3), "position 1"),
-        ),
-        (
-            RecurrentMasks([None] * 4, [None, torch.ones(2, 8)]),
-            ("inputs[1]", (2, 1, 8), (2, 8)),
-        ),
+        (RecurrentMasks([None, torch.ones(2, 3), None, None]), ("recurrent", (2, 4), (4, 2, 4), (2, 3), "position 1")),
+        (RecurrentMasks([None] * 4, [None, torch.ones(2, 8)]), ("inputs[1]", (2, 1, 8), (2, 8))),
         (RecurrentMasks([None] * 4, (), torch.ones(1, 1, 8)), ("output", (2, 1, 8), (1, 1, 8))),
     ],
 )

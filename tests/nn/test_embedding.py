@@ -99,10 +99,7 @@ def test_other_vectors_must_fit(vectors: Tensor, parts: tuple[object, ...]) -> N
         NormalizedEmbedding(COUNTS, 3).take(vectors)
 
 
-@pytest.mark.parametrize(
-    ("counts", "got"),
-    [([], "none"), ([3, -1], -1), ([0, 0], 0)],
-)
+@pytest.mark.parametrize(("counts", "got"), [([], "none"), ([3, -1], -1), ([0, 0], 0)])
 def test_counts_are_checked(counts: list[int], got: object) -> None:
     with refused("counts", 0, 0, got):
         NormalizedEmbedding(counts, 3)

@@ -41,13 +41,14 @@ def test_another_number_of_masks_is_refused(make: Any, given: int) -> None:
             lstm(make(), recurrent_mask=masks)
 
 
+@each_layer
 @pytest.mark.parametrize("make", [padded, packed])
-def test_initial_states_of_other_shapes_are_refused(make: Any) -> None:
-    lstm, mask = MaskedLSTM(FEATURES, UNITS), torch.ones(BATCH, UNITS)
+def test_initial_states_of_other_shapes_are_refused(layer: Any, make: Any) -> None:
     good, bad = torch.zeros(1, BATCH, UNITS), torch.zeros(2, BATCH, UNITS)
-    for name, states in (("h_0", (bad, good)), ("c_0", (good, bad))):
+    given = {"h_0": (bad, good), "c_0": (good, bad)} if layer is MaskedLSTM else {"h_0": bad}
+    for name, states in given.items():
         with refused("hx", name, (1, 2, 4), (2, 2, 4)):
-            lstm(make(), states, recurrent_mask=mask)
+            layer(FEATURES, UNITS)(make(), states, recurrent_mask=torch.ones(BATCH, UNITS))
 
 
 def test_initial_states_of_another_shape_are_refused_unbatched() -> None:
@@ -63,12 +64,6 @@ def test_another_number_of_initial_states_is_refused(layer: Any) -> None:
     names = ("h_0", "c_0") if is_lstm else ("h_0",)
     with refused("hx", *names, layer.__name__, 1 if is_lstm else 2):
         layer(FEATURES, UNITS)(padded(), zeros if is_lstm else (zeros, zeros), recurrent_mask=torch.ones(BATCH, UNITS))
-
-
-@pytest.mark.parametrize("layer", [MaskedGRU, MaskedRNN])
-def test_an_initial_state_of_another_shape_is_refused(layer: Any) -> None:
-    with refused("hx", "h_0", (1, 2, 4), (2, 2, 4)):
-        layer(FEATURES, UNITS)(padded(), torch.zeros(2, BATCH, UNITS), recurrent_mask=torch.ones(BATCH, UNITS))
 
 
 def test_with_projections_masks_and_states_have_their_width() -> None:

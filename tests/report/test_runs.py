@@ -127,11 +127,7 @@ def test_the_duration_of_copied_files_is_unknown(tmp_path: Path, minutes: float)
         ("config.yaml", b"\xff\xfe\xfa", ("utf-8",)),
         ("config.yaml", b"", (None, "mapping")),
         ("config.yaml", b"- 1\n", ([1], "mapping")),
-        (
-            "config.yaml",
-            b"regularizer: 3",
-            ("regularizer=3", "null", "class_path", "list"),
-        ),
+        ("config.yaml", b"regularizer: 3", ("regularizer=3", "null", "class_path", "list")),
         ("config.yaml", b"regularizer: {rate: 1}", ("regularizer={'rate': 1}", "null", "class_path", "list")),
     ],
 )
