@@ -6,38 +6,36 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
+from lightning_advdrop.callbacks.comparing import ComparingCallback
 from lightning_advdrop.callbacks.compatibility import refuse_sharded
-from lightning_advdrop.callbacks.old_names import OldNames, padding_mask_of
-from lightning_advdrop.callbacks.predictions import Output, Target, select_weight
-from lightning_advdrop.callbacks.recording import ForwardRecorder, candidates, quietly
+from lightning_advdrop.callbacks.recording import ForwardRecorder, around, quietly
 from lightning_advdrop.functional import Direction, DivergenceName
 from lightning_advdrop.masking import (
     MaskSite,
     ModuleState,
     RecordedForward,
     SiteSpecs,
-    check_sites,
     find_sites,
     isolated,
 )
 from lightning_advdrop.regularizers import Passes, inference_gap
 from lightning_advdrop.regularizers.inference_gap import gap_search
 from lightning_advdrop.regularizers.passes import uncompiled
+from lightning_advdrop.regularizers.predictions import Output, Target
 
 # Makes an estimate for a call: of a module, its forward, and the arguments.
 Estimate = Callable[[nn.Module, Callable[..., Any], tuple[Any, ...], dict[str, Any]], None]
 
 
-class InferenceGapMonitor(OldNames, Callback):
+class InferenceGapMonitor(ComparingCallback):
     """Log how far random and adversarial masks of one budget move the prediction of the network without dropout.
 
     ``gap/random`` is the mean divergence over random masks, the gap between dropout's training phase and its inference
@@ -97,25 +95,18 @@ class InferenceGapMonitor(OldNames, Callback):
         seed: int = 0,
         mask: Target | None = None,
     ) -> None:
-        check_sites(sites)
+        super().__init__(sites, module, output, call, padding_mask, mask)
         gap_search(rate, divergence, direction, samples, steps)
         if limit_batches < 1:
             raise ValueError(f"limit_batches must be at least 1, got {limit_batches}.")
-        if call is not None and call < 0:
-            raise ValueError(f"call must be at least 0, or None for all calls, got {call}.")
         if seed < 0:
             raise ValueError(f"seed must be at least 0, got {seed}.")
-        self.site_specs = sites
         self.rate = rate
         self.divergence: DivergenceName = divergence
         self.direction: Direction = direction
         self.samples = samples
         self.limit_batches = limit_batches
         self.steps = steps
-        self.module = module
-        self.output = output
-        self.call = call
-        self.padding_mask = padding_mask_of(self, padding_mask, mask)
         self.seed = seed
         self._sites: list[MaskSite] = []
         self._generator: torch.Generator | None = None
@@ -206,7 +197,7 @@ class InferenceGapMonitor(OldNames, Callback):
         which = "" if self.call is None else f"for call={self.call} "
         return (
             f"module: validation_step must {which}compute its prediction by calling a module that contains the masked "
-            f"layers ({layers}), one of {', '.join(map(repr, _around(self._sites)))}, but none is called."
+            f"layers ({layers}), one of {', '.join(map(repr, around(self._sites)))}, but none is called."
         )
 
     # Estimating.
@@ -226,8 +217,7 @@ class InferenceGapMonitor(OldNames, Callback):
         with recorded.first_run():
             result = again()
         passes = Passes(recorded, again, result, generator=self._generator, output=self.output)
-        if self.padding_mask is not None:
-            passes = replace(passes, sample_weight=select_weight(batch, self.padding_mask, passes.base))
+        passes = self.with_padding(passes, batch)
         passes.check_sites()
         self._batch_size = len(passes.base)
         if not passes.base.isfinite().all():  # a run that diverges must not end because it is watched
@@ -245,7 +235,7 @@ class _ForwardWatch(ForwardRecorder):
 
     def _watched(self, path: str, module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
         # What only the masked layer itself is called for is no prediction.
-        if path not in _around(self._sites):
+        if path not in around(self._sites):
             return forward
 
         def watched(*args: Any, **kwargs: Any) -> Any:
@@ -259,11 +249,6 @@ class _ForwardWatch(ForwardRecorder):
                 self._idle = True
 
         return watched
-
-
-def _around(sites: Sequence[MaskSite]) -> list[str]:
-    layers = {site.layer for site in sites if site.kind != "dropout"}
-    return [path for path in candidates(sites) if path not in layers]
 
 
 def _without_inference(value: Any) -> Any:

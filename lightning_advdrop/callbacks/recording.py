@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -46,18 +47,24 @@ def candidates(sites: Sequence[MaskSite]) -> list[str]:
         >>> candidates(find_sites(model))
         ['', '0', '0.1']
     """
-    common = sites[0].layer.split(".")
-    for site in sites[1:]:
-        parts = site.layer.split(".")
-        while common and parts[: len(common)] != common:
-            common.pop()
-    common = [part for part in common if part]
+    paths = [site.layer.split(".") if site.layer else [] for site in sites]
+    steps = zip(*paths, strict=False)  # as far as the shortest goes
+    common = [names[0] for names in itertools.takewhile(lambda names: len(set(names)) == 1, steps)]
     return [".".join(common[:depth]) for depth in range(len(common) + 1)]
 
 
 def _layers(sites: Sequence[MaskSite]) -> set[str]:
     """Return the masked layers, whose own output is no prediction. A dropout module may be inside one that has."""
     return {site.layer for site in sites if site.kind != "dropout"}
+
+
+def around(sites: Sequence[MaskSite]) -> list[str]:
+    """Return the `candidates` whose output may be a prediction: all but the masked layers.
+
+    Args:
+        sites: at least one site.
+    """
+    return [path for path in candidates(sites) if path not in _layers(sites)]
 
 
 class ForwardRecorder:
@@ -93,12 +100,10 @@ class ForwardRecorder:
         self._output = output
         self._paths = candidates(sites)
         if module is not None:
-            layers = _layers(sites)
-            allowed = [path for path in self._paths if path not in layers]
-            if module not in allowed:
+            if module not in around(sites):
                 raise ValueError(
                     "module must be the path of a module around all masked layers, one of "
-                    f"{', '.join(map(repr, allowed))}, got {module!r}."
+                    f"{', '.join(map(repr, around(sites)))}, got {module!r}."
                 )
             self._paths = [module]
         self._calls: list[tuple[str, Passes]] = []

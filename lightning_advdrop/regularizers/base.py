@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ class Regularizer(ABC):
     Attributes:
         share_masks: whether its passes draw the same noise elsewhere in the network as the base pass.
         needs_target: whether it needs the labels.
+        log_prefix: before the slash in the names of the metrics that a callback logs.
 
     Example:
         >>> from lightning_advdrop.regularizers import AdversarialDropout
@@ -37,6 +38,7 @@ class Regularizer(ABC):
 
     share_masks: bool = False
     needs_target: bool = False
+    log_prefix: ClassVar[str] = "advdrop"
 
     def __post_init__(self) -> None:
         """Check the fields of a regularizer that is a dataclass."""

@@ -4,9 +4,11 @@ from collections.abc import Callable
 from dataclasses import field, fields
 from typing import Any, TypeVar, get_args
 
+from lightning_advdrop._documentation import with_arguments
 from lightning_advdrop.functional import DivergenceName
 
 T = TypeVar("T")
+C = TypeVar("C", bound=type)
 #: Gets the name of a field and its value, and raises a `ValueError` for one that is not allowed.
 Check = Callable[[str, Any], None]
 
@@ -34,6 +36,12 @@ def checked(default: T, check: Check) -> T:
 def fixed(value: T) -> T:
     """Make a dataclass field of one value, which is no argument: for a subclass that leaves its base no choice."""
     return field(default=value, init=False, repr=False)
+
+
+def documented(dataclass: C) -> C:
+    """Complete the docstring of a dataclass by what its base classes say of the arguments that it inherits."""
+    dataclass.__doc__ = with_arguments(dataclass, *reversed(dataclass.__mro__[1:]))
+    return dataclass
 
 
 def check_fields(instance: Any) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_advdrop.functional import Direction, DivergenceName, divergence, flip_budget
+from lightning_advdrop.functional import Direction, DivergenceName, flip_budget
 from lightning_advdrop.masking import MaskSite, Observation
 from lightning_advdrop.regularizers.adversarial_dropout import AdversarialDropout
 from lightning_advdrop.regularizers.fields import compares_two
@@ -130,9 +130,7 @@ def _value(search: AdversarialDropout, passes: Passes, masks: BinaryMasks) -> Te
     if not masks:  # every budget is 0, and the prediction stays as it is
         return passes.base.new_zeros((), dtype=torch.promote_types(passes.base.dtype, torch.float32))
     other = passes.run(rescaled(masks, passes.observed))
-    return divergence(
-        search.divergence, search.direction, passes.base.detach(), other, sample_weight=passes.sample_weight
-    )
+    return passes.distance(other, search.divergence, search.direction, detach_base=True)
 
 
 def _backward_in_eval_mode(prediction: Tensor) -> AbstractContextManager[None]:

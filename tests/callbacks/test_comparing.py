@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from lightning_advdrop import AdversarialDropoutCallback
-from lightning_advdrop.callbacks.predictions import select_prediction, select_target, select_weight
+from lightning_advdrop.regularizers.predictions import select_prediction, select_target, select_weight
 from tests.helpers.plain_models import CLASSES, FEATURES, PlainModel, fitted_weights, loader, quiet_trainer, seeded
 
 PREDICTION, OTHER = torch.zeros(2, 3), torch.ones(2, 3)

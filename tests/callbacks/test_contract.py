@@ -24,8 +24,9 @@ from torch import Tensor, nn
 
 from lightning_advdrop import AdversarialDropoutCallback, InferenceGapMonitor, RDropCallback, RegularizerCallback
 from lightning_advdrop.callbacks.denormals import flush_denormals
-from lightning_advdrop.callbacks.predictions import add_to_loss, select_prediction, select_target
+from lightning_advdrop.callbacks.training_step import add_to_loss
 from lightning_advdrop.regularizers import AdversarialDropout
+from lightning_advdrop.regularizers.predictions import select_prediction, select_target
 from tests.helpers.plain_models import PlainModel, fitted_weights, loader, quiet_trainer, seeded
 
 ROOT = Path(__file__).parent.parent.parent

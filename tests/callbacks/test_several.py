@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections.abc import Callable
@@ -26,6 +27,8 @@ from lightning_advdrop import (
     VirtualAdversarialCallback,
     regularized_loss,
 )
+from lightning_advdrop.callbacks.derived import DerivedCallback
+from lightning_advdrop.regularizers import AdversarialDropout, FraternalDropout, PiModel, RDrop
 from tests.helpers.plain_models import QuietModel, loader, quiet_trainer, seeded
 
 
@@ -103,6 +106,60 @@ def test_two_of_one_class_have_states_and_metrics_of_their_own(tmp_path: Path) -
     states = torch.load(tmp_path / "two.ckpt", weights_only=True)["callbacks"]
     assert set(states) == {callback.state_key for callback in callbacks}
     assert len(states) == len(callbacks)
+
+
+def test_two_by_composition_have_states_and_metrics_of_their_methods(tmp_path: Path) -> None:
+    methods = [RDrop(rate=0.3), FraternalDropout(rate=0.3), PiModel(rate=0.3), PiModel(rate=0.1)]
+    sites = ["recurrent", "recurrent", "recurrent", "weight"]
+    callbacks = [RegularizerCallback(method, where, weight=0.5) for method, where in zip(methods, sites, strict=True)]
+    assert repr(callbacks[0]) == (
+        "RegularizerCallback(RDrop(rate=0.3, both_losses=True), sites='recurrent', weight=0.5)"
+    )
+    assert callbacks[0].state_key == "RegularizerCallback{'regularizer': 'RDrop', 'sites': 'recurrent'}"
+    trainer = quiet_trainer(callbacks=callbacks, max_epochs=1)
+    trainer.fit(seeded(QuietModel), loader())
+    logged = {name.partition("/")[0] for name in trainer.callback_metrics if name.endswith("/divergence")}
+    assert logged == {"r_drop", "fraternal_dropout", "pi_model", "pi_model_2"}
+    trainer.save_checkpoint(tmp_path / "composed.ckpt")
+    states = torch.load(tmp_path / "composed.ckpt", weights_only=True)["callbacks"]
+    assert set(states) == {callback.state_key for callback in callbacks}
+    assert len(states) == len(callbacks)
+
+
+class Named(RegularizerCallback):
+    log_prefix = "mine"
+
+
+class NamedDerived(DerivedCallback, of=RDrop):
+    log_prefix = "mine"
+
+
+def test_a_callbacks_own_prefix_counts_before_the_methods() -> None:
+    assert RegularizerCallback(AdversarialDropout()).log_prefix == "advdrop"
+    assert Named(RDrop()).log_prefix == NamedDerived().log_prefix == NamedDerived.log_prefix == "mine"
+    callback = RegularizerCallback(RDrop())
+    callback.log_prefix = "other"
+    assert copy.deepcopy(callback).log_prefix == "other"
+    assert Named(RDrop()).state_key == "Named{'sites': 'recurrent'}"
+
+
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")
+def test_the_state_is_found_under_its_name_of_earlier_releases(tmp_path: Path) -> None:
+    def fit(epochs: int, checkpoint: Path | None = None) -> L.Trainer:
+        L.seed_everything(3, verbose=False)
+        callback = RegularizerCallback(PiModel(rate=0.4))
+        trainer = quiet_trainer(callbacks=[callback], max_epochs=epochs, limit_train_batches=2)
+        trainer.fit(seeded(QuietModel), loader(), ckpt_path=checkpoint)
+        return trainer
+
+    path = tmp_path / "earlier.ckpt"
+    fit(1).save_checkpoint(path)
+    saved = torch.load(path, weights_only=True)
+    (key,) = saved["callbacks"]
+    saved["callbacks"] = {"RegularizerCallback{'sites': 'recurrent'}": saved["callbacks"][key]}
+    torch.save(saved, path)
+    resumed, whole = (trainer.lightning_module.state_dict() for trainer in (fit(2, path), fit(2)))
+    assert all(torch.equal(resumed[name], value) for name, value in whole.items())
 
 
 def test_two_that_can_not_be_told_apart_are_refused() -> None:
