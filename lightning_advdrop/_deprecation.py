@@ -36,7 +36,8 @@ def renamed_argument(old: str, new: str) -> Callable[[_Callable], _Callable]:
         >>> @renamed_argument("colour", "color")
         ... def paint(color="red"):
         ...     return color
-        >>> with warnings.catch_warnings(record=True):
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("ignore")
         ...     paint(colour="blue")
         'blue'
     """
@@ -75,7 +76,8 @@ def renamed_attributes(module: str, names: Mapping[str, str]) -> Callable[[str],
 
     Example:
         >>> __getattr__ = renamed_attributes("math", {"circle": "pi"})
-        >>> with warnings.catch_warnings(record=True):
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("ignore")
         ...     __getattr__("circle")
         3.141592653589793
     """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from types import FrameType, FunctionType
 from typing import Any, NoReturn
@@ -139,6 +140,15 @@ def draws_own_dropout(data: Tensor) -> bool:
         data: the input of the recurrent function.
     """
     return data.is_cuda and torch.backends.cudnn.enabled
+
+
+@functools.cache
+def accept_split_weights() -> None:
+    """Silence, for this process, cuDNN's warning that the weights of a single layer are not one piece of memory.
+
+    They are a part of the piece that holds all layers, and there is nothing that a user could do.
+    """
+    warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk")
 
 
 # Modules.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -234,3 +235,17 @@ def test_a_function_that_asks_for_modes_otherwise_is_refused(function: Any) -> N
     with pytest.raises(RuntimeError, match=RELEASE) as caught:
         _torch.without_override(function)
     assert function.__name__ in str(caught.value)
+
+
+def test_the_warning_of_single_layers_is_silenced() -> None:
+    _torch.accept_split_weights.cache_clear()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        _torch.accept_split_weights()
+        warnings.warn("RNN module weights are not part of single contiguous chunk of memory.", stacklevel=1)
+        warnings.warn("another one", stacklevel=1)
+    assert [str(each.message) for each in caught] == ["another one"]
+
+
+def test_dropout_of_stacked_layers_is_torchs_own_on_the_cpu() -> None:
+    assert not _torch.draws_own_dropout(torch.zeros(1))

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_advdrop._deprecation import warn_renamed
 from lightning_advdrop.functional import drop_one, rescale_mask, sample_bernoulli
 
 Shape = tuple[int, ...]
@@ -164,6 +165,12 @@ class Observation:
     real: Tensor | None = field(default=None, repr=False)
     mask: Tensor | None = field(default=None, repr=False)
     applied: Any = field(default=None, repr=False)
+
+    @property
+    def acting(self) -> Any:
+        """The old name of ``applied``."""
+        warn_renamed("Observation.acting", "Observation.applied")
+        return self.applied
 
     @property
     def replaces_own(self) -> bool:

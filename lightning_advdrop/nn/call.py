@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
+from lightning_advdrop import _torch
 from lightning_advdrop.nn.gru_kernel import masked_gru_layer
 from lightning_advdrop.nn.layer import LayerWeights, States
 from lightning_advdrop.nn.lstm_kernel import masked_lstm_layer
@@ -233,6 +234,8 @@ class RecurrentCall:
         config = RecurrentConfig(self.config.has_biases, 1, 0.0, train=True, bidirectional=False)
         hx = tuple(s.unsqueeze(0) for s in state)
         call = RecurrentCall(self.function, rows, self.batch_sizes, [weights], hx, config, packed_sizes=sizes)
+        if rows.is_cuda:
+            _torch.accept_split_weights()
         output, *finals = call.run()
         return output, tuple(final.squeeze(0) for final in finals)
 

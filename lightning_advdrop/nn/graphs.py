@@ -37,7 +37,7 @@ class _Graph(NamedTuple):
     """The memory that the capture took from the device, bytes."""
 
     def replay(self, tensors: Tensors) -> list[Tensor | None]:
-        """Runs the graph on other inputs of the same shapes; the outputs are copies."""
+        """Run the graph on other inputs of the same shapes; the outputs are copies."""
         for own, given in zip(self.inputs, tensors, strict=True):
             if own is not None and given is not None:
                 own.copy_(given)
@@ -46,9 +46,9 @@ class _Graph(NamedTuple):
 
 
 class GraphCache:
-    """Runs functions of tensors, and replays them as CUDA graphs from the second call with the same shapes on.
+    """Run functions of tensors, and replay them as CUDA graphs from the second call with the same shapes on.
 
-    Off a CUDA device, and while somebody else captures a graph, functions are just called.
+    On the CPU, and while another graph is being captured, functions are just called.
 
     Attributes:
         enabled: False to call every function as it is.
@@ -69,10 +69,10 @@ class GraphCache:
     def __call__(
         self, name: Hashable, function: Callable[..., Sequence[Tensor | None]], tensors: Tensors
     ) -> Sequence[Tensor | None]:
-        """Returns what ``function(*tensors)`` returns.
+        """Return what ``function(*tensors)`` returns.
 
         Args:
-            name: what the function does, apart from its tensors; two functions of one name must be the same.
+            name: identifies the function: two functions of one name must compute the same.
             function: computes tensors from tensors on one device, and nothing else. Its outputs must not be views of
                 its inputs.
             tensors: its arguments.
@@ -89,7 +89,7 @@ class GraphCache:
         return function(*tensors)
 
     def clear(self) -> None:
-        """Forgets all graphs, and frees their memory."""
+        """Forget all graphs, and free their memory."""
         with self._lock:
             self._graphs.clear()
             self._counts.clear()
@@ -111,13 +111,13 @@ class GraphCache:
         return graph
 
     def _pool(self, stream: Hashable) -> Any:
-        """The memory of a stream's graphs: they run one after the other, so that they can share what they scratch."""
+        """Return the memory pool of a stream, whose graphs run one after the other and can share scratch memory."""
         if stream not in self._pools:
             self._pools[stream] = torch.cuda.graph_pool_handle()
         return self._pools[stream]
 
     def _fitting(self, graph: _Graph | None, tensors: Tensors) -> _Graph | None:
-        """The graph, if all graphs together leave the device's memory to the training."""
+        """Return the graph, or None if all graphs together would take too much of the device's memory."""
         if graph is None:
             return None
         device = next(tensor.device for tensor in tensors if tensor is not None)
@@ -136,7 +136,7 @@ def _limit(entries: OrderedDict[Hashable, Any], count: int) -> None:
 
 
 def _capture(function: Callable[..., Tensors], tensors: Tensors, pool: Any) -> _Graph | None:
-    """The graph of a function; None if it does what a graph can't, or there is no memory for it."""
+    """Capture the graph of a function; None if a graph can't do what it does, or there is no memory for it."""
     try:
         before = torch.cuda.memory_reserved()
         graph = torch.cuda.CUDAGraph()
