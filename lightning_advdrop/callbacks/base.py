@@ -22,6 +22,7 @@ from lightning_advdrop.callbacks.training_step import AddsToLoss
 from lightning_advdrop.functional import sigmoid_rampup
 from lightning_advdrop.masking import MaskSite, RecordedForward, SiteSpecs, find_sites
 from lightning_advdrop.regularizers import Passes, Penalty, Regularizer
+from lightning_advdrop.regularizers.fields import at_least_one, at_least_zero
 from lightning_advdrop.regularizers.predictions import Output, Target, select_target
 
 
@@ -85,12 +86,10 @@ class RegularizerCallback(ComparingCallback, OwnGenerator, AddsToLoss):
         mask: Target | None = None,
     ) -> None:
         super().__init__(sites, module, output, call, padding_mask, mask)
-        if weight < 0:
-            raise ValueError(f"weight must be at least 0, got {weight}.")
-        if rampup_epochs < 0:
-            raise ValueError(f"rampup_epochs must be at least 0, got {rampup_epochs}.")
-        if log_every_n_steps is not None and log_every_n_steps < 1:
-            raise ValueError(f"log_every_n_steps must be at least 1, got {log_every_n_steps}.")
+        at_least_zero("weight", weight)
+        at_least_zero("rampup_epochs", rampup_epochs)
+        if log_every_n_steps is not None:
+            at_least_one("log_every_n_steps", log_every_n_steps)
         self.regularizer = regularizer
         if not hasattr(type(self), "log_prefix"):
             self.log_prefix = regularizer.log_prefix
@@ -133,12 +132,7 @@ class RegularizerCallback(ComparingCallback, OwnGenerator, AddsToLoss):
     def recorder(self, pl_module: LightningModule) -> ForwardRecorder:
         """Make what records the forward passes of a training step."""
         return ForwardRecorder(
-            pl_module,
-            self.sites,
-            record=self.recorded_forward,
-            output=self.output,
-            module=self.module,
-            call=self.call,
+            pl_module, self.sites, self.module, record=self.recorded_forward, output=self.output, call=self.call
         )
 
     def term(self, pl_module: LightningModule, calls: Sequence[Passes], batch: Any = None) -> Tensor | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from lightning_advdrop.callbacks.comparing import ComparingCallback
 from lightning_advdrop.callbacks.compatibility import refuse_sharded
-from lightning_advdrop.callbacks.recording import ForwardRecorder, around, quietly
+from lightning_advdrop.callbacks.recording import ForwardWatch, around, quietly
 from lightning_advdrop.functional import Direction, DivergenceName
 from lightning_advdrop.masking import (
     MaskSite,
@@ -27,12 +28,10 @@ from lightning_advdrop.masking import (
     isolated,
 )
 from lightning_advdrop.regularizers import Passes, inference_gap
+from lightning_advdrop.regularizers.fields import at_least_one, at_least_zero
 from lightning_advdrop.regularizers.inference_gap import gap_search
 from lightning_advdrop.regularizers.passes import uncompiled
 from lightning_advdrop.regularizers.predictions import Output, Target
-
-# Makes an estimate for a call: of a module, its forward, and the arguments.
-Estimate = Callable[[nn.Module, Callable[..., Any], tuple[Any, ...], dict[str, Any]], None]
 
 
 class InferenceGapMonitor(ComparingCallback):
@@ -97,10 +96,8 @@ class InferenceGapMonitor(ComparingCallback):
     ) -> None:
         super().__init__(sites, module, output, call, padding_mask, mask)
         gap_search(rate, divergence, direction, samples, steps)
-        if limit_batches < 1:
-            raise ValueError(f"limit_batches must be at least 1, got {limit_batches}.")
-        if seed < 0:
-            raise ValueError(f"seed must be at least 0, got {seed}.")
+        at_least_one("limit_batches", limit_batches)
+        at_least_zero("seed", seed)
         self.rate = rate
         self.divergence: DivergenceName = divergence
         self.direction: Direction = direction
@@ -139,18 +136,19 @@ class InferenceGapMonitor(ComparingCallback):
     ) -> None:
         """Watch the forward passes of the step to come."""
         self._stop()
-        if trainer.sanity_checking or batch_idx >= self.limit_batches or dataloader_idx > 0:
+        if not self._is_measured(trainer, batch_idx, dataloader_idx):
             return
-        calls = itertools.count()
+        number = itertools.count()
 
-        def estimate(part: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> None:
-            if self.call is None or self.call == next(calls):
-                self._estimate(pl_module, part, forward, args, kwargs, batch)
+        def called(path: str, part: nn.Module, forward: functools.partial[Any]) -> Any:
+            # What only the masked layer itself is called for is no prediction.
+            if path in around(self._sites) and (self.call is None or self.call == next(number)):
+                self._found.append(self._estimate(pl_module, part, forward, batch))
+            return forward()
 
-        watch = _ForwardWatch(pl_module, self._sites, self.module, estimate)
         # Compiled code does not show its calls, so these batches are validated uncompiled.
         self._watching.enter_context(uncompiled())
-        self._watching.enter_context(watch.recording())
+        self._watching.enter_context(ForwardWatch(pl_module, self._sites, self.module, called).watching())
 
     def on_validation_batch_end(
         self,
@@ -162,9 +160,9 @@ class InferenceGapMonitor(ComparingCallback):
         dataloader_idx: int = 0,
     ) -> None:
         """Log the estimates of the step."""
-        if trainer.sanity_checking or batch_idx >= self.limit_batches or dataloader_idx > 0:
+        if not self._is_measured(trainer, batch_idx, dataloader_idx):
             return
-        found = list(self._found)
+        found = self._found
         self._stop()
         if not found:
             raise ValueError(self._nothing_called())
@@ -188,6 +186,9 @@ class InferenceGapMonitor(ComparingCallback):
         self._sites = []
         self._generator = None  # a generator can't be sent to a process that is spawned
 
+    def _is_measured(self, trainer: Trainer, batch_idx: int, dataloader_idx: int) -> bool:
+        return not trainer.sanity_checking and batch_idx < self.limit_batches and dataloader_idx == 0
+
     def _stop(self) -> None:
         self._watching.close()
         self._found = []
@@ -203,13 +204,12 @@ class InferenceGapMonitor(ComparingCallback):
     # Estimating.
 
     def _estimate(
-        self, root: LightningModule, part: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any, batch: Any
-    ) -> None:
+        self, root: LightningModule, part: nn.Module, forward: functools.partial[Any], batch: Any
+    ) -> tuple[float, float]:
         with torch.inference_mode(False), torch.no_grad():
-            args, kwargs, batch = _without_inference((args, kwargs, batch))
+            args, kwargs, batch = _without_inference((forward.args, forward.keywords, batch))
             with isolated(), ModuleState(root).borrowed():
-                found = self._gap(root, part, lambda: forward(*args, **kwargs), batch)
-        self._found.append(found)
+                return self._gap(root, part, lambda: forward.func(*args, **kwargs), batch)
 
     def _gap(self, root: nn.Module, part: nn.Module, forward: Callable[[], Any], batch: Any) -> tuple[float, float]:
         recorded = RecordedForward(part, self._sites, share_noise=True)
@@ -224,31 +224,6 @@ class InferenceGapMonitor(ComparingCallback):
             return math.nan, math.nan
         found = inference_gap(passes, self.rate, self.divergence, self.direction, self.samples, self.steps)
         return found.random.item(), found.adversarial.item()
-
-
-class _ForwardWatch(ForwardRecorder):
-    """Make an estimate before each outermost forward of the module whose prediction is compared."""
-
-    def __init__(self, root: nn.Module, sites: Sequence[MaskSite], module: str | None, estimate: Estimate) -> None:
-        super().__init__(root, sites, record=lambda part: RecordedForward(part, sites, share_noise=True), module=module)
-        self._estimate = estimate
-
-    def _watched(self, path: str, module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
-        # What only the masked layer itself is called for is no prediction.
-        if path not in around(self._sites):
-            return forward
-
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            if not self._idle:
-                return forward(*args, **kwargs)
-            self._idle = False
-            try:
-                self._estimate(module, forward, args, kwargs)
-                return forward(*args, **kwargs)
-            finally:
-                self._idle = True
-
-        return watched
 
 
 def _without_inference(value: Any) -> Any:

@@ -183,7 +183,7 @@ def _wrap_training_step(pl_module: LightningModule, callback: AddsToLoss) -> Non
     @contextmanager
     def recording(callback: AddsToLoss) -> Iterator[Callable[[Any], list[Passes]]]:
         recorder = callback.recorder(pl_module)
-        with recorder.recording():
+        with recorder.watching():
             yield lambda _: recorder.calls
 
     @functools.wraps(step)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_advdrop.masking import MaskSite, Observation, RecordedForward, SiteSpecs, SiteValue, find_sites
-from lightning_advdrop.regularizers.fields import check_fields
+from lightning_advdrop.regularizers.fields import at_least_zero, check_fields
 from lightning_advdrop.regularizers.passes import Passes, Penalty, uncompiled
 from lightning_advdrop.regularizers.predictions import Output
 
@@ -83,8 +83,7 @@ class Regularizer(ABC):
             ValueError: if ``weight`` is negative, there are no such sites, or the prediction has no gradient.
             FloatingPointError: if the prediction is NaN or infinite where that can't be compared.
         """
-        if weight < 0:
-            raise ValueError(f"weight must be at least 0, got {weight}.")
+        at_least_zero("weight", weight)
         found = _found(module, sites)
         if weight == 0 or not self.active(found):
             result = forward()

@@ -55,32 +55,30 @@ def check_fields(instance: Any) -> None:
             each.metadata["check"](each.name, getattr(instance, each.name))
 
 
-def in_unit_interval(name: str, value: float) -> None:
-    """Allow numbers in [0, 1]."""
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} must be in [0, 1], got {value}.")
+def allowing(what: str, holds: Callable[[Any], bool]) -> Check:
+    """Make a check.
+
+    Args:
+        what: which values are allowed, as in messages.
+        holds: tells of a value whether it is.
+    """
+
+    def check(name: str, value: Any) -> None:
+        if not holds(value):
+            raise ValueError(f"{name} must be {what}, got {value!r}.")
+
+    return check
 
 
-def above_zero(name: str, value: float) -> None:
-    """Allow numbers above 0."""
-    if not value > 0:
-        raise ValueError(f"{name} must be above 0, got {value}.")
-
-
-def at_least_one(name: str, value: int) -> None:
-    """Allow numbers from 1 on."""
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}.")
+in_unit_interval = allowing("in [0, 1]", lambda value: 0 <= value <= 1)
+above_zero = allowing("above 0", lambda value: value > 0)
+at_least_zero = allowing("at least 0", lambda value: value >= 0)
+at_least_one = allowing("at least 1", lambda value: value >= 1)
 
 
 def one_of(literal: Any) -> Check:
     """Allow the values of a ``Literal``."""
-
-    def check(name: str, value: str) -> None:
-        if value not in get_args(literal):
-            raise ValueError(f"{name} must be one of {', '.join(get_args(literal))}, got {value!r}.")
-
-    return check
+    return allowing(f"one of {', '.join(get_args(literal))}", get_args(literal).__contains__)
 
 
 def compares_two(name: str, value: str, remedy: str = ", which looks at one of them only") -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from lightning_advdrop.functional import Direction, DivergenceName, flip_budget
 from lightning_advdrop.masking import MaskSite, Observation
 from lightning_advdrop.regularizers.adversarial_dropout import AdversarialDropout
-from lightning_advdrop.regularizers.fields import compares_two
+from lightning_advdrop.regularizers.fields import at_least_one, compares_two
 from lightning_advdrop.regularizers.mask_search import BinaryMasks, rescaled
 from lightning_advdrop.regularizers.passes import Passes
 
@@ -98,8 +98,7 @@ def gap_search(
         ValueError: if one of them is not in its range or list.
     """
     compares_two("divergence", divergence)
-    if samples < 1:
-        raise ValueError(f"samples must be at least 1, got {samples}.")
+    at_least_one("samples", samples)
     return AdversarialDropout(rate, steps, divergence, direction)
 
 
