@@ -7,12 +7,10 @@ import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_advdrop import (
@@ -25,21 +23,14 @@ from lightning_advdrop import (
     RegularizerCallback,
     VariationalDropoutCallback,
     VirtualAdversarialCallback,
-    regularized_loss,
 )
 from lightning_advdrop.callbacks.derived import DerivedCallback
 from lightning_advdrop.regularizers import AdversarialDropout, FraternalDropout, PiModel, RDrop
-from tests.helpers.plain_models import QuietModel, loader, quiet_trainer, seeded
+from tests.helpers.plain_models import Delegating, QuietModel, loader, quiet_trainer, seeded
 
 
-class Delegating(QuietModel):
-    """Asks for the penalties itself, as this package's own tasks do."""
-
-    delegates_regularization = True
-
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Any:
-        x, y = batch
-        return regularized_loss(self, lambda: self(x), lambda logits: F.cross_entropy(logits, y), target=y).total
+class DelegatingModel(Delegating, QuietModel):
+    pass
 
 
 #: What acts in the base pass, at sites of several kinds.
@@ -77,7 +68,7 @@ def one_step(model: type[QuietModel], *callbacks: RegularizerCallback) -> tuple[
 def test_neither_the_order_nor_the_kind_of_model_matters(masking: str, other: str) -> None:
     results = [
         one_step(model, *(make() for make in (MASKING[masking], OTHERS[other])[::order]))
-        for model in (QuietModel, Delegating)
+        for model in (QuietModel, DelegatingModel)
         for order in (1, -1)
     ]
     logged, weights = results[0]
