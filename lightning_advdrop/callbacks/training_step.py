@@ -80,7 +80,7 @@ class AddsToLoss(Callback, ABC):
         _unwrap_training_step(pl_module, self)
 
 
-# In whose context a callback records forward passes; gives the function that finds them in the result of the step.
+# Makes the context in which a callback records; it gives the function that returns the passes, from a step's result.
 _Recording = Callable[[AddsToLoss], AbstractContextManager[Callable[[Any], list[Passes]]]]
 
 
@@ -147,7 +147,7 @@ def _step(
     run: Callable[[], Any],
     batch: Any = None,
 ) -> tuple[Any, Tensor | None]:
-    """Run a step under the recorders of callbacks, in whose order they are; compute the sum of their terms, and log it.
+    """Run a step while callbacks record its forward passes, and compute and log the sum of their terms.
 
     The batch, in which labels and padding are found, is None where the passes have them.
     """

@@ -1,6 +1,5 @@
 """Perturbations of a network's input: random, adversarial, and virtually adversarial."""
 
-from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,7 +13,15 @@ from lightning_advdrop.functional import (
 )
 from lightning_advdrop.masking import MaskSite, Observation, Perturbation
 from lightning_advdrop.regularizers.base import Regularizer
-from lightning_advdrop.regularizers.fields import above_zero, at_least_one, checked, compares_two, documented, one_of
+from lightning_advdrop.regularizers.fields import (
+    above_zero,
+    at_least_one,
+    checked,
+    compares_two,
+    documented,
+    fixed,
+    one_of,
+)
 from lightning_advdrop.regularizers.passes import Passes, Penalty
 
 _Values = dict[MaskSite, Tensor]
@@ -94,62 +101,9 @@ def _compares_two(name: str, value: str) -> None:
     compares_two(name, value, remedy="; use AdversarialTraining")
 
 
-class _PredictionChange(PerturbationRegularizer):
-    """Penalise how a perturbation changes the prediction.
-
-    Args:
-        divergence: ``kl``, ``mse_logits``, ``mse_probs``, ``mse`` (regression) or ``bernoulli_kl`` (several labels).
-        direction: ``base_adv`` for ``D(base, perturbed)``, or ``adv_base`` for ``D(perturbed, base)``.
-        detach_base: whether to stop the penalty's gradient at the base prediction.
-    """
-
-    divergence: DivergenceName
-    direction: Direction
-    detach_base: bool
-
-    def penalty(self, passes: Passes) -> Penalty:
-        """Compute the divergence under the perturbation.
-
-        Raises:
-            ValueError: if no site took part in the base pass, or nothing can be added at one.
-        """
-        other = passes.run(_perturbations(self.direction_of(passes), self.epsilon))
-        return Penalty(passes.distance(other, self.divergence, self.direction, detach_base=self.detach_base))
-
-    @abstractmethod
-    def direction_of(self, passes: Passes) -> _Values:
-        """Find the perturbation's direction, of norm 1 for each example."""
-
-
 @documented
 @dataclass(eq=False)
-class RandomPerturbation(_PredictionChange):
-    """Penalise how a random perturbation changes the prediction.
-
-    Source: Miyato, Dai & Goodfellow, "Adversarial Training Methods for Semi-Supervised Text Classification", ICLR 2017
-    (arXiv 1605.07725), section 4, where it is the control.
-
-    Example:
-        >>> RandomPerturbation(epsilon=5.0).epsilon
-        5.0
-    """
-
-    divergence: DivergenceName = checked("kl", _compares_two)
-    direction: Direction = checked("base_adv", one_of(Direction))
-    detach_base: bool = True
-    batch_dim: int = 0
-    share_masks: bool = True
-
-    log_prefix = "random_perturbation"
-
-    def direction_of(self, passes: Passes) -> _Values:
-        """Draw a random direction."""
-        return self.noise(passes)
-
-
-@documented
-@dataclass(eq=False)
-class VirtualAdversarialTraining(_PredictionChange):
+class VirtualAdversarialTraining(PerturbationRegularizer):
     """Penalise how the worst perturbation of a small norm changes the prediction.
 
     Power iteration finds the worst direction: the gradient of the divergence, a finite difference away from the base
@@ -161,6 +115,9 @@ class VirtualAdversarialTraining(_PredictionChange):
     Args:
         finite_difference: how far from the base pass the gradient is taken, above 0.
         power_iterations: the number of iterations, at least 1; each costs one more pass.
+        divergence: ``kl``, ``mse_logits``, ``mse_probs``, ``mse`` (regression) or ``bernoulli_kl`` (several labels).
+        direction: ``base_adv`` for ``D(base, perturbed)``, or ``adv_base`` for ``D(perturbed, base)``.
+        detach_base: whether to stop the penalty's gradient at the base prediction.
 
     Example:
         >>> VirtualAdversarialTraining(epsilon=5.0, finite_difference=0.1).power_iterations
@@ -177,8 +134,17 @@ class VirtualAdversarialTraining(_PredictionChange):
 
     log_prefix = "virtual_adversarial"
 
+    def penalty(self, passes: Passes) -> Penalty:
+        """Compute the divergence under the perturbation.
+
+        Raises:
+            ValueError: if no site took part in the base pass, or nothing can be added at one.
+        """
+        other = passes.run(_perturbations(self.direction_of(passes), self.epsilon))
+        return Penalty(passes.distance(other, self.divergence, self.direction, detach_base=self.detach_base))
+
     def direction_of(self, passes: Passes) -> _Values:
-        """Find the worst direction by power iteration."""
+        """Find the perturbation's direction, of norm 1 for each example."""
         directions = self.noise(passes)
         for _ in range(self.power_iterations):
             leaves = {site: (self.finite_difference * value).requires_grad_() for site, value in directions.items()}
@@ -187,6 +153,25 @@ class VirtualAdversarialTraining(_PredictionChange):
             gradients = torch.autograd.grad(value, list(leaves.values()), materialize_grads=True)
             directions = self.normalized(passes, dict(zip(leaves, gradients, strict=True)))
         return directions
+
+
+@documented
+@dataclass(eq=False)
+class RandomPerturbation(VirtualAdversarialTraining):
+    """Penalise how a random perturbation changes the prediction: virtual adversarial training without an iteration.
+
+    Source: Miyato, Dai & Goodfellow, "Adversarial Training Methods for Semi-Supervised Text Classification", ICLR 2017
+    (arXiv 1605.07725), section 4, where it is the control.
+
+    Example:
+        >>> RandomPerturbation(epsilon=5.0).epsilon
+        5.0
+    """
+
+    finite_difference: float = fixed(0.0)
+    power_iterations: int = fixed(0)
+
+    log_prefix = "random_perturbation"
 
 
 @documented
