@@ -6,10 +6,9 @@ import functools
 import sys
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
-_Params = ParamSpec("_Params")
-_Result = TypeVar("_Result")
+_Callable = TypeVar("_Callable", bound=Callable[..., Any])
 
 
 def warn_renamed(old: str, new: str, *, stacklevel: int = 3) -> None:
@@ -23,8 +22,8 @@ def warn_renamed(old: str, new: str, *, stacklevel: int = 3) -> None:
     warnings.warn(f"{old} is deprecated, use {new}.", DeprecationWarning, stacklevel=stacklevel)
 
 
-def renamed_argument(old: str, new: str) -> Callable[[Callable[_Params, _Result]], Callable[_Params, _Result]]:
-    """Let a function take a keyword argument under its old name, too.
+def renamed_argument(old: str, new: str) -> Callable[[_Callable], _Callable]:
+    """Let a function, or a class when it is made, take a keyword argument under its old name, too.
 
     Args:
         old: the old name of the argument.
@@ -43,9 +42,13 @@ def renamed_argument(old: str, new: str) -> Callable[[Callable[_Params, _Result]
         'blue'
     """
 
-    def decorate(function: Callable[_Params, _Result]) -> Callable[_Params, _Result]:
+    def decorate(function: Any) -> Any:
+        if isinstance(function, type):
+            function.__init__ = decorate(function.__init__)  # type: ignore[misc]
+            return function
+
         @functools.wraps(function)
-        def renamed(*args: Any, **kwargs: Any) -> _Result:
+        def renamed(*args: Any, **kwargs: Any) -> Any:
             if old in kwargs:
                 warn_renamed(f"The argument {old!r} of {function.__qualname__}", repr(new))
                 if new in kwargs:

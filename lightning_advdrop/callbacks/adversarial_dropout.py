@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from lightning_advdrop.callbacks.base import RegularizerCallback
-from lightning_advdrop.callbacks.predictions import Output, Target
 from lightning_advdrop.functional import Direction, DivergenceName, Flips
 from lightning_advdrop.masking import SiteSpecs
 from lightning_advdrop.regularizers import AdversarialDropout, Search, Start
+from lightning_advdrop.regularizers.predictions import Output, Target
 
 
 class AdversarialDropoutCallback(RegularizerCallback):
@@ -64,6 +66,7 @@ class AdversarialDropoutCallback(RegularizerCallback):
         0.03
     """
 
+    log_prefix = AdversarialDropout.log_prefix
     regularizer: AdversarialDropout
 
     def __init__(
@@ -92,31 +95,6 @@ class AdversarialDropoutCallback(RegularizerCallback):
         draws: int = 1,
         mask: Target | None = None,
     ) -> None:
-        regularizer = AdversarialDropout(
-            rate=rate,
-            steps=steps,
-            divergence=divergence,
-            direction=direction,
-            start=start,
-            flips=flips,
-            detach_base=detach_base,
-            share_masks=share_masks,
-            keep_start=keep_start,
-            start_rate=start_rate,
-            per_step=per_step,
-            search=search,
-            draws=draws,
-        )
-        super().__init__(
-            regularizer,
-            sites,
-            weight=weight,
-            rampup_epochs=rampup_epochs,
-            module=module,
-            output=output,
-            target=target,
-            log_every_n_steps=log_every_n_steps,
-            call=call,
-            padding_mask=padding_mask,
-            mask=mask,
-        )
+        given = {name: value for name, value in locals().items() if name not in {"self", "__class__"}}
+        own = {each.name: given.pop(each.name) for each in fields(AdversarialDropout)}
+        super().__init__(AdversarialDropout(**own), **given)

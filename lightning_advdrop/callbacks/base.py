@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,20 +11,22 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
+from lightning_advdrop._lightning import state_key, trainer_callbacks
+from lightning_advdrop.callbacks.comparing import ComparingCallback
 from lightning_advdrop.callbacks.compatibility import check_trainable
 from lightning_advdrop.callbacks.denormals import flush_denormals
 from lightning_advdrop.callbacks.description import describe_sites
 from lightning_advdrop.callbacks.mask_generator import OwnGenerator
-from lightning_advdrop.callbacks.old_names import OldNames, padding_mask_of
-from lightning_advdrop.callbacks.predictions import Output, Target, select_target, select_weight
 from lightning_advdrop.callbacks.recording import ForwardRecorder, took_part
-from lightning_advdrop.callbacks.wrapping import unwrap_training_step, wrap_training_step
+from lightning_advdrop.callbacks.training_step import AddsToLoss
 from lightning_advdrop.functional import sigmoid_rampup
-from lightning_advdrop.masking import MaskSite, RecordedForward, SiteSpecs, check_sites, find_sites
+from lightning_advdrop.masking import MaskSite, RecordedForward, SiteSpecs, find_sites
 from lightning_advdrop.regularizers import Passes, Penalty, Regularizer
+from lightning_advdrop.regularizers.fields import at_least_one, at_least_zero
+from lightning_advdrop.regularizers.predictions import Output, Target, select_target
 
 
-class RegularizerCallback(OldNames, OwnGenerator):
+class RegularizerCallback(ComparingCallback, OwnGenerator, AddsToLoss):
     """Add a regularizer's penalty to the loss of any LightningModule under automatic optimization.
 
     A module with a true attribute ``delegates_regularization`` asks for its penalty itself, by
@@ -64,8 +66,9 @@ class RegularizerCallback(OldNames, OwnGenerator):
             of site is unknown, or ``padding_mask`` is given under both names.
     """
 
-    #: Before the slash in the names of the metrics; ``_2`` follows where a callback before it has the same one.
-    log_prefix = "advdrop"
+    #: Before the slash in the names of the metrics: the regularizer's, unless a subclass or the user sets another;
+    #: ``_2`` follows where a callback before it has the same one.
+    log_prefix: str
 
     def __init__(
         self,
@@ -82,31 +85,26 @@ class RegularizerCallback(OldNames, OwnGenerator):
         padding_mask: Target | None = None,
         mask: Target | None = None,
     ) -> None:
-        super().__init__()
-        check_sites(sites)
-        if weight < 0:
-            raise ValueError(f"weight must be at least 0, got {weight}.")
-        if rampup_epochs < 0:
-            raise ValueError(f"rampup_epochs must be at least 0, got {rampup_epochs}.")
-        if log_every_n_steps is not None and log_every_n_steps < 1:
-            raise ValueError(f"log_every_n_steps must be at least 1, got {log_every_n_steps}.")
-        if call is not None and call < 0:
-            raise ValueError(f"call must be at least 0, or None for all calls, got {call}.")
+        super().__init__(sites, module, output, call, padding_mask, mask)
+        at_least_zero("weight", weight)
+        at_least_zero("rampup_epochs", rampup_epochs)
+        if log_every_n_steps is not None:
+            at_least_one("log_every_n_steps", log_every_n_steps)
         self.regularizer = regularizer
-        self.site_specs = sites
+        if not hasattr(type(self), "log_prefix"):
+            self.log_prefix = regularizer.log_prefix
         self.weight = weight
         self.rampup_epochs = rampup_epochs
-        self.module = module
-        self.output = output
         self.target = target
         self.log_every_n_steps = log_every_n_steps
-        self.call = call
-        self.padding_mask = padding_mask_of(self, padding_mask, mask)
         self.sites: list[MaskSite] = []
         self._missing: set[MaskSite] = set()
         #: Called with each penalty that is computed, one for each forward pass of a training step.
         self.listeners: list[Callable[[Penalty], None]] = []
         self._of_step: tuple[int, dict[str, Tensor | float]] = 0, {}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.regularizer!r}, sites={self.site_specs!r}, weight={self.weight})"
 
     def describe(self, module: nn.Module) -> str:
         """Return a table of the sites in a module and of what they don't cover, see `describe_sites`.
@@ -134,12 +132,7 @@ class RegularizerCallback(OldNames, OwnGenerator):
     def recorder(self, pl_module: LightningModule) -> ForwardRecorder:
         """Make what records the forward passes of a training step."""
         return ForwardRecorder(
-            pl_module,
-            self.sites,
-            record=self.recorded_forward,
-            output=self.output,
-            module=self.module,
-            call=self.call,
+            pl_module, self.sites, self.module, record=self.recorded_forward, output=self.output, call=self.call
         )
 
     def term(self, pl_module: LightningModule, calls: Sequence[Passes], batch: Any = None) -> Tensor | None:
@@ -188,12 +181,12 @@ class RegularizerCallback(OldNames, OwnGenerator):
         return Penalty(value, metrics, torch.stack(losses).mean() if losses else None)
 
     def _labelled(self, call: Passes, batch: Any) -> Passes:
-        more: dict[str, Any] = {"generator": self._generator}
-        if batch is not None and self.regularizer.needs_target:
-            more["target"] = select_target(batch, self.target)
-        if batch is not None and self.padding_mask is not None:
-            more["sample_weight"] = select_weight(batch, self.padding_mask, call.base)
-        return replace(call, **more)
+        call = replace(call, generator=self._generator)
+        if batch is None:
+            return call
+        if self.regularizer.needs_target:
+            call = replace(call, target=select_target(batch, self.target))
+        return self.with_padding(call, batch)
 
     def log_penalty(self, pl_module: LightningModule, weight: float, penalty: Penalty | None, batch_size: int) -> None:
         """Log the weight, the divergence and the regularizer's own metrics: means over the epoch, and steps.
@@ -228,9 +221,8 @@ class RegularizerCallback(OldNames, OwnGenerator):
             logger.log_metrics({name: float(value) for name, value in values.items()}, step=step)
 
     def _numbered_prefix(self, trainer: Trainer) -> str:
-        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-        alike = [c for c in callbacks if isinstance(c, RegularizerCallback) and c.log_prefix == self.log_prefix]
-        number = alike.index(self) + 1
+        others = [each for each in trainer_callbacks(trainer) if isinstance(each, RegularizerCallback)]
+        number = [each for each in others if each.log_prefix == self.log_prefix].index(self) + 1
         return self.log_prefix if number == 1 else f"{self.log_prefix}_{number}"
 
     # Lightning's hooks.
@@ -249,11 +241,6 @@ class RegularizerCallback(OldNames, OwnGenerator):
         # A module that stands for functional dropout within it need not drop anything itself.
         self._missing = {site for site in self.sites if site.kind != "dropout" or site.drop_rate}
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Wrap ``training_step``, unless the module delegates."""
-        if not getattr(pl_module, "delegates_regularization", False):
-            wrap_training_step(pl_module, self)
-
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Warn of sites that never took part, in the first epoch in which penalties were computed."""
         if self._missing and self.current_weight(trainer) > 0:
@@ -263,24 +250,22 @@ class RegularizerCallback(OldNames, OwnGenerator):
                 f"sites: {names} took part in no forward pass of this epoch, so no mask acted there; name other sites."
             )
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the module as it was."""
-        unwrap_training_step(pl_module, self)
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Leave the module as it was, also where Lightning stopped the fit in a way of its own."""
-        unwrap_training_step(pl_module, self)
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave the module as it was."""
-        unwrap_training_step(pl_module, self)
-
     @property
     def state_key(self) -> str:
-        """Tell several callbacks of one class apart: by their sites, by ``module`` and by ``call``.
+        """Tell several callbacks of one class apart: by their sites, by ``module`` and by ``call``, and by the method.
 
         Of callbacks that are alike in all of them, Lightning refuses to train with more than one.
         """
-        settings = {"module": self.module, "call": self.call}
-        told = {name: value for name, value in settings.items() if value is not None}
-        return self._generate_state_key(sites=self.site_specs, **told)
+        bare = type(self) is RegularizerCallback  # the name of any other class tells the method
+        return self._key(regularizer=type(self.regularizer).__name__) if bare else self._key()
+
+    def _key(self, **settings: str) -> str:
+        told = {name: value for name, value in {"module": self.module, "call": self.call}.items() if value is not None}
+        return state_key(self, **settings, sites=self.site_specs, **told)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: Mapping[str, Any]) -> None:
+        """Find the state under the name without the method, too, which it had in earlier releases."""
+        states = checkpoint.get("callbacks", {})
+        if self._key() in states:
+            states.setdefault(self.state_key, states[self._key()])
+        super().on_load_checkpoint(trainer, pl_module, checkpoint)

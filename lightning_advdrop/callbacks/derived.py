@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
-import re
 from dataclasses import fields
 from typing import Any, get_type_hints
 
+from lightning_advdrop._documentation import with_arguments
 from lightning_advdrop.callbacks.base import RegularizerCallback
 from lightning_advdrop.regularizers import Regularizer
 
@@ -41,7 +41,8 @@ class DerivedCallback(RegularizerCallback):
         super().__init_subclass__(**kwargs)
         if of is not None:
             cls.__init__ = _constructor(cls, of, _signature(of, sites))  # type: ignore[method-assign]
-            cls.__doc__ = _with_arguments(inspect.cleandoc(cls.__doc__ or ""), of)
+            cls.log_prefix = vars(cls).get("log_prefix", of.log_prefix)
+            cls.__doc__ = with_arguments(cls, RegularizerCallback, of)
 
 
 def _constructor(cls: type[DerivedCallback], of: type[Regularizer], signature: inspect.Signature) -> Any:
@@ -71,21 +72,3 @@ def _signature(of: type[Regularizer], sites: str) -> inspect.Signature:
     del base["regularizer"]
     parameters = [base.pop("sites").replace(default=sites), *own, *base.values()]
     return inspect.Signature([of_self, *(each.replace(annotation=types[each.name]) for each in parameters)])
-
-
-def _with_arguments(doc: str, of: type[Regularizer]) -> str:
-    """Add the sections *Args* and *Raises* to a docstring, before its example."""
-    described = _arguments(RegularizerCallback) | _arguments(of)
-    names = list(_signature(of, "").parameters)[1:]
-    summary, example, rest = doc.partition("Example:\n")
-    arguments = "".join(described.get(name, "") for name in names)
-    raises = "    ValueError: if an argument is not in its range or list.\n"
-    return f"{summary.rstrip()}\n\nArgs:\n{arguments}\nRaises:\n{raises}\n{example}{rest}"
-
-
-def _arguments(documented: type) -> dict[str, str]:
-    """Read the entries of the section *Args* of a class's docstring, by the names of the arguments."""
-    _, _, after = inspect.cleandoc(documented.__doc__ or "").partition("\nArgs:\n")
-    section = re.split(r"^\S", after, maxsplit=1, flags=re.MULTILINE)[0].rstrip() + "\n"
-    entries = re.split(r"^    (?=\w+: )", section, flags=re.MULTILINE)[1:]
-    return {entry.partition(":")[0]: f"    {entry}" for entry in entries}

@@ -2,42 +2,39 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
+from lightning_advdrop.callbacks.comparing import ComparingCallback
 from lightning_advdrop.callbacks.compatibility import refuse_sharded
-from lightning_advdrop.callbacks.old_names import OldNames, padding_mask_of
-from lightning_advdrop.callbacks.predictions import Output, Target, select_weight
-from lightning_advdrop.callbacks.recording import ForwardRecorder, candidates, quietly
+from lightning_advdrop.callbacks.recording import ForwardWatch, around, quietly
 from lightning_advdrop.functional import Direction, DivergenceName
 from lightning_advdrop.masking import (
     MaskSite,
     ModuleState,
     RecordedForward,
     SiteSpecs,
-    check_sites,
     find_sites,
     isolated,
 )
 from lightning_advdrop.regularizers import Passes, inference_gap
+from lightning_advdrop.regularizers.fields import at_least_one, at_least_zero
 from lightning_advdrop.regularizers.inference_gap import gap_search
 from lightning_advdrop.regularizers.passes import uncompiled
-
-# Makes an estimate for a call: of a module, its forward, and the arguments.
-Estimate = Callable[[nn.Module, Callable[..., Any], tuple[Any, ...], dict[str, Any]], None]
+from lightning_advdrop.regularizers.predictions import Output, Target
 
 
-class InferenceGapMonitor(OldNames, Callback):
+class InferenceGapMonitor(ComparingCallback):
     """Log how far random and adversarial masks of one budget move the prediction of the network without dropout.
 
     ``gap/random`` is the mean divergence over random masks, the gap between dropout's training phase and its inference
@@ -97,25 +94,16 @@ class InferenceGapMonitor(OldNames, Callback):
         seed: int = 0,
         mask: Target | None = None,
     ) -> None:
-        check_sites(sites)
+        super().__init__(sites, module, output, call, padding_mask, mask)
         gap_search(rate, divergence, direction, samples, steps)
-        if limit_batches < 1:
-            raise ValueError(f"limit_batches must be at least 1, got {limit_batches}.")
-        if call is not None and call < 0:
-            raise ValueError(f"call must be at least 0, or None for all calls, got {call}.")
-        if seed < 0:
-            raise ValueError(f"seed must be at least 0, got {seed}.")
-        self.site_specs = sites
+        at_least_one("limit_batches", limit_batches)
+        at_least_zero("seed", seed)
         self.rate = rate
         self.divergence: DivergenceName = divergence
         self.direction: Direction = direction
         self.samples = samples
         self.limit_batches = limit_batches
         self.steps = steps
-        self.module = module
-        self.output = output
-        self.call = call
-        self.padding_mask = padding_mask_of(self, padding_mask, mask)
         self.seed = seed
         self._sites: list[MaskSite] = []
         self._generator: torch.Generator | None = None
@@ -148,18 +136,19 @@ class InferenceGapMonitor(OldNames, Callback):
     ) -> None:
         """Watch the forward passes of the step to come."""
         self._stop()
-        if trainer.sanity_checking or batch_idx >= self.limit_batches or dataloader_idx > 0:
+        if not self._is_measured(trainer, batch_idx, dataloader_idx):
             return
-        calls = itertools.count()
+        number = itertools.count()
 
-        def estimate(part: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> None:
-            if self.call is None or self.call == next(calls):
-                self._estimate(pl_module, part, forward, args, kwargs, batch)
+        def called(path: str, part: nn.Module, forward: functools.partial[Any]) -> Any:
+            # What only the masked layer itself is called for is no prediction.
+            if path in around(self._sites) and (self.call is None or self.call == next(number)):
+                self._found.append(self._estimate(pl_module, part, forward, batch))
+            return forward()
 
-        watch = _ForwardWatch(pl_module, self._sites, self.module, estimate)
         # Compiled code does not show its calls, so these batches are validated uncompiled.
         self._watching.enter_context(uncompiled())
-        self._watching.enter_context(watch.recording())
+        self._watching.enter_context(ForwardWatch(pl_module, self._sites, self.module, called).watching())
 
     def on_validation_batch_end(
         self,
@@ -171,9 +160,9 @@ class InferenceGapMonitor(OldNames, Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Log the estimates of the step."""
-        if trainer.sanity_checking or batch_idx >= self.limit_batches or dataloader_idx > 0:
+        if not self._is_measured(trainer, batch_idx, dataloader_idx):
             return
-        found = list(self._found)
+        found = self._found
         self._stop()
         if not found:
             raise ValueError(self._nothing_called())
@@ -197,6 +186,9 @@ class InferenceGapMonitor(OldNames, Callback):
         self._sites = []
         self._generator = None  # a generator can't be sent to a process that is spawned
 
+    def _is_measured(self, trainer: Trainer, batch_idx: int, dataloader_idx: int) -> bool:
+        return not trainer.sanity_checking and batch_idx < self.limit_batches and dataloader_idx == 0
+
     def _stop(self) -> None:
         self._watching.close()
         self._found = []
@@ -206,19 +198,18 @@ class InferenceGapMonitor(OldNames, Callback):
         which = "" if self.call is None else f"for call={self.call} "
         return (
             f"module: validation_step must {which}compute its prediction by calling a module that contains the masked "
-            f"layers ({layers}), one of {', '.join(map(repr, _around(self._sites)))}, but none is called."
+            f"layers ({layers}), one of {', '.join(map(repr, around(self._sites)))}, but none is called."
         )
 
     # Estimating.
 
     def _estimate(
-        self, root: LightningModule, part: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any, batch: Any
-    ) -> None:
+        self, root: LightningModule, part: nn.Module, forward: functools.partial[Any], batch: Any
+    ) -> tuple[float, float]:
         with torch.inference_mode(False), torch.no_grad():
-            args, kwargs, batch = _without_inference((args, kwargs, batch))
+            args, kwargs, batch = _without_inference((forward.args, forward.keywords, batch))
             with isolated(), ModuleState(root).borrowed():
-                found = self._gap(root, part, lambda: forward(*args, **kwargs), batch)
-        self._found.append(found)
+                return self._gap(root, part, lambda: forward.func(*args, **kwargs), batch)
 
     def _gap(self, root: nn.Module, part: nn.Module, forward: Callable[[], Any], batch: Any) -> tuple[float, float]:
         recorded = RecordedForward(part, self._sites, share_noise=True)
@@ -226,44 +217,13 @@ class InferenceGapMonitor(OldNames, Callback):
         with recorded.first_run():
             result = again()
         passes = Passes(recorded, again, result, generator=self._generator, output=self.output)
-        if self.padding_mask is not None:
-            passes = replace(passes, sample_weight=select_weight(batch, self.padding_mask, passes.base))
+        passes = self.with_padding(passes, batch)
         passes.check_sites()
         self._batch_size = len(passes.base)
         if not passes.base.isfinite().all():  # a run that diverges must not end because it is watched
             return math.nan, math.nan
         found = inference_gap(passes, self.rate, self.divergence, self.direction, self.samples, self.steps)
         return found.random.item(), found.adversarial.item()
-
-
-class _ForwardWatch(ForwardRecorder):
-    """Make an estimate before each outermost forward of the module whose prediction is compared."""
-
-    def __init__(self, root: nn.Module, sites: Sequence[MaskSite], module: str | None, estimate: Estimate) -> None:
-        super().__init__(root, sites, record=lambda part: RecordedForward(part, sites, share_noise=True), module=module)
-        self._estimate = estimate
-
-    def _watched(self, path: str, module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
-        # What only the masked layer itself is called for is no prediction.
-        if path not in _around(self._sites):
-            return forward
-
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            if not self._idle:
-                return forward(*args, **kwargs)
-            self._idle = False
-            try:
-                self._estimate(module, forward, args, kwargs)
-                return forward(*args, **kwargs)
-            finally:
-                self._idle = True
-
-        return watched
-
-
-def _around(sites: Sequence[MaskSite]) -> list[str]:
-    layers = {site.layer for site in sites if site.kind != "dropout"}
-    return [path for path in candidates(sites) if path not in layers]
 
 
 def _without_inference(value: Any) -> Any:

@@ -14,7 +14,6 @@ class RandomPerturbationCallback(DerivedCallback, of=RandomPerturbation, sites="
         5.0
     """
 
-    log_prefix = "random_perturbation"
     regularizer: RandomPerturbation
 
 
@@ -28,7 +27,6 @@ class VirtualAdversarialCallback(DerivedCallback, of=VirtualAdversarialTraining,
         1
     """
 
-    log_prefix = "virtual_adversarial"
     regularizer: VirtualAdversarialTraining
 
 
@@ -42,5 +40,4 @@ class AdversarialTrainingCallback(DerivedCallback, of=AdversarialTraining, sites
         5.0
     """
 
-    log_prefix = "adversarial_training"
     regularizer: AdversarialTraining

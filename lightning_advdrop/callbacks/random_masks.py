@@ -21,7 +21,6 @@ class VariationalDropoutCallback(DerivedCallback, of=VariationalDropout):
         0.25
     """
 
-    log_prefix = "variational_dropout"
     regularizer: VariationalDropout
 
 
@@ -35,7 +34,6 @@ class FraternalDropoutCallback(DerivedCallback, of=FraternalDropout):
         0.15
     """
 
-    log_prefix = "fraternal_dropout"
     regularizer: FraternalDropout
 
 
@@ -49,7 +47,6 @@ class RDropCallback(DerivedCallback, of=RDrop):
         5.0
     """
 
-    log_prefix = "r_drop"
     regularizer: RDrop
 
 
@@ -61,7 +58,6 @@ class PseudoEnsembleCallback(DerivedCallback, of=PseudoEnsemble):
         'kl'
     """
 
-    log_prefix = "pseudo_ensemble"
     regularizer: PseudoEnsemble
 
 
@@ -75,7 +71,6 @@ class PiModelCallback(DerivedCallback, of=PiModel):
         'mse_probs'
     """
 
-    log_prefix = "pi_model"
     regularizer: PiModel
 
 
@@ -89,5 +84,4 @@ class ExpectationLinearDropoutCallback(DerivedCallback, of=ExpectationLinearDrop
         'mse_probs'
     """
 
-    log_prefix = "expectation_linear_dropout"
     regularizer: ExpectationLinearDropout

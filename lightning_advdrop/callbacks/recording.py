@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -46,12 +48,9 @@ def candidates(sites: Sequence[MaskSite]) -> list[str]:
         >>> candidates(find_sites(model))
         ['', '0', '0.1']
     """
-    common = sites[0].layer.split(".")
-    for site in sites[1:]:
-        parts = site.layer.split(".")
-        while common and parts[: len(common)] != common:
-            common.pop()
-    common = [part for part in common if part]
+    paths = [site.layer.split(".") if site.layer else [] for site in sites]
+    steps = zip(*paths, strict=False)  # as far as the shortest goes
+    common = [names[0] for names in itertools.takewhile(lambda names: len(set(names)) == 1, steps)]
     return [".".join(common[:depth]) for depth in range(len(common) + 1)]
 
 
@@ -60,53 +59,49 @@ def _layers(sites: Sequence[MaskSite]) -> set[str]:
     return {site.layer for site in sites if site.kind != "dropout"}
 
 
-class ForwardRecorder:
-    """Record the forward passes of one module while a training step runs.
+def around(sites: Sequence[MaskSite]) -> list[str]:
+    """Return the `candidates` whose output may be a prediction: all but the masked layers.
+
+    Args:
+        sites: at least one site.
+    """
+    return [path for path in candidates(sites) if path not in _layers(sites)]
+
+
+# What a call of a watched module becomes: of the module's path, the module, and its forward with the arguments.
+Called = Callable[[str, nn.Module, "functools.partial[Any]"], Any]
+
+
+class ForwardWatch:
+    """Let something happen at the outermost calls of the module whose output is compared.
 
     Args:
         root: the module that was searched for sites.
         sites: where masks may act.
-        record: makes the recorder of one forward of a module.
-        output: which part of a forward's output is the prediction.
         module: the path of the module whose output is compared; None finds it: whatever contains all sites and is
             called. Of calls inside calls the outermost counts.
-        call: which of several calls in one training step counts, from 0; None for each of them.
+        called: what a call becomes; calls inside it are not watched.
 
     Raises:
         ValueError: if ``module`` is not the path of a module around the masked layers.
     """
 
-    def __init__(
-        self,
-        root: nn.Module,
-        sites: Sequence[MaskSite],
-        *,
-        record: Callable[[nn.Module], RecordedForward],
-        output: Output = None,
-        module: str | None = None,
-        call: int | None = None,
-    ) -> None:
+    def __init__(self, root: nn.Module, sites: Sequence[MaskSite], module: str | None, called: Called) -> None:
         self._root = root
-        self._call = call
-        self._sites = sites
-        self._record = record
-        self._output = output
+        self._called = called
         self._paths = candidates(sites)
         if module is not None:
-            layers = _layers(sites)
-            allowed = [path for path in self._paths if path not in layers]
-            if module not in allowed:
+            if module not in around(sites):
                 raise ValueError(
                     "module must be the path of a module around all masked layers, one of "
-                    f"{', '.join(map(repr, allowed))}, got {module!r}."
+                    f"{', '.join(map(repr, around(sites)))}, got {module!r}."
                 )
             self._paths = [module]
-        self._calls: list[tuple[str, Passes]] = []
         self._idle = True
 
     @contextmanager
-    def recording(self) -> Iterator[None]:
-        """Return the context in which the training step runs."""
+    def watching(self) -> Iterator[None]:
+        """Return the context in which a step runs."""
         parts = {path: self._root.get_submodule(path) for path in self._paths}
         # An attribute of the object, not a hook: modules also call self.forward(...) directly.
         watched = [(part, "forward", self._watched(path, part, part.forward)) for path, part in parts.items()]
@@ -115,6 +110,56 @@ class ForwardRecorder:
                 yield
         finally:
             self._idle = False
+
+    def _watched(self, path: str, module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            if not self._idle:
+                return forward(*args, **kwargs)
+            self._idle = False
+            try:
+                return self._called(path, module, functools.partial(forward, *args, **kwargs))
+            finally:
+                self._idle = True
+
+        return watched
+
+
+class ForwardRecorder(ForwardWatch):
+    """Record the forward passes of one module while a training step runs.
+
+    Args:
+        root: see `ForwardWatch`, as ``sites`` and ``module``.
+        sites: where masks may act.
+        module: the path of the module whose output is compared, or None.
+        record: makes the recorder of one forward of a module.
+        output: which part of a forward's output is the prediction.
+        call: which of several calls in one training step counts, from 0; None for each of them.
+    """
+
+    def __init__(
+        self,
+        root: nn.Module,
+        sites: Sequence[MaskSite],
+        module: str | None,
+        *,
+        record: Callable[[nn.Module], RecordedForward],
+        output: Output = None,
+        call: int | None = None,
+    ) -> None:
+        super().__init__(root, sites, module, self._record_call)
+        self._sites = sites
+        self._record = record
+        self._output = output
+        self._call = call
+        self._calls: list[tuple[str, Passes]] = []
+
+    def _record_call(self, path: str, module: nn.Module, forward: functools.partial[Any]) -> Any:
+        recorded = self._record(module)
+        with recorded.first_run():
+            result = forward()
+        again = quietly(self._root, forward)
+        self._calls.append((path, Passes(recorded, again, result, output=self._output)))
+        return result
 
     @property
     def calls(self) -> list[Passes]:
@@ -142,23 +187,6 @@ class ForwardRecorder:
                 f"where there are {len(calls)}."
             )
         return [calls[self._call]]
-
-    def _watched(self, path: str, module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            if not self._idle:
-                return forward(*args, **kwargs)
-            self._idle = False
-            recorded = self._record(module)
-            try:
-                with recorded.first_run():
-                    result = forward(*args, **kwargs)
-            finally:
-                self._idle = True
-            again = quietly(self._root, lambda: forward(*args, **kwargs))
-            self._calls.append((path, Passes(recorded, again, result, output=self._output)))
-            return result
-
-        return watched
 
 
 def took_part(sites: Collection[MaskSite], observed: Collection[MaskSite]) -> set[MaskSite]:

@@ -1,21 +1,30 @@
-"""The loss of a training step that asks for the penalties of the trainer's callbacks."""
+"""Add the terms of callbacks to the loss of a training step, which asks for them or is wrapped."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+import functools
+import operator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
-from lightning.pytorch import LightningModule
-from torch import Tensor
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor, nn
 
 from lightning_advdrop._deprecation import renamed_argument
-from lightning_advdrop.callbacks.base import RegularizerCallback
-from lightning_advdrop.callbacks.recording import quietly
-from lightning_advdrop.callbacks.wrapping import total_penalty
+from lightning_advdrop._lightning import attached_trainer, trainer_callbacks
+from lightning_advdrop.callbacks.recording import ForwardRecorder, quietly
+from lightning_advdrop.callbacks.replacing import replaced
+from lightning_advdrop.masking import RecordedForward
 from lightning_advdrop.regularizers import Passes
 from lightning_advdrop.regularizers.passes import uncompiled
+from lightning_advdrop.regularizers.predictions import Output, parts_of, type_of
+
+# Attributes of a wrapped training step: the callbacks it serves, and the context in which the module has it.
+_SERVED = "_regularizer_callbacks"
+_WRAPPED = "_wrapped"
 
 
 class RegularizedLoss(NamedTuple):
@@ -30,6 +39,49 @@ class RegularizedLoss(NamedTuple):
     total: Tensor
     supervised: Tensor
     prediction: Any
+
+
+class AddsToLoss(Callback, ABC):
+    """A callback that adds a term to the loss of each training step."""
+
+    output: Output
+
+    @abstractmethod
+    def current_weight(self, trainer: Trainer) -> float:
+        """Return the weight in the trainer's current epoch."""
+
+    @abstractmethod
+    def recorded_forward(self, module: nn.Module) -> RecordedForward:
+        """Make the recorder of a forward of a module, to be run once in this step and then again under masks."""
+
+    @abstractmethod
+    def recorder(self, pl_module: LightningModule) -> ForwardRecorder:
+        """Make what records the forward passes of a training step that knows nothing of callbacks."""
+
+    @abstractmethod
+    def term(self, pl_module: LightningModule, calls: Sequence[Passes], batch: Any = None) -> Tensor | None:
+        """Compute the term from the forward passes of a step; None where there are none."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Wrap ``training_step``, unless the module delegates."""
+        if not getattr(pl_module, "delegates_regularization", False):
+            _wrap_training_step(pl_module, self)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the module as it was."""
+        _unwrap_training_step(pl_module, self)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Leave the module as it was, also where Lightning stopped the fit in a way of its own."""
+        _unwrap_training_step(pl_module, self)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave the module as it was."""
+        _unwrap_training_step(pl_module, self)
+
+
+# Makes the context in which a callback records; it gives the function that returns the passes, from a step's result.
+_Recording = Callable[[AddsToLoss], AbstractContextManager[Callable[[Any], list[Passes]]]]
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -59,7 +111,6 @@ def regularized_loss(
         The total and the supervised loss, and what the base pass returned.
 
     Example:
-        >>> import torch
         >>> class Task(LightningModule):
         ...     delegates_regularization = True
         ...
@@ -68,33 +119,115 @@ def regularized_loss(
         ...         mse = torch.nn.functional.mse_loss
         ...         return regularized_loss(self, lambda: self(x), lambda p: mse(p, y), target=y).total
     """
-    callbacks = attached_regularizers(pl_module)
-    active = [callback for callback in callbacks if callback.current_weight(pl_module.trainer) > 0]
-    recorded = [callback.recorded_forward(pl_module) for callback in active]
-    with uncompiled() if active else nullcontext():
-        with ExitStack() as watching:
-            for each in recorded:
-                watching.enter_context(each.first_run())
-            result = forward()
-        again = quietly(pl_module, forward)
-        calls = {
-            callback: [Passes(each, again, result, target, sample_weight, output=callback.output)]
-            for callback, each in zip(active, recorded, strict=True)
-        }
-        penalty = total_penalty(pl_module, callbacks, calls)
+
+    @contextmanager
+    def recording(callback: AddsToLoss) -> Iterator[Callable[[Any], list[Passes]]]:
+        recorded, again = callback.recorded_forward(pl_module), quietly(pl_module, forward)
+        with recorded.first_run():
+            yield lambda result: [Passes(recorded, again, result, target, sample_weight, output=callback.output)]
+
+    result, penalty = _step(pl_module, attached_regularizers(pl_module), recording, forward)
     supervised = loss(result)
     return RegularizedLoss(supervised if penalty is None else supervised + penalty, supervised, result)
 
 
-def attached_regularizers(pl_module: LightningModule) -> list[RegularizerCallback]:
+def attached_regularizers(pl_module: LightningModule) -> list[AddsToLoss]:
     """Return the regularizer callbacks of the trainer that a module is attached to.
 
     Args:
-        pl_module: a module; without a trainer there are none.
+        pl_module: a module; without a trainer, and under Lightning Fabric, there are none.
     """
-    try:
-        trainer = pl_module.trainer
-    except RuntimeError:
-        return []
-    # Lightning Fabric gives a module something in place of a trainer that has no callbacks.
-    return [each for each in getattr(trainer, "callbacks", []) if isinstance(each, RegularizerCallback)]
+    return [each for each in trainer_callbacks(attached_trainer(pl_module)) if isinstance(each, AddsToLoss)]
+
+
+def _step(
+    pl_module: LightningModule,
+    callbacks: Sequence[AddsToLoss],
+    recording: _Recording,
+    run: Callable[[], Any],
+    batch: Any = None,
+) -> tuple[Any, Tensor | None]:
+    """Run a step while callbacks record its forward passes, and compute and log the sum of their terms.
+
+    The batch, in which labels and padding are found, is None where the passes have them.
+    """
+    active = [callback for callback in callbacks if callback.current_weight(pl_module.trainer) > 0]
+    with uncompiled() if active else nullcontext():
+        with ExitStack() as watching:
+            recorded = {callback: watching.enter_context(recording(callback)) for callback in active}
+            result = run()
+        if result is None and batch is not None:  # of a training step, which Lightning skips then
+            return None, None
+        calls = {callback: passes_of(result) for callback, passes_of in recorded.items()}
+        terms = [callback.term(pl_module, calls.get(callback, []), batch) for callback in callbacks]
+        found = [term for term in terms if term is not None]
+        if not found:
+            return result, None
+        total = functools.reduce(operator.add, found)
+        batch_size = len([*calls.values()][-1][0].base)
+        pl_module.log(
+            "train/penalty", total.detach(), on_step=False, on_epoch=True, batch_size=batch_size, sync_dist=True
+        )
+    return result, total
+
+
+def _wrap_training_step(pl_module: LightningModule, callback: AddsToLoss) -> None:
+    """Make ``training_step`` add a callback's term to its loss; several callbacks share one wrapper."""
+    served = getattr(pl_module.training_step, _SERVED, None)
+    if served is not None:
+        served.append(callback)
+        return
+    step = pl_module.training_step
+    callbacks = [callback]
+
+    @contextmanager
+    def recording(callback: AddsToLoss) -> Iterator[Callable[[Any], list[Passes]]]:
+        recorder = callback.recorder(pl_module)
+        with recorder.watching():
+            yield lambda _: recorder.calls
+
+    @functools.wraps(step)
+    def regularized_step(*args: Any, **kwargs: Any) -> Any:
+        batch = kwargs["batch"] if "batch" in kwargs else args[0]
+        run = functools.partial(step, *args, **kwargs)
+        result, penalty = _step(pl_module, callbacks, recording, run, batch)
+        return result if penalty is None else add_to_loss(result, penalty)
+
+    setattr(regularized_step, _SERVED, callbacks)
+    wrapped = ExitStack()
+    wrapped.enter_context(replaced([(pl_module, "training_step", regularized_step)]))
+    setattr(regularized_step, _WRAPPED, wrapped)
+
+
+def _unwrap_training_step(pl_module: LightningModule, callback: AddsToLoss) -> None:
+    """Undo the wrapping for this callback, if it was done."""
+    step = vars(pl_module).get("training_step")
+    served = getattr(step, _SERVED, [])
+    if callback in served:
+        served.remove(callback)
+        if not served:
+            getattr(step, _WRAPPED).close()
+
+
+def add_to_loss(result: Any, penalty: Tensor) -> Any:
+    """Add a penalty to the loss in what a training step returned.
+
+    Args:
+        result: a scalar tensor, or a mapping with one under ``loss``; not changed.
+        penalty: a scalar tensor.
+
+    Raises:
+        ValueError: if there is no loss.
+
+    Example:
+        >>> add_to_loss({"loss": torch.tensor(1.0)}, torch.tensor(0.5))
+        {'loss': tensor(1.5000)}
+    """
+    if isinstance(result, Tensor):
+        return result + penalty
+    if isinstance(result, Mapping) and isinstance(result.get("loss"), Tensor):
+        return {**result, "loss": result["loss"] + penalty}
+    raise ValueError(
+        f"training_step must return a loss tensor, a mapping with the key 'loss', or None, got {type_of(result)}"
+        f"{parts_of(result)}."
+    )

@@ -167,25 +167,18 @@ class RecordedForward:
             raise RuntimeError("RecordedForward.run needs a first run: call the forward inside first_run() before.")
         if not self._prefix.valid or self._grad_mode != _grad_mode():
             self._prefix, self._grad_mode = Prefix(), _grad_mode()
-        mode = functools.partial(
-            MaskingMode,
-            HANDLERS,
-            [*self.observed, *(site for site in self.sites if site not in self.observed)],
-            lambda seen: masks.get(seen.site),
-            dropout=dropout,
-        )
-        if not dropout:
-            return self._run(self._state, forward, functools.partial(mode, prefix=Prefix()))
+        again = functools.partial(self._run, self._state, forward, masks, dropout=dropout)
         try:
-            return self._run(self._state, forward, functools.partial(mode, prefix=self._prefix))
+            return again(self._prefix if dropout else Prefix())
         except PrefixMismatchError:
             # The forward branches on something other than its inputs, noise and state; nothing can be handed back.
             self._prefix = Prefix()
-            return self._run(self._state, forward, functools.partial(mode, prefix=self._prefix))
+            return again(self._prefix)
 
     def _run(
-        self, state: ModuleState, forward: Callable[[], Any], mode: Callable[[RunningModules], MaskingMode]
+        self, state: ModuleState, forward: Callable[[], Any], masks: Masks, prefix: Prefix, *, dropout: bool
     ) -> Any:
+        sites = [*self.observed, *(site for site in self.sites if site not in self.observed)]
         with ExitStack() as stack:
             stack.enter_context(isolated())
             stack.enter_context(state.borrowed())
@@ -195,7 +188,10 @@ class RecordedForward:
             torch.clear_autocast_cache()
             stack.callback(torch.clear_autocast_cache)
             running = stack.enter_context(RunningModules(self._module))
-            entered = stack.enter_context(mode(running))
-            result = forward()
-            entered.check_prefix()
+            mode = MaskingMode(
+                HANDLERS, sites, lambda seen: masks.get(seen.site), running, prefix=prefix, dropout=dropout
+            )
+            with mode:
+                result = forward()
+                mode.check_prefix()
             return result

@@ -14,7 +14,6 @@ from lightning_advdrop.functional import (
     DivergenceName,
     Flips,
     adversarial_flips,
-    divergence,
     flip_budget,
 )
 from lightning_advdrop.masking import MaskSite, Observation
@@ -160,8 +159,8 @@ class AdversarialDropout(Regularizer):
         # A site whose budget is 0 is left as it is, in all passes.
         reference = {s: self._reference(seen, passes) for s, seen in passes.observed.items() if self._rate(seen.site)}
         masks = self.find_masks(passes, reference)
-        base = passes.base.detach() if self.detach_base else passes.base
-        value = self._distance(passes, base, passes.run(rescaled(masks, passes.observed)))
+        prediction = passes.run(rescaled(masks, passes.observed))
+        value = passes.distance(prediction, self.divergence, self.direction, detach_base=self.detach_base)
         flipped = sum((masks[site] != reference[site]).sum() for site in masks)
         units = sum(mask.numel() for mask in masks.values())
         return Penalty(value, {"flip_rate": flipped / max(1, units)}, masks=masks)
@@ -220,10 +219,10 @@ class AdversarialDropout(Regularizer):
         if self.search == "fisher":
             return fisher_scores(passes, point, self.divergence, self.draws)
         if first and self.probes_base and all(passes.observed[site].applied is not None for site in point):
-            return base_gradients(self._distance(passes, passes.base, passes.base), point, passes)
+            return base_gradients(passes.distance(passes.base, self.divergence, self.direction), point, passes)
         binary = {site: mask.detach().requires_grad_() for site, mask in point.items()}
         prediction = passes.run(rescaled(binary, passes.observed))
-        value = self._distance(passes, passes.base.detach(), prediction)
+        value = passes.distance(prediction, self.divergence, self.direction, detach_base=True)
         if first:
             self._warn_if_stationary(value)
         # A site may have run without a part in this prediction; then no flip of its mask is worth anything.
@@ -238,8 +237,3 @@ class AdversarialDropout(Regularizer):
                 "the flips are arbitrary; use start='one_drop' in a network without other dropout.",
                 stacklevel=2,
             )
-
-    def _distance(self, passes: Passes, base: Tensor, prediction: Tensor) -> Tensor:
-        return divergence(
-            self.divergence, self.direction, base, prediction, target=passes.target, sample_weight=passes.sample_weight
-        )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from lightning_advdrop.masking import MaskSite, Observation, RecordedForward, SiteSpecs, SiteValue, find_sites
-from lightning_advdrop.regularizers.fields import check_fields
+from lightning_advdrop.regularizers.fields import at_least_zero, check_fields
 from lightning_advdrop.regularizers.passes import Passes, Penalty, uncompiled
 from lightning_advdrop.regularizers.predictions import Output
 
@@ -25,6 +25,7 @@ class Regularizer(ABC):
     Attributes:
         share_masks: whether its passes draw the same noise elsewhere in the network as the base pass.
         needs_target: whether it needs the labels.
+        log_prefix: before the slash in the names of the metrics that a callback logs.
 
     Example:
         >>> from lightning_advdrop.regularizers import AdversarialDropout
@@ -37,6 +38,7 @@ class Regularizer(ABC):
 
     share_masks: bool = False
     needs_target: bool = False
+    log_prefix: ClassVar[str] = "advdrop"
 
     def __post_init__(self) -> None:
         """Check the fields of a regularizer that is a dataclass."""
@@ -81,8 +83,7 @@ class Regularizer(ABC):
             ValueError: if ``weight`` is negative, there are no such sites, or the prediction has no gradient.
             FloatingPointError: if the prediction is NaN or infinite where that can't be compared.
         """
-        if weight < 0:
-            raise ValueError(f"weight must be at least 0, got {weight}.")
+        at_least_zero("weight", weight)
         found = _found(module, sites)
         if weight == 0 or not self.active(found):
             result = forward()

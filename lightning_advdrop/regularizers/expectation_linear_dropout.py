@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 from lightning_advdrop.functional import DivergenceName
-from lightning_advdrop.regularizers.fields import checked, compares_two, fixed
+from lightning_advdrop.regularizers.fields import checked, compares_two, documented, fixed
 from lightning_advdrop.regularizers.passes import Passes, Penalty
 from lightning_advdrop.regularizers.random_masks import RandomMaskRegularizer
 
 
+@documented
 @dataclass(eq=False)
 class ExpectationLinearDropout(RandomMaskRegularizer):
     """Penalise the distance between dropout's training phase and its inference phase.
@@ -17,15 +18,6 @@ class ExpectationLinearDropout(RandomMaskRegularizer):
 
     Source: Ma et al., "Dropout with Expectation-linear Regularization", ICLR 2017 (arXiv 1609.08017), section 4.
 
-    Args:
-        rate: the probability of dropping a unit, in [0, 1].
-        divergence: ``kl``, ``mse_logits``, ``mse_probs``, ``mse`` (regression) or ``bernoulli_kl`` (several labels).
-        direction: ``base_adv`` for ``D(masked, unmasked)``, or ``adv_base`` for ``D(unmasked, masked)``.
-        detach_base: whether to stop the penalty's gradient at the prediction under the mask.
-
-    Raises:
-        ValueError: if ``rate`` is not in [0, 1], or ``divergence`` or ``direction`` is not in the list.
-
     Example:
         >>> ExpectationLinearDropout(rate=0.1).divergence
         'mse_probs'
@@ -34,13 +26,10 @@ class ExpectationLinearDropout(RandomMaskRegularizer):
     divergence: DivergenceName = checked("mse_probs", compares_two)
     share_masks: bool = fixed(False)
 
+    log_prefix = "expectation_linear_dropout"
     masks_base = True
 
     def penalty(self, passes: Passes) -> Penalty:
-        """Compute the divergence between the predictions with and without dropout.
-
-        Raises:
-            ValueError: if no site took part in the base pass.
-        """
+        """Compute the divergence between the predictions with and without dropout."""
         passes.check_sites()
         return Penalty(self.distance(passes, passes.run({}, dropout=False)))

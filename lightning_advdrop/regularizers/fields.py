@@ -4,9 +4,11 @@ from collections.abc import Callable
 from dataclasses import field, fields
 from typing import Any, TypeVar, get_args
 
+from lightning_advdrop._documentation import with_arguments
 from lightning_advdrop.functional import DivergenceName
 
 T = TypeVar("T")
+C = TypeVar("C", bound=type)
 #: Gets the name of a field and its value, and raises a `ValueError` for one that is not allowed.
 Check = Callable[[str, Any], None]
 
@@ -36,6 +38,12 @@ def fixed(value: T) -> T:
     return field(default=value, init=False, repr=False)
 
 
+def documented(dataclass: C) -> C:
+    """Complete the docstring of a dataclass by what its base classes say of the arguments that it inherits."""
+    dataclass.__doc__ = with_arguments(dataclass, *reversed(dataclass.__mro__[1:]))
+    return dataclass
+
+
 def check_fields(instance: Any) -> None:
     """Check the fields of a dataclass instance that were made by `checked`; other objects pass.
 
@@ -47,32 +55,30 @@ def check_fields(instance: Any) -> None:
             each.metadata["check"](each.name, getattr(instance, each.name))
 
 
-def in_unit_interval(name: str, value: float) -> None:
-    """Allow numbers in [0, 1]."""
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} must be in [0, 1], got {value}.")
+def allowing(what: str, holds: Callable[[Any], bool]) -> Check:
+    """Make a check.
+
+    Args:
+        what: which values are allowed, as in messages.
+        holds: tells of a value whether it is.
+    """
+
+    def check(name: str, value: Any) -> None:
+        if not holds(value):
+            raise ValueError(f"{name} must be {what}, got {value!r}.")
+
+    return check
 
 
-def above_zero(name: str, value: float) -> None:
-    """Allow numbers above 0."""
-    if not value > 0:
-        raise ValueError(f"{name} must be above 0, got {value}.")
-
-
-def at_least_one(name: str, value: int) -> None:
-    """Allow numbers from 1 on."""
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}.")
+in_unit_interval = allowing("in [0, 1]", lambda value: 0 <= value <= 1)
+above_zero = allowing("above 0", lambda value: value > 0)
+at_least_zero = allowing("at least 0", lambda value: value >= 0)
+at_least_one = allowing("at least 1", lambda value: value >= 1)
 
 
 def one_of(literal: Any) -> Check:
     """Allow the values of a ``Literal``."""
-
-    def check(name: str, value: str) -> None:
-        if value not in get_args(literal):
-            raise ValueError(f"{name} must be one of {', '.join(get_args(literal))}, got {value!r}.")
-
-    return check
+    return allowing(f"one of {', '.join(get_args(literal))}", get_args(literal).__contains__)
 
 
 def compares_two(name: str, value: str, remedy: str = ", which looks at one of them only") -> None:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_advdrop.functional import Direction, DivergenceName, divergence, flip_budget
+from lightning_advdrop.functional import Direction, DivergenceName, flip_budget
 from lightning_advdrop.masking import MaskSite, Observation
 from lightning_advdrop.regularizers.adversarial_dropout import AdversarialDropout
-from lightning_advdrop.regularizers.fields import compares_two
+from lightning_advdrop.regularizers.fields import at_least_one, compares_two
 from lightning_advdrop.regularizers.mask_search import BinaryMasks, rescaled
 from lightning_advdrop.regularizers.passes import Passes
 
@@ -98,8 +98,7 @@ def gap_search(
         ValueError: if one of them is not in its range or list.
     """
     compares_two("divergence", divergence)
-    if samples < 1:
-        raise ValueError(f"samples must be at least 1, got {samples}.")
+    at_least_one("samples", samples)
     return AdversarialDropout(rate, steps, divergence, direction)
 
 
@@ -130,9 +129,7 @@ def _value(search: AdversarialDropout, passes: Passes, masks: BinaryMasks) -> Te
     if not masks:  # every budget is 0, and the prediction stays as it is
         return passes.base.new_zeros((), dtype=torch.promote_types(passes.base.dtype, torch.float32))
     other = passes.run(rescaled(masks, passes.observed))
-    return divergence(
-        search.divergence, search.direction, passes.base.detach(), other, sample_weight=passes.sample_weight
-    )
+    return passes.distance(other, search.divergence, search.direction, detach_base=True)
 
 
 def _backward_in_eval_mode(prediction: Tensor) -> AbstractContextManager[None]:

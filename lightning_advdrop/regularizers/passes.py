@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lightning_advdrop._deprecation import renamed_argument, warn_renamed
+from lightning_advdrop.functional import Direction, DivergenceName, divergence
 from lightning_advdrop.masking import Masks, MaskSite, Observation, RecordedForward, SiteValue
 from lightning_advdrop.regularizers.predictions import Output, select_prediction
 
@@ -22,6 +23,8 @@ def uncompiled() -> AbstractContextManager[Any]:
     return stance
 
 
+@renamed_argument("weight", "sample_weight")
+@renamed_argument("base", "result")
 @dataclass(frozen=True)
 class Passes:
     """A base pass with its prediction, and the means to make other passes over the same batch.
@@ -109,9 +112,22 @@ class Passes:
         """
         return select_prediction(self.recorded.run(self.forward, masks, dropout=dropout), self.output)
 
+    def distance(
+        self, other: Tensor, name: DivergenceName, direction: Direction, *, detach_base: bool = False
+    ) -> Tensor:
+        """Compute a divergence between the base prediction and another one, a scalar.
 
-for _old, _new in (("weight", "sample_weight"), ("base", "result")):
-    Passes.__init__ = renamed_argument(_old, _new)(Passes.__init__)  # type: ignore[method-assign]
+        Args:
+            other: a prediction of the base prediction's shape, e.g. of `run`.
+            name: the divergence, see `lightning_advdrop.functional.divergence`.
+            direction: ``base_adv`` for ``D(base, other)``, or ``adv_base`` for ``D(other, base)``.
+            detach_base: whether to stop the gradient at the base prediction.
+
+        Raises:
+            ValueError: if the divergence is ``ce`` and there are no labels.
+        """
+        base = self.base.detach() if detach_base else self.base
+        return divergence(name, direction, base, other, target=self.target, sample_weight=self.sample_weight)
 
 
 @dataclass(frozen=True)

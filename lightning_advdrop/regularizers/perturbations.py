@@ -1,6 +1,5 @@
 """Perturbations of a network's input: random, adversarial, and virtually adversarial."""
 
-from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,11 +10,18 @@ from lightning_advdrop.functional import (
     Direction,
     DivergenceName,
     cross_entropy_to_label,
-    divergence,
 )
 from lightning_advdrop.masking import MaskSite, Observation, Perturbation
 from lightning_advdrop.regularizers.base import Regularizer
-from lightning_advdrop.regularizers.fields import above_zero, at_least_one, checked, compares_two, one_of
+from lightning_advdrop.regularizers.fields import (
+    above_zero,
+    at_least_one,
+    checked,
+    compares_two,
+    documented,
+    fixed,
+    one_of,
+)
 from lightning_advdrop.regularizers.passes import Passes, Penalty
 
 _Values = dict[MaskSite, Tensor]
@@ -29,7 +35,7 @@ class PerturbationRegularizer(Regularizer):
     embedding's ``padding_idx``, and steps whose weight is 0.
 
     Args:
-        epsilon: the norm, above 0.
+        epsilon: the perturbation's L2 norm for each example, above 0.
         batch_dim: the dimension of an embedding's output that holds the examples. For recurrent layers it is known.
         share_masks: whether the network's dropout is the same in all passes.
 
@@ -95,67 +101,9 @@ def _compares_two(name: str, value: str) -> None:
     compares_two(name, value, remedy="; use AdversarialTraining")
 
 
-class _PredictionChange(PerturbationRegularizer):
-    """Penalise how a perturbation changes the prediction."""
-
-    divergence: DivergenceName
-    direction: Direction
-    detach_base: bool
-
-    def penalty(self, passes: Passes) -> Penalty:
-        """Compute the divergence under the perturbation.
-
-        Raises:
-            ValueError: if no site took part in the base pass, or nothing can be added at one.
-        """
-        directions = self.direction_of(passes)
-        base = passes.base.detach() if self.detach_base else passes.base
-        return Penalty(self._distance(passes, base, passes.run(_perturbations(directions, self.epsilon))))
-
-    @abstractmethod
-    def direction_of(self, passes: Passes) -> _Values:
-        """Find the perturbation's direction, of norm 1 for each example."""
-
-    def _distance(self, passes: Passes, base: Tensor, other: Tensor) -> Tensor:
-        return divergence(self.divergence, self.direction, base, other, sample_weight=passes.sample_weight)
-
-
+@documented
 @dataclass(eq=False)
-class RandomPerturbation(_PredictionChange):
-    """Penalise how a random perturbation changes the prediction.
-
-    Source: Miyato, Dai & Goodfellow, "Adversarial Training Methods for Semi-Supervised Text Classification", ICLR 2017
-    (arXiv 1605.07725), section 4, where it is the control.
-
-    Args:
-        epsilon: the perturbation's L2 norm for each example, above 0.
-        divergence: ``kl``, ``mse_logits``, ``mse_probs``, ``mse`` (regression) or ``bernoulli_kl`` (several labels).
-        direction: ``base_adv`` for ``D(base, perturbed)``, or ``adv_base`` for ``D(perturbed, base)``.
-        detach_base: whether to stop the penalty's gradient at the base prediction.
-        batch_dim: the dimension of an embedding's output that holds the examples. For recurrent layers it is known.
-        share_masks: whether the network's dropout is the same in all passes.
-
-    Raises:
-        ValueError: if ``epsilon`` is not above 0, or ``divergence`` or ``direction`` is not in the list.
-
-    Example:
-        >>> RandomPerturbation(epsilon=5.0).epsilon
-        5.0
-    """
-
-    divergence: DivergenceName = checked("kl", _compares_two)
-    direction: Direction = checked("base_adv", one_of(Direction))
-    detach_base: bool = True
-    batch_dim: int = 0
-    share_masks: bool = True
-
-    def direction_of(self, passes: Passes) -> _Values:
-        """Draw a random direction."""
-        return self.noise(passes)
-
-
-@dataclass(eq=False)
-class VirtualAdversarialTraining(_PredictionChange):
+class VirtualAdversarialTraining(PerturbationRegularizer):
     """Penalise how the worst perturbation of a small norm changes the prediction.
 
     Power iteration finds the worst direction: the gradient of the divergence, a finite difference away from the base
@@ -165,18 +113,11 @@ class VirtualAdversarialTraining(_PredictionChange):
     for the power iteration.
 
     Args:
-        epsilon: the perturbation's L2 norm for each example, above 0.
         finite_difference: how far from the base pass the gradient is taken, above 0.
         power_iterations: the number of iterations, at least 1; each costs one more pass.
         divergence: ``kl``, ``mse_logits``, ``mse_probs``, ``mse`` (regression) or ``bernoulli_kl`` (several labels).
         direction: ``base_adv`` for ``D(base, perturbed)``, or ``adv_base`` for ``D(perturbed, base)``.
         detach_base: whether to stop the penalty's gradient at the base prediction.
-        batch_dim: the dimension of an embedding's output that holds the examples. For recurrent layers it is known.
-        share_masks: whether the network's dropout is the same in all passes.
-
-    Raises:
-        ValueError: if ``epsilon`` or ``finite_difference`` is not above 0, ``power_iterations`` is below 1, or
-            ``divergence`` or ``direction`` is not in the list.
 
     Example:
         >>> VirtualAdversarialTraining(epsilon=5.0, finite_difference=0.1).power_iterations
@@ -191,18 +132,49 @@ class VirtualAdversarialTraining(_PredictionChange):
     batch_dim: int = 0
     share_masks: bool = True
 
+    log_prefix = "virtual_adversarial"
+
+    def penalty(self, passes: Passes) -> Penalty:
+        """Compute the divergence under the perturbation.
+
+        Raises:
+            ValueError: if no site took part in the base pass, or nothing can be added at one.
+        """
+        other = passes.run(_perturbations(self.direction_of(passes), self.epsilon))
+        return Penalty(passes.distance(other, self.divergence, self.direction, detach_base=self.detach_base))
+
     def direction_of(self, passes: Passes) -> _Values:
-        """Find the worst direction by power iteration."""
+        """Find the perturbation's direction, of norm 1 for each example."""
         directions = self.noise(passes)
         for _ in range(self.power_iterations):
             leaves = {site: (self.finite_difference * value).requires_grad_() for site, value in directions.items()}
             other = passes.run({site: Perturbation(value) for site, value in leaves.items()})
-            value = self._distance(passes, passes.base.detach(), other)
+            value = passes.distance(other, self.divergence, self.direction, detach_base=True)
             gradients = torch.autograd.grad(value, list(leaves.values()), materialize_grads=True)
             directions = self.normalized(passes, dict(zip(leaves, gradients, strict=True)))
         return directions
 
 
+@documented
+@dataclass(eq=False)
+class RandomPerturbation(VirtualAdversarialTraining):
+    """Penalise how a random perturbation changes the prediction: virtual adversarial training without an iteration.
+
+    Source: Miyato, Dai & Goodfellow, "Adversarial Training Methods for Semi-Supervised Text Classification", ICLR 2017
+    (arXiv 1605.07725), section 4, where it is the control.
+
+    Example:
+        >>> RandomPerturbation(epsilon=5.0).epsilon
+        5.0
+    """
+
+    finite_difference: float = fixed(0.0)
+    power_iterations: int = fixed(0)
+
+    log_prefix = "random_perturbation"
+
+
+@documented
 @dataclass(eq=False)
 class AdversarialTraining(PerturbationRegularizer):
     """Add the loss under the perturbation that raises the loss itself most.
@@ -212,14 +184,6 @@ class AdversarialTraining(PerturbationRegularizer):
     Source: Goodfellow, Shlens & Szegedy (2015, arXiv 1412.6572); Miyato, Dai & Goodfellow, ICLR 2017
     (arXiv 1605.07725), equations 2 to 4, on embeddings.
 
-    Args:
-        epsilon: the perturbation's L2 norm for each example, above 0.
-        batch_dim: the dimension of an embedding's output that holds the examples. For recurrent layers it is known.
-        share_masks: whether the network's dropout is the same in all passes.
-
-    Raises:
-        ValueError: if ``epsilon`` is not above 0.
-
     Example:
         >>> AdversarialTraining(epsilon=5.0).needs_target
         True
@@ -228,6 +192,7 @@ class AdversarialTraining(PerturbationRegularizer):
     batch_dim: int = 0
     share_masks: bool = True
 
+    log_prefix = "adversarial_training"
     needs_target = True
 
     def first_mask(self, seen: Observation, generator: torch.Generator) -> Perturbation:  # noqa: ARG002

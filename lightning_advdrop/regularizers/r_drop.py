@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
-from lightning_advdrop.functional import Direction, DivergenceName, cross_entropy_to_label, kl_divergence
-from lightning_advdrop.regularizers.fields import fixed
+from lightning_advdrop.functional import Direction, DivergenceName, cross_entropy_to_label
+from lightning_advdrop.regularizers.fields import documented, fixed
 from lightning_advdrop.regularizers.passes import Passes, Penalty
 from lightning_advdrop.regularizers.random_masks import RandomMaskRegularizer
 
 
+@documented
 @dataclass(eq=False)
 class RDrop(RandomMaskRegularizer):
     """Penalise the symmetric KL divergence of two passes under random masks, and train both on the labels.
@@ -19,11 +20,7 @@ class RDrop(RandomMaskRegularizer):
     equations 1 to 3.
 
     Args:
-        rate: the probability of dropping a unit, in [0, 1].
         both_losses: whether the second pass has a supervised loss, too; without it no labels are needed.
-
-    Raises:
-        ValueError: if ``rate`` is not in [0, 1].
 
     Example:
         >>> RDrop(rate=0.1).needs_target
@@ -36,6 +33,7 @@ class RDrop(RandomMaskRegularizer):
     share_masks: bool = fixed(False)
     both_losses: bool = True
 
+    log_prefix = "r_drop"
     masks_base = True
 
     @property
@@ -47,12 +45,12 @@ class RDrop(RandomMaskRegularizer):
         """Compute the symmetric divergence, and the second pass's cross-entropy.
 
         Raises:
-            ValueError: if no site took part in the base pass, or ``both_losses`` is True and there are no labels.
+            ValueError: if ``both_losses`` is True and there are no labels.
         """
-        other, weight = passes.run(self.random_masks(passes)), passes.sample_weight
-        there, back = (kl_divergence(*pair, weight) for pair in ((passes.base, other), (other, passes.base)))
+        other = passes.run(self.random_masks(passes))
+        value = (passes.distance(other, "kl", "base_adv") + passes.distance(other, "kl", "adv_base")) / 2
         if not self.both_losses:
-            return Penalty((there + back) / 2)
+            return Penalty(value)
         if passes.target is None:
             raise ValueError("target must be given for both_losses=True, got None.")
-        return Penalty((there + back) / 2, supervised=cross_entropy_to_label(other, passes.target, weight))
+        return Penalty(value, supervised=cross_entropy_to_label(other, passes.target, passes.sample_weight))

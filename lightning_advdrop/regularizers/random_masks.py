@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_advdrop.functional import Direction, DivergenceName, divergence
+from lightning_advdrop.functional import Direction, DivergenceName
 from lightning_advdrop.masking import Masks, MaskSite, Observation, SiteValue
 from lightning_advdrop.regularizers.base import Regularizer
 from lightning_advdrop.regularizers.fields import checked, compares_two, in_unit_interval, one_of
@@ -62,5 +62,4 @@ class RandomMaskRegularizer(Regularizer):
 
     def distance(self, passes: Passes, other: Tensor) -> Tensor:
         """Compute the divergence between the base prediction and another one."""
-        base = passes.base.detach() if self.detach_base else passes.base
-        return divergence(self.divergence, self.direction, base, other, sample_weight=passes.sample_weight)
+        return passes.distance(other, self.divergence, self.direction, detach_base=self.detach_base)

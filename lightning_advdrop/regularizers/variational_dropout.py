@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 from lightning_advdrop.functional import Direction, DivergenceName
-from lightning_advdrop.regularizers.fields import fixed
+from lightning_advdrop.regularizers.fields import documented, fixed
 from lightning_advdrop.regularizers.passes import Passes, Penalty
 from lightning_advdrop.regularizers.random_masks import RandomMaskRegularizer
 
 
+@documented
 @dataclass(eq=False)
 class VariationalDropout(RandomMaskRegularizer):
     """Train under random masks: variational dropout at recurrent sites, DropConnect at weights.
@@ -15,12 +16,6 @@ class VariationalDropout(RandomMaskRegularizer):
     The baseline of the other methods: the penalty is 0, and there is no further pass.
 
     Source: Gal & Ghahramani (2016, arXiv 1512.05287); Wan et al. (2013) for DropConnect.
-
-    Args:
-        rate: the probability of dropping a unit, in [0, 1].
-
-    Raises:
-        ValueError: if ``rate`` is not in [0, 1].
 
     Example:
         >>> VariationalDropout(rate=0.25).rate
@@ -32,13 +27,10 @@ class VariationalDropout(RandomMaskRegularizer):
     detach_base: bool = fixed(False)
     share_masks: bool = fixed(False)
 
+    log_prefix = "variational_dropout"
     masks_base = True
 
     def penalty(self, passes: Passes) -> Penalty:
-        """Return a penalty of 0.
-
-        Raises:
-            ValueError: if no site took part in the base pass.
-        """
+        """Return a penalty of 0."""
         passes.check_sites()
         return Penalty(passes.base.new_zeros(()))

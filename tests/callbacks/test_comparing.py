@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from lightning_advdrop import AdversarialDropoutCallback
-from lightning_advdrop.callbacks.predictions import select_prediction, select_target, select_weight
+from lightning_advdrop.regularizers.predictions import select_prediction, select_target, select_weight
 from tests.helpers.plain_models import CLASSES, FEATURES, PlainModel, fitted_weights, loader, quiet_trainer, seeded
 
 PREDICTION, OTHER = torch.zeros(2, 3), torch.ones(2, 3)
@@ -78,6 +78,7 @@ def test_the_prediction_is_found(output: Any, which: Any) -> None:
          "(batch, ...), got a NoneType in a Unnamed with the fields first, second; name"),
         ((OTHER, OTHER), 2, "output=2 must lead to the prediction, a floating-point tensor (batch, ...), got a "
          "NoneType in a tuple of length 2; name"),
+        (torch.tensor([1, 2]), None, "got a tensor of torch.int64 and shape (2,) in a Tensor"),
         (torch.tensor(1.0), None, "got a tensor of torch.float32 and shape () in a Tensor; name"),
         ("text", None, "got a NoneType in a str; name"),
     ],
@@ -92,6 +93,8 @@ def test_labels_are_found_in_batches_of_any_kind() -> None:
     for batch, which in (((OTHER, PREDICTION), 1), ({"y": PREDICTION}, "y"), (Unnamed(OTHER, PREDICTION), "second")):
         assert select_target(batch, which) is PREDICTION
     assert select_target((OTHER, (PREDICTION, None)), lambda batch: batch[1][0]) is PREDICTION
+    with pytest.raises(ValueError, match=r"target=1 must lead to the labels, .* got a NoneType in a tuple"):
+        select_target((OTHER,))
 
 
 @pytest.mark.parametrize(
@@ -210,11 +213,6 @@ def test_a_call_that_is_not_made_is_refused() -> None:
     )
     with pytest.raises(ValueError, match=message):
         fit_seeded(quiet_trainer(callbacks=[AdversarialDropoutCallback(call=2)]), seeded(TwoCalls))
-
-
-def test_a_negative_call_is_refused() -> None:
-    with pytest.raises(ValueError, match="call must be at least 0, or None for all calls, got -1"):
-        AdversarialDropoutCallback(call=-1)
 
 
 class Regression(PlainModel):

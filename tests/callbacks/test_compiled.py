@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_advdrop import AdversarialDropoutCallback, regularized_loss
-from tests.helpers.plain_models import CLASSES, FEATURES, PlainModel, QuietModel, fitted_weights, seeded
+from lightning_advdrop import AdversarialDropoutCallback
+from tests.helpers.plain_models import CLASSES, FEATURES, Delegating, PlainModel, QuietModel, fitted_weights, seeded
 
 
 @pytest.fixture(autouse=True)
@@ -35,12 +35,8 @@ class Outer(L.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-class Delegating(QuietModel):
-    delegates_regularization = True
-
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Any:
-        x, y = batch
-        return regularized_loss(self, lambda: self(x), lambda logits: F.cross_entropy(logits, y), target=y).total
+class DelegatingModel(Delegating, QuietModel):
+    pass
 
 
 def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
@@ -55,7 +51,7 @@ def test_a_compiled_submodule_is_the_original_to_the_callback() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # tracing's own
-@pytest.mark.parametrize("factory", [PlainModel, Delegating])
+@pytest.mark.parametrize("factory", [PlainModel, DelegatingModel])
 def test_a_compiled_lightning_module(factory: type[L.LightningModule]) -> None:
     compiled: Any = torch.compile(seeded(factory), backend="eager")
     found = fitted_weights(compiled, AdversarialDropoutCallback(rate=0.2))

@@ -24,9 +24,8 @@ from torch import Tensor, nn
 
 from lightning_advdrop import AdversarialDropoutCallback, InferenceGapMonitor, RDropCallback, RegularizerCallback
 from lightning_advdrop.callbacks.denormals import flush_denormals
-from lightning_advdrop.callbacks.predictions import add_to_loss, select_prediction, select_target
 from lightning_advdrop.regularizers import AdversarialDropout
-from tests.helpers.plain_models import PlainModel, fitted_weights, loader, quiet_trainer, seeded
+from tests.helpers.plain_models import PlainModel, QuietModel, loader, quiet_trainer, seeded
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -35,13 +34,8 @@ ROOT = Path(__file__).parent.parent.parent
     ("arguments", "message"),
     [
         ({"rate": -0.1}, "rate must be in [0, 1], got -0.1."),
-        ({"rate": 1.5}, "rate must be in [0, 1], got 1.5."),
         ({"weight": -1.0}, "weight must be at least 0, got -1.0."),
-        ({"steps": 0}, "steps must be at least 1, got 0."),
-        ({"divergence": "js"}, "divergence must be one of kl, bernoulli_kl, mse, mse_logits, mse_probs, ce, got 'js'."),
-        ({"direction": "up"}, "direction must be one of base_adv, adv_base, got 'up'."),
-        ({"start": "zeros"}, "start must be one of ones, one_drop, sampled, got 'zeros'."),
-        ({"flips": "none"}, "flips must be one of both, drop, got 'none'."),
+        ({"call": -1}, "call must be at least 0, or None for all calls, got -1."),
         ({"rampup_epochs": -1}, "rampup_epochs must be at least 0, got -1."),
         ({"log_every_n_steps": 0}, "log_every_n_steps must be at least 1, got 0."),
         ({"sites": []}, "sites must name at least one place, got []."),
@@ -114,24 +108,6 @@ def test_a_step_without_a_loss_is_refused() -> None:
         quiet_trainer(callbacks=[AdversarialDropoutCallback()]).fit(NoLoss(), loader())
 
 
-def test_predictions_are_picked_from_outputs() -> None:
-    tensor, other = torch.zeros(2, 3), torch.ones(2, 3)
-    assert select_prediction(tensor) is tensor
-    assert select_prediction((tensor, other)) is tensor
-    assert select_prediction({"x": other, "prediction": tensor}) is tensor
-    assert select_prediction({"logits": tensor, "prediction": other}) is tensor
-    assert select_prediction({"x": tensor}, "x") is tensor
-    assert select_prediction([other, tensor], 1) is tensor
-    assert select_prediction({"x": [tensor]}, lambda output: output["x"][0]) is tensor
-    with pytest.raises(ValueError, match=re.escape("got a tensor of torch.int64 and shape (2,) in a Tensor")):
-        select_prediction(torch.tensor([1, 2]))
-    with pytest.raises(ValueError, match="output='y' must lead to the prediction"):
-        select_prediction({"x": tensor}, "y")
-    with pytest.raises(ValueError, match=r"target=1 must lead to the labels, .* got a NoneType in a tuple"):
-        select_target((tensor,))
-    assert add_to_loss({"loss": torch.tensor(1.0)}, torch.tensor(2.0))["loss"] == 3
-
-
 def logged(folder: Path, every: int | None, **trainer: Any) -> dict[str, list[int]]:
     """At which steps each metric was written, in two epochs of four batches."""
     logger = CSVLogger(folder)
@@ -192,16 +168,9 @@ def checkpointed(folder: Path, epochs: int, ckpt_path: str | None = None) -> tup
         enable_checkpointing=True,
         default_root_dir=folder,
     )
-    model = seeded(NoNoise)
+    model = seeded(QuietModel)
     trainer.fit(model, loader(), ckpt_path=ckpt_path, weights_only=True)
     return model.state_dict(), trainer
-
-
-class NoNoise(PlainModel):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lstm.dropout = 0.0
-        self.dropout.p = 0.0
 
 
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
@@ -262,12 +231,6 @@ print(left() > 0, any("Threads that torch had started before" in str(w.message) 
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert result.stdout.split() == [str(late), str(late)]
-
-
-def test_the_base_class_takes_any_regularizer() -> None:
-    callback = RegularizerCallback(AdversarialDropout(rate=0.1), sites="lstm.l1:recurrent", weight=0.5)
-    fitted_weights(seeded(PlainModel), callback)
-    assert [site.name for site in callback.sites] == ["lstm.l1:recurrent"]
 
 
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda callback: pickle.loads(pickle.dumps(callback))])

@@ -15,7 +15,7 @@ import torch
 import yaml
 from jsonargparse import ArgumentParser
 
-from lightning_advdrop import FraternalDropoutCallback, RegularizerCallback, regularizers
+from lightning_advdrop import AdversarialDropoutCallback, FraternalDropoutCallback, RegularizerCallback, regularizers
 from lightning_advdrop.callbacks.derived import DerivedCallback
 from lightning_advdrop.cli import run_experiment
 from lightning_advdrop.regularizers import AdversarialDropout, RDrop, Regularizer
@@ -59,11 +59,37 @@ def test_copies_are_the_same_and_the_state_key_is_that_of_the_class(
 ) -> None:
     made = callback(sites="weight")  # type: ignore[call-arg]
     assert made.state_key == f"{callback.__name__}{{'sites': 'weight'}}"
-    for again in (copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
-        assert type(again) is callback
-        assert vars(again.regularizer) == vars(made.regularizer)
-        assert again.regularizer != made.regularizer  # compared by identity, and so hashable
+    for each in (made, RegularizerCallback(method(), sites="weight")):
+        assert repr(each) == f"{type(each).__name__}({each.regularizer!r}, sites='weight', weight=1.0)"
+        for again in (copy.deepcopy(each), pickle.loads(pickle.dumps(each))):
+            assert (type(again), again.state_key, repr(again)) == (type(each), each.state_key, repr(each))
+            assert again.log_prefix == each.log_prefix == method.log_prefix
+            assert vars(again.regularizer) == vars(each.regularizer)
+            assert again.regularizer != each.regularizer  # compared by identity, and so hashable
     assert {made.regularizer: 1}[made.regularizer] == 1
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"steps": 2, "direction": "adv_base", "flips": "drop", "detach_base": False, "keep_start": True, "draws": 3},
+        {"start": "ones", "search": "fisher", "divergence": "mse", "share_masks": True, "per_step": True},
+        {"rate": 0.3, "start": "sampled", "start_rate": 0.2},
+    ],
+)
+def test_the_callback_of_adversarial_dropout_hands_on_every_argument(own: dict[str, Any]) -> None:
+    shared: dict[str, Any] = {
+        "weight": 0.5,
+        "rampup_epochs": 3,
+        "module": "a",
+        "output": 1,
+        "target": "y",
+        "log_every_n_steps": 7,
+    }
+    shared |= {"call": 2, "padding_mask": "real"}
+    made = AdversarialDropoutCallback("weight", **own, **shared)
+    assert vars(made.regularizer) == vars(AdversarialDropout(**own))
+    assert {name: getattr(made, name) for name in (*shared, "site_specs")} == shared | {"site_specs": "weight"}
 
 
 def parse(content: dict[str, Any]) -> Any:

@@ -15,7 +15,8 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch import Tensor
 
-from lightning_advdrop import AdversarialDropoutCallback, NonMonotonicAveraging
+from lightning_advdrop import AdversarialDropoutCallback, NonMonotonicAveraging, RDropCallback, RegularizerCallback
+from lightning_advdrop.regularizers import AdversarialDropout
 from tests.helpers.distributed import GlooStrategy
 from tests.helpers.plain_models import QuietModel, SplitModel, quiet_trainer, seeded
 
@@ -34,12 +35,12 @@ def weights(*callbacks: L.Callback, **trainer: Any) -> dict[str, Tensor]:
 def test_two_processes_learn_what_one_learns_on_the_same_batches() -> None:
     """Without random numbers: each process draws its own."""
 
-    def callback() -> AdversarialDropoutCallback:
-        return AdversarialDropoutCallback(rate=0.2, divergence="ce", start="ones", share_masks=True)
+    def callbacks() -> list[L.Callback]:
+        method = AdversarialDropout(rate=0.2, divergence="ce", start="ones", share_masks=True)
+        return [RegularizerCallback(method), RDropCallback(weight=0.0)]  # both are sent to the processes
 
-    one = weights(callback())
-    strategy = GlooStrategy()
-    two = weights(callback(), strategy=strategy, devices=2)
+    one = weights(*callbacks())
+    two = weights(*callbacks(), strategy=GlooStrategy(), devices=2)
     for name in one:
         torch.testing.assert_close(two[name], one[name], rtol=0, atol=1e-6)
     assert any(not torch.equal(one[name], value) for name, value in weights().items())

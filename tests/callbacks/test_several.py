@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_advdrop import (
@@ -24,19 +23,14 @@ from lightning_advdrop import (
     RegularizerCallback,
     VariationalDropoutCallback,
     VirtualAdversarialCallback,
-    regularized_loss,
 )
-from tests.helpers.plain_models import QuietModel, loader, quiet_trainer, seeded
+from lightning_advdrop.callbacks.derived import DerivedCallback
+from lightning_advdrop.regularizers import AdversarialDropout, FraternalDropout, PiModel, RDrop
+from tests.helpers.plain_models import Delegating, QuietModel, loader, quiet_trainer, seeded
 
 
-class Delegating(QuietModel):
-    """Asks for the penalties itself, as this package's own tasks do."""
-
-    delegates_regularization = True
-
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Any:
-        x, y = batch
-        return regularized_loss(self, lambda: self(x), lambda logits: F.cross_entropy(logits, y), target=y).total
+class DelegatingModel(Delegating, QuietModel):
+    pass
 
 
 #: What acts in the base pass, at sites of several kinds.
@@ -74,7 +68,7 @@ def one_step(model: type[QuietModel], *callbacks: RegularizerCallback) -> tuple[
 def test_neither_the_order_nor_the_kind_of_model_matters(masking: str, other: str) -> None:
     results = [
         one_step(model, *(make() for make in (MASKING[masking], OTHERS[other])[::order]))
-        for model in (QuietModel, Delegating)
+        for model in (QuietModel, DelegatingModel)
         for order in (1, -1)
     ]
     logged, weights = results[0]
@@ -103,6 +97,60 @@ def test_two_of_one_class_have_states_and_metrics_of_their_own(tmp_path: Path) -
     states = torch.load(tmp_path / "two.ckpt", weights_only=True)["callbacks"]
     assert set(states) == {callback.state_key for callback in callbacks}
     assert len(states) == len(callbacks)
+
+
+def test_two_by_composition_have_states_and_metrics_of_their_methods(tmp_path: Path) -> None:
+    methods = [RDrop(rate=0.3), FraternalDropout(rate=0.3), PiModel(rate=0.3), PiModel(rate=0.1)]
+    sites = ["recurrent", "recurrent", "recurrent", "weight"]
+    callbacks = [RegularizerCallback(method, where, weight=0.5) for method, where in zip(methods, sites, strict=True)]
+    assert repr(callbacks[0]) == (
+        "RegularizerCallback(RDrop(rate=0.3, both_losses=True), sites='recurrent', weight=0.5)"
+    )
+    assert callbacks[0].state_key == "RegularizerCallback{'regularizer': 'RDrop', 'sites': 'recurrent'}"
+    trainer = quiet_trainer(callbacks=callbacks, max_epochs=1)
+    trainer.fit(seeded(QuietModel), loader())
+    logged = {name.partition("/")[0] for name in trainer.callback_metrics if name.endswith("/divergence")}
+    assert logged == {"r_drop", "fraternal_dropout", "pi_model", "pi_model_2"}
+    trainer.save_checkpoint(tmp_path / "composed.ckpt")
+    states = torch.load(tmp_path / "composed.ckpt", weights_only=True)["callbacks"]
+    assert set(states) == {callback.state_key for callback in callbacks}
+    assert len(states) == len(callbacks)
+
+
+class Named(RegularizerCallback):
+    log_prefix = "mine"
+
+
+class NamedDerived(DerivedCallback, of=RDrop):
+    log_prefix = "mine"
+
+
+def test_a_callbacks_own_prefix_counts_before_the_methods() -> None:
+    assert RegularizerCallback(AdversarialDropout()).log_prefix == "advdrop"
+    assert Named(RDrop()).log_prefix == NamedDerived().log_prefix == NamedDerived.log_prefix == "mine"
+    callback = RegularizerCallback(RDrop())
+    callback.log_prefix = "other"
+    assert copy.deepcopy(callback).log_prefix == "other"
+    assert Named(RDrop()).state_key == "Named{'sites': 'recurrent'}"
+
+
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")
+def test_the_state_is_found_under_its_name_of_earlier_releases(tmp_path: Path) -> None:
+    def fit(epochs: int, checkpoint: Path | None = None) -> L.Trainer:
+        L.seed_everything(3, verbose=False)
+        callback = RegularizerCallback(PiModel(rate=0.4))
+        trainer = quiet_trainer(callbacks=[callback], max_epochs=epochs, limit_train_batches=2)
+        trainer.fit(seeded(QuietModel), loader(), ckpt_path=checkpoint)
+        return trainer
+
+    path = tmp_path / "earlier.ckpt"
+    fit(1).save_checkpoint(path)
+    saved = torch.load(path, weights_only=True)
+    (key,) = saved["callbacks"]
+    saved["callbacks"] = {"RegularizerCallback{'sites': 'recurrent'}": saved["callbacks"][key]}
+    torch.save(saved, path)
+    resumed, whole = (trainer.lightning_module.state_dict() for trainer in (fit(2, path), fit(2)))
+    assert all(torch.equal(resumed[name], value) for name, value in whole.items())
 
 
 def test_two_that_can_not_be_told_apart_are_refused() -> None:

@@ -1,4 +1,4 @@
-"""LightningModules as a user would have written them, knowing nothing of this package."""
+"""LightningModules as a user would have written them, most of them knowing nothing of this package."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
+
+from lightning_advdrop import regularized_loss
 
 STEPS, FEATURES, CLASSES = 6, 4, 3
 
@@ -46,6 +48,17 @@ class QuietModel(PlainModel):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class Delegating:
+    """A module that asks for the penalties itself, as this package's own tasks do; beside one of the other models."""
+
+    delegates_regularization = True
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Any:
+        x, y = batch
+        model: Any = self
+        return regularized_loss(model, lambda: model(x), lambda logits: F.cross_entropy(logits, y), target=y).total
 
 
 def learnable_data(examples: int = 64) -> tuple[Tensor, Tensor]:

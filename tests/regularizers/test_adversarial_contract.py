@@ -1,7 +1,6 @@
 """What the regularizer leaves alone, refuses and warns about."""
 
 import random
-import re
 import warnings
 from typing import Any
 from unittest.mock import Mock
@@ -59,13 +58,11 @@ def test_a_search_computes_no_gradient_of_a_parameter(
 ) -> None:
     model, regularizer = Tagger(), AdversarialDropout(rate=0.5, **arguments)
     x, generator = torch.randn(BATCH, 7, 4), torch.Generator()
-    recorded = regularizer.record(model, find_sites(model), generator)
-    with recorded.first_run():
-        base = model(x)
-    recorded.draw_noise(1)
+    passes = regularizer.first_pass(lambda: model(x), model, generator=generator)
+    passes.recorded.draw_noise(1)
     computed = Mock(side_effect=layer._plus)
     monkeypatch.setattr(layer, "_plus", computed)
-    penalty = regularizer.penalty(Passes(recorded, lambda: model(x), base, generator=generator))
+    penalty = regularizer.penalty(passes)
     computed.assert_not_called()
     torch.autograd.backward(penalty.value)
     computed.assert_called()
@@ -86,7 +83,6 @@ def test_the_generator_alone_decides(start: Any) -> None:
 def test_inactive_with_a_rate_of_zero() -> None:
     lstm = nn.LSTM(2, 3)
     sites = find_sites(lstm)
-    assert not AdversarialDropout(rate=0).active(sites)
     assert not AdversarialDropout(rate=0.0).active(sites)
     assert AdversarialDropout(rate=0.001).active(sites)
     assert not AdversarialDropout(rate=0.5).active(find_sites(lstm, {"recurrent": 0.0}))
@@ -100,17 +96,11 @@ def test_only_cross_entropy_needs_labels() -> None:
     assert needing == {"ce"}
 
 
-DEGENERATE = (
-    "start='ones' found the same prediction in both passes, where the gradient is zero, so that the flips "
-    "are arbitrary; use start='one_drop' in a network without other dropout."
-)
-
-
 def test_a_degenerate_start_warns_once() -> None:
     model, regularizer = Tagger(), AdversarialDropout(rate=0.3, start="ones", steps=2)
     with pytest.warns(UserWarning, match="start='ones' found") as caught:
         regularizer.penalty(passes_of(model))
-    assert [str(warning.message) for warning in caught] == [DEGENERATE]
+    assert len(caught) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         regularizer.penalty(passes_of(model))
@@ -127,47 +117,21 @@ def test_other_noise_or_labels_are_no_degenerate_start() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"rate": -0.1}, "rate must be in [0, 1], got -0.1."),
-        ({"rate": 1.1}, "rate must be in [0, 1], got 1.1."),
-        ({"rate": float("nan")}, "rate must be in [0, 1], got nan."),
-        ({"steps": 0}, "steps must be at least 1, got 0."),
-        ({"divergence": "tv"}, "divergence must be one of kl, bernoulli_kl, mse, mse_logits, mse_probs, ce, got 'tv'."),
-        ({"direction": "up"}, "direction must be one of base_adv, adv_base, got 'up'."),
-        ({"start": "zeros"}, "start must be one of ones, one_drop, sampled, got 'zeros'."),
-        ({"search": "random"}, "search must be one of gradient, fisher, got 'random'."),
-        ({"start_rate": 1.5}, "start_rate must be in [0, 1], got 1.5."),
-        ({"draws": 0}, "draws must be at least 1, got 0."),
-        (
-            {"search": "fisher"},
-            "search='fisher' chooses flips around the base pass's own mask, once: it needs start='ones' and steps=1, "
-            "got start='one_drop' and steps=1.",
-        ),
-        (
-            {"search": "fisher", "start": "ones", "steps": 2},
-            "search='fisher' chooses flips around the base pass's own mask, once: it needs start='ones' and steps=1, "
-            "got start='ones' and steps=2.",
-        ),
-        ({"flips": "none"}, "flips must be one of both, drop, got 'none'."),
-        (
-            {"start": "ones", "keep_start": True},
-            "keep_start=True needs start='one_drop', got 'ones': there is no drop to keep.",
-        ),
+        ({"search": "fisher"}, "search='fisher' .* needs start='ones' and steps=1, got start='one_drop' and steps=1"),
+        ({"search": "fisher", "start": "ones", "steps": 2}, "search='fisher' .* got start='ones' and steps=2"),
+        ({"start": "ones", "keep_start": True}, "keep_start=True needs start='one_drop', got 'ones'"),
     ],
 )
 def test_arguments_that_are_refused(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(ValueError, match=f"^{message}"):
         AdversarialDropout(**arguments)
 
 
 def test_two_equal_predictions_are_refused() -> None:
     regularizer = AdversarialDropout(start="ones", share_masks=True, divergence="mse_probs")
-    with pytest.raises(ValueError, match=r"^start='ones' with share_masks=True") as error:
+    message = "^start='ones' with share_masks=True and divergence='mse_probs' compares two equal predictions"
+    with pytest.raises(ValueError, match=message):
         regularizer.penalty(passes_of(Tagger(), share_noise=True))
-    assert str(error.value) == (
-        "start='ones' with share_masks=True and divergence='mse_probs' compares two equal predictions, where the "
-        "gradient is zero, unless the network drops units itself at one of the sites; use start='one_drop', "
-        "share_masks=False or divergence='ce'."
-    )
 
 
 def test_cross_entropy_without_labels_is_refused() -> None:
@@ -181,12 +145,8 @@ def test_a_forward_that_meets_no_site_is_refused() -> None:
             logits: Tensor = self.before(x)[:, -1]
             return logits
 
-    with pytest.raises(ValueError, match=r"^sites") as error:
+    with pytest.raises(ValueError, match=r"^sites: none of lstm.l0:recurrent, lstm.l1:recurrent took part"):
         AdversarialDropout().penalty(passes_of(Unused(layers=2)))
-    assert str(error.value) == (
-        "sites: none of lstm.l0:recurrent, lstm.l1:recurrent took part in the forward pass, "
-        "so there is nothing to mask."
-    )
 
 
 @pytest.mark.parametrize("parameter", ["out.bias", "lstm.weight_hh_l0"])
@@ -194,12 +154,8 @@ def test_predictions_that_are_not_finite_are_refused(parameter: str) -> None:
     model = Tagger()
     with torch.no_grad():
         model.get_parameter(parameter).fill_(float("nan"))
-    with pytest.raises(ValueError, match=r"^grad must be finite") as error:
+    with pytest.raises(ValueError, match=r"^grad must be finite, got NaN or infinity"):
         AdversarialDropout().penalty(passes_of(model))
-    assert str(error.value) == (
-        "grad must be finite, got NaN or infinity: the model's output at the start mask is probably not finite "
-        "either; lower the learning rate, clip gradients, or look for the layer that overflows."
-    )
 
 
 def test_a_site_without_influence_on_the_prediction_is_not_flipped() -> None:

@@ -27,7 +27,7 @@ from lightning_advdrop.regularizers import (
 )
 from tests.helpers.family import REGULARIZERS, sites_of
 from tests.helpers.models_recurrent import Tagger
-from tests.helpers.plain_models import PlainModel, QuietModel, learnable_data, loader, quiet_trainer, seeded
+from tests.helpers.plain_models import Delegating, PlainModel, QuietModel, learnable_data, loader, quiet_trainer, seeded
 from tests.helpers.traces import traces
 
 every_regularizer = pytest.mark.parametrize("method", REGULARIZERS, ids=lambda found: found.__name__)
@@ -64,12 +64,8 @@ class Step(PlainModel):
         self.noted: Any = (callback._generator.get_state(), torch.get_rng_state(), copy.deepcopy(self.state_dict()))
 
 
-class DelegatingStep(Step):
-    delegates_regularization = True
-
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Any:
-        x, y = batch
-        return regularized_loss(self, lambda: self(x), lambda logits: F.cross_entropy(logits, y), target=y).total
+class DelegatingStep(Delegating, Step):
+    pass
 
 
 @every_regularizer
@@ -134,30 +130,20 @@ def hugging_face_trainer(regularizer: Regularizer) -> type[Any]:
     return Trainer
 
 
-def test_the_loss_of_a_hugging_face_trainer() -> None:
-    model, regularizer = bert(), RDrop(rate=0.2)
-    trainer = object.__new__(hugging_face_trainer(regularizer))  # its constructor needs a package of its own
-    inputs = next(iter(DataLoader(documents(), batch_size=4)))  # type: ignore[arg-type]
-    loss, outputs = trainer.compute_loss(model, inputs, return_outputs=True)
-    assert loss > outputs.loss  # a second cross-entropy, and the divergence
-    loss.backward()
-    assert all(parameter.grad is not None for parameter in model.classifier.parameters())
-    model.eval()
-    with torch.no_grad():
-        loss, outputs = trainer.compute_loss(model, inputs, return_outputs=True)
-    assert loss == outputs.loss
-
-
 def test_a_hugging_face_trainer(tmp_path: Any) -> None:
-    pytest.importorskip("accelerate")
-    transformers = pytest.importorskip("transformers")
-    model = bert()
-    before = copy.deepcopy(model.state_dict())
+    transformers, model = pytest.importorskip("transformers"), bert()
     settings = {"max_steps": 2, "report_to": "none", "use_cpu": True, "disable_tqdm": True, "save_strategy": "no"}
     arguments = transformers.TrainingArguments(output_dir=str(tmp_path), **settings)
-    trainer = hugging_face_trainer(AdversarialDropout(rate=0.2))(model, arguments, train_dataset=documents())
-    trainer.train()
+    before = copy.deepcopy(model.state_dict())
+    trainer = hugging_face_trainer(RDrop(rate=0.2))(model, arguments, train_dataset=documents())
+    assert trainer.train().global_step == 2
     assert not torch.equal(before["classifier.weight"], model.classifier.weight)
+    inputs = next(iter(DataLoader(documents(), batch_size=4)))  # type: ignore[arg-type]
+    loss, outputs = trainer.compute_loss(model.train(), inputs, return_outputs=True)
+    assert loss > outputs.loss  # a second cross-entropy, and the divergence
+    with torch.no_grad():
+        loss, outputs = trainer.compute_loss(model.eval(), inputs, return_outputs=True)
+    assert loss == outputs.loss
 
 
 def test_metrics_and_masks_are_reached_in_two_steps() -> None:

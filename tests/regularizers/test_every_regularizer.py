@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 import lightning_advdrop
 from lightning_advdrop import callbacks, regularizers
-from lightning_advdrop.regularizers import Regularizer
+from lightning_advdrop.regularizers import AdversarialDropout, Regularizer
 from tests.helpers.family import CALLBACKS, REGULARIZERS
 from tests.helpers.reference_registry import REFERENCES
 
@@ -35,6 +36,22 @@ def test_it_has_a_docstring_with_a_source_and_an_example(regularizer: type[Regul
     assert "\nExample:" in text
     for name in inspect.signature(regularizer).parameters:
         assert re.search(rf"^    {name}: ", text, re.MULTILINE), name
+
+
+OUT_OF_RANGE: dict[type, tuple[Any, ...]] = {float: (-1.0, float("nan")), int: (0,), str: ("js",)}
+
+
+@every_regularizer
+def test_it_refuses_what_is_out_of_range_or_unknown(regularizer: type[Regularizer]) -> None:
+    for name, parameter in inspect.signature(regularizer).parameters.items():
+        if isinstance(parameter.default, bool) or name == "batch_dim":
+            continue
+        for value in (*OUT_OF_RANGE[type(parameter.default)], *((1.5,) if name.endswith("rate") else ())):
+            with pytest.raises(ValueError, match=rf"^{name} must be .+, got {value!r}\.$"):
+                regularizer(**{name: value})
+    if "divergence" in inspect.signature(regularizer).parameters and regularizer is not AdversarialDropout:
+        with pytest.raises(ValueError, match=r"^divergence must compare two predictions, got 'ce'"):
+            regularizer(divergence="ce")  # type: ignore[call-arg]
 
 
 @every_regularizer

@@ -168,44 +168,6 @@ def test_an_embedding_with_the_time_first() -> None:
     assert (norms.unit[2, 1] == 0).all()
 
 
-COMPARES_TWO = "divergence must compare two predictions, got 'ce', which looks at one of them only."
-UNKNOWN = "divergence must be one of kl, bernoulli_kl, mse, mse_logits, mse_probs, ce, got 'js'."
-
-
-@pytest.mark.parametrize(
-    ("method", "arguments", "message"),
-    [
-        *(
-            (m, {"rate": 1.5}, "rate must be in [0, 1], got 1.5.")
-            for m in (VariationalDropout, FraternalDropout, RDrop)
-        ),
-        *(
-            (m, {"divergence": "ce"}, COMPARES_TWO)
-            for m in (FraternalDropout, PseudoEnsemble, PiModel, ExpectationLinearDropout)
-        ),
-        (PseudoEnsemble, {"divergence": "js"}, UNKNOWN),
-        (PiModel, {"direction": "up"}, "direction must be one of base_adv, adv_base, got 'up'."),
-        *(
-            (m, {"epsilon": 0.0}, "epsilon must be above 0, got 0.0.")
-            for m in (RandomPerturbation, AdversarialTraining)
-        ),
-        (VirtualAdversarialTraining, {"epsilon": float("nan")}, "epsilon must be above 0, got nan."),
-        (
-            VirtualAdversarialTraining,
-            {"divergence": "ce"},
-            "divergence must compare two predictions, got 'ce'; use AdversarialTraining.",
-        ),
-        (RandomPerturbation, {"divergence": "js"}, UNKNOWN),
-        (VirtualAdversarialTraining, {"finite_difference": 0.0}, "finite_difference must be above 0, got 0.0."),
-        (VirtualAdversarialTraining, {"power_iterations": 0}, "power_iterations must be at least 1, got 0."),
-    ],
-    ids=str,
-)
-def test_arguments_that_are_refused(method: type[Regularizer], arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        method(**arguments)
-
-
 @pytest.mark.parametrize(
     ("regularizer", "kind", "message"),
     [
@@ -234,12 +196,8 @@ def test_adversarial_training_asks_for_its_own_recording() -> None:
     with recorded.first_run():
         base = model(x)
     passes = Passes(recorded, lambda: model(x), base, torch.zeros(BATCH, dtype=torch.long))
-    with pytest.raises(ValueError, match=r"^recorded") as error:
+    with pytest.raises(ValueError, match=r"^recorded: nothing acted at rnn:input in the base pass"):
         AdversarialTraining().penalty(passes)
-    assert str(error.value) == (
-        "recorded: nothing acted at rnn:input in the base pass, so that it has no gradient there; "
-        "record it with the regularizer's own record()."
-    )
 
 
 @pytest.mark.parametrize("regularizer", [VariationalDropout(), ExpectationLinearDropout(), AdversarialTraining()])

@@ -126,12 +126,8 @@ def test_the_fisher_search_asks_for_the_recorded_masks() -> None:
     recorded = RecordedForward(model, find_sites(model), share_noise=False)
     with recorded.first_run():
         base = model(x)
-    with pytest.raises(ValueError, match=r"^recorded") as error:
+    with pytest.raises(ValueError, match=r"^recorded: nothing acted at rnn.l0:recurrent in the base pass"):
         AdversarialDropout(start="ones", search="fisher").penalty(Passes(recorded, lambda: model(x), base))
-    assert str(error.value) == (
-        "recorded: nothing acted at rnn.l0:recurrent in the base pass, so that it has no gradient there; "
-        "record it with the regularizer's own record()."
-    )
 
 
 def estimate(model: Network, x: Tensor, divergence: Any, weight: Tensor | None = None) -> Tensor:
@@ -205,11 +201,8 @@ def test_a_sampled_start_that_changes_nothing_warns(rate: float) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         found_masks(regularizer, *batch())
-    message = (
-        "start='sampled' found the same prediction in both passes, where the gradient is zero, so that the flips "
-        "are arbitrary; use start='one_drop' in a network without other dropout."
-    )
-    assert [str(warning.message) for warning in caught] == [message] * (rate == 0)
+    found = [str(warning.message).partition(" in both")[0] for warning in caught]
+    assert found == ["start='sampled' found the same prediction"] * (rate == 0)
 
 
 def test_at_dropout_the_networks_own_mask_is_the_reference_of_each_search() -> None:

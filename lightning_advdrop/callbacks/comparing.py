@@ -1,0 +1,70 @@
+"""What all callbacks have that compare the predictions of passes under masks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from lightning.pytorch import Callback
+
+from lightning_advdrop._deprecation import warn_renamed
+from lightning_advdrop.masking import SiteSpecs, check_sites
+from lightning_advdrop.regularizers import Passes
+from lightning_advdrop.regularizers.predictions import Output, Target, select_weight
+
+
+class ComparingCallback(Callback):
+    """A callback that compares predictions: where masks act, and what is compared.
+
+    The arguments are those of its subclasses.
+
+    Raises:
+        ValueError: if a kind of site is unknown, ``call`` is negative, or ``padding_mask`` is given under both names.
+    """
+
+    def __init__(
+        self,
+        sites: SiteSpecs,
+        module: str | None,
+        output: Output,
+        call: int | None,
+        padding_mask: Target | None,
+        mask: Target | None,
+    ) -> None:
+        super().__init__()
+        check_sites(sites)
+        if call is not None and call < 0:
+            raise ValueError(f"call must be at least 0, or None for all calls, got {call}.")
+        if mask is not None:
+            warn_renamed(f"The argument 'mask' of {type(self).__name__}", "'padding_mask'", stacklevel=4)
+            if padding_mask is not None:
+                raise ValueError(
+                    f"padding_mask={padding_mask!r} was given twice, once under its old name mask={mask!r}."
+                )
+        self.site_specs = sites
+        self.module = module
+        self.output = output
+        self.call = call
+        self.padding_mask = padding_mask if mask is None else mask
+
+    @property
+    def site_names(self) -> SiteSpecs:
+        """The old name of ``site_specs``."""
+        warn_renamed(f"{type(self).__name__}.site_names", f"{type(self).__name__}.site_specs")
+        return self.site_specs
+
+    @property
+    def mask(self) -> Target | None:
+        """The old name of ``padding_mask``."""
+        warn_renamed(f"{type(self).__name__}.mask", f"{type(self).__name__}.padding_mask")
+        return self.padding_mask
+
+    def with_padding(self, passes: Passes, batch: Any) -> Passes:
+        """Give passes the weights that tell padding in their batch, where ``padding_mask`` says where these are.
+
+        Raises:
+            ValueError: if they are not there, or have another shape than the prediction.
+        """
+        if self.padding_mask is None:
+            return passes
+        return replace(passes, sample_weight=select_weight(batch, self.padding_mask, passes.base))
