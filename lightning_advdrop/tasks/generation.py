@@ -30,7 +30,7 @@ class GeneratedText(NamedTuple):
         """The words with spaces between them, and line breaks where lines end."""
         lines: list[list[str]] = [[]]
         for word in self.words:
-            if word == END_OF_LINE:
+            if word == END:
                 lines.append([])
             else:
                 lines[-1].append(word)
