@@ -13,7 +13,6 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from lightning_advdrop import GlobalRandomState, LanguageModelingTask, NonMonotonicAveraging
-from lightning_advdrop.datamodules import Vocabulary
 from tests.helpers.small_texts import regularizer, small_data, small_task, small_trainer
 
 
@@ -94,89 +93,3 @@ def test_a_run_that_is_resumed_in_the_middle_of_an_epoch(tmp_path: Path, average
     trainer.fit(resumed, small_data(tmp_path), ckpt_path=middle, weights_only=True)
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
-
-
-def trained(folder: Path, **arguments: Any) -> Path:
-    task, trainer = small_task(**arguments), small_trainer(max_epochs=1)
-    trainer.fit(task, small_data(folder))
-    trainer.save_checkpoint(folder / "trained.ckpt")
-    return folder / "trained.ckpt"
-
-
-def test_a_checkpoint_holds_the_words(tmp_path: Path) -> None:
-    content = torch.load(trained(tmp_path), weights_only=True)
-    assert set(content["vocabulary"]) == {"words", "counts", "unknown"}
-    assert content["vocabulary"]["words"][:2] == ["<unk>", "<eos>"]
-    assert len(content["vocabulary"]["words"]) == len(content["vocabulary"]["counts"]) == 14
-    assert "text" not in content
-    assert [tuple(h.shape) for h, c in content["carried_states"]] == [(1, 4, 14), (1, 4, 10)]
-    task = LanguageModelingTask.load_from_checkpoint(tmp_path / "trained.ckpt", weights_only=True)
-    assert task.vocabulary is not None
-    assert vars(task.vocabulary) == vars(Vocabulary(**content["vocabulary"]))
-    assert torch.equal(task.state_dict()["model.decoder.bias"], content["state_dict"]["model.decoder.bias"])
-
-
-def test_data_with_other_words_are_refused(tmp_path: Path) -> None:
-    path, other = trained(tmp_path), small_data(tmp_path, of=9)
-    with pytest.raises(ValueError, match=r"^ckpt_path has another vocabulary than the data: "):
-        small_trainer().test(small_task(), other, ckpt_path=path, weights_only=True)
-    task = LanguageModelingTask.load_from_checkpoint(path, weights_only=True)
-    with pytest.raises(ValueError, match=r"^the LanguageModelingTask has another vocabulary than the data: "):
-        small_trainer().test(task, other)
-    with pytest.raises(ValueError, match=r"^pretrained='.*trained.ckpt' has another vocabulary than the data: "):
-        small_trainer().fit(small_task(pretrained=str(path)), other)
-
-
-def test_fine_tuning_starts_from_earlier_weights(tmp_path: Path) -> None:
-    path = trained(tmp_path)
-    weights = torch.load(path, weights_only=True)["state_dict"]
-    task = small_task(pretrained=str(path), learning_rate=1e-12)
-    trainer = small_trainer(max_epochs=1)
-    trainer.fit(task, small_data(tmp_path))
-    for name, value in task.state_dict().items():
-        torch.testing.assert_close(value, weights[name], rtol=0, atol=1e-6)
-    trainer.save_checkpoint(tmp_path / "tuned.ckpt")
-    # Neither a resumed run nor an evaluation looks for them again.
-    path.unlink()
-    again = small_task(pretrained=str(path), learning_rate=1e-12)
-    small_trainer(max_epochs=2).fit(again, small_data(tmp_path), ckpt_path=tmp_path / "tuned.ckpt", weights_only=True)
-    small_trainer().test(small_task(pretrained=str(path)), small_data(tmp_path), verbose=False)
-    with pytest.raises(FileNotFoundError, match=r"^pretrained='.*' must be a checkpoint file, got no such file"):
-        small_trainer().fit(small_task(pretrained=str(path)), small_data(tmp_path))
-
-
-def test_what_does_not_fit_is_no_start(tmp_path: Path) -> None:
-    path, data = trained(tmp_path), small_data(tmp_path)
-    (tmp_path / "cut.ckpt").write_bytes(path.read_bytes()[:2000])
-    torch.save({"state_dict": {"weight": torch.zeros(1)}}, tmp_path / "other.ckpt")
-    torch.save([1], tmp_path / "list.ckpt")
-    content = torch.load(path, weights_only=True)
-    content["state_dict"]["model.extra"] = torch.zeros(1)
-    torch.save(content, tmp_path / "more.ckpt")
-    cases = {
-        "cut": ({}, "must be a checkpoint file, got one that can't be read."),
-        "other": ({}, "must be a checkpoint of LanguageModelingTask, got one of another kind."),
-        "list": ({}, "must be a checkpoint of LanguageModelingTask, got one of another kind."),
-        "more": (
-            {},
-            "must be a checkpoint of the same settings: model.extra must have the shape None, got (1,) (None: it is "
-            "missing).",
-        ),
-        "trained": (
-            {"hidden_size": 15},
-            "must be a checkpoint of the same settings: model.rnns.0.bias_hh_l0 must have the shape (60,), got (56,).",
-        ),
-    }
-    for name, (arguments, message) in cases.items():
-        start = str(tmp_path / f"{name}.ckpt")
-        with pytest.raises(ValueError, match=f"^{re.escape(f'pretrained={start!r} {message}')}$"):
-            small_trainer().fit(small_task(pretrained=start, **arguments), data)
-
-    # As those of text classification, whose vocabulary is no list.
-    torch.save({"state_dict": {}, "vocabulary": {"words": ["a"]}, "pytorch-lightning_version": "2.6"}, path)
-    for load in (
-        lambda: small_trainer().test(small_task(), data, ckpt_path=path, weights_only=True),
-        lambda: LanguageModelingTask.load_from_checkpoint(path, weights_only=True, vocabulary_size=3),
-    ):
-        with pytest.raises(ValueError, match=r"^ckpt_path must be a checkpoint of LanguageModelingTask, got one of an"):
-            load()

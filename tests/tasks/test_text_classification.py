@@ -127,41 +127,6 @@ def test_documents_that_are_joined_keep_their_order() -> None:
         assert row[length:].eq(PADDING).all()
 
 
-def test_the_published_settings() -> None:
-    task = TextClassificationTask()
-    assert (task.sizes, task.clip_norm) == ((256, 1024, 30, 0.5), 1.0)
-    fit_steps(task, Documents())
-    configured = task.configure_optimizers()
-    scheduler = configured["lr_scheduler"]
-    assert isinstance(configured["optimizer"], torch.optim.Adam)
-    assert (task.learning_rate, task.decay) == (5e-4, 0.9998)
-    assert (scheduler["scheduler"].gamma, scheduler["interval"]) == (0.9998, "step")
-
-
-@pytest.mark.parametrize("own", [None, 0.5])
-def test_the_gradient_norm_of_all_but_the_embedding_is_clipped(own: float | None) -> None:
-    norms: list[tuple[float, float]] = []
-
-    class Watched(TextClassificationTask):
-        def on_train_batch_end(self, *args: Any) -> None:
-            rest = [p.grad.norm() for n, p in self.named_parameters() if "embedding" not in n and p.grad is not None]
-            embedding: Any = self.model.encoder.embedding.weight.grad
-            norms.append((float(torch.stack(rest).norm()), float(embedding.norm())))
-
-        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-            return 1000 * super().training_step(batch, batch_idx)
-
-    clip = {} if own is None else {"gradient_clip_val": own}
-    task = Watched(**SIZES)
-    fit_steps(task, Documents(), 1, **clip)
-    ((rest, embedding),) = norms
-    if own is None:
-        assert rest == pytest.approx(1.0, rel=1e-3)
-        assert embedding > 1
-    else:
-        assert (rest**2 + embedding**2) ** 0.5 == pytest.approx(own, rel=1e-3)
-
-
 def test_a_moving_average_of_the_weights_is_what_a_checkpoint_holds(tmp_path: Path) -> None:
     """And what is tested after the fit, from the checkpoint."""
     task, data = small_classifier(), Documents()
@@ -177,25 +142,6 @@ def test_a_moving_average_of_the_weights_is_what_a_checkpoint_holds(tmp_path: Pa
     assert not torch.equal(saved["current_model_state"][weight], saved["state_dict"][weight])
     trainer.test(task, data, ckpt_path=tmp_path / "last.ckpt", weights_only=True, verbose=False)
     assert torch.equal(task.state_dict()[weight], saved["state_dict"][weight])
-
-
-def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one_to_the_bit(tmp_path: Path) -> None:
-    def train(epochs: int, folder: str, ckpt_path: str | None = None) -> tuple[Tensor, str]:
-        task = small_classifier(dropout=0.0)
-        trainer = quiet_trainer(
-            max_epochs=epochs,
-            callbacks=[park(start="one_drop", rampup_epochs=2), ExponentialAveraging(decay=0.9, use_buffers=False)],
-            enable_checkpointing=True,
-            default_root_dir=tmp_path / folder,
-        )
-        trainer.fit(task, Documents(), ckpt_path=ckpt_path, weights_only=True)
-        path = trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
-        return torch.cat([p.detach().flatten() for p in task.parameters()]), path
-
-    whole, _ = train(3, "whole")
-    _, path = train(1, "stopped")
-    resumed, _ = train(3, "resumed", path)
-    assert torch.equal(whole, resumed)
 
 
 def test_strings_are_classified_by_what_a_checkpoint_holds(tmp_path: Path) -> None:
