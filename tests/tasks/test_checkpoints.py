@@ -75,7 +75,8 @@ def test_what_is_no_checkpoint_of_the_task_is_refused(
     path = tmp_path / "some.ckpt"
 
     def refused(message: str, also: type[Exception] = ValueError) -> None:
-        for kind in {ValueError, also}:
+        kinds: set[type[Exception]] = {ValueError, also}
+        for kind in kinds:
             with pytest.raises(
                 kind, match=f"^{re.escape(f'{argument}={str(path)!r} must be a checkpoint {message}')}$"
             ):
