@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_advdrop import AdversarialDropoutCallback, ExponentialAveraging, TextClassificationTask
+from lightning_advdrop import AdversarialDropoutCallback, DigitsDataModule, ExponentialAveraging, TextClassificationTask
 from lightning_advdrop.datamodules.text_batches import UNLABELLED
 from lightning_advdrop.tasks.document_classification import joined
 from tests.helpers.documents import END, PADDING, Documents, documents
@@ -168,3 +169,39 @@ def test_batches_are_predicted() -> None:
     probabilities = torch.cat([part["probabilities"] for part in predicted])
     assert probabilities.shape == (64, 3)
     torch.testing.assert_close(probabilities.sum(-1), torch.ones(64))
+
+
+def test_one_string_is_no_list_of_texts() -> None:
+    with pytest.raises(TypeError, match="texts must be a list of strings, got the string 'good film'"):
+        built(Documents()).classify("good film")
+
+
+def test_strings_need_a_vocabulary() -> None:
+    with pytest.raises(ValueError, match="texts need a task with a vocabulary, got one that was neither trained nor"):
+        small_classifier().classify(["good"])
+
+
+@pytest.mark.parametrize("data", [Documents(task="pretrain"), DigitsDataModule()], ids=["pretrain", "digits"])
+def test_data_of_another_kind_are_refused(data: L.LightningDataModule) -> None:
+    message = "datamodule must be one of documents with task='classify' for TextClassificationTask, got "
+    with pytest.raises(ValueError, match=message + type(data).__name__):
+        quiet_trainer().fit(small_classifier(), data)
+
+
+def test_more_classes_than_there_are_names_are_numbered() -> None:
+    task = built(Documents(), num_classes=3)
+    last: Any = task.model.head[2]
+    torch.nn.init.constant_(last.bias, 0)
+    last.bias.data[2] = 100
+    assert [found.name for found in task.classify(["n1"])] == ["2"]
+
+
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
+def test_loaders_without_a_data_module_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"datamodule must have a vocabulary for TextClassificationTask .* got none"):
+        quiet_trainer().fit(small_classifier(), Documents().train_dataloader())
+
+
+def test_fewer_classes_than_the_data_have_are_refused() -> None:
+    with pytest.raises(ValueError, match="num_classes must be at least 3, that of the data, got 2"):
+        quiet_trainer().fit(small_classifier(num_classes=2), Documents(3))
