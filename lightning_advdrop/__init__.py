@@ -5,44 +5,49 @@ Example:
     >>> callback = AdversarialDropoutCallback(sites="recurrent", rate=0.03)
 """
 
-from lightning_advdrop import functional, masking, nn, regularizers
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from lightning_advdrop.__about__ import __version__
-from lightning_advdrop.callbacks import (
-    AdversarialDropoutCallback,
-    AdversarialTrainingCallback,
-    ExpectationLinearDropoutCallback,
-    ExponentialAveraging,
-    FraternalDropoutCallback,
-    GlobalRandomState,
-    InferenceGapMonitor,
-    MaskStatistics,
-    NonMonotonicAveraging,
-    PiModelCallback,
-    PseudoEnsembleCallback,
-    RandomPerturbationCallback,
-    RDropCallback,
-    RegularizerCallback,
-    TerminateOnNaN,
-    VariationalDropoutCallback,
-    VirtualAdversarialCallback,
-    regularized_loss,
-)
-from lightning_advdrop.datamodules import (
-    DigitsDataModule,
-    ElecDataModule,
-    IMDBDataModule,
-    MNISTDataModule,
-    PennTreebankDataModule,
-    RCV1DataModule,
-    TextFileDataModule,
-    WikiText2DataModule,
-)
-from lightning_advdrop.tasks import (
-    LanguageModelingTask,
-    SequentialMNISTTask,
-    TextClassificationTask,
-    TextPretrainingTask,
-)
+
+if TYPE_CHECKING:
+    from lightning_advdrop import functional, masking, nn, regularizers
+    from lightning_advdrop.callbacks import (
+        AdversarialDropoutCallback,
+        AdversarialTrainingCallback,
+        ExpectationLinearDropoutCallback,
+        ExponentialAveraging,
+        FraternalDropoutCallback,
+        GlobalRandomState,
+        InferenceGapMonitor,
+        MaskStatistics,
+        NonMonotonicAveraging,
+        PiModelCallback,
+        PseudoEnsembleCallback,
+        RandomPerturbationCallback,
+        RDropCallback,
+        RegularizerCallback,
+        TerminateOnNaN,
+        VariationalDropoutCallback,
+        VirtualAdversarialCallback,
+        regularized_loss,
+    )
+    from lightning_advdrop.datamodules import (
+        DigitsDataModule,
+        ElecDataModule,
+        IMDBDataModule,
+        MNISTDataModule,
+        PennTreebankDataModule,
+        RCV1DataModule,
+        TextFileDataModule,
+        WikiText2DataModule,
+    )
+    from lightning_advdrop.tasks import (
+        LanguageModelingTask,
+        SequentialMNISTTask,
+        TextClassificationTask,
+        TextPretrainingTask,
+    )
 
 __all__ = [
     "AdversarialDropoutCallback",
@@ -81,3 +86,20 @@ __all__ = [
     "regularized_loss",
     "regularizers",
 ]
+
+_ROOMS = ("callbacks", "datamodules", "functional", "masking", "nn", "regularizers", "tasks")
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Import a room when it, or a class of it, is first asked for."""
+        if name in _ROOMS:
+            return import_module(f"{__name__}.{name}")
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        room = "datamodules" if name.endswith("DataModule") else "tasks" if name.endswith("Task") else "callbacks"
+        return getattr(import_module(f"{__name__}.{room}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_ROOMS})

@@ -43,6 +43,17 @@ def test_the_version_is_that_of_the_citation_and_changelog() -> None:
     assert "## [" in (ROOT / "CHANGELOG.md").read_text()
 
 
+def test_rooms_are_imported_when_they_are_used() -> None:
+    code = (
+        "import pickle, sys; import lightning_advdrop as a; "
+        "from lightning_advdrop.cli import main; main(['--version']); "
+        "assert not {'torch', 'lightning', 'matplotlib'} & sys.modules.keys(); assert {*a.__all__} <= {*dir(a)}; "
+        "assert a.tasks.BaseTask; from lightning_advdrop import *; assert a.RDropCallback is RDropCallback; "
+        "assert pickle.loads(pickle.dumps(RDropCallback)) is RDropCallback; assert not hasattr(a, 'absent')"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
 def test_the_wheel_works_outside_the_repository(tmp_path: Path) -> None:
     """Builds the wheel, unpacks it elsewhere and runs the command from there."""
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]

@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 from lightning_advdrop._lightning import trainer_callbacks
 from lightning_advdrop.callbacks.compatibility import misconfigured, refuse_sharded
 
+# Of either of Lightning's packages.
 _AVERAGING = frozenset({"AveragedWeights", "WeightAveraging", "StochasticWeightAveraging"})
 
 
@@ -64,7 +65,10 @@ class AveragedWeights(Callback, ABC):
         if stage != "fit":
             return
         refuse_sharded(self, trainer, "keeps an average of all weights")
-        others = [each for each in trainer_callbacks(trainer) if each is not self and _averages(each)]
+        averaging = (
+            each for each in trainer_callbacks(trainer) if _AVERAGING & {b.__name__ for b in type(each).__mro__}
+        )
+        others = [each for each in averaging if each is not self]
         if others:
             raise misconfigured(
                 trainer,
@@ -77,9 +81,9 @@ class AveragedWeights(Callback, ABC):
         """Make the average that a checkpoint holds, now that the model is on its device."""
         if self._loaded is not None:
             self.average = self._start(pl_module)
-            weights = {f"module.{name}": value for name, value in self._loaded["state_dict"].items()}
-            # Not strict: what is not averaged, such as a metric's own state, is in the module only.
-            self.average.load_state_dict(weights | dict(self._loaded["averaging_state"]), strict=False)
+            for name, kept in self._named(pl_module, self._loaded["state_dict"]).items():
+                kept.copy_(self._loaded["state_dict"][name])
+            self.average.n_averaged.copy_(self._loaded["averaging_state"]["n_averaged"])
             self._loaded = None
 
     def on_train_batch_end(
@@ -95,23 +99,21 @@ class AveragedWeights(Callback, ABC):
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Give the module the average, to be evaluated."""
-        if trainer.state.fn == "fit" and not self._swapped:
-            self._swap(pl_module)
+        if trainer.state.fn == "fit":
+            self._hold(pl_module, average=True)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Give the module its raw weights back."""
-        if trainer.state.fn == "fit" and self._swapped:
-            self._swap(pl_module)
+        if trainer.state.fn == "fit":
+            self._hold(pl_module, average=False)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the average in the module. The raw weights are kept, for checkpoints that are saved later."""
-        if not self._swapped:
-            self._swap(pl_module)
+        self._hold(pl_module, average=True)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Give the module its raw weights back if the validation in a fit failed."""
-        if trainer.state.fn == "fit" and self._swapped:
-            self._swap(pl_module)
+        self.on_validation_epoch_end(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the last step whose weights were averaged."""
@@ -125,10 +127,11 @@ class AveragedWeights(Callback, ABC):
         """Put the average into ``state_dict``, and the raw weights into ``current_model_state``."""
         if self.average is None:
             return
-        held, kept = checkpoint["state_dict"], self.average.state_dict()
-        weights = {name.removeprefix("module."): kept.pop(name) for name in list(kept) if name.startswith("module.")}
-        averaged, raw = (held, held | weights) if self._swapped else (held | weights, held)
-        checkpoint |= {"state_dict": averaged, "current_model_state": raw, "averaging_state": dict(kept)}
+        held = checkpoint["state_dict"]
+        kept = held | self._named(pl_module, held)
+        averaged, raw = (held, kept) if self._swapped else (kept, held)
+        state = {"n_averaged": self.average.n_averaged}
+        checkpoint |= {"state_dict": averaged, "current_model_state": raw, "averaging_state": state}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Give the module the raw weights to go on with; warn when a checkpoint was written without this callback."""
@@ -145,57 +148,41 @@ class AveragedWeights(Callback, ABC):
             pl_module.load_state_dict(checkpoint["current_model_state"], strict=pl_module.strict_loading)
 
     def _start(self, pl_module: LightningModule) -> AveragedModel:
-        saved = pl_module.state_dict().keys()
-        unnamed = sorted(name for name, _ in pl_module.named_parameters() if name not in saved)
+        unnamed = sorted({name for name, _ in pl_module.named_parameters()} - pl_module.state_dict().keys())
         if unnamed:
             raise ValueError(
                 f"{type(self).__name__} needs a state_dict that names parameters by their place in the module, got "
                 f"one of {type(pl_module).__name__} without {', '.join(unnamed)}."
             )
+        # `AveragedModel` copies what it is given: the weights, and no wrapped step, carried states or metrics.
+        weights = nn.Module()
+        for number, parameter in enumerate(pl_module.parameters()):
+            weights.register_parameter(f"parameter_{number}", parameter)
+        for number, buffer in enumerate(pl_module.buffers()):
+            weights.register_buffer(f"buffer_{number}", buffer)
         device = pl_module.device if self.device is None else torch.device(self.device)
-        return AveragedModel(
-            _weights_only(pl_module, saved), device, self.averaging_function(), use_buffers=self.use_buffers
-        )
+        return AveragedModel(weights, device, self.averaging_function(), use_buffers=self.use_buffers)
 
-    def _swap(self, pl_module: LightningModule) -> None:
-        """Exchange the values of the module and the average; the tensors stay, as the optimizer knows them."""
-        if self.average is None:
-            return
-        for kept, live in zip(_tensors(self.average.module), _tensors(pl_module), strict=True):
-            value = kept.data.clone()
-            kept.data.copy_(live.data)
-            live.data.copy_(value)
-        self._swapped = not self._swapped
+    def _pairs(self, pl_module: LightningModule) -> Iterator[tuple[Tensor, Tensor]]:
+        """Each parameter and buffer of the module, and what is kept of it."""
+        if self.average is not None:
+            yield from zip(pl_module.parameters(), self.average.module.parameters(), strict=True)
+            yield from zip(pl_module.buffers(), self.average.module.buffers(), strict=True)
 
+    def _named(self, pl_module: LightningModule, names: Container[str]) -> dict[str, Tensor]:
+        """What is kept, by those of the module's names that are given; tied weights have several."""
+        kept = dict(self._pairs(pl_module))
+        live = pl_module.named_parameters(remove_duplicate=False), pl_module.named_buffers(remove_duplicate=False)
+        return {name: kept[tensor].detach() for name, tensor in chain(*live) if name in names}
 
-def _averages(callback: object) -> bool:
-    return bool(_AVERAGING & {base.__name__ for base in type(callback).__mro__})
-
-
-def _tensors(module: nn.Module) -> Iterator[Tensor]:
-    return chain(module.parameters(), module.buffers())
-
-
-def _weights_only(module: nn.Module, saved: Container[str]) -> nn.Module:
-    """A module of the same parameters and buffers, under the same names, and nothing else of it.
-
-    `AveragedModel` copies what it is given, and not to be copied are a wrapped ``training_step``, carried states and
-    metrics. The buffers in ``saved`` are persistent.
-    """
-    copies: dict[nn.Module, nn.Module] = {}
-    at: dict[str, nn.Module] = {}
-    for path, part in module.named_modules(remove_duplicate=False):
-        if part not in copies:
-            copies[part] = copy = nn.Module()
-            for name, parameter in part.named_parameters(recurse=False, remove_duplicate=False):
-                copy.register_parameter(name, parameter)
-            for name, buffer in part.named_buffers(recurse=False, remove_duplicate=False):
-                copy.register_buffer(name, buffer, persistent=f"{path}.{name}".removeprefix(".") in saved)
-        at[path] = copies[part]
-        if path:
-            parent, _, name = path.rpartition(".")
-            at[parent].add_module(name, copies[part])
-    return copies[module]
+    def _hold(self, pl_module: LightningModule, average: bool) -> None:
+        """Let the module hold the average, or the raw weights; its tensors stay, as the optimizer knows them."""
+        if self.average is not None and self._swapped != average:
+            for live, kept in self._pairs(pl_module):
+                value = kept.data.clone()
+                kept.data.copy_(live.data)
+                live.data.copy_(value)
+            self._swapped = average
 
 
 class ExponentialAveraging(AveragedWeights):

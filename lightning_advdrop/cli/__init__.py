@@ -4,15 +4,13 @@ Both run the experiments: ``fit``, ``validate``, ``test`` and ``predict``, each 
 is stands in the table `COMMANDS`.
 """
 
-from lightning_advdrop.cli.commands import COMMANDS, Command
-from lightning_advdrop.cli.experiments import (
-    EXPERIMENT_COMMANDS,
-    ExperimentCLI,
-    RunConfig,
-    describe_experiment,
-    run_experiment,
-)
+from typing import TYPE_CHECKING, Any
+
+from lightning_advdrop.cli.commands import COMMANDS, EXPERIMENT_COMMANDS, Command
 from lightning_advdrop.cli.program import entry_point, main
+
+if TYPE_CHECKING:
+    from lightning_advdrop.cli.experiments import ExperimentCLI, RunConfig, describe_experiment, run_experiment
 
 __all__ = [
     "COMMANDS",
@@ -25,3 +23,13 @@ __all__ = [
     "main",
     "run_experiment",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Import what runs experiments when it is first asked for, since that imports everything."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from lightning_advdrop.cli import experiments
+
+        return getattr(experiments, name)

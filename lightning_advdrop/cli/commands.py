@@ -2,17 +2,45 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pkgutil import resolve_name
+from typing import Any
 
-from lightning_advdrop import report
-from lightning_advdrop.cli import trained
-from lightning_advdrop.cli.experiments import EXPERIMENT_COMMANDS, describe_experiment, run_experiment
-from lightning_advdrop.cli.refusals import refusal
+EXPERIMENT_COMMANDS = ("fit", "validate", "test", "predict")
+TRACEBACK_VARIABLE = "LIGHTNING_ADVDROP_TRACEBACK"
+"""Environment variable that, set to anything, has the commands show where an exception was raised."""
 
 _EXPERIMENT_OPTIONS = "Every further option is one of the experiment's: see `{program} fit --help`."
+
+
+def refusal(error: BaseException) -> str | None:
+    """Return the message of an exception, if that is all that a user of a command needs; otherwise None.
+
+    So it is of a missing file, and of what this package itself raises about arguments, files and losses, also where it
+    is the cause of another exception. Whatever else goes wrong may lie in the user's own model: there the place
+    matters, too.
+
+    Example:
+        >>> refusal(FileNotFoundError("ckpt_path: no such file")), refusal(KeyError("state_dict"))
+        ('ckpt_path: no such file', None)
+    """
+    from lightning_advdrop.datamodules.downloads import DownloadError
+
+    if os.environ.get(TRACEBACK_VARIABLE):
+        return None
+    raised_in = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)][-1:]
+    ours = [name.partition(".")[0] for name in raised_in] == [__name__.partition(".")[0]]
+    if isinstance(error, FileNotFoundError) or (
+        ours and isinstance(error, (ValueError, DownloadError, FloatingPointError))
+    ):
+        return str(error)
+    # What makes objects from a configuration wraps what they raise.
+    return None if error.__cause__ is None else refusal(error.__cause__)
 
 
 @dataclass(frozen=True)
@@ -94,8 +122,33 @@ class Command:
         return answer or 0
 
 
-def _experiment(options: Namespace) -> None:
-    run_experiment([options.command, *options.experiment])
+def _lazily(where: str) -> Callable[[Any], Any]:
+    """Import a function, ``module:name``, when it is called: most of them import torch and Lightning."""
+
+    def call(argument: Any) -> Any:
+        return resolve_name(f"lightning_advdrop.{where}")(argument)
+
+    return call
+
+
+def _options(checkpoint_of: str, **options: dict[str, Any]) -> Callable[[ArgumentParser], None]:
+    """Declare the options of a command that reads a checkpoint, as argparse takes them."""
+
+    def add(parser: ArgumentParser) -> None:
+        parser.add_argument("--ckpt_path", required=True, metavar="FILE", help=f"checkpoint of {checkpoint_of}")
+        for name, how in options.items():
+            parser.add_argument(name if "nargs" in how and how["nargs"] == "*" else f"--{name}", **how)
+
+    return add
+
+
+def _number(default: float, told: str, metavar: str | None = "N") -> dict[str, Any]:
+    return {"type": type(default), "default": default, "metavar": metavar, "help": f"{told} (default: {default})"}
+
+
+def _choices(values: Sequence[float], of: str, **more: Any) -> dict[str, Any]:
+    told = f"values of {of} to choose from (default: {' '.join(map(str, values))})"
+    return {"type": float, "nargs": "+", "default": list(values), "help": told, **more}
 
 
 #: All commands, in the order of the usage.
@@ -104,43 +157,60 @@ COMMANDS = (
         EXPERIMENT_COMMANDS,
         "--config FILE [--option VALUE ...]",
         "Runs an experiment.",
-        _experiment,
+        _lazily("cli.experiments:run_command"),
         experiment=True,
     ),
     Command(
         ("report",),
         "RUNS [RUNS ...]",
         "Makes tables and plots of finished runs.",
-        report.run,
-        report.add_arguments,
+        _lazily("report:run"),
+        _lazily("report:add_arguments"),
     ),
     Command(
         ("sites",),
         "--config FILE [--option VALUE ...]",
         "Shows where the masks of an experiment's regularizers act.",
-        lambda options: describe_experiment(options.experiment),
+        lambda options: _lazily("cli.experiments:describe_experiment")(options.experiment),
         experiment=True,
     ),
     Command(
         ("classify",),
         "--ckpt_path FILE [TEXT ...]",
         "Classifies texts, given or read line by line.",
-        trained.run_classify,
-        trained.add_classify_options,
+        _lazily("cli.trained:classify"),
+        _options(
+            "a TextClassificationTask",
+            batch_size=_number(64, "how many texts are read at once", None),
+            texts={"nargs": "*", "metavar": "TEXT", "help": "a text; without any, each line of the input is one"},
+        ),
     ),
     Command(
         ("cache",),
         "--ckpt_path FILE --config FILE [--option VALUE ...]",
         "Evaluates a language model together with a neural cache.",
-        trained.run_cache,
-        trained.add_cache_options,
+        _lazily("cli.trained:cache"),
+        _options(
+            "a language model",
+            window=_number(2000, "words in the cache"),
+            theta=_choices((0.1, 0.2, 0.3, 0.5, 0.7, 1.0), "the flatness"),
+            **{"lambda": _choices((0.05, 0.1, 0.15, 0.2, 0.3), "the cache's share", dest="interpolation")},
+        ),
         experiment=True,
     ),
     Command(
         ("generate",),
         "--ckpt_path FILE --prompt TEXT [--option VALUE ...]",
         "Goes on with a text, word by word.",
-        trained.run_generate,
-        trained.add_generate_options,
+        _lazily("cli.trained:generate"),
+        _options(
+            "a language model",
+            prompt={"required": True, "metavar": "TEXT", "help": "the beginning: words between white space"},
+            length=_number(50, "words to write"),
+            temperature=_number(1.0, "below 1 for the more probable words, 0 for the most probable one only", "T"),
+            top_k=_number(0, "most probable words to choose from; 0 for all", "K"),
+            seed=_number(0, "of what is drawn"),
+            allow_unknown={"action": "store_true", "help": "let the word that stands for unknown ones be written"},
+        ),
     ),
 )

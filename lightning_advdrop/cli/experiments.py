@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import os
 import warnings
@@ -18,10 +19,10 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 
+# Their classes can be named without their modules in configurations and options.
+from lightning_advdrop import datamodules, tasks  # noqa: F401
 from lightning_advdrop._lightning import attach, forget_average, trainer_callbacks
 from lightning_advdrop.callbacks import GlobalRandomState, RegularizerCallback, TerminateOnNaN, flush_denormals
-
-EXPERIMENT_COMMANDS = ("fit", "validate", "test", "predict")
 
 
 class RunConfig(SaveConfigCallback):
@@ -33,7 +34,8 @@ class RunConfig(SaveConfigCallback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Choose a name that is free, then write."""
         if trainer.is_global_zero and trainer.log_dir is not None:
-            self.config_filename = _free_name(Path(trainer.log_dir))
+            names = itertools.chain(["config.yaml"], (f"config-{number}.yaml" for number in itertools.count(1)))
+            self.config_filename = next(name for name in names if not (Path(trainer.log_dir) / name).exists())
         super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002
@@ -50,11 +52,6 @@ def _ignoring(*messages: str) -> Iterator[None]:
         for message in messages:
             warnings.filterwarnings("ignore", message=message)
         yield
-
-
-def _free_name(folder: Path) -> str:
-    names = itertools.chain(["config.yaml"], (f"config-{number}.yaml" for number in itertools.count(1)))
-    return next(name for name in names if not (folder / name).exists())
 
 
 class ExperimentCLI(LightningCLI):
@@ -152,8 +149,7 @@ def run_experiment(arguments: Sequence[str], *, run: bool = True) -> ExperimentC
                 run=run,
             )
     finally:
-        if wandb.run is not None:  # or the next experiment of this process would log into this one's run
-            wandb.finish()
+        wandb.finish()  # or the next experiment of this process would log into this one's run
 
 
 def _keep_wandb_quiet() -> None:
@@ -167,13 +163,9 @@ def _keep_wandb_quiet() -> None:
         )
 
 
-def _configure_model(command: ExperimentCLI) -> None:
-    """Make the layers that a model makes for a trainer's data, as at the beginning of a run."""
-    if type(command.model).configure_model is not LightningModule.configure_model:
-        command.datamodule.prepare_data()
-        command.datamodule.setup("fit")
-        attach(command.model, command.trainer, command.datamodule)
-        command.model.configure_model()
+def run_command(options: argparse.Namespace) -> None:
+    """Run the command of a parsed command line, see `lightning_advdrop.cli.Command`."""
+    run_experiment([options.command, *options.experiment])
 
 
 def describe_experiment(arguments: Sequence[str]) -> str:
@@ -186,7 +178,12 @@ def describe_experiment(arguments: Sequence[str]) -> str:
         ValueError: if the experiment has no regularizer, or its model has no such site.
     """
     command = run_experiment(arguments, run=False)
-    _configure_model(command)
+    if type(command.model).configure_model is not LightningModule.configure_model:
+        # It makes layers for the data, as at the beginning of a run.
+        command.datamodule.prepare_data()
+        command.datamodule.setup("fit")
+        attach(command.model, command.trainer, command.datamodule)
+        command.model.configure_model()
     regularizers = [each for each in trainer_callbacks(command.trainer) if isinstance(each, RegularizerCallback)]
     if not regularizers:
         raise ValueError("regularizer must be set to show its sites, got null; name one with --regularizer.")

@@ -8,60 +8,37 @@ MAX_SEED = 2**32 - 1
 _STAGES = ("fit", "validate", "test", "predict", None)
 
 
-def check_integer(name: str, value: object, low: int, high: int | None = None) -> None:
-    """Check that an argument is an integer in a range.
+def check_integers(low: int, high: int | None = None, *, optional: bool = False, **values: object) -> None:
+    """Check that arguments are integers in a range.
 
     Args:
-        name: Name of the argument, for the message.
-        value: What the user gave.
         low: Smallest value allowed.
         high: Largest value allowed; ``None`` for no bound.
-
-    Raises:
-        TypeError: If ``value`` is no ``int`` (or is a ``bool``).
-        ValueError: If ``value`` is out of range.
-
-    Example:
-        >>> check_integer("batch_size", 0, low=1)
-        Traceback (most recent call last):
-        ...
-        ValueError: batch_size must be an integer of at least 1, got 0
-    """
-    allowed = f"an integer of at least {low}" if high is None else f"an integer from {low} to {high}"
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be {allowed}, got {value!r}")
-    if value < low or (high is not None and value > high):
-        raise ValueError(f"{name} must be {allowed}, got {value!r}")
-
-
-def check_integers(low: int, *, optional: bool = False, **values: object) -> None:
-    """Check that arguments are integers from a bound on.
-
-    Args:
-        low: Smallest value allowed.
         optional: Whether ``None`` is allowed, too.
         **values: What the user gave, by the names of the arguments.
 
     Raises:
         TypeError: If one is no ``int`` (or is a ``bool``).
-        ValueError: If one is below ``low``.
+        ValueError: If one is out of range.
 
     Example:
-        >>> check_integers(1, optional=True, train_size=None, unlabelled_size=3)
+        >>> check_integers(1, optional=True, train_size=None, unlabelled_size=0)
+        Traceback (most recent call last):
+        ...
+        ValueError: unlabelled_size must be an integer of at least 1, got 0
     """
+    allowed = f"an integer of at least {low}" if high is None else f"an integer from {low} to {high}"
     for name, value in values.items():
-        if not (optional and value is None):
-            check_integer(name, value, low)
+        if optional and value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"{name} must be {allowed}, got {value!r}")
+        if value < low or (high is not None and value > high):
+            raise ValueError(f"{name} must be {allowed}, got {value!r}")
 
 
 def check_stage(stage: str | None) -> None:
-    """Check the argument of ``LightningDataModule.setup``.
-
-    Args:
-        stage: What the user gave.
-
-    Raises:
-        ValueError: If it is none of Lightning's stages, and not ``None`` either.
+    """Check the argument of ``LightningDataModule.setup``; raise ``ValueError`` if it is none of Lightning's stages.
 
     Example:
         >>> check_stage("fit")

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lightning_advdrop.datamodules.checks import MAX_SEED, check_integer, check_integers
+from lightning_advdrop.datamodules.checks import MAX_SEED, check_integers
 
 TokenBatch = tuple[Tensor, Tensor]
 """Tokens ``(T, B)`` and the next tokens ``(T, B)``, both ``int64``, time first."""
@@ -79,11 +79,15 @@ class ContiguousBatches:
         size_argument: str = "batch_size",
         used_batches: Callable[[], int] | None = None,
     ) -> None:
-        check_integer(size_argument, batch_size, low=1)
-        check_integers(1, length=length, world_size=world_size)
-        check_integer("seed", seed, low=0, high=MAX_SEED)
-        check_integer("rank", rank, low=0, high=world_size - 1)
-        text = _as_vector(tokens)
+        sizes: dict[str, Any] = {size_argument: batch_size, "length": length, "world_size": world_size}
+        check_integers(1, **sizes)
+        check_integers(0, MAX_SEED, seed=seed)
+        check_integers(0, world_size - 1, rank=rank)
+        text = tokens.cpu().numpy() if isinstance(tokens, Tensor) else np.asarray(tokens)
+        if text.ndim != 1:
+            raise ValueError(f"tokens must be a vector (N,), got the shape {text.shape}")
+        if not np.issubdtype(text.dtype, np.integer):
+            raise TypeError(f"tokens must be integers, got the type {text.dtype}")
         columns = batch_size * world_size
         if columns > len(text) - 1:
             raise ValueError(
@@ -96,11 +100,14 @@ class ContiguousBatches:
         self.random_lengths = random_lengths
         self.seed = seed
         self.epoch = 0
-        self._n_tokens = len(text)
-        self._columns = columns
+        self._settings = {"tokens": len(text), "columns": columns, "length": length}
+        self._settings |= {"random_lengths": random_lengths, "seed": seed}
         self._used_batches = used_batches
-        self._inputs, self._targets = _columns(text, columns, pad)  # (columns, steps)
-        self._mine = slice(rank * batch_size, (rank + 1) * batch_size)
+        steps, rest = divmod(len(text) - 1, columns)
+        steps = steps + 1 if pad and rest else steps
+        mine = slice(rank * batch_size, (rank + 1) * batch_size)
+        self._inputs = _columns(text[:-1], columns, steps, 0)[mine]  # (B, steps)
+        self._targets = _columns(text[1:], columns, steps, IGNORED)[mine]
         self._start = 0  # the batch with which the next iteration begins
         self._drawn = 0  # batches drawn by the latest iteration, those before its start included
         self._drawn_epoch = 0
@@ -121,16 +128,8 @@ class ContiguousBatches:
         return SimpleNamespace(sampler=self)
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch of the next pass, which random lengths depend on.
-
-        Args:
-            epoch: Number of the epoch, at least 0.
-
-        Raises:
-            TypeError: If it is no integer.
-            ValueError: If it is negative.
-        """
-        check_integer("epoch", epoch, low=0)
+        """Set the epoch of the next pass, at least 0, which random lengths depend on."""
+        check_integers(0, epoch=epoch)
         if epoch != self.epoch:
             self._start = 0
         self.epoch = epoch
@@ -147,25 +146,23 @@ class ContiguousBatches:
         self._start = 0
         for index in range(self._drawn, len(ends)):
             self._drawn = index + 1
-            yield self._batch(ends[index - 1] if index else 0, ends[index])
+            step = slice(ends[index - 1] if index else 0, ends[index])
+            yield _time_first(self._inputs[:, step]), _time_first(self._targets[:, step])
 
     def state_dict(self) -> dict[str, Any]:
         """Return the epoch, the number of batches used in it, and the settings that they depend on."""
         used = self._drawn if self._used_batches is None else self._used_batches()
         if self._start or self._drawn_epoch != self.epoch:
             used = self._start  # no batch of this pass has been drawn yet
-        return {"epoch": self.epoch, "batch": used, **self._settings()}
+        return {"epoch": self.epoch, "batch": used, **self._settings}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue after the batches that had been used when the state was saved.
 
-        Args:
-            state_dict: From :meth:`state_dict`.
-
         Raises:
             ValueError: If the text, the columns or the lengths differ; it names the setting.
         """
-        for name, value in self._settings().items():
+        for name, value in self._settings.items():
             if state_dict[name] != value:
                 raise ValueError(
                     f"{name} must be {state_dict[name]!r} to go on in the middle of the epoch that the checkpoint was"
@@ -173,15 +170,6 @@ class ContiguousBatches:
                 )
         self.epoch = self._drawn_epoch = state_dict["epoch"]
         self._start = self._drawn = state_dict["batch"]
-
-    def _settings(self) -> dict[str, int | bool]:
-        return {
-            "tokens": self._n_tokens,
-            "columns": self._columns,
-            "length": self.length,
-            "random_lengths": self.random_lengths,
-            "seed": self.seed,
-        }
 
     def _ends(self) -> list[int]:
         """Return the step at which each batch of the current epoch ends (exclusive), in rising order."""
@@ -196,29 +184,12 @@ class ContiguousBatches:
         ends = lengths.clip(_SHORTEST, self.length + _LONGEST_SURPLUS).cumsum()
         return [*ends[ends < steps].tolist(), steps]
 
-    def _batch(self, begin: int, end: int) -> TokenBatch:
-        inputs, targets = self._inputs[self._mine, begin:end], self._targets[self._mine, begin:end]  # (B, T)
-        return _time_first(inputs), _time_first(targets)
 
-
-def _as_vector(tokens: Tensor | npt.NDArray[Any]) -> npt.NDArray[Any]:
-    text = tokens.cpu().numpy() if isinstance(tokens, Tensor) else np.asarray(tokens)
-    if text.ndim != 1:
-        raise ValueError(f"tokens must be a vector (N,), got the shape {text.shape}")
-    if not np.issubdtype(text.dtype, np.integer):
-        raise TypeError(f"tokens must be integers, got the type {text.dtype}")
-    return text
-
-
-def _columns(text: npt.NDArray[Any], columns: int, pad: bool) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Cut inputs and targets into columns ``(columns, steps)``: views, if nothing is padded."""
-    inputs, targets = text[:-1], text[1:]
-    missing = -len(inputs) % columns
-    if pad and missing:
-        inputs = np.concatenate([inputs, np.zeros(missing, text.dtype)])
-        targets = np.concatenate([targets.astype(np.int64), np.full(missing, IGNORED, np.int64)])
-    steps = len(inputs) // columns
-    return inputs[: columns * steps].reshape(columns, steps), targets[: columns * steps].reshape(columns, steps)
+def _columns(part: npt.NDArray[Any], columns: int, steps: int, filler: int) -> npt.NDArray[Any]:
+    """Cut a text into columns ``(columns, steps)``: a view, if none needs to be filled up."""
+    if (missing := columns * steps - len(part)) > 0:
+        part = np.concatenate([part.astype(np.int64), np.full(missing, filler)])
+    return part[: columns * steps].reshape(columns, steps)
 
 
 def _time_first(part: npt.NDArray[Any]) -> Tensor:

@@ -1,6 +1,5 @@
 """Base of the data modules of language models: running texts, read in contiguous batches."""
 
-from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any, ClassVar, Literal
@@ -13,11 +12,10 @@ from lightning_advdrop.datamodules.checks import check_integers
 from lightning_advdrop.datamodules.contiguous import ContiguousBatches
 from lightning_advdrop.datamodules.encoding import Corpus, WordRules
 from lightning_advdrop.datamodules.loading import rank_and_world_size
-from lightning_advdrop.datamodules.text import END, UNKNOWN
+from lightning_advdrop.datamodules.text import END, TEXT_TOKENIZERS, UNKNOWN, Tokens
 from lightning_advdrop.datamodules.text_batches import UNLABELLED
 from lightning_advdrop.datamodules.text_files import Document, DocumentError, TextSource, checksum, read_words
 from lightning_advdrop.datamodules.text_module import TextDataModule
-from lightning_advdrop.datamodules.tokenizing import TEXT_TOKENIZERS, Tokens
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -26,9 +24,9 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 class CorpusDataModule(TextDataModule):
     r"""Three running texts for training, validation and test of a language model.
 
-    A subclass implements :meth:`sources`. The vocabulary is that of the whole training text: ``<unk>``, ``<eos>``, then
-    the words by frequency, ties in alphabetical order; ``<eos>`` ends each line. The encoded texts are kept in the
-    folder of prepared data and read as memory maps.
+    A subclass implements ``find_files`` or :meth:`sources`. The vocabulary is that of the whole training text:
+    ``<unk>``, ``<eos>``, then the words by frequency, ties in alphabetical order; ``<eos>`` ends each line. The encoded
+    texts are kept in the folder of prepared data and read as memory maps.
 
     A batch is tokens ``(T, B)`` and targets ``(T, B)``, ``int64``, time first; the targets are the next tokens. Each
     column continues where it ended in the previous batch, so that a recurrent state can be carried over; it starts
@@ -104,13 +102,9 @@ class CorpusDataModule(TextDataModule):
         self.train_tokens = train_tokens
         self.max_words = max_words
 
-    @abstractmethod
     def sources(self) -> dict[Split, TextSource]:
-        """Find the three texts.
-
-        Raises:
-            FileNotFoundError: If files are missing.
-        """
+        """Find the three texts; raise ``FileNotFoundError`` if files are missing."""
+        return {split: TextSource(path) for split, path in zip(SPLITS, self.require_files(), strict=True)}
 
     def read(self) -> Iterator[Document]:
         """Read the three texts as one document each."""
@@ -130,21 +124,19 @@ class CorpusDataModule(TextDataModule):
         return WordRules((UNKNOWN, END), self.min_count, self.max_words, marked=True)
 
     def check_corpus(self, corpus: Corpus) -> None:
-        """Check the numbers of words.
-
-        Raises:
-            DocumentError: If a text is empty or not the published one.
-        """
-        sources = self.sources()
-        for split in SPLITS:
-            found = len(corpus.parts[split].tokens)
+        """Check the numbers of words; raise `DocumentError` if a text is empty or not the published one."""
+        sources, published = self.sources(), self.n_tokens or {}
+        numbers = [(split, len(corpus.parts[split][0]), "tokens", published.get(split)) for split in SPLITS]
+        n_words = self.n_words if self.max_words is None else None
+        numbers.append(("train", len(corpus.vocabulary), "words in its vocabulary", n_words))
+        for split, found, counted, expected in numbers:
             if not found:
                 raise DocumentError(f"{sources[split]} is empty: the {split} text needs at least one line")
-            if self.n_tokens is not None and found != self.n_tokens[split]:
-                raise _not_published(sources[split], split, found, "tokens", self.n_tokens[split])
-        found = len(corpus.vocabulary)
-        if self.n_words is not None and self.max_words is None and found != self.n_words:
-            raise _not_published(sources["train"], "train", found, "words in its vocabulary", self.n_words)
+            if expected not in {None, found}:
+                raise DocumentError(
+                    f"{sources[split]} is not the published {split} text: found {found:,} {counted}, expected"
+                    f" {expected:,}; put the published file in its place"
+                )
 
     def setup(self, stage: str | None = None) -> None:
         """Open the encoded texts, for any stage; encode them first, if that has not been done.
@@ -153,29 +145,24 @@ class CorpusDataModule(TextDataModule):
             ValueError: If ``stage`` is another one, or the training text has fewer than ``train_tokens`` words.
         """
         super().setup(stage)
-        found = len(self.corpus.parts["train"].tokens)
+        found = len(self.corpus.parts["train"][0])
         if self.train_tokens is not None and self.train_tokens > found:
             raise ValueError(
                 f"train_tokens must be at most {found}, the words of the training text, got {self.train_tokens}"
             )
 
     def text(self, split: Split) -> npt.NDArray[np.integer[Any]]:
-        """Return a text as word indices; of the training text, the first ``train_tokens``.
+        """Return a text as word indices ``(N,)`` of dtype ``int32``, a read-only memory map; after ``prepare_data``.
 
-        Returns:
-            ``(N,)`` of dtype ``int32``: a read-only memory map.
-
-        Raises:
-            RuntimeError: If neither ``prepare_data`` nor ``setup`` has been called.
+        Of the training text, these are the first ``train_tokens``.
         """
-        text = self.corpus.parts[split].tokens
+        text = self.corpus.parts[split][0]
         return text[: self.train_tokens] if split == "train" else text
 
     def train_dataloader(self) -> ContiguousBatches:
         """Return the loader of training batches: the columns of this process.
 
         Raises:
-            RuntimeError: If the texts are not encoded.
             ValueError: If the text is too short for ``batch_size``, or the trainer's ``limit_train_batches`` exceeds
                 the batches of an epoch of random lengths.
         """
@@ -212,13 +199,6 @@ class CorpusDataModule(TextDataModule):
 
     def _whole(self, part: Split, size: str) -> ContiguousBatches:
         return ContiguousBatches(self.text(part), getattr(self, size), self.length, pad=True, size_argument=size)
-
-
-def _not_published(source: TextSource, split: Split, found: int, what: str, expected: int) -> DocumentError:
-    return DocumentError(
-        f"{source} is not the published {split} text: found {found:,} {what}, expected {expected:,};"
-        " put the published file in its place"
-    )
 
 
 def _check_limit(trainer: Trainer, num_batches: int) -> None:

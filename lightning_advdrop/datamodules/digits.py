@@ -25,15 +25,9 @@ class DigitsDataModule(SequenceImageDataModule):
 
     Args:
         by: ``"pixel"``: 64 steps of 1 feature; ``"row"``: 8 steps of 8 features.
-        permuted: Whether to read the pixels in one fixed random order; needs ``by="pixel"``.
         train_size: Number of training images, drawn with ``seed``, from 1 to 1,297; ``None`` for all.
-        batch_size: Images in a training batch, at least 1.
-        eval_batch_size: Images in a batch of validation, test and prediction, at least 1.
-        **arguments: ``num_workers`` and ``seed`` of ``SequenceImageDataModule``.
-
-    Raises:
-        TypeError: If a number is no integer.
-        ValueError: If an argument is out of its range, or ``permuted`` is set with ``by="row"``.
+        **arguments: ``num_workers`` and ``seed`` of `SequenceImageDataModule`; ``permuted``, ``batch_size``,
+            ``eval_batch_size`` and the errors are its, too.
 
     Example:
         >>> digits = DigitsDataModule(by="row")

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pooch  # type: ignore[import-untyped]
 import requests
@@ -41,13 +41,7 @@ def check_mirrors(mirrors: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"{mirror.rstrip('/')}/" for mirror in mirrors)
 
 
-def download(
-    target: Path,
-    mirrors: Sequence[str],
-    checksum: str | None,
-    algorithm: Literal["md5", "sha256"] = "md5",
-    timeout: float = 30.0,
-) -> Path:
+def download(target: Path, mirrors: Sequence[str], checksum: str | None, timeout: float = 30.0) -> Path:
     """Download ``target.name`` from the first mirror that delivers it intact.
 
     The file is written under a temporary name and renamed after its checksum has been verified: ``target`` is complete
@@ -56,17 +50,15 @@ def download(
     Args:
         target: Path of the file; its name is appended to each mirror. Missing folders are created.
         mirrors: Base addresses (``http://`` or ``https://``), tried in this order.
-        checksum: Published checksum of the file, hexadecimal. ``None`` if none is published: the file is not verified
-            then.
-        algorithm: Algorithm of the checksum: ``"md5"`` or ``"sha256"``.
+        checksum: Published MD5 of the file, hexadecimal. ``None`` if none is published: the file is not verified then.
         timeout: Seconds to wait for an answer of a mirror, more than 0.
 
     Returns:
         ``target``.
 
     Raises:
-        ValueError: If ``mirrors`` is empty or contains something else than HTTP addresses, or ``algorithm`` or
-            ``timeout`` is out of its range.
+        ValueError: If ``mirrors`` is empty or contains something else than HTTP addresses, or ``timeout`` is not more
+            than 0.
         DownloadError: If no mirror delivered the file; it names the reason of each, and the path of the file.
         OSError: If the file cannot be written.
 
@@ -77,12 +69,10 @@ def download(
         ValueError: mirrors must start with http:// or https://, got 'labels.org'
     """
     addresses = check_mirrors(mirrors)
-    if algorithm not in ("md5", "sha256"):
-        raise ValueError(f"algorithm must be 'md5' or 'sha256', got {algorithm!r}")
     if timeout <= 0:
         raise ValueError(f"timeout must be more than 0 seconds, got {timeout!r}")
     target.parent.mkdir(parents=True, exist_ok=True)
-    known_hash = None if checksum is None else f"{algorithm}:{checksum}"
+    known_hash = None if checksum is None else f"md5:{checksum}"
     reasons = []
     for address in addresses:
         try:

@@ -12,20 +12,9 @@ from lightning_advdrop.datamodules.downloads import download
 from lightning_advdrop.datamodules.labelled_documents import DocumentDataModule
 from lightning_advdrop.datamodules.published import PublishedDataModule
 from lightning_advdrop.datamodules.text_batches import UNLABELLED
-from lightning_advdrop.datamodules.text_files import (
-    Document,
-    DocumentError,
-    Part,
-    check_label,
-    check_words,
-    read_lines,
-)
-
-ELEC_MIRRORS = ("https://riejohnson.com/software/", "http://riejohnson.com/software/")
-"""Base addresses of the published archive, tried in this order."""
+from lightning_advdrop.datamodules.text_files import Document, DocumentError, Part, check_label, check_words, read_lines
 
 _ARCHIVE = "elec2.tar.gz"
-_REMEDY = "put the published files in their place"
 _LABELLED = ("elec-25k-train", "elec-test")
 
 
@@ -40,8 +29,6 @@ class ElecDataModule(PublishedDataModule, DocumentDataModule):
     siblings of the name ``elec-test``, and those that ``unlabelled`` names; all of them in ``<root>/elec``.
 
     Args:
-        root: Folder that contains ``elec``; ``None`` for the environment variable ``LIGHTNING_ADVDROP_DATA``, else
-            ``data``.
         unlabelled: Pattern of the names of files with unlabelled reviews; all of them are read.
         md5: Checksum of the archive; ``None`` for none, since no published one is known: only the checksum inside the
             gzip file is verified then.
@@ -49,8 +36,7 @@ class ElecDataModule(PublishedDataModule, DocumentDataModule):
             archive ``elec2.tar.gz`` is downloaded and unpacked if a file is missing.
 
     Raises:
-        TypeError: If a number is no integer.
-        ValueError: If an argument is out of its range.
+        ValueError: If ``unlabelled`` is no pattern of file names, or as `DocumentDataModule`.
 
     Example:
         >>> elec = ElecDataModule(train_size=1000)
@@ -60,7 +46,7 @@ class ElecDataModule(PublishedDataModule, DocumentDataModule):
 
     title = "Elec"
     folder_name = "elec"
-    published_mirrors = ELEC_MIRRORS
+    published_mirrors = ("https://riejohnson.com/software/", "http://riejohnson.com/software/")
     class_names = ("neg", "pos")
     tokenizer = "blanks"
 
@@ -79,12 +65,7 @@ class ElecDataModule(PublishedDataModule, DocumentDataModule):
         self.md5 = md5
 
     def fetch(self) -> None:
-        """Download the archive, if it is missing, and unpack all files.
-
-        Raises:
-            DownloadError: If no mirror delivers the archive.
-            DocumentError: If the archive is damaged or hostile.
-        """
+        """Download the archive, if it is missing, and unpack all files; `DocumentError` if it is damaged or hostile."""
         archive = self.folder / _ARCHIVE
         if not archive.is_file():
             download(archive, self.mirrors, self.md5)
@@ -99,7 +80,6 @@ class ElecDataModule(PublishedDataModule, DocumentDataModule):
         """Read all reviews.
 
         Raises:
-            FileNotFoundError: If files are missing.
             DocumentError: If the numbers of texts and labels differ, a label is not 1 or 2, or a review has no words or
                 is not valid UTF-8.
         """
@@ -113,12 +93,12 @@ class ElecDataModule(PublishedDataModule, DocumentDataModule):
 
 def _read_labelled(part: Part, texts: Path, labels: Path) -> Iterator[Document]:
     for text, label in zip_longest(read_lines(texts), read_lines(labels)):
+        line, _ = text or label
         if text is None or label is None:
             shorter, longer = (texts, labels) if text is None else (labels, texts)
-            (line, _) = label if text is None else text
             raise DocumentError(
                 f"{shorter} ends before line {line}: expected as many lines as in {longer}, a label for each"
-                f" review; {_REMEDY}"
+                " review; put the published files in their place"
             )
-        line, words = text[0], check_words(text[1].split(), texts, text[0])
+        words = check_words(text[1].split(), texts, line)
         yield Document(part, check_label(label[1], 1, 2, labels, line), line, words)

@@ -6,6 +6,7 @@ of handwritten digits").
 """
 
 import gzip
+import math
 import struct
 import zlib
 from pathlib import Path
@@ -75,11 +76,8 @@ def read_idx(path: Path, dimensions: int) -> Tensor:
     """
     content = _read_bytes(path)
     header = 4 + 4 * dimensions
-    if len(content) < 4:
-        raise IDXFormatError(
-            f"{path} is truncated: found {len(content)} bytes, expected a header of {header}; {_REMEDY}"
-        )
-    _check_magic(path, content[:4], dimensions)
+    if len(content) >= 4:
+        _check_magic(path, content[:4], dimensions)
     if len(content) < header:
         raise IDXFormatError(
             f"{path} is truncated: found {len(content)} bytes, expected a header of {header}; {_REMEDY}"
@@ -135,16 +133,9 @@ def _check_magic(path: Path, magic: bytearray, dimensions: int) -> None:
 
 
 def _check_length(path: Path, sizes: tuple[int, ...], found: int) -> None:
-    expected = 1
-    for size in sizes:
-        expected *= size
-    stated = " x ".join(str(size) for size in sizes)
-    if found < expected:
+    expected, stated = math.prod(sizes), " x ".join(map(str, sizes))
+    if found != expected:
         raise IDXFormatError(
-            f"{path} is truncated: found {found} bytes after the header, expected {expected} ({stated}); {_REMEDY}"
-        )
-    if found > expected:
-        raise IDXFormatError(
-            f"{path} has trailing bytes: found {found} bytes after the header, expected {expected} ({stated});"
-            f" {_REMEDY}"
+            f"{path} {'is truncated' if found < expected else 'has trailing bytes'}: found {found} bytes after the"
+            f" header, expected {expected} ({stated}); {_REMEDY}"
         )

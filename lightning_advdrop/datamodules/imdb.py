@@ -10,12 +10,9 @@ from typing import Any, ClassVar
 from lightning_advdrop.datamodules.archives import read_tar_gz
 from lightning_advdrop.datamodules.labelled_documents import DocumentDataModule
 from lightning_advdrop.datamodules.published import PublishedDataModule
+from lightning_advdrop.datamodules.text import split_at_punctuation
 from lightning_advdrop.datamodules.text_batches import UNLABELLED
 from lightning_advdrop.datamodules.text_files import Document, DocumentError, Part, check_words, decode
-from lightning_advdrop.datamodules.tokenizing import split_at_punctuation
-
-IMDB_MIRRORS = ("https://ai.stanford.edu/~amaas/data/sentiment/",)
-"""Base addresses of the published archive, tried in this order."""
 
 _ARCHIVE = "aclImdb_v1.tar.gz"
 _UNPACKED = "aclImdb"
@@ -26,7 +23,6 @@ _FOLDERS: Mapping[str, tuple[Part, int]] = {
     "test/neg": ("test", 0),
     "test/pos": ("test", 1),
 }
-_REMEDY = "delete the file and download it again"
 
 
 class IMDBDataModule(PublishedDataModule, DocumentDataModule):
@@ -40,11 +36,7 @@ class IMDBDataModule(PublishedDataModule, DocumentDataModule):
     The reviews are read from ``<root>/imdb/aclImdb_v1.tar.gz`` in one pass, without extracting it, or from the
     extracted folder ``<root>/imdb/aclImdb``, if that exists.
 
-    The arguments are ``root``, ``download`` and ``mirrors``, and those of `DocumentDataModule`.
-
-    Raises:
-        TypeError: If a number is no integer.
-        ValueError: If an argument is out of its range.
+    Arguments and their errors are those of `PublishedDataModule` and `DocumentDataModule`.
 
     Example:
         >>> imdb = IMDBDataModule(max_tokens=200)
@@ -54,7 +46,7 @@ class IMDBDataModule(PublishedDataModule, DocumentDataModule):
 
     title = "IMDB"
     folder_name = "imdb"
-    published_mirrors = IMDB_MIRRORS
+    published_mirrors = ("https://ai.stanford.edu/~amaas/data/sentiment/",)
     alternative = f" (or the folder {_UNPACKED} that it unpacks to)"
     class_names = ("neg", "pos")
     checksums: ClassVar[Mapping[str, str]] = {_ARCHIVE: "7c2ac02c03563afcf9b574c7e56c153a"}
@@ -64,11 +56,7 @@ class IMDBDataModule(PublishedDataModule, DocumentDataModule):
         return [self._unpacked] if self._unpacked.is_dir() else [self._archive]
 
     def fingerprint(self) -> Mapping[str, Any]:
-        """Return the checksum of the archive, or one of the names, sizes and times of the extracted files.
-
-        Raises:
-            FileNotFoundError: If archive and folder are missing, or a folder of reviews is.
-        """
+        """Return the checksum of the archive, or one of the names, sizes and times of the extracted files."""
         if not self._unpacked.is_dir():
             return super().fingerprint()
         digest = hashlib.sha256()
@@ -81,28 +69,31 @@ class IMDBDataModule(PublishedDataModule, DocumentDataModule):
         """Read all reviews.
 
         Raises:
-            FileNotFoundError: If archive and folder are missing, or a folder of reviews is.
             DocumentError: If the archive is truncated, damaged or hostile, or lacks a folder of reviews, or if a review
                 has no words or is not valid UTF-8.
         """
         self.require_files()
-        yield from self._read_unpacked() if self._unpacked.is_dir() else self._read_archive()
+        for folder, path, content in self._read_unpacked() if self._unpacked.is_dir() else self._read_archive():
+            words = check_words(split_at_punctuation(decode(content, path)), path, line=1)
+            yield Document(*_FOLDERS[folder], f"{folder}/{path.name}", words)
 
-    def _read_unpacked(self) -> Iterator[Document]:
+    def _read_unpacked(self) -> Iterator[tuple[str, Path, bytes]]:
+        """Read the folder, path and content of each review from the extracted folder."""
         for folder in _FOLDERS:
-            for path in self._reviews(folder):
-                yield _review(folder, path.name, path.read_bytes(), path)
+            yield from ((folder, path, path.read_bytes()) for path in self._reviews(folder))
 
-    def _read_archive(self) -> Iterator[Document]:
+    def _read_archive(self) -> Iterator[tuple[str, Path, bytes]]:
+        """Read the folder, path and content of each review from the archive."""
         found = set()
         for path, content in read_tar_gz(self._archive):
             folder = "/".join(path.parts[1:-1])
             if folder in _FOLDERS and path.parts[0] == _UNPACKED and path.suffix == ".txt":
                 found.add(folder)
-                yield _review(folder, path.name, content, self._archive / path)
+                yield folder, self._archive / path, content
         if missing := [f"{_UNPACKED}/{folder}" for folder in _FOLDERS if folder not in found]:
             raise DocumentError(
-                f"{self._archive} lacks reviews: found none in {', '.join(missing)}, expected some; {_REMEDY}"
+                f"{self._archive} lacks reviews: found none in {', '.join(missing)}, expected some; delete the file and"
+                " download it again"
             )
 
     def _reviews(self, folder: str) -> list[Path]:
@@ -121,9 +112,3 @@ class IMDBDataModule(PublishedDataModule, DocumentDataModule):
     @property
     def _unpacked(self) -> Path:
         return self.folder / _UNPACKED
-
-
-def _review(folder: str, name: str, content: bytes, path: Path) -> Document:
-    part, label = _FOLDERS[folder]
-    words = check_words(split_at_punctuation(decode(content, path)), path, line=1)
-    return Document(part, label, f"{folder}/{name}", words)

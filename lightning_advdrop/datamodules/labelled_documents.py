@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -18,11 +17,10 @@ from lightning_advdrop.datamodules.contiguous import ContiguousBatches
 from lightning_advdrop.datamodules.encoding import DocumentSet, WordRules, stratified_order
 from lightning_advdrop.datamodules.loading import rank_and_world_size, whole_batches
 from lightning_advdrop.datamodules.published import FolderDataModule
-from lightning_advdrop.datamodules.text import END, PADDING, UNKNOWN, load_vectors
+from lightning_advdrop.datamodules.text import END, PADDING, UNKNOWN, Tokenizer, load_vectors
 from lightning_advdrop.datamodules.text_batches import DocumentDataset, LengthBuckets, TextBatch
-from lightning_advdrop.datamodules.text_files import Part, checksum
+from lightning_advdrop.datamodules.text_files import Part
 from lightning_advdrop.datamodules.text_module import TextDataModule
-from lightning_advdrop.datamodules.tokenizing import Tokenizer
 
 Task = Literal["classify", "pretrain"]
 """Task that the batches are for."""
@@ -44,8 +42,6 @@ class DocumentDataModule(FolderDataModule, TextDataModule):
     concatenated in an order drawn with ``seed``; for training, labelled and unlabelled ones.
 
     Args:
-        root: Folder that contains the data set's folder; ``None`` for the environment variable
-            ``LIGHTNING_ADVDROP_DATA``, else ``data``.
         task: ``"classify"`` or ``"pretrain"``.
         reverse: Whether to read the text backwards, for the backward language model; needs ``task="pretrain"``.
         train_size: Number of labelled training documents, drawn with ``seed`` in the proportions of the classes, at
@@ -59,7 +55,7 @@ class DocumentDataModule(FolderDataModule, TextDataModule):
         eval_batch_size: Documents or columns in a batch of validation, test and prediction, at least 1.
         vectors: File of pretrained word vectors, one a line: a word and its numbers. ``None`` for none.
         num_workers: Worker processes of a loader, at least 0; 0 is usually the fastest.
-        **arguments: ``seed`` and ``cache`` of `TextDataModule`.
+        **arguments: ``seed`` and ``cache`` of `TextDataModule`; ``root`` is that of `FolderDataModule`.
 
     Raises:
         TypeError: If a number is no integer.
@@ -124,17 +120,6 @@ class DocumentDataModule(FolderDataModule, TextDataModule):
         self.num_workers = num_workers
         self._sets: dict[Part, DocumentSet] = {}
 
-    def fingerprint(self) -> Mapping[str, Any]:
-        """Return the checksums of all files.
-
-        Raises:
-            FileNotFoundError: If files are missing.
-            NotImplementedError: If a subclass names no files and does not implement ``fingerprint``.
-        """
-        if not (files := self.require_files()):
-            raise NotImplementedError(f"{type(self).__name__} must implement find_files or fingerprint")
-        return {path.name: checksum(path) for path in files}
-
     @property
     def word_rules(self) -> WordRules:
         """Rules for the vocabulary: index 0 is the unknown word, 1 padding, 2 the end of a document."""
@@ -161,11 +146,8 @@ class DocumentDataModule(FolderDataModule, TextDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Select the documents of a stage; encode them first, if that has not been done.
 
-        Args:
-            stage: ``"fit"``, ``"validate"``, ``"test"``, ``"predict"``, or ``None`` for all of them.
-
         Raises:
-            ValueError: If ``stage`` is another one, or there are fewer documents than asked for.
+            ValueError: If ``stage`` is none of Lightning's, or there are fewer documents than asked for.
         """
         super().setup(stage)
         parts = self.corpus.parts
@@ -183,7 +165,7 @@ class DocumentDataModule(FolderDataModule, TextDataModule):
         """Return the loader of training batches: the share of this process."""
         labelled, unlabelled = self._set("train", "fit"), self._set("unlabelled", "fit")
         if self.task == "pretrain":
-            documents = DocumentSet.concatenate(labelled, unlabelled)
+            documents = labelled + unlabelled
             order = np.random.RandomState(self.seed).permutation(len(documents))
             return self._text(documents.choose(order), "batch_size")
         loaders = {"labelled": self._batches(labelled, self.batch_size)}
@@ -201,15 +183,12 @@ class DocumentDataModule(FolderDataModule, TextDataModule):
         return self._eval_loader("test", "test")
 
     def predict_dataloader(self) -> DataLoader[TextBatch]:
-        """Return the loader of the test documents, labels included, in their original order.
-
-        Raises:
-            RuntimeError: If ``task`` is ``"pretrain"``.
-        """
+        """Return the loader of the test documents, labels included, in their original order; not to pretrain."""
         if self.task == "pretrain":
             raise RuntimeError("predictions need task='classify', got task='pretrain'")
-        documents = DocumentDataset(self._set("test", "predict"), self.max_tokens, self.padding_index)
-        return whole_batches(documents, self.num_workers, batch_size=self.eval_batch_size)
+        documents = self._set("test", "predict").shortened(self.max_tokens)
+        dataset = DocumentDataset(documents, self.padding_index)
+        return whole_batches(dataset, self.num_workers, batch_size=self.eval_batch_size)
 
     def _eval_loader(self, part: Part, stage: str) -> DataLoader[TextBatch] | ContiguousBatches:
         documents = self._set(part, stage)
@@ -217,21 +196,14 @@ class DocumentDataModule(FolderDataModule, TextDataModule):
             return self._text(documents, "eval_batch_size")
         return self._batches(documents, self.eval_batch_size, shuffle=False)
 
-    def _batches(
-        self, documents: DocumentSet, batch_size: int, *, shuffle: bool = True, num_batches: int | None = None
-    ) -> DataLoader[TextBatch]:
+    def _batches(self, documents: DocumentSet, batch_size: int, **arguments: Any) -> DataLoader[TextBatch]:
         """Return a loader of batches of similar length: the share of this process."""
+        documents = documents.shortened(self.max_tokens)
         rank, world_size = rank_and_world_size(self.trainer)
-        dataset = DocumentDataset(documents, self.max_tokens, self.padding_index)
         sampler = LengthBuckets(
-            dataset.lengths,
-            batch_size,
-            shuffle=shuffle,
-            num_batches=num_batches,
-            seed=self.seed,
-            rank=rank,
-            world_size=world_size,
+            documents.lengths, batch_size, seed=self.seed, rank=rank, world_size=world_size, **arguments
         )
+        dataset = DocumentDataset(documents, self.padding_index)
         return whole_batches(dataset, self.num_workers, batch_size=None, sampler=sampler)  # the sampler batches
 
     def _text(self, documents: DocumentSet, size: str) -> ContiguousBatches:

@@ -11,16 +11,8 @@ from torch.utils.data import DataLoader, Dataset
 _Batch = TypeVar("_Batch")
 
 
-def keep_batch(batch: Any) -> Any:
-    """Return a batch as it is; a function of a module can be sent to worker processes, unlike a lambda.
-
-    Args:
-        batch: Whatever the data set returned for a list of indices.
-
-    Example:
-        >>> keep_batch([1, 2])
-        [1, 2]
-    """
+def _keep_batch(batch: Any) -> Any:
+    """Return a batch as it is; a function of a module can be sent to worker processes, unlike a lambda."""
     return batch
 
 
@@ -40,7 +32,7 @@ def whole_batches(dataset: Dataset[_Batch], num_workers: int, **arguments: Any) 
     return DataLoader(
         dataset,
         num_workers=num_workers,
-        collate_fn=keep_batch,
+        collate_fn=_keep_batch,
         generator=torch.Generator(),  # else it draws from the global one, and a resumed run would be another
         persistent_workers=num_workers > 0,
         **arguments,  # by name, else Lightning cannot rebuild the loader for prediction
@@ -48,10 +40,7 @@ def whole_batches(dataset: Dataset[_Batch], num_workers: int, **arguments: Any) 
 
 
 def rank_and_world_size(trainer: Trainer | None) -> tuple[int, int]:
-    """Return the number of this process, from 0, and how many there are.
-
-    Args:
-        trainer: Of the data module; ``None`` for a single process.
+    """Return the number of this process, from 0, and how many there are; there is one without a trainer.
 
     Example:
         >>> rank_and_world_size(None)

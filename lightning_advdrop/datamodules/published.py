@@ -12,7 +12,38 @@ from lightning_advdrop.datamodules.downloads import check_mirrors, download
 from lightning_advdrop.datamodules.roots import DATA_ROOT_VARIABLE, data_root
 
 
-class FolderDataModule(LightningDataModule):
+class FilesDataModule(LightningDataModule):
+    """Data set that is read from files; a subclass implements ``find_files``."""
+
+    title: ClassVar[str] = "Data"
+    """Name of the data set in messages."""
+    alternative: ClassVar[str] = ""
+    """Alternative to a missing file, for messages."""
+    remedy: ClassVar[str] = "correct the paths"
+    """Remedy for missing files, for messages."""
+
+    def find_files(self) -> list[Path]:
+        """Return the paths of the data set's files, whether they exist or not."""
+        raise NotImplementedError(f"{type(self).__name__} must implement find_files or fingerprint")
+
+    def missing_files(self) -> list[Path]:
+        """Return the paths of files that do not exist."""
+        return [path for path in self.find_files() if not path.exists()]
+
+    def require_files(self) -> list[Path]:
+        """Return the paths of the data set's files, all of which exist.
+
+        Raises:
+            FileNotFoundError: If files are missing; it names them and the remedy.
+        """
+        if missing := ", ".join(map(str, self.missing_files())):
+            raise FileNotFoundError(
+                f"{self.title} files are missing: looked for {missing}{self.alternative}; {self.remedy}"
+            )
+        return self.find_files()
+
+
+class FolderDataModule(FilesDataModule):
     """Data set whose files lie in a folder of its own below a root.
 
     Args:
@@ -25,18 +56,11 @@ class FolderDataModule(LightningDataModule):
         ValueError: If ``root`` is an empty string.
     """
 
-    title: ClassVar[str] = "Data"
-    """Name of the data set in messages."""
     folder_name: ClassVar[str]
     """Name of the data set's folder below ``root``."""
     checksums: ClassVar[Mapping[str, str]] = {}
     """Published MD5 of each file, checked after a download only: a local file may have been repacked."""
-    alternative: ClassVar[str] = ""
-    """Alternative to a missing file, for messages."""
-    remedy: ClassVar[str] = (
-        f"put them there, or name another folder with root or the environment variable {DATA_ROOT_VARIABLE}"
-    )
-    """Remedy for missing files, for messages."""
+    remedy = f"put them there, or name another folder with root or the environment variable {DATA_ROOT_VARIABLE}"
 
     def __init__(self, root: str | Path | None = None, *args: Any, **arguments: Any) -> None:
         super().__init__(*args, **arguments)
@@ -49,39 +73,21 @@ class FolderDataModule(LightningDataModule):
 
     def find_files(self) -> list[Path]:
         """Return the paths of the data set's files, whether they exist or not."""
-        return [self.folder / name for name in self.checksums]
-
-    def missing_files(self) -> list[Path]:
-        """Return the paths of files that do not exist."""
-        return [path for path in self.find_files() if not path.exists()]
-
-    def require_files(self) -> list[Path]:
-        """Return the paths of the data set's files, all of which exist.
-
-        Raises:
-            FileNotFoundError: If files are missing; it names them and the remedy.
-        """
-        if missing := self.missing_files():
-            looked_for = ", ".join(map(str, missing))
-            raise FileNotFoundError(
-                f"{self.title} files are missing: looked for {looked_for}{self.alternative}; {self.remedy}"
-            )
-        return self.find_files()
+        return [self.folder / name for name in self.checksums] or super().find_files()
 
 
 class PublishedDataModule(FolderDataModule):
     """Data set whose files can be downloaded.
 
     Args:
-        root: Folder that contains the data set's folder; ``None`` for the environment variable
-            ``LIGHTNING_ADVDROP_DATA``, else ``data``.
-        *args: Arguments of the base class.
+        *args: Arguments of the base class, ``root`` first.
         download: Whether to download missing files.
-        mirrors: Base addresses to download from, tried in this order; ``None`` for the published ones.
+        mirrors: Base addresses to download from, tried in this order; ``None`` for ``published_mirrors``, those
+            of the class.
         **arguments: Arguments of the base class.
 
     Raises:
-        ValueError: If ``root`` is an empty string, or ``mirrors`` is no list of HTTP addresses.
+        ValueError: If ``mirrors`` is no list of HTTP addresses.
 
     Example:
         >>> class Hello(PublishedDataModule):
@@ -123,10 +129,6 @@ class PublishedDataModule(FolderDataModule):
         super().prepare_data()
 
     def fetch(self) -> None:
-        """Download missing files.
-
-        Raises:
-            DownloadError: If no mirror delivers one of them.
-        """
+        """Download missing files; raise ``DownloadError`` if no mirror delivers one of them."""
         for path in self.missing_files():
             download(path, self.mirrors, self.checksums[path.name])

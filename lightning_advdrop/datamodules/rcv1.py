@@ -7,19 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from lightning_advdrop.datamodules.labelled_documents import DocumentDataModule
+from lightning_advdrop.datamodules.text import split_at_punctuation
 from lightning_advdrop.datamodules.text_batches import UNLABELLED
-from lightning_advdrop.datamodules.text_files import (
-    Document,
-    DocumentError,
-    Part,
-    check_label,
-    check_words,
-    read_lines,
-)
-from lightning_advdrop.datamodules.tokenizing import split_at_punctuation
+from lightning_advdrop.datamodules.text_files import Document, DocumentError, Part, check_label, check_words, read_lines
 
 _FILES: Mapping[str, Part] = {"train.csv": "train", "test.csv": "test", "unlab.csv": "unlabelled"}
-_COLUMNS = 2
 # Ten times the topics of the collection: a higher number is a mistake, and would size the network.
 _HIGHEST_TOPIC = 999
 # Characters; the default limit of the standard library is shorter than a long story.
@@ -38,11 +30,7 @@ class RCV1DataModule(DocumentDataModule):
     columns, the number of the topic and the text. Topics count from 0 to at most 999; the training file contains all of
     them. The first column of ``unlab.csv`` is ignored.
 
-    The arguments are those of `DocumentDataModule`.
-
-    Raises:
-        TypeError: If a number is no integer.
-        ValueError: If an argument is out of its range.
+    Arguments and their errors are those of `DocumentDataModule`.
 
     Example:
         >>> RCV1DataModule("datasets").folder.as_posix()
@@ -60,7 +48,6 @@ class RCV1DataModule(DocumentDataModule):
         """Read all stories.
 
         Raises:
-            FileNotFoundError: If files are missing.
             DocumentError: If a row does not have two columns, a topic is no number or above those of the training file,
                 or a story has no words or is not valid UTF-8.
         """
@@ -82,7 +69,7 @@ def _read_rows(path: Path) -> Iterator[tuple[int, str, str]]:
     first, limit = 1, csv.field_size_limit(_LONGEST_TEXT)
     try:
         for row in rows:
-            if len(row) != _COLUMNS:
+            if len(row) != 2:
                 raise DocumentError(
                     f"{path}, line {first}: found {len(row)} columns, expected 2: topic and text, the text in"
                     " double quotes if it holds a comma"

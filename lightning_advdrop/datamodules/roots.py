@@ -18,10 +18,7 @@ def data_root(root: str | Path | None = None) -> Path:
 
     Args:
         root: The folder, ``~`` allowed; ``None`` for the environment variable ``LIGHTNING_ADVDROP_DATA`` and, where
-            that is unset or empty, for the folder ``data`` of the current directory.
-
-    Returns:
-        The folder, which need not exist.
+            that is unset or empty, for the folder ``data`` of the current directory. It need not exist.
 
     Raises:
         ValueError: If ``root`` is an empty string.
@@ -38,10 +35,7 @@ def cache_root(folder: str | Path | None = None) -> Path:
 
     Args:
         folder: The folder, ``~`` allowed; ``None`` for the environment variable ``LIGHTNING_ADVDROP_CACHE`` and, where
-            that is unset or empty, for the user's cache folder.
-
-    Returns:
-        The folder, which need not exist.
+            that is unset or empty, for the user's cache folder. It need not exist.
 
     Raises:
         ValueError: If ``folder`` is an empty string.

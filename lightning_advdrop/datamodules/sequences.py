@@ -9,7 +9,7 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from lightning_advdrop.datamodules.checks import MAX_SEED, check_integer, check_integers, check_stage
+from lightning_advdrop.datamodules.checks import MAX_SEED, check_integers, check_stage
 from lightning_advdrop.datamodules.loading import rank_and_world_size, whole_batches
 
 Batch = tuple[Tensor, Tensor]
@@ -121,11 +121,10 @@ class SequenceImageDataModule(LightningDataModule, ABC):
             raise ValueError(f"by must be 'pixel' or 'row', got {by!r}")
         if permuted and by != "pixel":
             raise ValueError(f"permuted=True needs by='pixel', got by={by!r}: the permutation is one of single pixels")
-        if train_size is not None:
-            check_integer("train_size", train_size, low=1, high=n_train)
+        check_integers(1, n_train, optional=True, train_size=train_size)
         check_integers(1, batch_size=batch_size, eval_batch_size=eval_batch_size)
         check_integers(0, num_workers=num_workers)
-        check_integer("seed", seed, low=0, high=MAX_SEED)
+        check_integers(0, MAX_SEED, seed=seed)
         self.side = side
         self.by = by
         self.permuted = permuted

@@ -1,19 +1,50 @@
-"""Vocabularies and pretrained vectors."""
+"""Words: splitting texts into them, vocabularies and pretrained vectors."""
 
 from __future__ import annotations
 
 import json
+import re
 import ssl
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from torch import Tensor
 from torchtext.vocab import Vectors, Vocab
 
 UNKNOWN, PADDING, END = "<unk>", "<pad>", "<eos>"
 """Special words: for words outside the vocabulary, for padding, and for the end of a document or line."""
+
+_find_words = re.compile(r"\w+").findall
+# For ASCII text, twice as fast as the regular expression: all other characters become blanks.
+_BLANKS = "".join(chr(code) if re.match(r"\w", chr(code)) else " " for code in range(128))
+_words_and_signs = re.compile(rf"{UNKNOWN}|{END}|\w+(?:['\u2019]\w+)*|[^\w\s]").findall
+
+
+def split_at_punctuation(text: str) -> list[str]:
+    """Split text into words: runs of letters, digits and underscores, in upper and lower case as they are.
+
+    All other characters, such as punctuation and markup, separate words and are dropped. torchtext 0.6.0 accepts this
+    function in ``get_tokenizer`` and ``Field(tokenize=...)``.
+
+    Example:
+        >>> split_at_punctuation("It isn't bad... at all!<br />")
+        ['It', 'isn', 't', 'bad', 'at', 'all', 'br']
+    """
+    return text.translate(_BLANKS).split() if text.isascii() else _find_words(text)
+
+
+Tokenizer = Literal["punctuation", "blanks"]
+"""Name of a way to split documents."""
+TOKENIZERS: Mapping[Tokenizer, Callable[[str], list[str]]] = {"punctuation": split_at_punctuation, "blanks": str.split}
+"""Ways to split documents; at blanks are split those that are published in words."""
+
+Tokens = Literal["whitespace", "word"]
+"""Name of a way to split a running text."""
+TEXT_TOKENIZERS: Mapping[Tokens, Callable[[str], list[str]]] = {"whitespace": str.split, "word": _words_and_signs}
+"""Ways to split a running text; words hold apostrophes, and other signs are words of their own."""
 
 
 class Vocabulary:
@@ -80,11 +111,7 @@ class Vocabulary:
         return len(self.words)
 
     def encode(self, words: Iterable[str]) -> list[int]:
-        """Return the indices of words.
-
-        Raises:
-            ValueError: If a word is not in the vocabulary and there is no ``unknown``.
-        """
+        """Return the indices of words; raise ``ValueError`` for an unlisted one if there is no ``unknown``."""
         if self.unknown is not None:
             index, unknown = self.index, self.index[self.unknown]
             return [index.get(word, unknown) for word in words]
@@ -94,26 +121,22 @@ class Vocabulary:
             raise ValueError(f"words must be in the vocabulary, got {error.args[0]!r}, which is not.") from None
 
     def check_same(self, words: Sequence[str], where: str) -> None:
-        """Check that another vocabulary has the same words at the same indices.
-
-        Args:
-            words: Words of the other vocabulary.
-            where: Its owner, for the message.
+        """Check that another vocabulary, that of ``where``, has the same words at the same indices.
 
         Raises:
             ValueError: If they differ; it names the first difference.
         """
-        for number, (own, other) in enumerate(zip(self.words, words, strict=False)):
-            if own != other:
-                raise ValueError(
-                    f"{where} has another vocabulary than the data: word {number} is {other!r} there and {own!r} here; "
-                    "use the data and settings that it was trained on."
-                )
-        if len(words) != len(self):
-            raise ValueError(
-                f"{where} has another vocabulary than the data: {len(words)} words there and {len(self)} here; use the "
-                "data and settings that it was trained on."
-            )
+        if list(words) == self.words:
+            return
+        pairs = enumerate(zip(self.words, words, strict=False))
+        differences = (
+            f"word {number} is {other!r} there and {own!r} here" for number, (own, other) in pairs if own != other
+        )
+        raise ValueError(
+            f"{where} has another vocabulary than the data:"
+            f" {next(differences, f'{len(words)} words there and {len(self)} here')}; use the data and settings that"
+            " it was trained on."
+        )
 
     def save(self, path: Path) -> None:
         """Write the vocabulary to a JSON file."""

@@ -1,6 +1,9 @@
-"""Batches of documents: padding, and grouping by length."""
+"""Batches of documents and raw texts: padding, and grouping by length."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
-from lightning_advdrop.datamodules.checks import MAX_SEED, check_integer, check_integers
+from lightning_advdrop.datamodules.checks import MAX_SEED, check_integers
 from lightning_advdrop.datamodules.encoding import DocumentSet
+from lightning_advdrop.datamodules.text import END, PADDING, TOKENIZERS, Tokenizer, Vocabulary
 
 UNLABELLED = -100
 """Label of an unlabelled document: cross-entropy's ``ignore_index``."""
@@ -38,22 +42,10 @@ class TextBatch(NamedTuple):
 def pad_documents(
     documents: Sequence[npt.NDArray[np.integer[Any]]], labels: Sequence[int], padding_index: int
 ) -> TextBatch:
-    """Collate documents to a batch.
-
-    Args:
-        documents: Word indices of each document; at least one document, and one word in each.
-        labels: A label for each, from 0, or `UNLABELLED`.
-        padding_index: Index that fills up the shorter documents.
-
-    Returns:
-        The batch, in the order of ``documents``.
+    """Collate the word indices of documents and their labels to a batch, in their order.
 
     Raises:
         ValueError: If there is no document, one is empty, or there are not as many labels.
-
-    Example:
-        >>> pad_documents([np.array([4, 2])], [0], padding_index=1).lengths
-        tensor([2])
     """
     if not documents or len(documents) != len(labels):
         raise ValueError(
@@ -71,36 +63,57 @@ def pad_documents(
     )
 
 
+def encode_documents(
+    texts: Sequence[str], vocabulary: Vocabulary, max_tokens: int | None = 400, tokenizer: Tokenizer = "punctuation"
+) -> TextBatch:
+    """Encode raw texts like the documents of a data module.
+
+    Args:
+        texts: At least one text.
+        vocabulary: Words, ``<unk>``, ``<pad>`` and ``<eos>`` among them.
+        max_tokens: Keep the last ``max_tokens`` tokens of a text, end token included, at least 1; ``None`` for all.
+        tokenizer: Where to split a text into words: ``"punctuation"``, or ``"blanks"`` for texts like Elec's.
+
+    Returns:
+        A batch in the order of ``texts``; labels are `UNLABELLED`.
+
+    Raises:
+        TypeError: If ``max_tokens`` is no integer.
+        ValueError: If there is no text, or ``max_tokens`` or ``tokenizer`` is out of its range.
+
+    Example:
+        >>> vocabulary = Vocabulary(["<unk>", "<pad>", "<eos>", "Good"], [0, 0, 0, 5], unknown="<unk>")
+        >>> encode_documents(["Good film!", ""], vocabulary).tokens
+        tensor([[3, 0, 2],
+                [2, 1, 1]])
+    """
+    check_integers(1, optional=True, max_tokens=max_tokens)
+    if tokenizer not in TOKENIZERS:
+        raise ValueError(f"tokenizer must be one of {', '.join(map(repr, TOKENIZERS))}, got {tokenizer!r}")
+    keep = slice(None) if max_tokens is None else slice(-max_tokens, None)
+    documents = [np.array(vocabulary.encode([*TOKENIZERS[tokenizer](text), END])[keep]) for text in texts]
+    return pad_documents(documents, [UNLABELLED] * len(documents), vocabulary.index[PADDING])
+
+
+@dataclass(frozen=True)
 class DocumentDataset(Dataset[TextBatch]):
     """Data set that returns a `TextBatch` for a list of indices.
 
-    Args:
-        documents: Encoded documents.
-        max_tokens: Keep the last ``max_tokens`` tokens of a document, at least 1.
-        padding_index: Index that fills up the shorter documents of a batch.
-
     Example:
-        >>> documents = DocumentSet.of(np.array([5, 2, 7, 6, 2]), lengths=np.array([2, 3]), labels=np.array([0, 1]))
-        >>> DocumentDataset(documents, max_tokens=2, padding_index=1)[[1, 0]].tokens.tolist()
+        >>> documents = DocumentSet(np.array([5, 2, 7, 6, 2]), np.array([0, 2]), np.array([2, 3]), np.array([0, 1]))
+        >>> DocumentDataset(documents.shortened(2), padding_index=1)[[1, 0]].tokens.tolist()
         [[6, 2], [5, 2]]
     """
 
-    def __init__(self, documents: DocumentSet, max_tokens: int, padding_index: int) -> None:
-        self.documents = documents
-        self.max_tokens = max_tokens
-        self.padding_index = padding_index
-
-    @property
-    def lengths(self) -> npt.NDArray[np.int64]:
-        """Number of tokens kept of each document, ``(N,)``."""
-        return np.minimum(self.documents.lengths, self.max_tokens)
+    documents: DocumentSet
+    padding_index: int
 
     def __len__(self) -> int:
         return len(self.documents)
 
     def __getitem__(self, numbers: list[int]) -> TextBatch:
-        documents = [self.documents.last_tokens(number, self.max_tokens) for number in numbers]
-        return pad_documents(documents, self.documents.labels[numbers].tolist(), self.padding_index)
+        labels = self.documents.labels[numbers].tolist()
+        return pad_documents([self.documents[number] for number in numbers], labels, self.padding_index)
 
     __getitems__ = __getitem__
 
@@ -150,8 +163,8 @@ class LengthBuckets(DistributedSampler[list[int]]):
     ) -> None:
         check_integers(1, batch_size=batch_size, world_size=world_size)
         check_integers(1, optional=True, num_batches=num_batches)
-        check_integer("seed", seed, low=0, high=MAX_SEED)
-        check_integer("rank", rank, low=0, high=world_size - 1)
+        check_integers(0, MAX_SEED, seed=seed)
+        check_integers(0, world_size - 1, rank=rank)
         if not len(lengths):
             raise ValueError("lengths must hold at least one document, got none")
         self._lengths = np.asarray(lengths)
@@ -165,14 +178,10 @@ class LengthBuckets(DistributedSampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         start = self.epoch * self.num_batches if self.shuffle else 0
-        number, position = divmod(start, self.batches_in_a_pass)
-        batches = self._pass(number)
-        for _ in range(self.num_batches):
-            if position == len(batches):
-                number, position = number + 1, 0
-                batches = self._pass(number)
-            yield batches[position][self.rank :: self.num_replicas].tolist()
-            position += 1
+        places = (divmod(place, self.batches_in_a_pass) for place in range(start, start + self.num_batches))
+        for number, in_pass in groupby(places, key=itemgetter(0)):
+            batches = self._pass(number)
+            yield from (batches[place][self.rank :: self.num_replicas].tolist() for _, place in in_pass)
 
     def _pass(self, number: int) -> list[npt.NDArray[np.int64]]:
         """Return the batches of one pass, each with the documents of all processes."""

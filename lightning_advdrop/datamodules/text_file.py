@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from lightning_advdrop.datamodules.checks import check_integer
+from lightning_advdrop.datamodules.checks import check_integers
 from lightning_advdrop.datamodules.corpus import SPLITS, CorpusDataModule, Split
-from lightning_advdrop.datamodules.text_files import TextSource
-from lightning_advdrop.datamodules.tokenizing import TEXT_TOKENIZERS, Tokens
+from lightning_advdrop.datamodules.text import TEXT_TOKENIZERS, Tokens
 
 
 class TextFileDataModule(CorpusDataModule):
@@ -24,19 +23,17 @@ class TextFileDataModule(CorpusDataModule):
             with apostrophes inside, and every other character. Case is kept.
         min_count: Fewest occurrences of a word of the vocabulary in the training file, at least 1.
         max_words: Most words of the vocabulary beside ``<unk>`` and ``<eos>``, at least 1; ``None`` for no limit.
-        **arguments: ``batch_size``, ``length`` and all others of ``CorpusDataModule``.
-
-    Raises:
-        TypeError: If a number is no integer.
-        ValueError: If an argument is out of its range.
+        **arguments: ``batch_size``, ``length`` and all others of ``CorpusDataModule``, which also raises their errors.
 
     Example:
         >>> data = TextFileDataModule("train.txt", "validation.txt", "test.txt", tokens="word", min_count=3)
         >>> data.sources()
         Traceback (most recent call last):
         ...
-        FileNotFoundError: Text files are missing: looked for train.txt, validation.txt, test.txt
+        FileNotFoundError: Text files are missing: looked for train.txt, validation.txt, test.txt; correct the paths
     """
+
+    title = "Text"
 
     def __init__(
         self,
@@ -49,7 +46,7 @@ class TextFileDataModule(CorpusDataModule):
         **arguments: Any,
     ) -> None:
         super().__init__(max_words=max_words, **arguments)
-        check_integer("min_count", min_count, low=1)
+        check_integers(1, min_count=min_count)
         if tokens not in TEXT_TOKENIZERS:
             raise ValueError(f"tokens must be 'whitespace' or 'word', got {tokens!r}")
         self.tokens = tokens
@@ -57,12 +54,6 @@ class TextFileDataModule(CorpusDataModule):
         paths = (Path(path).expanduser() for path in (train, validation, test))
         self.paths: dict[Split, Path] = dict(zip(SPLITS, paths, strict=True))
 
-    def sources(self) -> dict[Split, TextSource]:
-        """Find the three files.
-
-        Raises:
-            FileNotFoundError: If one is missing.
-        """
-        if missing := [str(path) for path in self.paths.values() if not path.is_file()]:
-            raise FileNotFoundError(f"Text files are missing: looked for {', '.join(missing)}")
-        return {split: TextSource(path) for split, path in self.paths.items()}
+    def find_files(self) -> list[Path]:
+        """Return the paths of the three files."""
+        return list(self.paths.values())

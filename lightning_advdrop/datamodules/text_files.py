@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import io
 import zipfile
@@ -17,8 +16,6 @@ from lightning_advdrop.datamodules.text import END
 
 Part = Literal["train", "validation", "test", "unlabelled"]
 """Published part that a document belongs to."""
-END_OF_LINE = END
-"""Word that ends each line of a running text."""
 
 _CHUNK = 1 << 20
 # Characters kept until the end of their word, so that memory is bounded.
@@ -30,7 +27,7 @@ class DocumentError(ValueError):
     """Invalid content of a text file or archive; the message names file, line and content, and what to do."""
 
 
-__getattr__ = renamed_attributes(__name__, {"TextFormatError": "DocumentError"})
+__getattr__ = renamed_attributes(__name__, {"TextFormatError": "DocumentError", "END_OF_LINE": "END"})
 
 
 class Document(NamedTuple):
@@ -69,12 +66,9 @@ class TextSource(NamedTuple):
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    r"""Read a UTF-8 file line by line.
+    r"""Read a UTF-8 file line by line: the line number, from 1, and the line without its end.
 
     Lines end with ``\n`` or ``\r\n`` only: the other line ends of Unicode can be part of a document.
-
-    Yields:
-        The line number, from 1, and the line without its end.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -94,9 +88,9 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def read_words(source: TextSource, split: Callable[[str], list[str]] = str.split) -> Iterator[list[str]]:
-    r"""Read the words of a running text, with an `END_OF_LINE` after each line, empty ones included.
+    r"""Read the words of a running text, with an `END` after each line, empty ones included.
 
-    The text is read in pieces of a million bytes: memory depends neither on its length nor on that of its lines.
+    The text is read in pieces of a million characters: memory depends neither on its length nor on that of its lines.
     Lines end with a line feed, a carriage return or both; the last one need not. A byte order mark is skipped.
 
     Args:
@@ -107,7 +101,6 @@ def read_words(source: TextSource, split: Callable[[str], list[str]] = str.split
         The words of the next piece, in their order.
 
     Raises:
-        OSError: If the file cannot be read.
         DocumentError: If the file is not a valid zip archive with that member, or the text is not UTF-8 or has a word
             of more than two million characters; one million may be too many, too.
 
@@ -128,26 +121,22 @@ def read_words(source: TextSource, split: Callable[[str], list[str]] = str.split
             raise DocumentError(
                 f"{source} has more than {_LONGEST:,} characters without a space in line {line}: is it text?"
             )
-        yield split(text[:end].replace("\n", f" {END_OF_LINE} "))
+        yield split(text[:end].replace("\n", f" {END} "))
     if last != "\n":
-        yield [*split(rest), END_OF_LINE]
+        yield [*split(rest), END]
 
 
 def _decoded_pieces(source: TextSource) -> Iterator[str]:
     """Decode UTF-8 in pieces that are not empty, with line feeds for all line ends."""
-    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8-sig")(), translate=True)
-    line, chunk = 1, b"?"
-    with _opened(source) as file:
-        while chunk:
-            chunk = file.read(_CHUNK)
-            try:
-                piece = decoder.decode(chunk, final=not chunk)
-            except UnicodeDecodeError as error:
-                before = error.object[: error.start].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-                raise _not_utf8(error, source, line + before.count(b"\n")) from None
-            line += piece.count("\n")
-            if piece:
+    with _opened(source) as file, io.TextIOWrapper(file, encoding="utf-8-sig") as text:
+        try:
+            while piece := text.read(_CHUNK):
                 yield piece
+        except UnicodeDecodeError:
+            with _opened(source) as again:
+                for number, line in enumerate(again, start=1):
+                    decode(line, source, number)  # names the line
+            raise
 
 
 @contextmanager
@@ -166,11 +155,8 @@ def _opened(source: TextSource) -> Iterator[IO[bytes]]:
         raise DocumentError(f"{source} cannot be unpacked ({error}); delete the file and download it again") from error
 
 
-def decode(raw: bytes, path: Path | str, first_line: int = 1) -> str:
-    r"""Decode UTF-8 lines; ``first_line`` is the line number of the first one.
-
-    Raises:
-        DocumentError: If a byte is not valid UTF-8; it names file, line and byte.
+def decode(raw: bytes, source: object, first_line: int = 1) -> str:
+    r"""Decode UTF-8 lines, numbered from ``first_line``; raise `DocumentError` for other bytes, with their place.
 
     Example:
         >>> try:
@@ -184,19 +170,14 @@ def decode(raw: bytes, path: Path | str, first_line: int = 1) -> str:
     except UnicodeDecodeError as error:
         before = raw[: error.start]
         line, position = first_line + before.count(b"\n"), error.start - before.rfind(b"\n")
-        raise _not_utf8(error, path, line, f" at position {position} of the line") from None
-
-
-def _not_utf8(error: UnicodeDecodeError, where: object, line: int, position: str = "") -> DocumentError:
-    byte = f"found byte {error.object[error.start]:#04x}{position}"
-    return DocumentError(f"{where}, line {line}: {byte}, expected UTF-8; convert the file")
+        raise DocumentError(
+            f"{source}, line {line}: found byte {raw[error.start]:#04x} at position {position} of the line, expected"
+            " UTF-8; convert the file"
+        ) from None
 
 
 def check_label(text: str, low: int, high: int, path: Path, line: int) -> int:
-    """Parse a label in digits, from ``low`` to ``high``, and return it minus ``low``.
-
-    Raises:
-        DocumentError: If ``text`` is not such a label; it names file and line.
+    """Parse a label in digits, from ``low`` to ``high``, and return it minus ``low``; `DocumentError` for others.
 
     Example:
         >>> check_label("2", 1, 2, Path("elec-test.cat"), 1)
@@ -211,10 +192,7 @@ def check_label(text: str, low: int, high: int, path: Path, line: int) -> int:
 
 
 def check_words(words: Sequence[str], path: Path, line: int) -> Sequence[str]:
-    """Return the words of a document, at least one.
-
-    Raises:
-        DocumentError: If there is none; it names file and line.
+    """Return the words of a document; raise `DocumentError` if there is none.
 
     Example:
         >>> check_words(["fine"], Path("reviews"), 1)
@@ -226,14 +204,6 @@ def check_words(words: Sequence[str], path: Path, line: int) -> Sequence[str]:
 
 
 def checksum(path: Path) -> str:
-    """Return the SHA-256 of the content of a file, hexadecimal.
-
-    Raises:
-        OSError: If the file cannot be read.
-
-    Example:
-        >>> checksum(Path(__file__)) == checksum(Path(__file__))
-        True
-    """
+    """Return the SHA-256 of the content of a file, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

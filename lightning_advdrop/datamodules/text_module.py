@@ -8,17 +8,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lightning import LightningDataModule
 from tqdm import tqdm
 
 from lightning_advdrop.datamodules.cache import cached
-from lightning_advdrop.datamodules.checks import MAX_SEED, check_integer, check_stage
+from lightning_advdrop.datamodules.checks import MAX_SEED, check_integers, check_stage
 from lightning_advdrop.datamodules.encoding import FORMAT, Corpus, WordRules
+from lightning_advdrop.datamodules.published import FilesDataModule
 from lightning_advdrop.datamodules.text import Vocabulary
-from lightning_advdrop.datamodules.text_files import Document
+from lightning_advdrop.datamodules.text_files import Document, checksum
 
 
-class TextDataModule(LightningDataModule, ABC):
+class TextDataModule(FilesDataModule, ABC):
     """Texts that are read, split into words and encoded once.
 
     The encoded texts are kept in the folder of prepared data, under a hash of the files and the settings.
@@ -31,27 +31,23 @@ class TextDataModule(LightningDataModule, ABC):
 
     def __init__(self, *, seed: int = 0, cache: str | Path | None = None) -> None:
         super().__init__()
-        check_integer("seed", seed, low=0, high=MAX_SEED)
+        check_integers(0, MAX_SEED, seed=seed)
         self.seed = seed
         self.cache = cache
         self._corpus: Corpus | None = None
 
     @abstractmethod
     def read(self) -> Iterator[Document]:
-        """Read all documents, in any order.
+        """Read all documents, in any order; ``FileNotFoundError`` or `DocumentError` for missing or invalid files."""
 
-        Raises:
-            FileNotFoundError: If files are missing.
-            DocumentError: If the content of a file is invalid.
-        """
-
-    @abstractmethod
     def fingerprint(self) -> Mapping[str, Any]:
-        """Return a description of the files' content that changes with it, in plain types.
+        """Return a description of the files' content that changes with it, in plain types: their checksums.
 
         Raises:
             FileNotFoundError: If files are missing.
+            NotImplementedError: If a subclass neither names its files nor implements ``fingerprint``.
         """
+        return {path.name: checksum(path) for path in self.require_files()}
 
     @property
     @abstractmethod
@@ -59,19 +55,11 @@ class TextDataModule(LightningDataModule, ABC):
         """Rules for the vocabulary and the ends of documents."""
 
     def check_corpus(self, corpus: Corpus) -> None:
-        """Check the encoded texts before they are kept.
-
-        Raises:
-            DocumentError: If they are not the expected ones.
-        """
+        """Check the encoded texts before they are kept; raise `DocumentError` if they are not the expected ones."""
 
     @property
     def corpus(self) -> Corpus:
-        """Encoded documents and their vocabulary; after ``prepare_data`` or ``setup``.
-
-        Raises:
-            RuntimeError: If neither has been called.
-        """
+        """Encoded documents and their vocabulary; ``RuntimeError`` before ``prepare_data`` or ``setup``."""
         if self._corpus is None:
             raise RuntimeError(
                 f"The texts of {type(self).__name__} are not encoded: call prepare_data() or setup() before asking for"
@@ -81,11 +69,7 @@ class TextDataModule(LightningDataModule, ABC):
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """Words and their counts in the training documents, labelled or not; after ``prepare_data``.
-
-        Raises:
-            RuntimeError: If the texts are not encoded.
-        """
+        """Words and their counts in the training documents, labelled or not; after ``prepare_data``."""
         return self.corpus.vocabulary
 
     def prepare_data(self) -> None:
@@ -115,10 +99,7 @@ class TextDataModule(LightningDataModule, ABC):
         """Open the encoded texts; encode them first, if that has not been done.
 
         Args:
-            stage: ``"fit"``, ``"validate"``, ``"test"``, ``"predict"``, or ``None`` for all of them.
-
-        Raises:
-            ValueError: If ``stage`` is another one.
+            stage: ``"fit"``, ``"validate"``, ``"test"``, ``"predict"``, or ``None`` for all; ``ValueError`` for others.
         """
         check_stage(stage)
         if self._corpus is None:

@@ -8,9 +8,6 @@ from lightning_advdrop.datamodules.corpus import CorpusDataModule, Split
 from lightning_advdrop.datamodules.published import PublishedDataModule
 from lightning_advdrop.datamodules.text_files import TextSource
 
-WIKITEXT2_MIRRORS = ("https://wikitext.smerity.com/",)
-"""Base addresses of the published archive, tried in this order."""
-
 _ARCHIVE = "wikitext-2-v1.zip"
 _MEMBERS: Mapping[Split, str] = {
     "train": "wiki.train.tokens",
@@ -29,13 +26,8 @@ class WikiText2DataModule(PublishedDataModule, CorpusDataModule):
     The texts are read from ``<root>/wikitext-2/wikitext-2-v1.zip`` without extracting it, or from the three files
     ``wiki.train.tokens``, ``wiki.valid.tokens`` and ``wiki.test.tokens`` in the same folder, if all of them exist.
 
-    The arguments are ``root``, ``download`` and ``mirrors``, and those of
-    :class:`~lightning_advdrop.datamodules.corpus.CorpusDataModule`, where ``max_words=None`` is the published
-    vocabulary.
-
-    Raises:
-        TypeError: If a number is no integer.
-        ValueError: If an argument is out of its range.
+    Arguments and their errors are those of `PublishedDataModule` and `CorpusDataModule`; ``max_words=None`` is the
+    published vocabulary.
 
     Example:
         >>> WikiText2DataModule("sets", train_tokens=100_000).folder.as_posix()
@@ -44,7 +36,7 @@ class WikiText2DataModule(PublishedDataModule, CorpusDataModule):
 
     title = "WikiText-2"
     folder_name = "wikitext-2"
-    published_mirrors = WIKITEXT2_MIRRORS
+    published_mirrors = ("https://wikitext.smerity.com/",)
     n_tokens: ClassVar[Mapping[Split, int] | None] = {"train": 2_088_628, "validation": 217_646, "test": 245_569}
     n_words: ClassVar[int | None] = 33_278
     checksums: ClassVar[Mapping[str, str]] = {_ARCHIVE: "542ccefacc6c27f945fb54453812b3cd"}
@@ -55,12 +47,7 @@ class WikiText2DataModule(PublishedDataModule, CorpusDataModule):
         return unpacked if all(path.is_file() for path in unpacked) else super().find_files()
 
     def sources(self) -> dict[Split, TextSource]:
-        """Find the three texts.
-
-        Raises:
-            FileNotFoundError: If the archive is missing and one of the texts is.
-        """
-        files = self.require_files()
-        if len(files) == 1:
-            return {split: TextSource(files[0], f"wikitext-2/{name}") for split, name in _MEMBERS.items()}
-        return {split: TextSource(path) for split, path in zip(_MEMBERS, files, strict=True)}
+        """Find the three texts, in the archive or extracted."""
+        if len(files := self.require_files()) > 1:
+            return super().sources()
+        return {split: TextSource(files[0], f"wikitext-2/{name}") for split, name in _MEMBERS.items()}

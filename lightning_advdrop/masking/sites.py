@@ -84,7 +84,7 @@ class MaskSite:
         """
         if self.kind == "dropout":
             raise ValueError(
-                f"{self.name} has masks of its activation's shape, which a batch size of {batch_size} does not tell; "
+                f"{self.name} has masks of its activation's shape, which batch_size={batch_size} does not tell; "
                 "run the forward once, see RecordedForward.observed."
             )
         if self.kind == "embedding":

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -110,9 +111,6 @@ class BaseTask(LightningModule, ABC):
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Put a module into evaluation mode; afterwards, each of its parts is in the mode that it was in.
 
-    Args:
-        module: the module.
-
     Example:
         >>> layers = nn.Sequential(nn.Dropout(), nn.Dropout().eval())
         >>> with evaluating(layers):
@@ -128,3 +126,15 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part, training in modes.items():
             part.training = training
+
+
+def decaying_adam(module: nn.Module, learning_rate: float, decay: float) -> dict[str, Any]:
+    """Make Adam, whose rate is multiplied by ``decay`` after each step, as ``configure_optimizers`` returns it.
+
+    Example:
+        >>> sorted(decaying_adam(nn.Linear(1, 1), 1e-3, 0.9999))
+        ['lr_scheduler', 'optimizer']
+    """
+    optimizer = torch.optim.Adam(module.parameters(), lr=learning_rate)
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, decay)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -1,12 +1,10 @@
-"""Join batches of documents, and measure how well documents are classified."""
+"""Join batches of documents, and choose their classes."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.classification import BinaryAccuracy, BinaryF1Score, MulticlassAccuracy, MulticlassF1Score
 
 from lightning_advdrop.datamodules.text_batches import TextBatch
 
@@ -49,18 +47,3 @@ def predicted_classes(logits: Tensor) -> Tensor:
         tensor([1, 0])
     """
     return logits.squeeze(-1).gt(0).long() if logits.shape[-1] == 1 else logits.argmax(-1)
-
-
-def document_metrics(classes: int) -> dict[str, Metric]:
-    """Make the error rate, ``error``, and the F1 score, ``f1``, of `predicted_classes`.
-
-    Args:
-        classes: at least 2. Of two, F1 is that of the class 1, else the mean of all classes.
-
-    Example:
-        >>> document_metrics(2)["error"](torch.tensor([1, 0]), torch.tensor([1, 1]))
-        tensor(0.5000)
-    """
-    accuracy = BinaryAccuracy() if classes == 2 else MulticlassAccuracy(classes, average="micro")
-    f1 = BinaryF1Score() if classes == 2 else MulticlassF1Score(classes, average="macro")
-    return {"error": 1 - accuracy, "f1": f1}

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from lightning_advdrop.datamodules.text import Vocabulary
-from lightning_advdrop.datamodules.text_files import END_OF_LINE
+from lightning_advdrop.datamodules.text import END, Vocabulary
 from lightning_advdrop.tasks.base import evaluating
+from lightning_advdrop.tasks.checks import check_range
 from lightning_advdrop.tasks.language_modeling import LanguageModelingTask
 
 
@@ -29,7 +28,13 @@ class GeneratedText(NamedTuple):
     @property
     def text(self) -> str:
         """The words with spaces between them, and line breaks where lines end."""
-        return _as_text(self.words)
+        lines: list[list[str]] = [[]]
+        for word in self.words:
+            if word == END:
+                lines.append([])
+            else:
+                lines[-1].append(word)
+        return "\n".join(" ".join(line) for line in lines)
 
 
 def generate(
@@ -69,19 +74,13 @@ def generate(
     if banned is not None and len(words) == 1:
         raise ValueError(f"allow_unknown must be true for a vocabulary of {unknown} alone, got False.")
     generator = torch.Generator().manual_seed(seed)
+    states, written = None, []
     with evaluating(task), torch.inference_mode():
-        written = _write(task, numbers, length, lambda logits: _choose(logits, temperature, top_k, banned, generator))
+        for _ in range(length):
+            output = task(torch.tensor(numbers, device=task.device)[:, None], states)
+            states, numbers = output.states, [_choose(output.logits[-1, 0], temperature, top_k, banned, generator)]
+            written += numbers
     return GeneratedText([words[number] for number in written], replaced)
-
-
-def _write(task: LanguageModelingTask, numbers: list[int], length: int, choose: Callable[[Tensor], int]) -> list[int]:
-    tokens, states, written = torch.tensor(numbers, device=task.device)[:, None], None, []
-    for _ in range(length):
-        output = task(tokens, states)
-        states = output.states
-        written.append(choose(output.logits[-1, 0]))
-        tokens = torch.tensor([[written[-1]]], device=task.device)
-    return written
 
 
 def _choose(logits: Tensor, temperature: float, top_k: int, banned: int | None, generator: torch.Generator) -> int:
@@ -101,12 +100,12 @@ def _choose(logits: Tensor, temperature: float, top_k: int, banned: int | None, 
 
 def _read_prompt(prompt: str, vocabulary: Vocabulary) -> tuple[list[int], list[str]]:
     """The numbers of a prompt's words, and the words that are not in the vocabulary."""
-    has_lines = END_OF_LINE in vocabulary.index
-    found = prompt.replace("\n", f" {END_OF_LINE} " if has_lines else " ").split()
+    has_lines = END in vocabulary.index
+    found = prompt.replace("\n", f" {END} " if has_lines else " ").split()
     if not found:
         if not has_lines:
-            raise ValueError(f"prompt must have a word where the vocabulary has no {END_OF_LINE}, got {prompt!r}.")
-        found = [END_OF_LINE]
+            raise ValueError(f"prompt must have a word where the vocabulary has no {END}, got {prompt!r}.")
+        found = [END]
     missing = list(dict.fromkeys(word for word in found if word not in vocabulary.index))
     if missing and vocabulary.unknown is None:
         raise ValueError(
@@ -115,19 +114,8 @@ def _read_prompt(prompt: str, vocabulary: Vocabulary) -> tuple[list[int], list[s
     return vocabulary.encode(found), missing
 
 
-def _as_text(words: Sequence[str]) -> str:
-    lines: list[list[str]] = [[]]
-    for word in words:
-        if word == END_OF_LINE:
-            lines.append([])
-        else:
-            lines[-1].append(word)
-    return "\n".join(" ".join(line) for line in lines)
-
-
 def _check(length: int, temperature: float, top_k: int, seed: int) -> None:
-    if length < 1:
-        raise ValueError(f"length must be at least 1, got {length}.")
+    check_range("at least 1", length=length)
     if not 0 <= temperature < math.inf:
         raise ValueError(f"temperature must be at least 0, got {temperature}.")
     if top_k < 0:

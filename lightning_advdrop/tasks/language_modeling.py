@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import inspect
 from typing import Any
 
 import torch
@@ -11,11 +11,9 @@ from torch import Tensor
 from lightning_advdrop._deprecation import warn_renamed
 from lightning_advdrop.callbacks import regularized_loss
 from lightning_advdrop.nn import AWDLSTM, AWDLSTMOutput
-from lightning_advdrop.tasks.carried import State
 from lightning_advdrop.tasks.checkpoints import check_shapes, saved_vocabulary
 from lightning_advdrop.tasks.checks import check_range
-from lightning_advdrop.tasks.next_words import Batch, NextWordTask
-from lightning_advdrop.tasks.optimizers import scaled_rate
+from lightning_advdrop.tasks.next_words import Batch, NextWordTask, State
 from lightning_advdrop.tasks.perplexity import token_loss
 
 
@@ -37,12 +35,6 @@ class LanguageModelingTask(NextWordTask):
         embedding_size: the features of a word, at least 1.
         hidden_size: the units of each layer but for the last one of a model with tied weights, at least 1.
         num_layers: the number of LSTM layers, at least 1.
-        word_dropout: the probability that a word is dropped from the embedding table, in [0, 1).
-        input_dropout: of locked dropout before the first layer, in [0, 1).
-        hidden_dropout: of locked dropout between layers, in [0, 1).
-        output_dropout: of locked dropout after the last layer, in [0, 1).
-        weight_dropout: of DropConnect on the hidden-to-hidden weights, in [0, 1).
-        tie_weights: whether the decoder uses the embedding table as its weight.
         learning_rate: of SGD for a batch of ``reference_length`` steps, above 0.
         reference_length: the rate is scaled by a batch's steps divided by this, at least 1; None for a rate that does
             not depend on the length.
@@ -55,8 +47,11 @@ class LanguageModelingTask(NextWordTask):
         beta: temporal activation regularisation: the factor of the mean square of the last layer's changes from step to
             step.
         pretrained: a checkpoint of an earlier run whose weights a fit starts from, for fine-tuning.
+        network: ``word_dropout``, ``input_dropout``, ``hidden_dropout``, ``output_dropout``, ``weight_dropout`` and
+            ``tie_weights`` of `lightning_advdrop.nn.AWDLSTM`.
 
     Raises:
+        TypeError: for another argument.
         ValueError: if an argument is out of its range.
 
     Example:
@@ -77,12 +72,7 @@ class LanguageModelingTask(NextWordTask):
         embedding_size: int = 400,
         hidden_size: int = 1150,
         num_layers: int = 3,
-        word_dropout: float = 0.1,
-        input_dropout: float = 0.4,
-        hidden_dropout: float = 0.3,
-        output_dropout: float = 0.4,
-        weight_dropout: float = 0.5,
-        tie_weights: bool = True,
+        *,
         learning_rate: float = 30.0,
         reference_length: int | None = 70,
         weight_decay: float = 1.2e-6,
@@ -92,8 +82,14 @@ class LanguageModelingTask(NextWordTask):
         alpha: float = 0.0,
         beta: float = 0.0,
         pretrained: str | None = None,
+        **network: Any,
     ) -> None:
         super().__init__()
+        bound = inspect.signature(AWDLSTM).bind(1, embedding_size, hidden_size, num_layers, **network)
+        bound.apply_defaults()
+        network.update(bound.kwargs)  # for the hyperparameters
+        self.network = network
+        self.sizes = embedding_size, hidden_size, num_layers
         self.save_hyperparameters()
         check_range("above 0", learning_rate=learning_rate)
         check_range("above 0 or None", clip_norm=clip_norm)
@@ -121,10 +117,8 @@ class LanguageModelingTask(NextWordTask):
 
     def make_model(self) -> None:
         """Make the network for ``vocabulary_size`` words, or for those of the vocabulary."""
-        names = ("embedding_size", "hidden_size", "num_layers", "tie_weights")
-        dropouts = (name for name in self.hparams if name.endswith("_dropout"))
         size = self.hparams["vocabulary_size"] if self.vocabulary is None else len(self.vocabulary)
-        self.model = AWDLSTM(size, **{name: self.hparams[name] for name in (*names, *dropouts)})
+        self.model = AWDLSTM(size, *self.sizes, **self.network)
 
     def configure_model(self) -> None:
         """Make the network for the data module's vocabulary, and check that it has as many words.
@@ -176,11 +170,11 @@ class LanguageModelingTask(NextWordTask):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the cross-entropy, plus the penalties of the trainer's regularizers and of the activations."""
         tokens, targets = batch
-        states = self.carried.before("train", batch_idx, tokens)
+        states = self.states_before("train", batch_idx, tokens)
         loss = regularized_loss(
             self, lambda: self(tokens, states), lambda output: token_loss(output.logits, targets), target=targets
         )
-        self.carried.keep("train", loss.prediction.states)
+        self.keep_states("train", loss.prediction.states)
         self._log_words("train", loss.supervised, targets)
         total: Tensor = loss.total + self._activation_penalty(loss.prediction)
         return total
@@ -215,15 +209,19 @@ class LanguageModelingTask(NextWordTask):
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         """Take a step whose rate is scaled by the batch's length; the optimizer's own rate stays what it was."""
+        rates = [group["lr"] for group in optimizer.param_groups]
         factor = 1.0 if self.reference_length is None else self._length / self.reference_length
-        with scaled_rate(optimizer, factor):
+        try:
+            for group in optimizer.param_groups:
+                group["lr"] *= factor
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-
-    # Helpers.
+        finally:
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate
 
     def _go_on(self, stage: str, tokens: Tensor, batch_idx: int) -> AWDLSTMOutput:
-        output: AWDLSTMOutput = self(tokens, self.carried.before(stage, batch_idx, tokens))
-        self.carried.keep(stage, output.states)
+        output: AWDLSTMOutput = self(tokens, self.states_before(stage, batch_idx, tokens))
+        self.keep_states(stage, output.states)
         return output
 
     def _activation_penalty(self, output: AWDLSTMOutput) -> Tensor | float:
@@ -235,18 +233,4 @@ class LanguageModelingTask(NextWordTask):
         return penalty
 
 
-def load_language_model(path: str | Path) -> LanguageModelingTask:
-    """Load a language model with its vocabulary, ready to evaluate.
-
-    Args:
-        path: a checkpoint of a `LanguageModelingTask` that was trained with a data module with a vocabulary. Where
-            weights were averaged, the average is loaded.
-
-    Returns:
-        The task on the CPU, in evaluation mode.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it can't be read, is another checkpoint, or has no vocabulary.
-    """
-    return LanguageModelingTask.load(path)
+load_language_model = LanguageModelingTask.load

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -64,12 +64,11 @@ def evaluate_neural_cache(
     """
     alone, cached = cache_perplexities(task, validation, thetas=thetas, interpolations=interpolations, window=window)
     row, column = divmod(int(cached.argmin()), len(interpolations))
-    theta, interpolation = thetas[row], interpolations[column]
-    test_alone, test_cached = cache_perplexities(
-        task, test, thetas=[theta], interpolations=[interpolation], window=window
+    best: dict[str, Any] = {"thetas": [thetas[row]], "interpolations": [interpolations[column]]}
+    tested = cache_perplexities(task, test, **best, window=window)
+    return NeuralCacheResult(
+        thetas[row], interpolations[column], alone, float(cached[row, column]), tested[0], float(tested[1])
     )
-    best = float(cached[row, column])
-    return NeuralCacheResult(theta, interpolation, alone, best, test_alone, float(test_cached))
 
 
 def cache_perplexities(
@@ -98,42 +97,25 @@ def cache_perplexities(
     Raises:
         ValueError: if an argument is out of its range, or the text has no words.
     """
-    check_neural_cache(thetas, interpolations, window)
-    alone, cached = (
-        TokenPerplexity(*shape).set_dtype(torch.float64).to(task.device)
-        for shape in ((), (len(thetas), len(interpolations)))
-    )
-    past: tuple[Tensor, Tensor] | None = None
-    with evaluating(task):
-        for outputs, targets, log_probability in _read(task, batches):
-            with_cache = neural_cache(
-                log_probability,
-                outputs,
-                targets,
-                thetas=thetas,
-                interpolations=interpolations,
-                window=window,
-                past=past,
-            )
+    settings: Any = {"thetas": thetas, "interpolations": interpolations, "window": window}
+    check_neural_cache(**settings)
+    perplexity = TokenPerplexity(1 + len(thetas) * len(interpolations)).set_dtype(torch.float64).to(task.device)
+    past, states = None, None
+    with evaluating(task), torch.inference_mode():
+        for batch in batches:
+            tokens, targets = (part.to(task.device) for part in batch)
+            output = task(tokens, states)
+            states, outputs = output.states, output.outputs
+            own = -token_loss(output.logits, targets, reduction="none")  # (T, B)
+            cached = neural_cache(own, outputs, targets, **settings, past=past)
             real = targets != IGNORED
+            losses = -torch.cat([own[None], cached.flatten(0, 1)])[:, real].double()
             count = int(real.sum())
-            alone.update(-log_probability[real].double().sum() / max(count, 1), count)
-            cached.update(-with_cache[..., real].double().sum(-1) / max(count, 1), count)
+            perplexity.update(losses.sum(-1) / max(count, 1), count)
             if past is not None:
-                outputs, targets = torch.cat([past[0], outputs]), torch.cat([past[1], targets])  # noqa: PLW2901
+                outputs, targets = torch.cat([past[0], outputs]), torch.cat([past[1], targets])
             past = outputs[-window:], targets[-window:]
-    if not alone.count:
+    if not perplexity.count:
         raise ValueError("batches must hold at least one word, got none.")
-    return float(alone.compute()), cached.compute().cpu()
-
-
-def _read(task: LanguageModelingTask, batches: Batches) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Of each batch the outputs ``(T, B, D)``, the targets and the log-probabilities of these ``(T, B)``."""
-    states = None
-    for tokens, targets in batches:
-        following = targets.to(task.device)
-        with torch.inference_mode():
-            output = task(tokens.to(task.device), states)
-            log_probability = -token_loss(output.logits, following, reduction="none")
-        states = output.states
-        yield output.outputs, following, log_probability
+    found = perplexity.compute().cpu()
+    return float(found[0]), found[1:].view(len(thetas), len(interpolations))

@@ -11,19 +11,17 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torchmetrics import Metric
+from torchmetrics import Accuracy, F1Score, Metric
 
 from lightning_advdrop._lightning import trainer_callbacks
 from lightning_advdrop.callbacks import RegularizerCallback, regularized_loss
-from lightning_advdrop.datamodules.raw_texts import encode_documents
-from lightning_advdrop.datamodules.text_batches import TextBatch
+from lightning_advdrop.datamodules.text_batches import TextBatch, encode_documents
 from lightning_advdrop.functional import cross_entropy_to_label
 from lightning_advdrop.nn import DocumentClassifier
-from lightning_advdrop.tasks.base import evaluating
+from lightning_advdrop.tasks.base import decaying_adam, evaluating
 from lightning_advdrop.tasks.checks import check_range
-from lightning_advdrop.tasks.document_classification import document_metrics, joined, predicted_classes
-from lightning_advdrop.tasks.optimizers import decaying_adam
-from lightning_advdrop.tasks.pretrained import load_pretrained
+from lightning_advdrop.tasks.document_classification import joined, predicted_classes
+from lightning_advdrop.tasks.text_pretraining import load_pretrained
 from lightning_advdrop.tasks.vocabulary import VocabularyTask
 
 TrainingBatch = Mapping[str, TextBatch | None]
@@ -145,8 +143,9 @@ class TextClassificationTask(VocabularyTask):
         )
 
     def make_metrics(self) -> Mapping[str, Metric]:
-        """Make the error rate and the F1 score."""
-        return document_metrics(self.classes)
+        """Make the error rate, and the F1 score: of two classes that of the class 1, else the mean of all."""
+        task: Any = {"task": "binary" if self.classes == 2 else "multiclass", "num_classes": self.classes}
+        return {"error": 1 - Accuracy(**task, average="micro"), "f1": F1Score(**task, average="macro")}
 
     def start_from(self, data: LightningDataModule) -> None:
         """Take word vectors from the data module if it has any, then what has been pre-trained.
@@ -269,17 +268,4 @@ class TextClassificationTask(VocabularyTask):
         self._log(stage, loss, len(labels), predicted_classes(logits.detach()), labels)
 
 
-def load_text_classifier(path: str | Path) -> TextClassificationTask:
-    """Load a classifier, ready for `TextClassificationTask.classify`.
-
-    Args:
-        path: a checkpoint of a `TextClassificationTask`; where weights were averaged, the average is loaded.
-
-    Returns:
-        The task on the CPU, in evaluation mode.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it can't be read, or is another checkpoint.
-    """
-    return TextClassificationTask.load(path)
+load_text_classifier = TextClassificationTask.load

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
-from lightning_advdrop.nn import DocumentLanguageModel
+from lightning_advdrop.datamodules.text import Vocabulary
+from lightning_advdrop.nn import DocumentEncoder, DocumentLanguageModel
+from lightning_advdrop.tasks.base import decaying_adam
+from lightning_advdrop.tasks.checkpoints import check_shapes
 from lightning_advdrop.tasks.checks import check_range
 from lightning_advdrop.tasks.next_words import Batch, NextWordTask
-from lightning_advdrop.tasks.optimizers import decaying_adam
 
 
 class TextPretrainingTask(NextWordTask):
@@ -101,7 +104,34 @@ class TextPretrainingTask(NextWordTask):
 
     def _loss(self, stage: str, batch: Batch, batch_idx: int) -> Tensor:
         tokens, targets = (part.t() for part in batch)  # (B, T)
-        carried = self.carried.before(stage, batch_idx, batch[0])
+        carried = self.states_before(stage, batch_idx, batch[0])
         outputs, states = self.model(tokens, None if carried is None else carried[0])
-        self.carried.keep(stage, [states])
+        self.keep_states(stage, [states])
         return self.model.loss(outputs, targets)
+
+
+def load_pretrained(
+    encoder: DocumentEncoder, argument: str, path: str | Path, *, vocabulary: Vocabulary, reverse: bool
+) -> None:
+    """Give an encoder the embedding and LSTM of a pre-trained language model.
+
+    Args:
+        encoder: what gets the weights.
+        argument: the name of the argument that ``path`` was given as, for messages.
+        path: a checkpoint of a `TextPretrainingTask`.
+        vocabulary: the words of the data, which have to be those of the checkpoint.
+        reverse: whether the encoder reads from the last word to the first, as the language model must as well.
+
+    Raises:
+        MissingCheckpointError: if there is no such file.
+        ValueError: if it can't be read, is another checkpoint, or does not fit.
+    """
+    where, prefix = f"{argument}={str(path)!r}", "model.encoder."
+    checkpoint = TextPretrainingTask.read(argument, path, vocabulary)
+    found = checkpoint["text"]["reverse"]
+    if found != reverse:
+        raise ValueError(f"{where} must be of a model trained with reverse={reverse}, got reverse={found}.")
+    named = checkpoint["state_dict"].items()
+    weights = {name.removeprefix(prefix): weight for name, weight in named if name.startswith(prefix)}
+    check_shapes(where, "embedding_size and hidden_size", weights, encoder.state_dict())
+    encoder.load_state_dict(weights)

@@ -9,8 +9,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 from lightning.pytorch import LightningDataModule
 
 from lightning_advdrop._lightning import attached_trainer, load_module, trainer_datamodule
-from lightning_advdrop.datamodules.text import Vocabulary
-from lightning_advdrop.datamodules.tokenizing import Tokenizer
+from lightning_advdrop.datamodules.text import Tokenizer, Vocabulary
 from lightning_advdrop.tasks.base import BaseTask
 from lightning_advdrop.tasks.checkpoints import check_shapes, read_checkpoint, saved_vocabulary
 
@@ -39,15 +38,8 @@ class TextSettings(NamedTuple):
     @classmethod
     def of(cls, data: Any) -> TextSettings:
         """Return those of a data module of documents."""
-        names = data.class_names
-        return cls(
-            data.tokenizer,
-            data.max_tokens,
-            data.padding_index,
-            data.num_classes,
-            None if names is None else tuple(names),
-            data.task == "pretrain" and data.reverse,
-        )
+        names, reverse = data.class_names and tuple(data.class_names), data.task == "pretrain" and data.reverse
+        return cls(data.tokenizer, data.max_tokens, data.padding_index, data.num_classes, names, reverse)
 
 
 class VocabularyTask(BaseTask):

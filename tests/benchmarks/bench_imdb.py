@@ -21,7 +21,7 @@ import torchtext
 from torchtext.data import BucketIterator, Field
 
 from lightning_advdrop import IMDBDataModule
-from lightning_advdrop.datamodules.tokenizing import split_at_punctuation
+from lightning_advdrop.datamodules.text import split_at_punctuation
 
 Figures = dict[str, Any]
 

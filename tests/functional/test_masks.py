@@ -1,4 +1,3 @@
-import re
 from typing import Any, Literal
 
 import pytest
@@ -17,6 +16,7 @@ from lightning_advdrop.functional import (
     sample_bernoulli,
     sample_one_drop,
 )
+from tests.helpers.messages import refused
 from tests.helpers.reference_masks import all_masks, best_gains
 
 thorough = settings(deadline=None, derandomize=True, max_examples=150)
@@ -110,17 +110,17 @@ def test_flips_give_a_new_mask_of_the_same_kind_without_a_gradient(dtype: torch.
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "parts"),
     [
-        ((torch.ones(2, 3), torch.ones(3, 2), 1), "grad must have the shape of mask, (2, 3), got (3, 2)."),
-        ((torch.ones(3), torch.ones(3), -1), "budget must be at least 0, got -1."),
-        ((torch.ones(3), torch.ones(3), 1, "add"), "flips must be one of both, drop, got 'add'."),
-        ((torch.ones(2), torch.tensor([0.0, torch.nan]), 1), "grad must be finite, got NaN or infinity"),
-        ((torch.ones(2), torch.tensor([0.0, -torch.inf]), 0), "grad must be finite, got NaN or infinity"),
+        ((torch.ones(2, 3), torch.ones(3, 2), 1), ("grad", "mask", (2, 3), (3, 2))),
+        ((torch.ones(3), torch.ones(3), -1), ("budget", 0, -1)),
+        ((torch.ones(3), torch.ones(3), 1, "add"), ("flips", "both", "drop", "'add'")),
+        ((torch.ones(2), torch.tensor([0.0, torch.nan]), 1), ("grad", "finite", "NaN")),
+        ((torch.ones(2), torch.tensor([0.0, -torch.inf]), 0), ("grad", "finite", "infinity")),
     ],
 )
-def test_flips_refuse(arguments: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(message)):
+def test_flips_refuse(arguments: Any, parts: tuple[object, ...]) -> None:
+    with refused(*parts):
         adversarial_flips(*arguments)
 
 
@@ -148,16 +148,16 @@ def test_budget_of_every_rate_in_thousandths(thousandths: int, units: int) -> No
 
 
 @pytest.mark.parametrize(
-    ("rate", "units", "message"),
+    ("rate", "units", "parts"),
     [
-        (-0.1, 5, "rate must be in [0, 1], got -0.1."),
-        (1.5, 5, "rate must be in [0, 1], got 1.5."),
-        (float("nan"), 5, "rate must be in [0, 1], got nan."),
-        (0.5, 0, "units must be at least 1, got 0."),
+        (-0.1, 5, ("rate", "[0, 1]", -0.1)),
+        (1.5, 5, ("rate", "[0, 1]", 1.5)),
+        (float("nan"), 5, ("rate", "[0, 1]", "nan")),
+        (0.5, 0, ("units", 1, 0)),
     ],
 )
-def test_budget_refuses(rate: float, units: int, message: str) -> None:
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+def test_budget_refuses(rate: float, units: int, parts: tuple[object, ...]) -> None:
+    with refused(*parts):
         flip_budget(rate, units)
 
 
@@ -193,7 +193,7 @@ def test_bernoulli_drops_at_its_rate(rate: float) -> None:
 
 @pytest.mark.parametrize("rate", [-0.01, 1.01, float("nan")])
 def test_bernoulli_refuses_what_is_no_probability(rate: float) -> None:
-    with pytest.raises(ValueError, match=re.escape(f"rate must be in [0, 1], got {rate}.")):
+    with refused("rate", "[0, 1]", rate):
         sample_bernoulli((2, 2), rate)
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from lightning_advdrop.datamodules import Document, DocumentDataModule, DocumentError
+from lightning_advdrop.datamodules.encoding import Corpus
 from lightning_advdrop.datamodules.text_batches import UNLABELLED
 
 WORDS = {
@@ -50,6 +51,15 @@ def make_texts(sizes: Sizes = Sizes(), classes: int = 2, seed: int = 0, longest:
     }
     parts["unlabelled"] = [(UNLABELLED, text) for _, text in parts["unlabelled"]]
     return parts
+
+
+def encoded_content(corpus: Corpus) -> tuple[object, ...]:
+    """The words and their counts, and the labels and word numbers of the documents of each part in their order."""
+    parts = {
+        part: [(int(label), documents[number].tolist()) for number, label in enumerate(documents.labels)]
+        for part, documents in corpus.parts.items()
+    }
+    return corpus.vocabulary.words, corpus.vocabulary.counts, parts
 
 
 def imdb_files(texts: Texts) -> dict[str, bytes]:

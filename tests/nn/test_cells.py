@@ -1,6 +1,5 @@
 """Masked cells against the naive references."""
 
-import re
 from typing import Any
 
 import pytest
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_advdrop.nn import CELL_FUNCTIONS, masked_cell
+from tests.helpers.messages import refused
 from tests.helpers.reference_recurrent import reference_step
 
 BATCH, FEATURES, UNITS = 3, 2, 4
@@ -59,12 +59,11 @@ def test_a_mask_of_ones_gives_the_stock_cell(kind: str) -> None:
 
 def test_another_function_is_refused() -> None:
     allowed = "torch.lstm_cell, torch.gru_cell, torch.rnn_tanh_cell, torch.rnn_relu_cell"
-    with pytest.raises(ValueError, match=rf"^function must be one of {re.escape(allowed)}, got <built-in method lstm"):
+    with refused("function", allowed, "method lstm"):
         masked_cell(torch.lstm, (), torch.ones(1, 1))
 
 
 @each_kind
 def test_a_mask_of_another_shape_is_refused(kind: str) -> None:
-    message = r"^mask must have the shape \(3, 4\) of the hidden state, got \(1, 4\)\.$"
-    with pytest.raises(ValueError, match=message):
+    with refused("mask", (3, 4), (1, 4)):
         masked_cell(CELLS[kind], arguments(kind, cell_of(kind, True)), torch.ones(1, UNITS))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 
 import pytest
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from lightning_advdrop.masking import apply, find_sites
 from lightning_advdrop.nn import DocumentClassifier, DocumentEncoder, DocumentLanguageModel, reversed_documents
+from tests.helpers.messages import refused
 
 COUNTS = [1, 0, 4, 3, 2, 1, 1, 1]
 TOKENS = torch.tensor([[3, 4, 5, 2], [6, 2, 1, 1], [7, 3, 2, 1]])
@@ -112,13 +112,12 @@ def test_a_vocabulary_below_all_cutoffs_is_cut_in_its_middle(cutoffs: list[int])
 
 @pytest.mark.parametrize("cutoffs", [[0, 3], [3, 3], [5, 2]])
 def test_cutoffs_are_checked(cutoffs: list[int]) -> None:
-    with pytest.raises(ValueError, match=re.escape(f"cutoffs must be at least 1 and rise, got {cutoffs}.")):
+    with refused("cutoffs", 1, "rise", cutoffs):
         DocumentLanguageModel(COUNTS, 5, 6, cutoffs=cutoffs)
 
 
 def test_the_last_cluster_needs_features() -> None:
-    message = "hidden_size must be at least 16 for 2 cutoffs below the number of words, got 6."
-    with pytest.raises(ValueError, match=re.escape(message)):
+    with refused("hidden_size", 16, "2 cutoffs", 6):
         DocumentLanguageModel(COUNTS, 5, 6, cutoffs=[3, 6])
 
 

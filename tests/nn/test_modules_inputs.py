@@ -1,6 +1,5 @@
 """What the masked layers refuse, and the smallest and the mixed-precision inputs that it takes."""
 
-import re
 from typing import Any
 
 import pytest
@@ -9,13 +8,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence
 
 from lightning_advdrop.nn import MaskedGRU, MaskedLSTM, MaskedRNN
+from tests.helpers.messages import refused
 
 BATCH, STEPS, FEATURES, UNITS = 2, 5, 3, 4
 each_layer = pytest.mark.parametrize("layer", [MaskedLSTM, MaskedGRU, MaskedRNN])
-
-
-def refused(message: str) -> Any:
-    return pytest.raises(ValueError, match=f"^{re.escape(message)}$")
 
 
 def padded() -> Tensor:
@@ -29,13 +25,10 @@ def packed() -> Any:
 @pytest.mark.parametrize("make", [padded, packed])
 @pytest.mark.parametrize("shape", [(UNITS,), (BATCH + 1, UNITS), (BATCH, 1), (STEPS - 1, BATCH, UNITS), (1, 1, 1, 1)])
 def test_masks_of_other_shapes_are_refused(make: Any, shape: tuple[int, ...]) -> None:
-    message = (
-        f"recurrent_mask must have the shape {(BATCH, UNITS)} or {(STEPS, BATCH, UNITS)} for each layer and direction, "
-        f"got {shape} at position "
-    )
-    with refused(f"{message}0."):
+    parts = ("recurrent_mask", (BATCH, UNITS), (STEPS, BATCH, UNITS), shape)
+    with refused(*parts, "position 0"):
         MaskedLSTM(FEATURES, UNITS)(make(), recurrent_mask=torch.ones(shape))
-    with refused(f"{message}1."):
+    with refused(*parts, "position 1"):
         MaskedLSTM(FEATURES, UNITS, 2)(make(), recurrent_mask=[None, torch.ones(shape)])
 
 
@@ -44,21 +37,22 @@ def test_masks_of_other_shapes_are_refused(make: Any, shape: tuple[int, ...]) ->
 def test_another_number_of_masks_is_refused(make: Any, given: int) -> None:
     lstm = MaskedLSTM(FEATURES, UNITS, 2, bidirectional=True)
     for masks in (torch.ones(given, BATCH, UNITS), [None] * given):
-        with refused(f"recurrent_mask must hold 4 masks (layers x directions), got {given}."):
+        with refused("recurrent_mask", 4, "layers x directions", given):
             lstm(make(), recurrent_mask=masks)
 
 
+@each_layer
 @pytest.mark.parametrize("make", [padded, packed])
-def test_initial_states_of_other_shapes_are_refused(make: Any) -> None:
-    lstm, mask = MaskedLSTM(FEATURES, UNITS), torch.ones(BATCH, UNITS)
+def test_initial_states_of_other_shapes_are_refused(layer: Any, make: Any) -> None:
     good, bad = torch.zeros(1, BATCH, UNITS), torch.zeros(2, BATCH, UNITS)
-    for name, states in (("h_0", (bad, good)), ("c_0", (good, bad))):
-        with refused(f"hx: {name} must have the shape (1, 2, 4), got (2, 2, 4)."):
-            lstm(make(), states, recurrent_mask=mask)
+    given = {"h_0": (bad, good), "c_0": (good, bad)} if layer is MaskedLSTM else {"h_0": bad}
+    for name, states in given.items():
+        with refused("hx", name, (1, 2, 4), (2, 2, 4)):
+            layer(FEATURES, UNITS)(make(), states, recurrent_mask=torch.ones(BATCH, UNITS))
 
 
 def test_initial_states_of_another_shape_are_refused_unbatched() -> None:
-    with pytest.raises(ValueError, match=r"hx: h_0 must have the shape \(1, 1, 4\)"):
+    with refused("hx", "h_0", (1, 1, 4), (2, 1, 4)):
         MaskedLSTM(FEATURES, UNITS)(
             torch.zeros(STEPS, FEATURES), (torch.zeros(2, UNITS),) * 2, recurrent_mask=torch.ones(1, UNITS)
         )
@@ -67,24 +61,18 @@ def test_initial_states_of_another_shape_are_refused_unbatched() -> None:
 @each_layer
 def test_another_number_of_initial_states_is_refused(layer: Any) -> None:
     zeros, is_lstm = torch.zeros(1, BATCH, UNITS), layer is MaskedLSTM
-    names = "h_0 and c_0" if is_lstm else "h_0"
-    with refused(f"hx must be {names} for {layer.__name__}, got {1 if is_lstm else 2} tensors."):
+    names = ("h_0", "c_0") if is_lstm else ("h_0",)
+    with refused("hx", *names, layer.__name__, 1 if is_lstm else 2):
         layer(FEATURES, UNITS)(padded(), zeros if is_lstm else (zeros, zeros), recurrent_mask=torch.ones(BATCH, UNITS))
-
-
-@pytest.mark.parametrize("layer", [MaskedGRU, MaskedRNN])
-def test_an_initial_state_of_another_shape_is_refused(layer: Any) -> None:
-    with refused("hx: h_0 must have the shape (1, 2, 4), got (2, 2, 4)."):
-        layer(FEATURES, UNITS)(padded(), torch.zeros(2, BATCH, UNITS), recurrent_mask=torch.ones(BATCH, UNITS))
 
 
 def test_with_projections_masks_and_states_have_their_width() -> None:
     lstm, mask = MaskedLSTM(FEATURES, UNITS, proj_size=2), torch.ones(BATCH, 2)
     wide, narrow = torch.zeros(1, BATCH, UNITS), torch.zeros(1, BATCH, 2)
     assert lstm(padded(), (narrow, wide), recurrent_mask=mask)[0].shape == (STEPS, BATCH, 2)
-    with refused("hx: h_0 must have the shape (1, 2, 2), got (1, 2, 4)."):
+    with refused("hx", "h_0", (1, 2, 2), (1, 2, 4)):
         lstm(padded(), (wide, wide), recurrent_mask=mask)
-    with pytest.raises(ValueError, match=r"recurrent_mask must have the shape \(2, 2\) or \(5, 2, 2\)"):
+    with refused("recurrent_mask", (2, 2), (5, 2, 2), (2, 4)):
         lstm(padded(), recurrent_mask=torch.ones(BATCH, UNITS))
 
 

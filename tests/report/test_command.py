@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 
 from lightning_advdrop.report import load_run
+from tests.helpers.messages import each_names, names
 from tests.helpers.reports import report
 from tests.helpers.runs import make_run, make_runs, regularizer, write_masks
+
+LOGGED = "test/accuracy, test/loss, train/loss, train/penalty, val/accuracy, val/loss"
+OTHER_BASELINE = ("Note", "digits", "'plain'", "--baseline", "adversarial dropout")
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +35,7 @@ def test_table_and_figure_are_written_and_said(capsys: pytest.CaptureFixture[str
         "| digits     | adversarial dropout |     3 |                  86.00 |    4.00 |              +4.00 | 0.074 |"
         "     5.0 |\n"
     )
-    assert err == "Wrote report/report.md, report/report.html and report/curves.png\n"
+    assert each_names([err], [("report/report.md", "report/report.html", "report/curves.png")])
     assert sorted(path.name for path in Path("report").iterdir()) == ["curves.png", "report.html", "report.md"]
     page = Path("report/report.md").read_text(encoding="utf-8")
     assert f"\n\n{out}\n" in page
@@ -58,7 +62,7 @@ def test_arguments_are_followed(capsys: pytest.CaptureFixture[str]) -> None:
         ["adversarial dropout", "1", "0.3000", *["\N{EN DASH}"] * 3],
         ["plain", "1", "0.4000", "\N{EN DASH}", "+0.1000", "\N{EN DASH}"],
     ]
-    assert err == "Wrote a/b/report.md, a/b/report.html and a/b/curves.png\n"
+    assert each_names([err], [("a/b/report.md", "a/b/report.html", "a/b/curves.png")])
     page = Path("a/b/report.md").read_text(encoding="utf-8")
     assert "Training loss over the epochs" in page
     assert "Minutes" not in page
@@ -73,22 +77,20 @@ def test_what_is_left_out_is_said_with_the_reason(capsys: pytest.CaptureFixture[
     Path("empty").mkdir()
     assert report("runs", "missing", "empty") == 0
     out, err = capsys.readouterr()
-    said = [
-        "runs/digits/version_8: found no metrics.csv, which Lightning's CSVLogger writes",
-        "missing: found no such folder",
-        "empty: found no metrics.csv, which Lightning's CSVLogger writes",
-        "runs/digits/version_6: metrics.csv holds no value of 'test/accuracy'",
-        "runs/digits/version_1 is left out: runs/digits/version_5 is a newer run with the same method and seed 1",
-        "runs of digits differ in trainer.max_epochs (0, 2) and are compared all the same",
-        "runs/digits/version_7 is not in the figure: it did not log 'val/accuracy' by epoch",
+    *said, _ = err.splitlines()
+    expected = [
+        ("Left out", "runs/digits/version_8", "metrics.csv", "CSVLogger"),
+        ("Left out", "missing", "no such folder"),
+        ("Left out", "empty", "metrics.csv", "CSVLogger"),
+        ("Left out", "runs/digits/version_6", "metrics.csv", "'test/accuracy'"),
+        ("Note", "runs/digits/version_1", "runs/digits/version_5", "seed 1"),
+        ("Note", "digits", "trainer.max_epochs (0, 2)"),
+        ("Note", "runs/digits/version_7", "figure", "'val/accuracy'"),
     ]
-    assert err.splitlines()[:-1] == [
-        *(f"Left out: {text}" for text in said[:4]),
-        *(f"Note: {text}" for text in said[4:]),
-    ]
+    assert each_names(said, expected)
     assert [cell.strip() for cell in out.splitlines()[2].split("|")[3:5]] == ["3", "86.67"]
     page = Path("report/report.md").read_text(encoding="utf-8")
-    assert page.endswith("## Remarks\n\n" + "".join(f"- {text}\n" for text in said))
+    assert page.endswith("## Remarks\n\n" + "".join(f"- {line.partition(': ')[2]}\n" for line in said))
 
 
 def test_the_page_in_html_holds_everything(capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,8 +101,8 @@ def test_the_page_in_html_holds_everything(capsys: pytest.CaptureFixture[str]) -
     picture = base64.b64encode(Path("report/curves.png").read_bytes()).decode()
     assert f'<img src="data:image/png;base64,{picture}" alt="Validation accuracy (%)">' in page
     assert '<td class="text">&lt;digits&gt;</td><td class="text">plain</td><td>2</td><td>85.00</td>' in page
-    assert "<li>runs/&lt;digits&gt;/version_6: metrics.csv holds no value of &#x27;test/accuracy&#x27;</li>" in page
-    assert "<code>test/accuracy</code> is the last value" in page
+    assert re.search(names("<li>runs/&lt;digits&gt;/version_6", "metrics.csv", "&#x27;test/accuracy&#x27;</li>"), page)
+    assert "<code>test/accuracy</code>" in page
     assert "<digits>" not in page
     assert not re.search(r"(src|href)=\"(?!data:)", page)
 
@@ -113,11 +115,9 @@ def test_gap_and_masks_are_drawn_where_they_are_there(capsys: pytest.CaptureFixt
     write_masks(found[1], [[0.5, 0.25], [0.25, 0.75]])
     assert report("runs") == 0
     err = capsys.readouterr().err
-    assert err.splitlines() == [
-        "Note: runs/digits/version_9 is not in the gap plot: it did not log 'gap/random' and 'gap/adversarial' by"
-        " epoch",
-        "Wrote report/report.md, report/report.html, report/curves.png, report/gap.png and report/masks.png",
-    ]
+    note = ("Note", "runs/digits/version_9", "gap plot", "'gap/random'", "'gap/adversarial'")
+    written = [f"report/{name}" for name in ("report.md", "report.html", "curves.png", "gap.png", "masks.png")]
+    assert each_names(err.splitlines(), [note, written])
     text = Path("report/report.md").read_text(encoding="utf-8")
     assert re.findall(r"!\[.+\]\((.+)\)", text) == ["curves.png", "gap.png", "masks.png"]
     assert Path("report/report.html").read_text(encoding="utf-8").count("<img src=") == 3
@@ -129,9 +129,8 @@ def test_a_damaged_masks_file_is_named_and_another_run_taken(capsys: pytest.Capt
     (first / "masks.csv").write_text("epoch,share\n")
     write_masks(second, [[0.5]])
     assert report("runs") == 0
-    err = capsys.readouterr().err
-    begins = "masks.csv does not begin with epoch,site,unit,units,share"
-    assert f"Note: runs/digits/version_0 is not in the heat map: {begins}\n" in err
+    note = ("Note", "runs/digits/version_0", "heat map", "masks.csv", "epoch,site,unit,units,share")
+    assert each_names(capsys.readouterr().err.splitlines()[:-1], [OTHER_BASELINE, note])
     assert Path("report/masks.png").exists()
 
 
@@ -139,7 +138,8 @@ def test_many_sites_are_drawn_in_part(capsys: pytest.CaptureFixture[str]) -> Non
     (run,) = make_runs(Path("runs/digits"), [0.8], regularizer())
     write_masks(run, *[[[0.5]]] * 13)
     assert report("runs") == 0
-    assert "Note: the heat map shows the first 12 of 13 sites; report on fewer runs at once" in capsys.readouterr().err
+    note = ("Note", "heat map", 12, 13, "sites")
+    assert each_names(capsys.readouterr().err.splitlines()[:-1], [OTHER_BASELINE, note])
 
 
 def test_a_run_that_was_not_tested_does_not_hide_an_older_one(capsys: pytest.CaptureFixture[str]) -> None:
@@ -152,17 +152,14 @@ def test_a_run_that_was_not_tested_does_not_hide_an_older_one(capsys: pytest.Cap
 def test_an_experiment_without_baseline_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     make_runs(Path("runs/digits"), [0.8], regularizer())
     assert report("runs") == 0
-    assert (
-        "Note: digits has no run of the baseline 'plain'; --baseline may name one of: adversarial dropout\n"
-        in capsys.readouterr().err
-    )
+    assert each_names(capsys.readouterr().err.splitlines()[:-1], [OTHER_BASELINE])
 
 
 def test_a_run_that_diverged_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     make_runs(Path("runs/digits"), [0.8, float("nan")])
     assert report("runs") == 0
     out, err = capsys.readouterr()
-    assert "Note: runs/digits/version_1 ended with test/accuracy=nan, so that its row has no mean\n" in err
+    assert each_names(err.splitlines()[:-1], [("Note", "runs/digits/version_1", "test/accuracy=nan")])
     assert " nan |" in out
 
 
@@ -171,22 +168,18 @@ def test_an_unknown_metric_is_refused_with_the_known_ones(capsys: pytest.Capture
     assert report("runs", "--metric", "test/acc") == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.splitlines()[-1] == (
-        "Error: found no usable run in runs (left out: 2): looked for 'test/acc' in metrics.csv, but the runs logged"
-        " test/accuracy, test/loss, train/loss, train/penalty, val/accuracy, val/loss; choose one with --metric, or run"
-        " `test` to log test metrics"
-    )
+    error = ("Error", "runs", 2, "'test/acc'", "metrics.csv", LOGGED, "--metric", "`test`")
+    assert each_names(err.splitlines()[-1:], [error])
     assert not Path("report").exists()
 
 
 def test_nothing_left_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     Path("runs/digits/version_0").mkdir(parents=True)
     assert report("runs", "missing") == 2
-    assert capsys.readouterr().err.splitlines()[-1] == (
-        "Error: found no usable run in runs, missing (left out: 2): looked for 'test/accuracy', 'test/error',"
-        " 'test/perplexity' or 'test/loss' in metrics.csv, but no run could be read; RUNS must be folders that hold"
-        " version_<n>/metrics.csv and config.yaml, as `fit` leaves them"
-    )
+    looked = ("'test/accuracy'", "'test/error'", "'test/perplexity'", "'test/loss'")
+    needed = ("RUNS", "version_<n>/metrics.csv", "config.yaml", "`fit`")
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert each_names([error], [("Error", "runs, missing", 2, *looked, *needed)])
 
 
 def test_an_unknown_curve_is_refused_before_anything_is_written(capsys: pytest.CaptureFixture[str]) -> None:
@@ -194,10 +187,7 @@ def test_an_unknown_curve_is_refused_before_anything_is_written(capsys: pytest.C
     assert report("runs", "--curve", "val/acc") == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == (
-        "Error: found no run to draw: looked for 'val/acc' by epoch in metrics.csv, but the runs logged test/accuracy,"
-        " test/loss, train/loss, train/penalty, val/accuracy, val/loss; choose one with --curve\n"
-    )
+    assert each_names(err.splitlines(), [("Error", "'val/acc'", "metrics.csv", LOGGED, "--curve")])
     assert not Path("report").exists()
 
 
@@ -207,7 +197,7 @@ def test_an_output_that_is_no_folder_is_refused(capsys: pytest.CaptureFixture[st
     assert report("runs") == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("Error: output must be a folder that can be written to, got 'report' (")
+    assert each_names(err.splitlines(), [("Error", "output", "folder", "'report'")])
 
 
 class Terminal(io.StringIO):
@@ -237,7 +227,8 @@ def test_methods_are_told_apart_by_settings_too(capsys: pytest.CaptureFixture[st
     ]
     assert err.startswith("Wrote")
     assert report("--by", "model.size", "runs") == 2
-    assert "Error: by must name settings of the runs, got 'model.size'; those that differ" in capsys.readouterr().err
+    differ = ("model.init_args.hidden_size", "model.init_args.learning_rate")
+    assert each_names(capsys.readouterr().err.splitlines(), [("Error", "by", "'model.size'", *differ)])
 
 
 OF_STEPS = {
@@ -273,4 +264,4 @@ def test_metrics_of_single_steps_are_read_in_both_forms(capsys: pytest.CaptureFi
     assert "is not in the figure" not in capsys.readouterr().err
     assert "Training loss of single steps over the epochs" in Path("report/report.md").read_text(encoding="utf-8")
     assert report("runs", "--curve", "advdrop/divergence_step") == 0
-    assert "version_0 is not in the figure: it did not log 'advdrop/divergence_step'" in capsys.readouterr().err
+    assert re.search(names("version_0", "figure", "'advdrop/divergence_step'"), capsys.readouterr().err)

@@ -1,9 +1,9 @@
-import re
 from pathlib import Path
 
 import pytest
 
 from lightning_advdrop.report import ReportError, find_runs, group_runs, load_run
+from tests.helpers.messages import each_names, refused
 from tests.helpers.runs import ADVERSARIAL, FRATERNAL, make_run, make_runs, regularizer
 
 
@@ -63,20 +63,19 @@ def test_an_argument_may_be_unset(tmp_path: Path) -> None:
     ]
 
 
-def test_of_one_seed_the_highest_version_counts_whatever_its_time(tmp_path: Path) -> None:
-    older = make_run(tmp_path / "digits" / "version_2", 3, modified=500)
-    newer = make_run(tmp_path / "digits" / "version_10", 3, modified=100)
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (("digits/version_2", 500), ("digits/version_10", 100)),
+        (("monday/digits/version_9", 100), ("tuesday/digits/version_0", 500)),
+    ],
+    ids=["higher version", "later in another folder"],
+)
+def test_of_one_seed_the_newer_run_counts(tmp_path: Path, first: tuple[str, float], second: tuple[str, float]) -> None:
+    older, newer = (make_run(tmp_path / path, 3, modified=time) for path, time in (first, second))
     groups, notes = group_runs([load_run(newer), load_run(older)])
     assert [[run.folder for run in group.runs] for group in groups] == [[newer]]
-    assert notes == [f"{older} is left out: {newer} is a newer run with the same method and seed 3"]
-
-
-def test_between_folders_the_later_run_counts(tmp_path: Path) -> None:
-    older = make_run(tmp_path / "monday" / "digits" / "version_9", 3, modified=100)
-    newer = make_run(tmp_path / "tuesday" / "digits" / "version_0", 3, modified=500)
-    groups, notes = group_runs([load_run(newer), load_run(older)])
-    assert [[run.folder for run in group.runs] for group in groups] == [[newer]]
-    assert notes == [f"{older} is left out: {newer} is a newer run with the same method and seed 3"]
+    assert each_names(notes, [(str(older), str(newer), "seed 3")])
 
 
 def test_runs_without_a_seed_all_count(tmp_path: Path) -> None:
@@ -89,7 +88,7 @@ def test_other_differences_are_said(tmp_path: Path) -> None:
     make_run(tmp_path / "digits" / "version_0", 0, model={"init_args": {"lr": 0.1, "units": 8, "seed": 1}})
     make_run(tmp_path / "digits" / "version_1", 0, regularizer(), model={"init_args": {"lr": 0.01, "units": 8}})
     _, notes = groups_below(tmp_path)
-    assert notes == ["runs of digits differ in model.init_args.lr (0.01, 0.1) and are compared all the same"]
+    assert each_names(notes, [("digits", "model.init_args.lr (0.01, 0.1)")])
 
 
 def test_a_list_of_regularizers_has_a_readable_name(tmp_path: Path) -> None:
@@ -131,10 +130,9 @@ def test_settings_tell_runs_apart_where_that_is_asked_for(tmp_path: Path) -> Non
         ("plain (pretrained=null)", [0]),
         ("plain (pretrained=small.ckpt)", [0]),
     ]
-    assert notes == ["runs of imdb differ in model.init_args.hidden_size (8, 9) and are compared all the same"]
+    assert each_names(notes, [("imdb", "model.init_args.hidden_size (8, 9)")])
     both = group_runs(runs, by=["model.init_args.pretrained", "model.init_args.hidden_size"])
     assert both[0][2].method == "plain (pretrained=null, hidden_size=8)"
     assert both[1] == []
-    message = "by must name settings of the runs, got 'model.hidden'; those that differ are: model.init_args.hidden"
-    with pytest.raises(ReportError, match=re.escape(message)):
+    with refused("by", "'model.hidden'", "model.init_args.hidden_size", error=ReportError):
         group_runs(runs, by=["model.hidden"])

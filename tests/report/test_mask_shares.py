@@ -1,4 +1,3 @@
-import re
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ from matplotlib.image import imread
 from lightning_advdrop.drawing import heat_maps
 from lightning_advdrop.mask_shares import read_shares, share_rows, write_shares
 from lightning_advdrop.report import MaskShares, ReportError, RunError, draw_masks, read_masks
+from tests.helpers.messages import refused
 from tests.helpers.runs import write_masks
 
 HEADING = "epoch,site,unit,units,share\n"
@@ -45,28 +45,28 @@ def test_sites_become_matrices(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "parts"),
     [
-        (None, "found no masks.csv, which MaskStatistics writes"),
-        (b"", "masks.csv does not begin with epoch,site,unit,units,share"),
-        (b"epoch,share\n", "masks.csv does not begin with epoch,site,unit,units,share"),
-        (HEADING.encode(), "masks.csv holds no value"),
-        (f"{HEADING}0,a,0,1\n".encode(), "masks.csv has '0,a,0,1' in line 2, where epoch, site, unit, units and share"),
-        (f"{HEADING}0,a,0,1,x\n".encode(), "masks.csv has '0,a,0,1,x' in line 2, where epoch, site"),
-        (f"{HEADING}0,a,0,1,2\n".encode(), "masks.csv has '0,a,0,1,2' in line 2, where epoch, site"),
-        (f"{HEADING}0,a,-1,1,0\n".encode(), "masks.csv has '0,a,-1,1,0' in line 2, where epoch, site"),
-        (b"\xff", "masks.csv cannot be read ("),
+        (None, ("MaskStatistics",)),
+        (b"", ("begin", "epoch,site,unit,units,share")),
+        (b"epoch,share\n", ("begin", "epoch,site,unit,units,share")),
+        (HEADING.encode(), ("no value",)),
+        (f"{HEADING}0,a,0,1\n".encode(), ("'0,a,0,1'", "line 2", "epoch, site, unit, units and share")),
+        (f"{HEADING}0,a,0,1,x\n".encode(), ("'0,a,0,1,x'", "line 2", "share")),
+        (f"{HEADING}0,a,0,1,2\n".encode(), ("'0,a,0,1,2'", "line 2", "share")),
+        (f"{HEADING}0,a,-1,1,0\n".encode(), ("'0,a,-1,1,0'", "line 2", "share")),
+        (b"\xff", ("utf-8",)),
     ],
 )
-def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
+def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes | None, parts: tuple[str, ...]) -> None:
     if content is not None:
         (tmp_path / "masks.csv").write_bytes(content)
-    with pytest.raises(RunError, match=re.escape(message)):
+    with refused("masks.csv", *parts, error=RunError):
         read_masks(tmp_path / "masks.csv")
 
 
 def test_a_file_that_is_a_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="cannot be read"):
+    with refused(tmp_path.name, "directory", error=RunError):
         read_masks(tmp_path)
 
 
@@ -84,5 +84,5 @@ def test_each_site_has_a_panel(tmp_path: Path) -> None:
 
 
 def test_nothing_to_draw_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ReportError, match="panels must hold at least one site to draw, got none"):
+    with refused("panels", "one", "none", error=ReportError):
         draw_masks([], tmp_path / "masks.png")

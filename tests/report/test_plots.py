@@ -10,6 +10,7 @@ from lightning_advdrop.report import ReportError, RunError, draw_curves, find_ru
 from lightning_advdrop.report.groups import Group
 from lightning_advdrop.report.metrics import axis_label
 from lightning_advdrop.report.plots import curve, curves_figure, looks_of
+from tests.helpers.messages import refused
 from tests.helpers.runs import make_run, make_runs, regularizer
 
 
@@ -88,13 +89,13 @@ def test_the_file_is_a_picture_and_nothing_else_is_left(tmp_path: Path) -> None:
 def test_a_failure_leaves_the_older_picture(tmp_path: Path) -> None:
     make_runs(tmp_path / "runs" / "digits", [0.9])
     (tmp_path / "curves.png").write_text("an older one")
-    with pytest.raises(RunError, match="holds no value of 'val/f1'"):
+    with refused("metrics.csv", "'val/f1'", error=RunError):
         draw_curves(groups_below(tmp_path), {"digits": "val/f1"}, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").read_text() == "an older one"
 
 
 def test_nothing_to_draw_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ReportError, match="groups must hold at least one group to draw, got none"):
+    with refused("groups", "one", "none", error=ReportError):
         draw_curves([], {}, tmp_path / "curves.png")
 
 

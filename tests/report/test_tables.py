@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from lightning_advdrop.report import Row, RunError, find_runs, format_table, group_runs, load_run, summarize
+from tests.helpers.messages import refused
 from tests.helpers.runs import make_run, make_runs, regularizer
 
 
@@ -78,7 +79,7 @@ def test_a_run_that_diverged_leaves_no_mean(tmp_path: Path) -> None:
 
 def test_a_run_without_the_metric_is_refused(tmp_path: Path) -> None:
     make_runs(tmp_path / "digits", [None])
-    with pytest.raises(RunError, match="holds no value of 'test/accuracy'"):
+    with refused("metrics.csv", "'test/accuracy'", error=RunError):
         rows_below(tmp_path)
 
 

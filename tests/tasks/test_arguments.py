@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from typing import Any
 
 import pytest
 
 from lightning_advdrop import LanguageModelingTask, SequentialMNISTTask, TextClassificationTask, TextPretrainingTask
+from lightning_advdrop.nn import AWDLSTM
 from lightning_advdrop.tasks import BaseTask
 from lightning_advdrop.tasks.checks import check_range
 
@@ -35,9 +37,15 @@ def test_arguments_are_checked(task: type[BaseTask]) -> None:
             task(**{name: value})
 
 
-def test_arguments_of_the_network_are_checked() -> None:
+def test_arguments_of_the_network() -> None:
+    """They are checked, and part of the hyperparameters with their defaults."""
     with pytest.raises(ValueError, match=r"output_dropout must be in \[0, 1\), got 1\.0"):
         LanguageModelingTask(9, output_dropout=1.0)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'output'"):
+        LanguageModelingTask(output=1.0)
+    defaults = {name: each.default for name, each in inspect.signature(AWDLSTM).parameters.items()}
+    found = LanguageModelingTask(word_dropout=0.2).hparams
+    assert {name: found[name] for name in defaults} == defaults | {"vocabulary_size": None, "word_dropout": 0.2}
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from torchmetrics.text import Perplexity
 from lightning_advdrop import LanguageModelingTask
 from lightning_advdrop.datamodules import TextFileDataModule
 from lightning_advdrop.tasks import TokenPerplexity
-from lightning_advdrop.tasks.optimizers import scaled_rate
 from tests.helpers.ngrams import perplexities
 from tests.helpers.small_texts import regularizer, small_data, small_task, small_trainer
 
@@ -162,14 +161,15 @@ def test_another_number_of_words_is_refused(tmp_path: Path) -> None:
 
 def test_a_step_decays_each_weight_once_with_the_scaled_rate() -> None:
     """One that embedding and decoder share, too."""
-    task = small_task(vocabulary_size=9, learning_rate=2.0, weight_decay=0.01)
+    task = small_task(vocabulary_size=9, learning_rate=2.0, weight_decay=0.01, reference_length=10)
     optimizer = task.configure_optimizers()
     parameters = dict(task.named_parameters())
     assert len(optimizer.param_groups[0]["params"]) == len(parameters)
     before = {name: value.detach().clone() for name, value in parameters.items()}
     for value in parameters.values():
         value.grad = torch.ones_like(value)
-    with scaled_rate(optimizer, 0.4):
-        optimizer.step()
+    task.on_train_batch_start((torch.zeros(4, 1), torch.zeros(4, 1)), 0)
+    task.optimizer_step(0, 0, optimizer)
+    assert optimizer.param_groups[0]["lr"] == 2.0
     for name, value in parameters.items():
         torch.testing.assert_close(value.detach(), before[name] - 0.8 * (1 + 0.01 * before[name]))

@@ -11,7 +11,6 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lightning_advdrop import GlobalRandomState, LanguageModelingTask
-from lightning_advdrop.tasks.carried import CarriedStates
 from tests.helpers.distributed import GlooStrategy
 from tests.helpers.small_texts import small_data, small_task, small_trainer
 
@@ -56,11 +55,9 @@ def test_the_columns_are_shared_out(processes: int, columns: list[int]) -> None:
     state = torch.arange(12.0).view(1, 4, 3)
     parts = []
     for rank in range(processes):
-        trainer: Any = SimpleNamespace(world_size=processes, global_rank=rank)
-        carried = CarriedStates()
-        carried.load({"carried_states": [(state, state)]}, trainer)
-        kept = carried.get("train")
-        assert kept is not None
-        parts.append(kept[0][0])
+        task, trainer = small_task(vocabulary_size=14), SimpleNamespace(world_size=processes, global_rank=rank)
+        task.trainer = trainer  # type: ignore[assignment]
+        task.on_load_checkpoint({"state_dict": task.state_dict(), "carried_states": [(state, state)]})
+        parts.append(task.carried["train"][0][0])
     assert [part.shape[1] for part in parts] == columns
     assert torch.equal(torch.cat(parts, dim=1), state)

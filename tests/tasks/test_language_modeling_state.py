@@ -36,7 +36,7 @@ class Noting(LanguageModelingTask):
         self.after: list[Any] = []
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        states = self.carried.before("train", batch_idx, batch[0])
+        states = self.states_before("train", batch_idx, batch[0])
         self.before.append(states)
         state = torch.get_rng_state()
         with torch.no_grad():

@@ -90,8 +90,7 @@ def test_text_pretraining(tmp_path: Path) -> None:
     path, weights = old(tmp_path / "old.ckpt", PRETRAINED, settings, **DOCUMENTS, carried_states=states(4))
     task = TextPretrainingTask.load_from_checkpoint(path, weights_only=True)
     assert same(task, weights)
-    kept = task.carried.get("train")
-    assert kept is not None
+    kept = task.carried["train"]
     assert kept[0][0].shape == (1, 4, 4)
     started = TextClassificationTask(None, 2, 4, 3, pretrained=path, learning_rate=1e-30)
     quiet_trainer(max_steps=1, max_epochs=-1, limit_val_batches=0).fit(started, Documents())
@@ -109,8 +108,7 @@ def test_language_modeling(tmp_path: Path) -> None:
     assert task.vocabulary is not None
     assert (task.vocabulary.words, task.vocabulary.unknown) == (WORDS, "<unk>")
     assert len(generate(task, "n1 n2", 3).words) == 3
-    kept = task.carried.get("train")
-    assert kept is not None
+    kept = task.carried["train"]
     assert [tuple(h.shape) for h, _ in kept] == [(1, 4, 4), (1, 4, 3)]
 
 

@@ -33,7 +33,7 @@ class Watch(Losses):
         self.states: list[Tensor] = []
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *args: Any) -> None:
-        self.states.append(pl_module.carried.get("train")[0][0].clone())
+        self.states.append(pl_module.carried["train"][0][0].clone())
 
 
 def test_it_learns() -> None:
@@ -61,8 +61,7 @@ def test_the_state_is_carried_from_batch_to_batch_within_an_epoch() -> None:
 def test_gradients_end_at_the_beginning_of_a_batch() -> None:
     watch, task, data = Watch(), small_pretraining(), pretraining()
     quiet_trainer(max_steps=2, max_epochs=-1, callbacks=[watch], limit_val_batches=0).fit(task, data)
-    states = task.carried.get("train")
-    assert states is not None
+    states = task.carried["train"]
     assert not any(state.requires_grad for state in states[0])
 
 
@@ -91,7 +90,7 @@ def test_a_run_that_is_resumed_takes_the_state_up_again(tmp_path: Path) -> None:
     task = small_pretraining()
     fit_steps(task, pretraining(), 2).save_checkpoint(tmp_path / "stopped.ckpt")
     again = TextPretrainingTask.load_from_checkpoint(tmp_path / "stopped.ckpt", weights_only=True)
-    torch.testing.assert_close(again.carried.get("train"), task.carried.get("train"))
+    torch.testing.assert_close(again.carried["train"], task.carried["train"])
 
 
 @pytest.mark.filterwarnings("ignore:The `srun` command is available")

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_advdrop.datamodules import Vocabulary, encode_documents
+from lightning_advdrop.datamodules.text import TOKENIZERS, split_at_punctuation
 from lightning_advdrop.datamodules.text_batches import UNLABELLED
-from lightning_advdrop.datamodules.tokenizing import TOKENIZERS, split_at_punctuation
 
 VOCABULARY = Vocabulary(["<unk>", "<pad>", "<eos>", "Good", "it", "."], [0, 0, 0, 5, 4, 3], unknown="<unk>")
 
