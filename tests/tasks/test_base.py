@@ -23,7 +23,7 @@ from lightning_advdrop import (
 )
 from lightning_advdrop.datamodules import Vocabulary
 from lightning_advdrop.tasks import BaseTask, cache_perplexities, generate
-from lightning_advdrop.tasks.base import evaluating
+from lightning_advdrop.tasks.base_task import evaluating
 from tests.helpers.documents import Documents
 from tests.helpers.plain_models import quiet_trainer
 from tests.helpers.small_texts import small_data, small_task
