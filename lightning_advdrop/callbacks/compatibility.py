@@ -10,17 +10,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 # Strategies that keep only a part of each weight in a process, or run the passes in an engine of their own.
 _REFUSED_STRATEGIES = frozenset({"FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy"})
 
-# What the callbacks do that needs all weights.
-_PASSES = "runs forward passes of its own"
-
 
 def check_trainable(callback: Callback, trainer: Trainer, pl_module: LightningModule) -> None:
     """Refuse manual optimization and sharded weights, for a callback that runs forward passes of its own.
-
-    Args:
-        callback: named in the message.
-        trainer: of `lightning.pytorch` or of `pytorch_lightning`; the exception is that package's own.
-        pl_module: the module that is to be trained.
 
     Raises:
         MisconfigurationException: under manual optimization, or with a strategy that shards the weights.
@@ -34,13 +26,8 @@ def check_trainable(callback: Callback, trainer: Trainer, pl_module: LightningMo
     refuse_sharded(callback, trainer)
 
 
-def refuse_sharded(callback: Callback, trainer: Trainer, why: str = _PASSES) -> None:
-    """Refuse a trainer whose strategy shards the weights.
-
-    Args:
-        callback: named in the message.
-        trainer: of either package.
-        why: what the callback does that needs all weights, for the message.
+def refuse_sharded(callback: Callback, trainer: Trainer, why: str = "runs forward passes of its own") -> None:
+    """Refuse a trainer whose strategy shards the weights, for a callback that does ``why`` with all of them.
 
     Raises:
         MisconfigurationException: with such a strategy.

@@ -171,12 +171,11 @@ class ForwardRecorder(ForwardWatch):
         layers = _layers(self._sites)
         if any(path in layers for path, _ in self._calls) or not self._calls:
             called = "only the masked layer itself is called" if self._calls else "none is called"
-            around = ", ".join(
-                repr(path) if path else "the LightningModule" for path in self._paths if path not in layers
-            )
+            places = [repr(path) if path else "the LightningModule" for path in self._paths if path not in layers]
             raise ValueError(
                 "module: training_step must compute its prediction by calling a module that contains the masked layers "
-                f"({', '.join(sorted(layers))}), but {called}; compute it in the forward of one of these: {around}."
+                f"({', '.join(sorted(layers))}), but {called}; compute it in the forward of one of these: "
+                f"{', '.join(places)}."
             )
         calls = [call for _, call in self._calls]
         if self._call is None:

@@ -6,8 +6,7 @@ is stands in the table `COMMANDS`.
 
 from typing import TYPE_CHECKING, Any
 
-from lightning_advdrop.cli.commands import COMMANDS, EXPERIMENT_COMMANDS, Command
-from lightning_advdrop.cli.program import entry_point, main
+from lightning_advdrop.cli.commands import COMMANDS, EXPERIMENT_COMMANDS, Command, entry_point, main
 
 if TYPE_CHECKING:
     from lightning_advdrop.cli.experiments import ExperimentCLI, RunConfig, describe_experiment, run_experiment

@@ -183,7 +183,7 @@ class DocumentDataModule(FolderDataModule, TextDataModule):
         return self._eval_loader("test", "test")
 
     def predict_dataloader(self) -> DataLoader[TextBatch]:
-        """Return the loader of the test documents, labels included, in their original order; not to pretrain."""
+        """Return the loader of the test documents, labels included, in their order; ``RuntimeError`` to pretrain."""
         if self.task == "pretrain":
             raise RuntimeError("predictions need task='classify', got task='pretrain'")
         documents = self._set("test", "predict").shortened(self.max_tokens)

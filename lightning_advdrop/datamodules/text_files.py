@@ -133,9 +133,9 @@ def _decoded_pieces(source: TextSource) -> Iterator[str]:
             while piece := text.read(_CHUNK):
                 yield piece
         except UnicodeDecodeError:
-            with _opened(source) as again:
-                for number, line in enumerate(again, start=1):
-                    decode(line, source, number)  # names the line
+            with _opened(source) as again, io.TextIOWrapper(again, "utf-8-sig", "surrogateescape") as lines:
+                for number, line in enumerate(lines, start=1):
+                    decode(line.encode("utf-8", "surrogateescape"), source, number)  # names the line
             raise
 
 

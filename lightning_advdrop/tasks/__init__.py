@@ -1,6 +1,6 @@
 """The experiments as LightningModules."""
 
-from lightning_advdrop.tasks.base import BaseTask
+from lightning_advdrop.tasks.base_task import BaseTask
 from lightning_advdrop.tasks.generation import GeneratedText, generate
 from lightning_advdrop.tasks.language_modeling import LanguageModelingTask, load_language_model
 from lightning_advdrop.tasks.neural_cache import NeuralCacheResult, cache_perplexities, evaluate_neural_cache

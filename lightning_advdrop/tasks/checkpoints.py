@@ -19,11 +19,7 @@ class MissingCheckpointError(FileNotFoundError, ValueError):
 
 
 def read_checkpoint(argument: str, path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint file.
-
-    Args:
-        argument: the name of the argument that ``path`` was given as, for messages.
-        path: the file.
+    """Read the checkpoint file whose path was given as an argument of that name.
 
     Raises:
         MissingCheckpointError: if there is no such file.
@@ -40,10 +36,7 @@ def read_checkpoint(argument: str, path: str | Path) -> dict[str, Any]:
 
 
 def saved_vocabulary(checkpoint: Mapping[str, Any]) -> Vocabulary | None:
-    """Return the vocabulary of a checkpoint; None if it has none.
-
-    Args:
-        checkpoint: its content.
+    """Return the vocabulary of a checkpoint's content; None if it has none.
 
     Example:
         >>> saved_vocabulary({"vocabulary": {"words": ["<unk>", "to"], "counts": [1, 2], "unknown": "<unk>"}}).counts
@@ -60,13 +53,7 @@ def saved_vocabulary(checkpoint: Mapping[str, Any]) -> Vocabulary | None:
 
 
 def check_shapes(where: str, settings: str, found: Mapping[str, Any], needed: Mapping[str, Any]) -> None:
-    """Check that weights have the names and shapes of a model's.
-
-    Args:
-        where: what they belong to, for the message.
-        settings: what makes the shapes, for the message.
-        found: the weights.
-        needed: the model's ``state_dict``.
+    """Check that the weights found ``where`` have the names and shapes that ``settings`` make a model need.
 
     Raises:
         ValueError: if they differ; it names the first difference.

@@ -10,12 +10,7 @@ from lightning_advdrop.datamodules.text_batches import TextBatch
 
 
 def joined(first: TextBatch, second: TextBatch, padding_index: int) -> TextBatch:
-    """Join two batches of documents.
-
-    Args:
-        first: the documents that come first.
-        second: those that come behind them.
-        padding_index: fills up the shorter ones.
+    """Join two batches of documents, the shorter of which are filled up with ``padding_index``.
 
     Example:
         >>> one = TextBatch(torch.tensor([[5, 6, 2]]), torch.tensor([3]), torch.tensor([1]))

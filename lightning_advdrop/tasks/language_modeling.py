@@ -85,7 +85,10 @@ class LanguageModelingTask(NextWordTask):
         **network: Any,
     ) -> None:
         super().__init__()
-        bound = inspect.signature(AWDLSTM).bind(1, embedding_size, hidden_size, num_layers, **network)
+        try:
+            bound = inspect.signature(AWDLSTM).bind(1, embedding_size, hidden_size, num_layers, **network)
+        except TypeError as error:
+            raise TypeError(f"{type(self).__name__}.__init__() {error}") from None
         bound.apply_defaults()
         network.update(bound.kwargs)  # for the hyperparameters
         self.network = network

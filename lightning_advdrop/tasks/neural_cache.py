@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_advdrop.functional import check_neural_cache, neural_cache
-from lightning_advdrop.tasks.base import evaluating
+from lightning_advdrop.tasks.base_task import evaluating
 from lightning_advdrop.tasks.language_modeling import LanguageModelingTask
 from lightning_advdrop.tasks.perplexity import IGNORED, TokenPerplexity, token_loss
 

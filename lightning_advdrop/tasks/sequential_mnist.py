@@ -15,7 +15,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from lightning_advdrop.callbacks import regularized_loss
 from lightning_advdrop.functional import gaussian_rampdown
 from lightning_advdrop.nn import MaskedLSTM
-from lightning_advdrop.tasks.base import BaseTask
+from lightning_advdrop.tasks.base_task import BaseTask
 from lightning_advdrop.tasks.checks import check_range
 
 Batch = tuple[Tensor, Tensor]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_advdrop.datamodules.text import Vocabulary
 from lightning_advdrop.nn import DocumentEncoder, DocumentLanguageModel
-from lightning_advdrop.tasks.base import decaying_adam
+from lightning_advdrop.tasks.base_task import decaying_adam
 from lightning_advdrop.tasks.checkpoints import check_shapes
 from lightning_advdrop.tasks.checks import check_range
 from lightning_advdrop.tasks.next_words import Batch, NextWordTask

@@ -10,7 +10,7 @@ from lightning.pytorch import LightningDataModule
 
 from lightning_advdrop._lightning import attached_trainer, load_module, trainer_datamodule
 from lightning_advdrop.datamodules.text import Tokenizer, Vocabulary
-from lightning_advdrop.tasks.base import BaseTask
+from lightning_advdrop.tasks.base_task import BaseTask
 from lightning_advdrop.tasks.checkpoints import check_shapes, read_checkpoint, saved_vocabulary
 
 _Task = TypeVar("_Task", bound="VocabularyTask")

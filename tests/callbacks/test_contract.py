@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import pytest
 import torch
 import torch.nn.functional as F
@@ -25,7 +24,7 @@ from lightning_advdrop import AdversarialDropoutCallback, InferenceGapMonitor, R
 from lightning_advdrop.callbacks.denormals import flush_denormals
 from lightning_advdrop.regularizers import AdversarialDropout
 from tests.helpers.messages import names, refused
-from tests.helpers.plain_models import PlainModel, QuietModel, loader, quiet_trainer, seeded
+from tests.helpers.plain_models import PlainModel, loader, quiet_trainer, seeded
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -152,29 +151,6 @@ def test_the_padding_mask_has_an_old_name() -> None:
             assert callback.site_names == "recurrent"
         with pytest.warns(DeprecationWarning, match="padding_mask"), refused("padding_mask='x'", "mask='real'"):
             make(padding_mask="x", mask="real")
-
-
-def checkpointed(folder: Path, epochs: int, ckpt_path: str | None = None) -> tuple[dict[str, Tensor], L.Trainer]:
-    L.seed_everything(3, verbose=False)
-    trainer = quiet_trainer(
-        callbacks=[AdversarialDropoutCallback(rate=0.1)],
-        max_epochs=epochs,
-        enable_checkpointing=True,
-        default_root_dir=folder,
-    )
-    model = seeded(QuietModel)
-    trainer.fit(model, loader(), ckpt_path=ckpt_path, weights_only=True)
-    return model.state_dict(), trainer
-
-
-@pytest.mark.filterwarnings("ignore:The dirpath has changed")
-@pytest.mark.parametrize("stopped_after", [1, 2])
-def test_resuming_gives_the_weights_of_an_uninterrupted_run_to_the_bit(tmp_path: Path, stopped_after: int) -> None:
-    whole, _ = checkpointed(tmp_path / "whole", 3)
-    _, first = checkpointed(tmp_path / "first", stopped_after)
-    path = first.checkpoint_callback.best_model_path  # type: ignore[union-attr]
-    resumed, _ = checkpointed(tmp_path / "second", 3, path)
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
 @pytest.mark.filterwarnings("ignore:The dirpath has changed", "ignore:Checkpoint directory")

@@ -191,16 +191,6 @@ def test_a_prediction_that_is_not_finite_is_said(arguments: Any) -> None:
         fitted_weights(seeded(NotFinite), AdversarialDropoutCallback(**arguments))
 
 
-class TwoOptimizers(PlainModel):
-    def configure_optimizers(self) -> Any:
-        return [torch.optim.SGD(part.parameters(), lr=0.1) for part in (self.lstm, self.head)]
-
-
-def test_several_optimizers_are_lightnings_to_refuse() -> None:
-    with pytest.raises(RuntimeError, match="multiple optimizers is only supported with manual optimization"):
-        fitted_weights(seeded(TwoOptimizers), AdversarialDropoutCallback())
-
-
 class ParameterGroups(PlainModel):
     def configure_optimizers(self) -> Any:
         groups = [{"params": self.lstm.parameters(), "lr": 0.01}, {"params": self.head.parameters(), "lr": 0.1}]

@@ -7,12 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
-import torch
 
 from lightning_advdrop.cli import main
 from tests.helpers.documents import Documents
 from tests.helpers.documents import documents as made_up
-from tests.helpers.plain_models import quiet_trainer
 from tests.helpers.text_tasks import as_text, saved_classifier
 
 
@@ -48,44 +46,24 @@ def test_it_reads_lines(checkpoint: Path, capsys: pytest.CaptureFixture[str], mo
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("options", "content", "message"),
     [
-        (b"", "texts must be given, or lines in the input, got none."),
-        (b"n1\ncaf\xe9\n", "line 2 of the input must be UTF-8, got the byte 0xe9."),
+        ([], b"", "texts must be given, or lines in the input, got none."),
+        ([], b"n1\ncaf\xe9\n", "line 2 of the input must be UTF-8, got the byte 0xe9."),
+        (["--batch_size", "0"], b"n1\n", "batch_size must be at least 1, got 0."),
+        (["--ckpt_path", "none"], b"n1\n", "ckpt_path='none' must be a checkpoint file, got no such file."),
     ],
-    ids=["empty", "latin-1"],
+    ids=["empty", "latin-1", "size", "missing"],
 )
-def test_an_input_that_is_no_text_is_refused(
+def test_what_it_refuses(
     checkpoint: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    options: list[str],
     content: bytes,
     message: str,
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content), encoding="latin-1"))
-    assert refusal(capsys, "--ckpt_path", str(checkpoint)) == message
-
-
-def test_what_it_refuses(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = refusal(capsys, "--ckpt_path", str(checkpoint), "--batch_size", "0", "text")
-    assert found == "batch_size must be at least 1, got 0."
-    found = refusal(capsys, "--ckpt_path", "none.ckpt", "text")
-    assert found == "ckpt_path='none.ckpt' must be a checkpoint file, got no such file."
-    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
-    found = refusal(capsys, "--ckpt_path", str(tmp_path / "other.ckpt"), "text")
-    assert "must be a checkpoint of TextClassificationTask, got one of another kind" in found
-
-
-def refusal(capsys: pytest.CaptureFixture[str], *options: str) -> str:
-    """What the command says when it refuses its options."""
     capsys.readouterr()
-    assert main(["classify", *options]) == 2
-    return capsys.readouterr().err.strip().removeprefix("Error: ")
-
-
-def test_a_checkpoint_of_an_experiment_is_understood(checkpoint: Path) -> None:
-    """It needs no trainer, no data and no language model."""
-    content = torch.load(checkpoint, weights_only=True)
-    assert set(content["vocabulary"]) == {"words", "counts", "unknown"}
-    assert content["text"]["tokenizer"] == "blanks"
-    assert quiet_trainer().datamodule is None  # type: ignore[attr-defined]
+    assert main(["classify", "--ckpt_path", str(checkpoint), *options]) == 2
+    assert capsys.readouterr().err.strip() == f"Error: {message}"

@@ -49,7 +49,7 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
 def test_an_entry_is_all_that_a_command_needs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("lightning_advdrop.cli.program.COMMANDS", (*COMMANDS, MEASURE, COMPARE))
+    monkeypatch.setattr("lightning_advdrop.cli.commands.COMMANDS", (*COMMANDS, MEASURE, COMPARE))
     CALLS.clear()
     assert main(["measure", "--size", "4"]) == 3
     assert main(["contrast", "--size", "5", "--config", "file", "--model.size=2"]) == 3

@@ -34,27 +34,6 @@ def test_generate_prints_the_prompt_and_what_follows(
     assert err == "Note: not in the vocabulary, read as <unk>: Bank\n"
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--temperature", "-1"], "Error: temperature must be at least 0, got -1.0."),
-        (["--top_k", "-1"], "Error: top_k must be at least 1, or 0 for all words, got -1."),
-        (["--length", "0"], "Error: length must be at least 1, got 0."),
-        (
-            ["--ckpt_path", "no"],
-            "Error: ckpt_path='no' must be a checkpoint file, got no such file.",
-        ),
-    ],
-    ids=lambda value: value[0] if isinstance(value, list) else "",
-)
-def test_generate_refuses_what_it_cannot_do(
-    experiment: tuple[str, str], options: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["generate", "--ckpt_path", experiment[1], "--prompt", "the", *options]) == 2
-    out, err = capsys.readouterr()
-    assert (out, err) == ("", f"{message}\n")
-
-
 def test_generate_needs_a_checkpoint_and_a_prompt(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["generate"])
@@ -89,22 +68,6 @@ def test_cache_is_that_of_the_evaluation(experiment: tuple[str, str], capsys: py
     assert f"{float(shown[1]):.2f}" == alone
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--window", "0"], "Error: window must be at least 1, got 0."),
-        (["--theta", "-1"], "Error: thetas must be one or more numbers of at least 0, got [-1.0]."),
-        (["--lambda", "0.5", "1"], "Error: interpolations must be one or more numbers in [0, 1), got [0.5, 1.0]."),
-    ],
-    ids=lambda value: value[0] if isinstance(value, list) else "",
-)
-def test_cache_refuses_what_it_cannot_do(
-    experiment: tuple[str, str], options: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["cache", "--ckpt_path", experiment[1], "--config", experiment[0], *options]) == 2
-    assert capsys.readouterr().err == f"{message}\n"
-
-
 def test_cache_refuses_data_of_another_vocabulary(
     experiment: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -134,3 +97,23 @@ def test_experiments_say_which_text_is_wrong(
     assert last.startswith("Error: ")
     assert message in last
     assert str(path) in last
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "message"),
+    [
+        ("generate", ["--temperature", "-1"], "temperature must be at least 0, got -1.0."),
+        ("generate", ["--top_k", "-1"], "top_k must be at least 1, or 0 for all words, got -1."),
+        ("generate", ["--length", "0"], "length must be at least 1, got 0."),
+        ("generate", ["--ckpt_path", "no"], "ckpt_path='no' must be a checkpoint file, got no such file."),
+        ("cache", ["--window", "0"], "window must be at least 1, got 0."),
+        ("cache", ["--theta", "-1"], "thetas must be one or more numbers of at least 0, got [-1.0]."),
+        ("cache", ["--lambda", "0.5", "1"], "interpolations must be one or more numbers in [0, 1), got [0.5, 1.0]."),
+    ],
+)
+def test_what_they_refuse(
+    experiment: tuple[str, str], command: str, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    needed = ["--prompt", "the"] if command == "generate" else ["--config", experiment[0]]
+    assert main([command, "--ckpt_path", experiment[1], *needed, *options]) == 2
+    assert capsys.readouterr() == ("", f"Error: {message}\n")

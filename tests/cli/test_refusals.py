@@ -113,18 +113,6 @@ def test_a_checkpoint_that_is_not_whole(content: bytes, tmp_path: Path, capsys: 
     assert str(path) in says(capsys, "test", *DIGITS[1:], "--ckpt_path", str(path))
 
 
-def test_a_checkpoint_of_another_task(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
-    said = says(
-        capsys,
-        *("fit", "--config", str(CONFIGS / "ptb_small.yaml"), "--trainer.accelerator", "cpu"),
-        *("--model.init_args.pretrained", str(tmp_path / "other.ckpt"), "--data.class_path", "TextFileDataModule"),
-        *("--data.init_args.train_tokens", "null"),
-        *(f"--data.init_args.{part}={__file__}" for part in ("train", "validation", "test")),
-    )
-    assert "other.ckpt' must be a checkpoint of LanguageModelingTask" in said
-
-
 def test_what_may_be_a_mistake_in_code_keeps_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
     def caught(function: Callable[[], object]) -> Exception:
         with pytest.raises(Exception, match=r"\w") as info:

@@ -96,6 +96,7 @@ def test_ten_million_characters_without_a_space_are_refused(path: Path) -> None:
         (b"\xff", "0xff", 1),
         (b"one\ntwo\n\xe9t\xe9\n", "0xe9", 3),
         (b"one\r\ntwo\r\n\x80", "0x80", 3),
+        (b"one\rtwo\r\x80", "0x80", 3),
         (b"one\ntwo \xe4\xb8", "0xe4", 2),
         ("\u4e2d\n".encode() * 500_000 + b"\xc3(", "0xc3", 500_001),
     ],

@@ -1,6 +1,5 @@
 """The search and the penalty, against an independent reference."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -136,15 +135,3 @@ def test_layers_of_different_sizes_have_their_own_budgets() -> None:
     flips = {site.name: (mask == 0).sum(-1) for site, mask in found.items()}
     assert 1 < flips["wide.l0:recurrent"].max() <= 4
     assert flips["narrow.l0:recurrent"].max() == 1
-
-
-def test_padding_has_no_part_in_the_penalty() -> None:
-    """An example of weight 0 changes neither the penalty nor the masks of the others."""
-    setting = Setting({}, "recurrent")
-    weight = torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0])
-    results = []
-    for _ in range(2):
-        passes = setting.passes()
-        results.append(setting.regularizer.penalty(replace(passes, sample_weight=weight)).value)
-        setting.x[:, weight == 0] = torch.randn(STEPS, 2, 3, dtype=torch.float64)
-    torch.testing.assert_close(*results)

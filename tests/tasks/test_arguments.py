@@ -41,8 +41,12 @@ def test_arguments_of_the_network() -> None:
     """They are checked, and part of the hyperparameters with their defaults."""
     with pytest.raises(ValueError, match=r"output_dropout must be in \[0, 1\), got 1\.0"):
         LanguageModelingTask(9, output_dropout=1.0)
-    with pytest.raises(TypeError, match="unexpected keyword argument 'output'"):
+    with pytest.raises(
+        TypeError, match=r"^LanguageModelingTask.__init__\(\) got an unexpected keyword argument 'output'"
+    ):
         LanguageModelingTask(output=1.0)
+    with pytest.raises(TypeError, match="positional arguments"):
+        LanguageModelingTask(9, 4, 6, 2, 0.1)  # type: ignore[call-arg]
     defaults = {name: each.default for name, each in inspect.signature(AWDLSTM).parameters.items()}
     found = LanguageModelingTask(word_dropout=0.2).hparams
     assert {name: found[name] for name in defaults} == defaults | {"vocabulary_size": None, "word_dropout": 0.2}

@@ -1,4 +1,4 @@
-"""Trained models that are loaded from checkpoints."""
+"""Checkpoints that are loaded, started from and resumed: what they hold, and which are refused."""
 
 from __future__ import annotations
 
@@ -7,59 +7,172 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
 
-from lightning_advdrop.tasks import LanguageModelingTask, SequentialMNISTTask, load_language_model, load_text_classifier
-from tests.helpers.language_models import trained
+from lightning_advdrop import LanguageModelingTask, SequentialMNISTTask, TextClassificationTask
+from lightning_advdrop.datamodules import Vocabulary
+from lightning_advdrop.tasks import load_language_model, load_text_classifier
+from tests.helpers.documents import Documents, words_of
 from tests.helpers.plain_models import quiet_trainer
+from tests.helpers.small_texts import small_data, small_task, small_trainer
+from tests.helpers.text_tasks import saved_classifier, small_classifier
 
-each_loader = pytest.mark.parametrize("load", [load_language_model, load_text_classifier])
-pytestmark = pytest.mark.filterwarnings("ignore:The `srun` command is available")
+pytestmark = pytest.mark.filterwarnings("ignore:The dirpath has changed", "ignore:Checkpoint directory")
+
+
+def trained(folder: Path) -> Path:
+    """The checkpoint of a language model."""
+    trainer = small_trainer(max_epochs=1)
+    trainer.fit(small_task(), small_data(folder))
+    trainer.save_checkpoint(folder / "trained.ckpt")
+    return folder / "trained.ckpt"
 
 
 def test_a_checkpoint_has_all_that_is_needed(tmp_path: Path) -> None:
-    _, path = trained(tmp_path)
-    task = load_language_model(path)
+    saved = torch.load(trained(tmp_path), weights_only=True)
+    words = saved["vocabulary"]
+    assert set(words) == {"words", "counts", "unknown"}
+    assert words["words"][:2] == ["<unk>", "<eos>"]
+    assert len(words["words"]) == len(words["counts"]) == 14
+    assert "text" not in saved
+    assert [tuple(h.shape) for h, c in saved["carried_states"]] == [(1, 4, 14), (1, 4, 10)]
+    task = load_language_model(tmp_path / "trained.ckpt")
     assert not task.training
-    assert task.vocabulary is not None
-    assert task.vocabulary.words[:2] == ["<unk>", "<eos>"]
-    saved = torch.load(path, weights_only=True)["state_dict"]
-    assert all(torch.equal(value, saved[name]) for name, value in task.state_dict().items())
+    assert vars(task.vocabulary) == vars(Vocabulary(**words))
+    assert all(torch.equal(value, saved["state_dict"][name]) for name, value in task.state_dict().items())
 
 
-@each_loader
-def test_a_missing_file_is_refused(load: Callable[[str | Path], object]) -> None:
-    for kind in (FileNotFoundError, ValueError):
-        with pytest.raises(kind, match=re.escape("ckpt_path='no.ckpt' must be a checkpoint file, got no such file.")):
-            load("no.ckpt")
-
-
-def saved(path: Path, module: Any) -> Path:
+def stored(path: Path, module: L.LightningModule) -> Path:
     trainer = quiet_trainer()
     trainer.strategy.connect(module)
     trainer.save_checkpoint(path, weights_only=True)
     return path
 
 
-@each_loader
-def test_another_kind_of_task_is_refused(load: Callable[[str | Path], object], tmp_path: Path) -> None:
-    path = saved(tmp_path / "images.ckpt", SequentialMNISTTask(hidden_size=3))
-    torch.save([1, 2], tmp_path / "list.ckpt")
-    for each in (path, tmp_path / "list.ckpt"):
-        with pytest.raises(ValueError, match=rf"^ckpt_path='{each}' must be a checkpoint of \w+Task, got"):
-            load(each)
+# How a path comes to a task: the function, the argument that names the path, and the task that it must be of.
+ROUTES: dict[str, tuple[Callable[[str, Path], object], str, str]] = {
+    "language model": (lambda path, _: load_language_model(path), "ckpt_path", "LanguageModelingTask"),
+    "classifier": (lambda path, _: load_text_classifier(path), "ckpt_path", "TextClassificationTask"),
+    "fine-tuning": (
+        lambda path, folder: small_trainer().fit(small_task(pretrained=path), small_data(folder)),
+        "pretrained",
+        "LanguageModelingTask",
+    ),
+    "pre-training": (
+        lambda path, _: quiet_trainer().fit(small_classifier(pretrained=path), Documents()),
+        "pretrained",
+        "TextPretrainingTask",
+    ),
+}
+
+
+@pytest.mark.parametrize(("load", "argument", "task"), ROUTES.values(), ids=ROUTES)
+def test_what_is_no_checkpoint_of_the_task_is_refused(
+    load: Callable[[str, Path], object], argument: str, task: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "some.ckpt"
+
+    def refused(message: str, also: type[Exception] = ValueError) -> None:
+        kinds: set[type[Exception]] = {ValueError, also}
+        for kind in kinds:
+            with pytest.raises(
+                kind, match=f"^{re.escape(f'{argument}={str(path)!r} must be a checkpoint {message}')}$"
+            ):
+                load(str(path), tmp_path)
+
+    refused("file, got no such file.", FileNotFoundError)
+    for content in (b"", b"no checkpoint", b"PK\x03\x04 cut off"):
+        path.write_bytes(content)
+        refused("file, got one that can't be read.")
+    nothing: Any = {"state_dict": {}}
+    for saved in ([1], nothing, nothing | {"vocabulary": ["a"]}, nothing | {"vocabulary": {"words": ["a"]}}):
+        torch.save(saved, path)
+        refused(f"of {task}, got one of another kind.")
+    stored(path, SequentialMNISTTask(hidden_size=3))
+    refused(f"of {task}, got one of another kind.")
+
+
+def test_a_resumed_run_refuses_a_checkpoint_of_another_task(tmp_path: Path) -> None:
+    path = tmp_path / "other.ckpt"
+    torch.save({"state_dict": {}, "vocabulary": {"words": ["a"]}, "pytorch-lightning_version": "2.6"}, path)
+    message = "^ckpt_path must be a checkpoint of {}, got one of another kind"
+    with pytest.raises(ValueError, match=message.format("LanguageModelingTask")):
+        small_trainer().test(small_task(), small_data(tmp_path), ckpt_path=path, weights_only=True)
+    for task in (LanguageModelingTask, TextClassificationTask):
+        with pytest.raises(ValueError, match=message.format(task.__name__)):
+            task.load_from_checkpoint(path, weights_only=True, hidden_size=3)
 
 
 def test_a_model_without_words_is_refused(tmp_path: Path) -> None:
-    path = saved(tmp_path / "bare.ckpt", LanguageModelingTask(5, 3, 4, 2))
+    path = stored(tmp_path / "bare.ckpt", LanguageModelingTask(5, 3, 4, 2))
     with pytest.raises(ValueError, match=r"ckpt_path='.*bare.ckpt' must be .* with a vocabulary"):
         load_language_model(path)
 
 
-@each_loader
-@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 cut off"], ids=["empty", "text", "cut"])
-def test_what_is_no_checkpoint_is_refused(load: Callable[[str | Path], object], content: bytes, tmp_path: Path) -> None:
-    (tmp_path / "file.ckpt").write_bytes(content)
-    with pytest.raises(ValueError, match=r"^ckpt_path='.*' must be a checkpoint file, got one that can't be read"):
-        load(tmp_path / "file.ckpt")
+@pytest.mark.parametrize("kind", ["language model", "classifier"])
+def test_data_with_other_words_are_refused(kind: str, tmp_path: Path) -> None:
+    make: Callable[..., Any]
+    other: L.LightningDataModule
+    if kind == "classifier":
+        words, (_, path), make = words_of(2), saved_classifier(tmp_path, Documents()), small_classifier
+        words.words[4] = "other"
+        other, load, difference = Documents(vocabulary=words), load_text_classifier, "word 4 is 'n1' there and"
+    else:
+        path, make, other = trained(tmp_path), small_task, small_data(tmp_path, of=9)
+        load, difference = load_language_model, "word 2 is 'w10' there and 'w4' here"  # type: ignore[assignment]
+    task = load(path)
+    message = " has another vocabulary than the data: " + difference
+    with pytest.raises(ValueError, match=f"^ckpt_path{message}"):
+        quiet_trainer().test(make(), other, ckpt_path=path, weights_only=True)
+    with pytest.raises(ValueError, match=f"^the {type(task).__name__}{message}"):
+        quiet_trainer().test(task, other)
+    if kind == "language model":
+        with pytest.raises(ValueError, match=rf"^pretrained='.*trained.ckpt'{message}"):
+            small_trainer().fit(small_task(pretrained=str(path)), other)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"bidirectional": True}, "model.backward_encoder.embedding.frequencies must have the shape (15,), got None"),
+        ({"classifier_size": 7}, "model.head.0.bias must have the shape (7,), got (6,)"),
+    ],
+    ids=str,
+)
+def test_a_classifier_of_other_settings_is_refused(tmp_path: Path, arguments: dict[str, Any], message: str) -> None:
+    _, path = saved_classifier(tmp_path, Documents())
+    with pytest.raises(ValueError, match=f"^ckpt_path must be a checkpoint of the same settings: {re.escape(message)}"):
+        quiet_trainer().test(small_classifier(**arguments), Documents(), ckpt_path=path, weights_only=True)
+
+
+def test_fine_tuning_refuses_a_model_of_other_settings(tmp_path: Path) -> None:
+    path = trained(tmp_path)
+    content = torch.load(path, weights_only=True)
+    content["state_dict"]["model.extra"] = torch.zeros(1)
+    torch.save(content, tmp_path / "more.ckpt")
+    for name, arguments, difference in (
+        ("more", {}, "model.extra must have the shape None, got (1,) (None: it is missing)"),
+        ("trained", {"hidden_size": 15}, "model.rnns.0.bias_hh_l0 must have the shape (60,), got (56,)"),
+    ):
+        start = str(tmp_path / f"{name}.ckpt")
+        message = f"pretrained={start!r} must be a checkpoint of the same settings: {difference}."
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            small_trainer().fit(small_task(pretrained=start, **arguments), small_data(tmp_path))
+
+
+def test_fine_tuning_starts_from_earlier_weights(tmp_path: Path) -> None:
+    path = trained(tmp_path)
+    weights = torch.load(path, weights_only=True)["state_dict"]
+    task = small_task(pretrained=str(path), learning_rate=1e-12)
+    trainer = small_trainer(max_epochs=1)
+    trainer.fit(task, small_data(tmp_path))
+    for name, value in task.state_dict().items():
+        torch.testing.assert_close(value, weights[name], rtol=0, atol=1e-6)
+    trainer.save_checkpoint(tmp_path / "tuned.ckpt")
+    # Neither a resumed run nor an evaluation looks for them again.
+    path.unlink()
+    again = small_task(pretrained=str(path), learning_rate=1e-12)
+    small_trainer(max_epochs=2).fit(again, small_data(tmp_path), ckpt_path=tmp_path / "tuned.ckpt", weights_only=True)
+    small_trainer().test(small_task(pretrained=str(path)), small_data(tmp_path), verbose=False)

@@ -62,13 +62,12 @@ def test_the_metric_weighs_tokens() -> None:
 
 
 class Watching(LanguageModelingTask):
-    """Notes the rates of the steps and the gradient's norms."""
+    """Notes the rates of the steps."""
 
     def on_train_start(self) -> None:
         super().on_train_start()
         self.lengths: list[int] = []
         self.rates: list[float] = []
-        self.norms: list[float] = []
 
     def on_train_batch_start(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         super().on_train_batch_start(batch, batch_idx)
@@ -76,11 +75,6 @@ class Watching(LanguageModelingTask):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         self.rates.append(optimizer.param_groups[0]["lr"])
-
-    def configure_gradient_clipping(self, *arguments: Any, **settings: Any) -> None:
-        super().configure_gradient_clipping(*arguments, **settings)
-        gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
-        self.norms.append(float(torch.nn.utils.get_total_norm(gradients)))
 
 
 def test_the_rate_is_scaled_by_the_length_and_falls(tmp_path: Path) -> None:
@@ -98,13 +92,6 @@ def test_a_rate_that_does_not_depend_on_the_length(tmp_path: Path) -> None:
     task = Watching(None, 6, 6, 2, learning_rate=4.0, reference_length=None)
     small_trainer(max_epochs=1).fit(task, small_data(tmp_path))
     assert set(task.rates) == {4.0}
-
-
-@pytest.mark.parametrize("of_the_trainer", [None, 0.02])
-def test_gradients_are_clipped_by_norm(tmp_path: Path, of_the_trainer: float | None) -> None:
-    task = Watching(None, 6, 6, 2, clip_norm=0.03)
-    small_trainer(max_epochs=1, gradient_clip_val=of_the_trainer).fit(task, small_data(tmp_path))
-    assert max(task.norms) == pytest.approx(of_the_trainer or 0.03, rel=1e-3)
 
 
 def test_activation_regularization(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from lightning_advdrop import GlobalRandomState, LanguageModelingTask, NonMonotonicAveraging
-from lightning_advdrop.datamodules import Vocabulary
+from tests.helpers.distributed import GlooStrategy
 from tests.helpers.small_texts import regularizer, small_data, small_task, small_trainer
 
 
@@ -96,87 +97,49 @@ def test_a_run_that_is_resumed_in_the_middle_of_an_epoch(tmp_path: Path, average
         assert torch.equal(value, resumed.state_dict()[name]), name
 
 
-def trained(folder: Path, **arguments: Any) -> Path:
-    task, trainer = small_task(**arguments), small_trainer(max_epochs=1)
-    trainer.fit(task, small_data(folder))
-    trainer.save_checkpoint(folder / "trained.ckpt")
-    return folder / "trained.ckpt"
+class ByRank(LanguageModelingTask):
+    """Draws different dropout in each process, unless a resumed run says otherwise."""
+
+    def on_train_start(self) -> None:
+        torch.manual_seed(100 + self.global_rank)
 
 
-def test_a_checkpoint_holds_the_words(tmp_path: Path) -> None:
-    content = torch.load(trained(tmp_path), weights_only=True)
-    assert set(content["vocabulary"]) == {"words", "counts", "unknown"}
-    assert content["vocabulary"]["words"][:2] == ["<unk>", "<eos>"]
-    assert len(content["vocabulary"]["words"]) == len(content["vocabulary"]["counts"]) == 14
-    assert "text" not in content
-    assert [tuple(h.shape) for h, c in content["carried_states"]] == [(1, 4, 14), (1, 4, 10)]
-    task = LanguageModelingTask.load_from_checkpoint(tmp_path / "trained.ckpt", weights_only=True)
-    assert task.vocabulary is not None
-    assert vars(task.vocabulary) == vars(Vocabulary(**content["vocabulary"]))
-    assert torch.equal(task.state_dict()["model.decoder.bias"], content["state_dict"]["model.decoder.bias"])
+def fit(folder: Path, name: str, ckpt_path: Path | None = None) -> dict[str, Any]:
+    saving = ModelCheckpoint(folder / name, "{step}", every_n_train_steps=6, save_top_k=-1)
+    task = ByRank(**dict(small_task().hparams))
+    small_trainer(
+        callbacks=[GlobalRandomState(), saving],
+        enable_checkpointing=True,
+        max_epochs=1,
+        strategy=GlooStrategy(),
+        devices=2,
+    ).fit(task, small_data(folder, batch_size=2), ckpt_path=ckpt_path, weights_only=None if ckpt_path is None else True)
+    return {key: value.clone() for key, value in task.state_dict().items()}
 
 
-def test_data_with_other_words_are_refused(tmp_path: Path) -> None:
-    path, other = trained(tmp_path), small_data(tmp_path, of=9)
-    with pytest.raises(ValueError, match=r"^ckpt_path has another vocabulary than the data: "):
-        small_trainer().test(small_task(), other, ckpt_path=path, weights_only=True)
-    task = LanguageModelingTask.load_from_checkpoint(path, weights_only=True)
-    with pytest.raises(ValueError, match=r"^the LanguageModelingTask has another vocabulary than the data: "):
-        small_trainer().test(task, other)
-    with pytest.raises(ValueError, match=r"^pretrained='.*trained.ckpt' has another vocabulary than the data: "):
-        small_trainer().fit(small_task(pretrained=str(path)), other)
+@pytest.mark.filterwarnings("ignore:.*barrier.*:UserWarning", "ignore:The dirpath has changed")
+def test_two_processes_that_are_resumed_go_on_to_the_bit(tmp_path: Path) -> None:
+    whole = fit(tmp_path, "whole")
+    middle = tmp_path / "whole" / "step=12.ckpt"
+    saved = torch.load(middle, weights_only=True)
+    [(hidden, _), _] = saved["carried_states"]
+    assert hidden.shape == (1, 4, 14)
+    assert not torch.equal(hidden[:, :2], hidden[:, 2:])
+    one, two = saved["callbacks"]["GlobalRandomState"]["processes"]
+    assert not torch.equal(one["cpu"], two["cpu"])
+    resumed = fit(tmp_path, "resumed", middle)
+    for name, value in whole.items():
+        assert torch.equal(value, resumed[name]), name
 
 
-def test_fine_tuning_starts_from_earlier_weights(tmp_path: Path) -> None:
-    path = trained(tmp_path)
-    weights = torch.load(path, weights_only=True)["state_dict"]
-    task = small_task(pretrained=str(path), learning_rate=1e-12)
-    trainer = small_trainer(max_epochs=1)
-    trainer.fit(task, small_data(tmp_path))
-    for name, value in task.state_dict().items():
-        torch.testing.assert_close(value, weights[name], rtol=0, atol=1e-6)
-    trainer.save_checkpoint(tmp_path / "tuned.ckpt")
-    # Neither a resumed run nor an evaluation looks for them again.
-    path.unlink()
-    again = small_task(pretrained=str(path), learning_rate=1e-12)
-    small_trainer(max_epochs=2).fit(again, small_data(tmp_path), ckpt_path=tmp_path / "tuned.ckpt", weights_only=True)
-    small_trainer().test(small_task(pretrained=str(path)), small_data(tmp_path), verbose=False)
-    with pytest.raises(FileNotFoundError, match=r"^pretrained='.*' must be a checkpoint file, got no such file"):
-        small_trainer().fit(small_task(pretrained=str(path)), small_data(tmp_path))
-
-
-def test_what_does_not_fit_is_no_start(tmp_path: Path) -> None:
-    path, data = trained(tmp_path), small_data(tmp_path)
-    (tmp_path / "cut.ckpt").write_bytes(path.read_bytes()[:2000])
-    torch.save({"state_dict": {"weight": torch.zeros(1)}}, tmp_path / "other.ckpt")
-    torch.save([1], tmp_path / "list.ckpt")
-    content = torch.load(path, weights_only=True)
-    content["state_dict"]["model.extra"] = torch.zeros(1)
-    torch.save(content, tmp_path / "more.ckpt")
-    cases = {
-        "cut": ({}, "must be a checkpoint file, got one that can't be read."),
-        "other": ({}, "must be a checkpoint of LanguageModelingTask, got one of another kind."),
-        "list": ({}, "must be a checkpoint of LanguageModelingTask, got one of another kind."),
-        "more": (
-            {},
-            "must be a checkpoint of the same settings: model.extra must have the shape None, got (1,) (None: it is "
-            "missing).",
-        ),
-        "trained": (
-            {"hidden_size": 15},
-            "must be a checkpoint of the same settings: model.rnns.0.bias_hh_l0 must have the shape (60,), got (56,).",
-        ),
-    }
-    for name, (arguments, message) in cases.items():
-        start = str(tmp_path / f"{name}.ckpt")
-        with pytest.raises(ValueError, match=f"^{re.escape(f'pretrained={start!r} {message}')}$"):
-            small_trainer().fit(small_task(pretrained=start, **arguments), data)
-
-    # As those of text classification, whose vocabulary is no list.
-    torch.save({"state_dict": {}, "vocabulary": {"words": ["a"]}, "pytorch-lightning_version": "2.6"}, path)
-    for load in (
-        lambda: small_trainer().test(small_task(), data, ckpt_path=path, weights_only=True),
-        lambda: LanguageModelingTask.load_from_checkpoint(path, weights_only=True, vocabulary_size=3),
-    ):
-        with pytest.raises(ValueError, match=r"^ckpt_path must be a checkpoint of LanguageModelingTask, got one of an"):
-            load()
+@pytest.mark.parametrize(("processes", "columns"), [(1, [4]), (2, [2, 2]), (4, [1, 1, 1, 1]), (5, [1, 1, 1, 1, 0])])
+def test_the_columns_are_shared_out(processes: int, columns: list[int]) -> None:
+    state = torch.arange(12.0).view(1, 4, 3)
+    parts = []
+    for rank in range(processes):
+        task, trainer = small_task(vocabulary_size=14), SimpleNamespace(world_size=processes, global_rank=rank)
+        task.trainer = trainer  # type: ignore[assignment]
+        task.on_load_checkpoint({"state_dict": task.state_dict(), "carried_states": [(state, state)]})
+        parts.append(task.carried["train"][0][0])
+    assert [part.shape[1] for part in parts] == columns
+    assert torch.equal(torch.cat(parts, dim=1), state)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -49,24 +48,6 @@ def test_the_published_optimizer_and_schedule() -> None:
     assert optimizer.defaults["lr"] == 1e-3
     factor = scheduler.lr_lambdas[0]
     assert [round(factor(epoch), 4) for epoch in (0, 200, 220)] == [1.0, 1.0, 0.1353]
-
-
-@pytest.mark.parametrize("own", [None, 0.5])
-def test_gradients_are_clipped_by_value_unless_the_trainer_says_otherwise(own: float | None) -> None:
-    largest: list[float] = []
-
-    class Watched(SequentialMNISTTask):
-        def on_train_batch_end(self, *args: Any) -> None:
-            largest.append(max(float(p.grad.abs().max()) for p in self.parameters() if p.grad is not None))
-
-        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-            return 1000 * super().training_step(batch, batch_idx)
-
-    clip = {} if own is None else {"gradient_clip_val": own, "gradient_clip_algorithm": "value"}
-    quiet_trainer(max_epochs=1, limit_train_batches=2, limit_val_batches=0, **clip).fit(
-        Watched(8, 16, rampdown_epochs=0), rows()
-    )
-    assert max(largest) == (1.0 if own is None else own)
 
 
 @pytest.mark.parametrize("regularized", [False, True])
@@ -118,38 +99,6 @@ def _train_loader() -> Any:
     data = rows()
     data.setup("fit")
     return data.train_dataloader()
-
-
-@pytest.mark.filterwarnings("ignore:The dirpath has changed", "ignore:Checkpoint directory")
-def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one_to_the_bit(tmp_path: Path) -> None:
-    """Shuffled data, schedules of rate and weight, and the regularizer's own random numbers all go on."""
-
-    def train(epochs: int, folder: str, ckpt_path: str | None = None) -> tuple[Tensor, str]:
-        task = small_task(rampdown_epochs=2)
-        trainer = quiet_trainer(
-            max_epochs=3,
-            callbacks=[AdversarialDropoutCallback(rate=0.05, rampup_epochs=2), StopAfter(epochs)],
-            enable_checkpointing=True,
-            default_root_dir=tmp_path / folder,
-        )
-        trainer.fit(task, rows(100), ckpt_path=ckpt_path, weights_only=True)
-        path = trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
-        return torch.cat([p.detach().flatten() for p in task.parameters()]), path
-
-    whole, _ = train(3, "whole")
-    _, path = train(1, "stopped")
-    resumed, _ = train(3, "resumed", path)
-    assert torch.equal(whole, resumed)
-
-
-class StopAfter(L.Callback):
-    """Ends a run as an interruption would, without telling it beforehand how long it will be."""
-
-    def __init__(self, epochs: int) -> None:
-        self.epochs = epochs
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        trainer.should_stop = trainer.current_epoch + 1 >= self.epochs
 
 
 def test_predictions_are_labels_and_probabilities() -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_advdrop import AdversarialDropoutCallback, ExponentialAveraging, TextClassificationTask
+from lightning_advdrop import AdversarialDropoutCallback, DigitsDataModule, ExponentialAveraging, TextClassificationTask
 from lightning_advdrop.datamodules.text_batches import UNLABELLED
 from lightning_advdrop.tasks.document_classification import joined
 from tests.helpers.documents import END, PADDING, Documents, documents
@@ -127,41 +128,6 @@ def test_documents_that_are_joined_keep_their_order() -> None:
         assert row[length:].eq(PADDING).all()
 
 
-def test_the_published_settings() -> None:
-    task = TextClassificationTask()
-    assert (task.sizes, task.clip_norm) == ((256, 1024, 30, 0.5), 1.0)
-    fit_steps(task, Documents())
-    configured = task.configure_optimizers()
-    scheduler = configured["lr_scheduler"]
-    assert isinstance(configured["optimizer"], torch.optim.Adam)
-    assert (task.learning_rate, task.decay) == (5e-4, 0.9998)
-    assert (scheduler["scheduler"].gamma, scheduler["interval"]) == (0.9998, "step")
-
-
-@pytest.mark.parametrize("own", [None, 0.5])
-def test_the_gradient_norm_of_all_but_the_embedding_is_clipped(own: float | None) -> None:
-    norms: list[tuple[float, float]] = []
-
-    class Watched(TextClassificationTask):
-        def on_train_batch_end(self, *args: Any) -> None:
-            rest = [p.grad.norm() for n, p in self.named_parameters() if "embedding" not in n and p.grad is not None]
-            embedding: Any = self.model.encoder.embedding.weight.grad
-            norms.append((float(torch.stack(rest).norm()), float(embedding.norm())))
-
-        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-            return 1000 * super().training_step(batch, batch_idx)
-
-    clip = {} if own is None else {"gradient_clip_val": own}
-    task = Watched(**SIZES)
-    fit_steps(task, Documents(), 1, **clip)
-    ((rest, embedding),) = norms
-    if own is None:
-        assert rest == pytest.approx(1.0, rel=1e-3)
-        assert embedding > 1
-    else:
-        assert (rest**2 + embedding**2) ** 0.5 == pytest.approx(own, rel=1e-3)
-
-
 def test_a_moving_average_of_the_weights_is_what_a_checkpoint_holds(tmp_path: Path) -> None:
     """And what is tested after the fit, from the checkpoint."""
     task, data = small_classifier(), Documents()
@@ -177,25 +143,6 @@ def test_a_moving_average_of_the_weights_is_what_a_checkpoint_holds(tmp_path: Pa
     assert not torch.equal(saved["current_model_state"][weight], saved["state_dict"][weight])
     trainer.test(task, data, ckpt_path=tmp_path / "last.ckpt", weights_only=True, verbose=False)
     assert torch.equal(task.state_dict()[weight], saved["state_dict"][weight])
-
-
-def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one_to_the_bit(tmp_path: Path) -> None:
-    def train(epochs: int, folder: str, ckpt_path: str | None = None) -> tuple[Tensor, str]:
-        task = small_classifier(dropout=0.0)
-        trainer = quiet_trainer(
-            max_epochs=epochs,
-            callbacks=[park(start="one_drop", rampup_epochs=2), ExponentialAveraging(decay=0.9, use_buffers=False)],
-            enable_checkpointing=True,
-            default_root_dir=tmp_path / folder,
-        )
-        trainer.fit(task, Documents(), ckpt_path=ckpt_path, weights_only=True)
-        path = trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
-        return torch.cat([p.detach().flatten() for p in task.parameters()]), path
-
-    whole, _ = train(3, "whole")
-    _, path = train(1, "stopped")
-    resumed, _ = train(3, "resumed", path)
-    assert torch.equal(whole, resumed)
 
 
 def test_strings_are_classified_by_what_a_checkpoint_holds(tmp_path: Path) -> None:
@@ -222,3 +169,39 @@ def test_batches_are_predicted() -> None:
     probabilities = torch.cat([part["probabilities"] for part in predicted])
     assert probabilities.shape == (64, 3)
     torch.testing.assert_close(probabilities.sum(-1), torch.ones(64))
+
+
+def test_one_string_is_no_list_of_texts() -> None:
+    with pytest.raises(TypeError, match="texts must be a list of strings, got the string 'good film'"):
+        built(Documents()).classify("good film")
+
+
+def test_strings_need_a_vocabulary() -> None:
+    with pytest.raises(ValueError, match="texts need a task with a vocabulary, got one that was neither trained nor"):
+        small_classifier().classify(["good"])
+
+
+@pytest.mark.parametrize("data", [Documents(task="pretrain"), DigitsDataModule()], ids=["pretrain", "digits"])
+def test_data_of_another_kind_are_refused(data: L.LightningDataModule) -> None:
+    message = "datamodule must be one of documents with task='classify' for TextClassificationTask, got "
+    with pytest.raises(ValueError, match=message + type(data).__name__):
+        quiet_trainer().fit(small_classifier(), data)
+
+
+def test_more_classes_than_there_are_names_are_numbered() -> None:
+    task = built(Documents(), num_classes=3)
+    last: Any = task.model.head[2]
+    torch.nn.init.constant_(last.bias, 0)
+    last.bias.data[2] = 100
+    assert [found.name for found in task.classify(["n1"])] == ["2"]
+
+
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
+def test_loaders_without_a_data_module_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"datamodule must have a vocabulary for TextClassificationTask .* got none"):
+        quiet_trainer().fit(small_classifier(), Documents().train_dataloader())
+
+
+def test_fewer_classes_than_the_data_have_are_refused() -> None:
+    with pytest.raises(ValueError, match="num_classes must be at least 3, that of the data, got 2"):
+        quiet_trainer().fit(small_classifier(num_classes=2), Documents(3))

@@ -103,17 +103,9 @@ def test_other_sizes_are_refused(checkpoints: dict[bool, Path]) -> None:
         start(pretrained=checkpoints[False], hidden_size=20)
 
 
-def test_what_is_no_language_model_is_refused(checkpoints: dict[bool, Path], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"pretrained='none.ckpt' must be a checkpoint file, got no such file"):
-        start(pretrained="none.ckpt")
-    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+def test_a_classifier_is_no_language_model(checkpoints: dict[bool, Path]) -> None:
+    content = torch.load(checkpoints[False], weights_only=True)
+    content["state_dict"] = {k: v for k, v in content["state_dict"].items() if "softmax" not in k}
+    torch.save(content, checkpoints[False])
     with pytest.raises(ValueError, match="must be a checkpoint of TextPretrainingTask, got one of another kind"):
-        start(pretrained=tmp_path / "other.ckpt")
-    (tmp_path / "broken.ckpt").write_bytes(b"PK but no archive")
-    with pytest.raises(ValueError, match="must be a checkpoint file, got one that can't be read"):
-        start(pretrained=tmp_path / "broken.ckpt")
-    classifier = torch.load(checkpoints[False], weights_only=True)
-    classifier["state_dict"] = {k: v for k, v in classifier["state_dict"].items() if "softmax" not in k}
-    torch.save(classifier, tmp_path / "classifier.ckpt")
-    with pytest.raises(ValueError, match="TextPretrainingTask, got one of another kind"):
-        start(pretrained=tmp_path / "classifier.ckpt")
+        start(pretrained=checkpoints[False])

@@ -124,38 +124,6 @@ def test_resuming_in_the_middle_of_an_epoch_gives_the_bits_of_an_uninterrupted_r
         assert all(torch.equal(value, whole[name]) for name, value in resumed.items())
 
 
-def test_the_published_settings() -> None:
-    task = TextPretrainingTask()
-    assert (task.sizes, task.clip_norm) == ((256, 1024, 0.5), 1.0)
-    configured = small_optimizer()
-    optimizer, scheduler = configured["optimizer"], configured["lr_scheduler"]
-    assert isinstance(optimizer, torch.optim.Adam)
-    assert optimizer.defaults["lr"] == 1e-3
-    assert (scheduler["scheduler"].gamma, scheduler["interval"]) == (0.9999, "step")
-
-
-def small_optimizer() -> Any:
-    task = TextPretrainingTask(8, 16, cutoffs=[6])
-    fit_steps(task, pretraining())
-    return task.configure_optimizers()
-
-
-@pytest.mark.parametrize(("norm", "largest"), [(None, 0.05), (0.02, 0.02)])
-def test_the_norm_of_all_gradients_is_clipped_unless_the_trainer_says_otherwise(
-    norm: float | None, largest: float
-) -> None:
-    norms: list[float] = []
-
-    class Watched(TextPretrainingTask):
-        def on_train_batch_end(self, *args: Any) -> None:
-            norms.append(float(torch.stack([p.grad.norm() for p in self.parameters() if p.grad is not None]).norm()))
-
-    task = Watched(8, 16, cutoffs=[6], clip_norm=0.05)
-    clip = {} if norm is None else {"gradient_clip_val": norm}
-    fit_steps(task, pretraining(), 2, **clip)
-    assert max(norms) == pytest.approx(largest, rel=1e-3)
-
-
 def test_word_vectors_are_taken() -> None:
     words = words_of(2)
     vectors = torch.randn(len(words), 8)
