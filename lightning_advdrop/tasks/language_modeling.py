@@ -166,7 +166,9 @@ class LanguageModelingTask(NextWordTask):
             ValueError: if the tokens have another shape.
         """
         if not self.made:
-            raise RuntimeError("The model is made when its number of words is known; call configure_model before.")
+            raise RuntimeError(
+                "vocabulary_size must be known, got None: give it, or call configure_model with the data."
+            )
         output: AWDLSTMOutput = self.model(tokens, states)
         return output
 

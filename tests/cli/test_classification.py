@@ -11,6 +11,7 @@ import pytest
 from lightning_advdrop.cli import main
 from tests.helpers.documents import Documents
 from tests.helpers.documents import documents as made_up
+from tests.helpers.messages import each_names
 from tests.helpers.text_tasks import as_text, saved_classifier
 
 
@@ -46,12 +47,12 @@ def test_it_reads_lines(checkpoint: Path, capsys: pytest.CaptureFixture[str], mo
 
 
 @pytest.mark.parametrize(
-    ("options", "content", "message"),
+    ("options", "content", "parts"),
     [
-        ([], b"", "texts must be given, or lines in the input, got none."),
-        ([], b"n1\ncaf\xe9\n", "line 2 of the input must be UTF-8, got the byte 0xe9."),
-        (["--batch_size", "0"], b"n1\n", "batch_size must be at least 1, got 0."),
-        (["--ckpt_path", "none"], b"n1\n", "ckpt_path='none' must be a checkpoint file, got no such file."),
+        ([], b"", ("texts", "input", "none")),
+        ([], b"n1\ncaf\xe9\n", ("line 2", "UTF-8", "0xe9")),
+        (["--batch_size", "0"], b"n1\n", ("batch_size", 1, 0)),
+        (["--ckpt_path", "none"], b"n1\n", ("ckpt_path='none'", "no such file")),
     ],
     ids=["empty", "latin-1", "size", "missing"],
 )
@@ -61,9 +62,9 @@ def test_what_it_refuses(
     capsys: pytest.CaptureFixture[str],
     options: list[str],
     content: bytes,
-    message: str,
+    parts: tuple[object, ...],
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content), encoding="latin-1"))
     capsys.readouterr()
     assert main(["classify", "--ckpt_path", str(checkpoint), *options]) == 2
-    assert capsys.readouterr().err.strip() == f"Error: {message}"
+    assert each_names(capsys.readouterr().err.splitlines(), [("Error", *parts)])

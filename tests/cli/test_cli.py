@@ -13,6 +13,7 @@ import yaml
 
 from lightning_advdrop.callbacks.training_step import attached_regularizers
 from lightning_advdrop.cli import ExperimentCLI, main, run_experiment
+from tests.helpers.messages import names, refused
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -63,7 +64,7 @@ def test_a_loss_that_is_no_number_ends_the_fit_with_a_sentence(
     diverging = ("--model.init_args.learning_rate", "1e38", "--data.init_args.batch_size", "20")
     assert main([*QUICK, *diverging, *regularizer]) == 2
     said = capsys.readouterr().err.splitlines()[-1]
-    assert re.match(r"Error: The (training loss|model's prediction) must be finite, got", said)
+    assert re.search(names("Error", "finite", "learning rate"), said)
 
 
 @pytest.mark.filterwarnings("ignore:Experiment logs directory", "ignore:Checkpoint directory")
@@ -90,9 +91,9 @@ def test_a_checkpoint_can_be_tested_validated_and_predicted_from() -> None:
 def test_unknown_commands_are_refused(program: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["launch"], program) == 2
     message = capsys.readouterr().err
-    assert f"{program}: unknown command 'launch'" in message
-    assert "allowed are fit, validate, test, predict, report, sites, classify, cache, generate." in message
-    assert ("lightning_sdk, which has other commands, is not installed" in message) == (program == "lightning")
+    allowed = "fit, validate, test, predict, report, sites, classify, cache, generate"
+    assert re.search(names(program, "'launch'", allowed), message)
+    assert ("lightning_sdk" in message) == (program == "lightning")
 
 
 def test_other_commands_are_handed_to_lightning_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,13 +135,13 @@ def test_sites_shows_where_masks_act(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_sites_of_plain_training_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sites", *QUICK[1:], "--regularizer", "null"]) == 2
-    assert "Error: regularizer must be set to show its sites, got null; name one with" in capsys.readouterr().err
+    assert re.search(names("Error", "regularizer", "null"), capsys.readouterr().err)
 
 
 def test_wandb_never_asks_for_a_login(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setattr("wandb.login", lambda prompt: prompt)
-    with pytest.raises(ValueError, match="Weights & Biases has no key: run `wandb login` once, set WANDB_API_KEY"):
+    with refused("`wandb login`", "WANDB_API_KEY"):
         quick()
 
 

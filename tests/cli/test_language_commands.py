@@ -11,6 +11,7 @@ import pytest
 from lightning_advdrop.cli import main
 from lightning_advdrop.tasks import generate, load_language_model
 from tests.helpers.language_models import trained, write_experiment
+from tests.helpers.messages import each_names, names
 
 pytestmark = pytest.mark.filterwarnings("ignore:The `srun` command is available")
 
@@ -31,14 +32,14 @@ def test_generate_prints_the_prompt_and_what_follows(
     wanted = generate(load_language_model(experiment[1]), "the <unk> said", 7, 0.5, 4, 2)
     assert out.startswith("the Bank said")
     assert out.split() == ["the", "Bank", "said", *wanted.text.split()]
-    assert err == "Note: not in the vocabulary, read as <unk>: Bank\n"
+    assert each_names(err.splitlines(), [("Note", "vocabulary", "<unk>", "Bank")])
 
 
 def test_generate_needs_a_checkpoint_and_a_prompt(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["generate"])
     assert stopped.value.code == 2
-    assert "the following arguments are required: --ckpt_path, --prompt" in capsys.readouterr().err
+    assert re.search(names("--ckpt_path, --prompt"), capsys.readouterr().err.splitlines()[-1])
 
 
 def test_cache_prints_perplexities(experiment: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,46 +75,50 @@ def test_cache_refuses_data_of_another_vocabulary(
     other = write_experiment(tmp_path)
     (tmp_path / "train.txt").write_text("other words\n" * 50)
     assert main(["cache", "--ckpt_path", experiment[1], "--config", str(other)]) == 2
-    assert "has another vocabulary than the data: word 2 is" in capsys.readouterr().err
+    assert each_names(capsys.readouterr().err.splitlines()[-1:], [("Error", "vocabulary", "word 2")])
 
 
 def test_cache_refuses_data_that_are_no_texts(experiment: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     quickstart = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
     assert main(["cache", "--ckpt_path", experiment[1], "--config", str(quickstart)]) == 2
-    message = "Error: data must be a data module for language models, got DigitsDataModule.\n"
-    assert capsys.readouterr().err.endswith(message)
+    assert each_names(capsys.readouterr().err.splitlines()[-1:], [("Error", "data", "language", "DigitsDataModule")])
 
 
-@pytest.mark.parametrize(("content", "message"), [(None, "Text files are missing: looked for"), ("", "is empty:")])
+@pytest.mark.parametrize(("content", "what"), [(None, "missing"), ("", "empty")])
 def test_experiments_say_which_text_is_wrong(
-    content: str | None, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    content: str | None, what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config, path = write_experiment(tmp_path), tmp_path / "test.txt"
     path.unlink()
     if content is not None:
         path.write_text(content)
     assert main(["fit", "--config", str(config)]) == 2
-    last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith("Error: ")
-    assert message in last
-    assert str(path) in last
+    last = capsys.readouterr().err.splitlines()[-1:]
+    assert each_names(last, [("Error", what)])
+    assert each_names(last, [("Error", path)])
 
 
 @pytest.mark.parametrize(
-    ("command", "options", "message"),
+    ("command", "options", "parts"),
     [
-        ("generate", ["--temperature", "-1"], "temperature must be at least 0, got -1.0."),
-        ("generate", ["--top_k", "-1"], "top_k must be at least 1, or 0 for all words, got -1."),
-        ("generate", ["--length", "0"], "length must be at least 1, got 0."),
-        ("generate", ["--ckpt_path", "no"], "ckpt_path='no' must be a checkpoint file, got no such file."),
-        ("cache", ["--window", "0"], "window must be at least 1, got 0."),
-        ("cache", ["--theta", "-1"], "thetas must be one or more numbers of at least 0, got [-1.0]."),
-        ("cache", ["--lambda", "0.5", "1"], "interpolations must be one or more numbers in [0, 1), got [0.5, 1.0]."),
+        ("generate", ["--temperature", "-1"], ("temperature", 0, -1.0)),
+        ("generate", ["--top_k", "-1"], ("top_k", 1, 0, -1)),
+        ("generate", ["--length", "0"], ("length", 1, 0)),
+        ("generate", ["--ckpt_path", "no"], ("ckpt_path='no'", "no such file")),
+        ("cache", ["--window", "0"], ("window", 1, 0)),
+        ("cache", ["--theta", "-1"], ("thetas", 0, [-1.0])),
+        ("cache", ["--lambda", "0.5", "1"], ("interpolations", "[0, 1)", [0.5, 1.0])),
     ],
 )
 def test_what_they_refuse(
-    experiment: tuple[str, str], command: str, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    experiment: tuple[str, str],
+    command: str,
+    options: list[str],
+    parts: tuple[object, ...],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     needed = ["--prompt", "the"] if command == "generate" else ["--config", experiment[0]]
     assert main([command, "--ckpt_path", experiment[1], *needed, *options]) == 2
-    assert capsys.readouterr() == ("", f"Error: {message}\n")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert each_names(err.splitlines(), [("Error", *parts)])

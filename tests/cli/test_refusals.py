@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from lightning_advdrop.cli import main
 from lightning_advdrop.cli.commands import TRACEBACK_VARIABLE, refusal
 from lightning_advdrop.functional import kl_divergence
 from tests.helpers.document_files import as_documents, make_texts, write_elec, write_imdb, write_rcv1
+from tests.helpers.messages import names
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 DIGITS = ("fit", "--config", str(CONFIGS / "quickstart.yaml"), "--trainer.max_epochs", "1")
@@ -27,25 +29,21 @@ def says(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     assert "Traceback" not in said
     last = said.splitlines()[-1]
     assert last.startswith("Error: ")
-    return last.removeprefix("Error: ")
+    return last
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "message"),
+    ("option", "value", "parts"),
     [
-        ("regularizer.init_args.rate", "1.5", "rate must be"),
-        ("regularizer.init_args.sites", "everywhere", "sites: unknown kind 'everywhere' in"),
-        (
-            "regularizer.init_args.sites",
-            "embedding",
-            "sites: found nothing of the kind 'embedding' in",
-        ),
-        ("model.init_args.hidden_size", "0", "hidden_size must be at least 1, got 0"),
-        ("data.init_args.train_size", "100000", "train_size must be an integer from 1 to 1297, got 100000"),
+        ("regularizer.init_args.rate", "1.5", ("rate", "[0, 1]", 1.5)),
+        ("regularizer.init_args.sites", "everywhere", ("sites", "'everywhere'")),
+        ("regularizer.init_args.sites", "embedding", ("sites", "'embedding'", "none")),
+        ("model.init_args.hidden_size", "0", ("hidden_size", 1, 0)),
+        ("data.init_args.train_size", "100000", ("train_size", 1, 1297, 100000)),
     ],
 )
-def test_arguments(option: str, value: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert says(capsys, *DIGITS, f"--{option}", value).startswith(message)
+def test_arguments(option: str, value: str, parts: tuple[object, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert re.search(names("Error", *parts), says(capsys, *DIGITS, f"--{option}", value))
 
 
 def _cut(path: Path) -> None:
@@ -70,14 +68,14 @@ def _rcv1(root: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("config", "write", "name", "spoil", "message"),
+    ("config", "write", "name", "spoil", "parts"),
     [
-        ("imdb_small", _imdb, "imdb/aclImdb_v1.tar.gz", _cut, " is truncated: found its end after"),
-        ("elec", _elec, "elec/elec-25k-train.cat", lambda path: _second_line(path, b"3"), ", line 2: found the label"),
-        ("elec", _elec, "elec/elec-test.txt.tok", lambda path: _second_line(path, b"a\xe9"), ", line 2: found byte"),
-        ("rcv1", _rcv1, "rcv1/train.csv", lambda path: _second_line(path, b"1"), ", line 2: found 1 columns"),
-        ("rcv1", _rcv1, "rcv1/unlab.csv", lambda path: _second_line(path, b'0,""'), ", line 2: found a document witho"),
-        ("rcv1", _rcv1, "rcv1/test.csv", Path.unlink, "RCV1 files are missing: looked for"),
+        ("imdb_small", _imdb, "imdb/aclImdb_v1.tar.gz", _cut, ("truncated",)),
+        ("elec", _elec, "elec/elec-25k-train.cat", lambda path: _second_line(path, b"3"), ("line 2", "label")),
+        ("elec", _elec, "elec/elec-test.txt.tok", lambda path: _second_line(path, b"a\xe9"), ("line 2", "byte")),
+        ("rcv1", _rcv1, "rcv1/train.csv", lambda path: _second_line(path, b"1"), ("line 2", "1 columns")),
+        ("rcv1", _rcv1, "rcv1/unlab.csv", lambda path: _second_line(path, b'0,""'), ("line 2", "without a word")),
+        ("rcv1", _rcv1, "rcv1/test.csv", Path.unlink, ()),
     ],
 )
 def test_files_of_documents(
@@ -85,7 +83,7 @@ def test_files_of_documents(
     write: Callable[[Path], Path],
     name: str,
     spoil: Callable[[Path], object],
-    message: str,
+    parts: tuple[str, ...],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -98,8 +96,7 @@ def test_files_of_documents(
         *("fit", "--config", str(CONFIGS / f"{config}.yaml"), "--data.init_args.root", str(tmp_path)),
         *("--trainer.accelerator", "cpu", "--model.init_args.pretrained", "null"),
     )
-    assert message in said
-    assert str(tmp_path / name) in said
+    assert re.search(names(tmp_path / name, *parts), said)
     assert not [path for path in (tmp_path / "cache").glob("*") if path.is_dir()]
 
 
@@ -108,7 +105,7 @@ def test_a_checkpoint_that_is_not_whole(content: bytes, tmp_path: Path, capsys: 
     path = tmp_path / "last.ckpt"
     path.write_bytes(content)
     said = says(capsys, "test", *DIGITS[1:], "--ckpt_path", str(path))
-    assert said.startswith(f"ckpt_path='{path}' must be a whole checkpoint, got a file that is truncated")
+    assert re.search(names(f"ckpt_path='{path}'", "truncated"), said)
     path.unlink()
     assert str(path) in says(capsys, "test", *DIGITS[1:], "--ckpt_path", str(path))
 

@@ -39,7 +39,7 @@ def test_files_come_in_their_order(tmp_path: Path) -> None:
 
 
 def test_a_missing_archive(tmp_path: Path) -> None:
-    with refused("data.tar.gz", error=FileNotFoundError):
+    with refused(tmp_path / "data.tar.gz", error=FileNotFoundError):
         list(read_tar_gz(tmp_path / "data.tar.gz"))
 
 

@@ -213,7 +213,7 @@ def test_other_content_is_encoded_anew(tmp_path: Path) -> None:
 def test_what_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     write_imdb(tmp_path, {**TEXTS, "unlabelled": [(UNLABELLED, "..."), *TEXTS["unlabelled"]]})
     for _ in range(2):
-        with refused("without a word", error=DocumentError):
+        with refused("aclImdb/train/unsup", "line 1", "without a word", error=DocumentError):
             ready(tmp_path)
         assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".lock"]
     write_imdb(tmp_path, TEXTS)

@@ -108,7 +108,7 @@ def test_download_fetches_and_unpacks(tmp_path: Path) -> None:
 def test_a_checksum_that_is_named_is_checked(tmp_path: Path) -> None:
     with (
         mirror({"elec2.tar.gz": ARCHIVE}, "corrupted") as bad,
-        refused(f"md5:{md5(ARCHIVE)}", error=DownloadError),
+        refused("elec2.tar.gz", bad.address, f"md5:{md5(ARCHIVE)}", error=DownloadError),
     ):
         ElecDataModule(tmp_path, download=True, mirrors=[bad.address], md5=md5(ARCHIVE)).prepare_data()
     assert list((tmp_path / "elec").iterdir()) == []
@@ -120,7 +120,10 @@ def test_without_a_checksum_a_damaged_archive_is_found_when_it_is_unpacked(tmp_p
         refused("elec2.tar.gz", "damaged", "unpacked", error=DocumentError),
     ):
         ElecDataModule(tmp_path, download=True, mirrors=[bad.address]).prepare_data()
-    with mirror({"elec2.tar.gz": ARCHIVE}, "truncated") as bad, refused("truncated", error=DownloadError):
+    with (
+        mirror({"elec2.tar.gz": ARCHIVE}, "truncated") as bad,
+        refused("elec2.tar.gz", bad.address, "truncated", error=DownloadError),
+    ):
         ElecDataModule(tmp_path / "new", download=True, mirrors=[bad.address]).prepare_data()
 
 

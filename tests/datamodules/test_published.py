@@ -140,7 +140,7 @@ def test_a_bad_download_leaves_nothing(tmp_path: Path, behaviour: Any) -> None:
     kind, published = SMALL["ptb"]
     with (
         mirror(published, behaviour) as bad,
-        refused("ptb.train.txt", error=DownloadError),
+        refused("ptb.train.txt", bad.address, error=DownloadError),
     ):
         kind(tmp_path, download=True, mirrors=[bad.address]).prepare_data()
     assert list((tmp_path / "ptb").iterdir()) == []
@@ -152,10 +152,8 @@ def test_download_checks_the_published_checksum(
 ) -> None:
     real: Any = kind.__base__
     assert list(real.checksums) == list(published)
-    with (
-        mirror(published) as files,
-        refused(f"md5:{next(iter(real.checksums.values()))}", error=DownloadError),
-    ):
+    name, md5 = next(iter(real.checksums.items()))
+    with mirror(published) as files, refused(name, files.address, f"md5:{md5}", error=DownloadError):
         real(tmp_path, download=True, mirrors=[files.address]).prepare_data()
     assert list((tmp_path / kind.folder_name).iterdir()) == []
 

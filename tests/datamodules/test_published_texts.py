@@ -108,7 +108,7 @@ def test_a_smaller_vocabulary_is_not_the_published_one(root: Path) -> None:
 def test_numbers_are_checked_even_if_they_were_kept_for_others(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ready(SmallPennTreebank, root)
     monkeypatch.setattr(SmallPennTreebank, "n_tokens", PennTreebankDataModule.n_tokens)
-    with refused("929,589", error=DocumentError):
+    with refused(root / "ptb" / "ptb.train.txt", "train", COUNTS["train"], "929,589", error=DocumentError):
         SmallPennTreebank(root).prepare_data()
 
 

@@ -25,6 +25,7 @@ from lightning_advdrop.datamodules import Vocabulary
 from lightning_advdrop.tasks import BaseTask, cache_perplexities, generate
 from lightning_advdrop.tasks.base_task import evaluating
 from tests.helpers.documents import Documents
+from tests.helpers.messages import names
 from tests.helpers.plain_models import quiet_trainer
 from tests.helpers.small_texts import small_data, small_task
 from tests.helpers.text_tasks import built, small_classifier, small_pretraining
@@ -216,9 +217,9 @@ def test_the_mode_is_restored_where_evaluation_fails() -> None:
 
 def test_the_old_name_of_the_vocabulary_warns() -> None:
     task = LanguageModelingTask(3, 3, 4, 2)
-    with pytest.warns(DeprecationWarning, match="LanguageModelingTask.words is deprecated, use vocabulary.words"):
+    with pytest.warns(DeprecationWarning, match=names("LanguageModelingTask.words", "vocabulary.words")):
         task.words = ["<unk>", "to", "be"]
     assert task.vocabulary is not None
     assert task.vocabulary.unknown == "<unk>"
-    with pytest.warns(DeprecationWarning, match="LanguageModelingTask.words is deprecated, use vocabulary.words"):
+    with pytest.warns(DeprecationWarning, match=names("LanguageModelingTask.words", "vocabulary.words")):
         assert task.words == task.vocabulary.words

@@ -14,6 +14,7 @@ from torchmetrics.text import Perplexity
 from lightning_advdrop import LanguageModelingTask
 from lightning_advdrop.datamodules import TextFileDataModule
 from lightning_advdrop.tasks import TokenPerplexity
+from tests.helpers.messages import refused
 from tests.helpers.ngrams import perplexities
 from tests.helpers.small_texts import regularizer, small_data, small_task, small_trainer
 
@@ -135,14 +136,14 @@ def test_predictions(tmp_path: Path) -> None:
 
 
 def test_a_model_without_words_is_refused() -> None:
-    with pytest.raises(RuntimeError, match="call configure_model before"):
+    with refused("vocabulary_size", None, "configure_model", error=RuntimeError):
         small_task()(torch.zeros(2, 2, dtype=torch.int64))
-    with pytest.raises(ValueError, match=r"datamodule must have a vocabulary .* got none; .* give vocabulary_size"):
+    with refused("datamodule", "vocabulary", "none", "vocabulary_size"):
         small_trainer().validate(small_task(), [], verbose=False)
 
 
 def test_another_number_of_words_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^vocabulary_size must be the 14 words of the data, or None, got 9\.$"):
+    with refused("vocabulary_size", 14, None, 9):
         small_trainer().validate(small_task(vocabulary_size=9), small_data(tmp_path), verbose=False)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from lightning_advdrop.datamodules.contiguous import ContiguousBatches
 from lightning_advdrop.tasks import LanguageModelingTask, cache_perplexities, evaluate_neural_cache
+from tests.helpers.messages import refused
 from tests.helpers.plain_models import seeded
 from tests.helpers.reference_neural_cache import with_cache
 
@@ -83,10 +83,10 @@ def test_a_text_that_repeats_itself_is_predicted_better() -> None:
 
 def test_arguments_are_checked() -> None:
     options: Any = {"thetas": [0.1], "interpolations": [0.1], "window": 0}
-    with pytest.raises(ValueError, match=re.escape("window must be at least 1, got 0.")):
+    with refused("window", 1, 0):
         evaluate_neural_cache(model(), text(1), text(2), **options)
 
 
 def test_a_text_without_words_is_refused() -> None:
-    with pytest.raises(ValueError, match="batches must hold at least one word, got none"):
+    with refused("batches", "word", "none"):
         cache_perplexities(model(), [], thetas=[0.1], interpolations=[0.1], window=2)
