@@ -33,12 +33,9 @@ def select_prediction(output: Any, which: Output = None) -> Tensor:
     """
     found = _default(output) if which is None else _part(output, which)
     if not isinstance(found, Tensor) or not found.is_floating_point() or found.dim() == 0:
-        kind = (
-            f"a tensor of {found.dtype} and shape {tuple(found.shape)}" if isinstance(found, Tensor) else type_of(found)
-        )
         raise ValueError(
-            f"output={which!r} must lead to the prediction, a floating-point tensor (batch, ...), got {kind} in "
-            f"{type_of(output)}{parts_of(output)}; name an index, a key or a callable that picks it."
+            f"output={which!r} must lead to the prediction, a floating-point tensor (batch, ...), got {_kind_of(found)}"
+            f" in {type_of(output)}{parts_of(output)}; name an index, a key or a callable that picks it."
         )
     return found
 
@@ -46,6 +43,12 @@ def select_prediction(output: Any, which: Output = None) -> Tensor:
 def type_of(value: Any) -> str:
     """Name a value's type in a message: ``a dict``."""
     return f"a {type(value).__name__}"
+
+
+def _kind_of(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of {value.dtype} and shape {tuple(value.shape)}"
+    return type_of(value)
 
 
 def parts_of(output: Any) -> str:
@@ -130,9 +133,9 @@ def select_weight(batch: Any, which: Target, prediction: Tensor) -> Tensor:
     found = _part(batch, which)
     if not isinstance(found, Tensor) or found.dim() == 0:
         raise ValueError(
-            f"padding_mask={which!r} must lead to "
-            "a tensor (batch,) or (batch, time) that is 1 where the batch is real, got "
-            f"{type_of(found)} in {type_of(batch)}{parts_of(batch)}; name an index, a key or a callable that picks it."
+            f"padding_mask={which!r} must lead to a tensor (batch,) or (batch, time) that is 1 where the batch is real,"
+            f" got {_kind_of(found)} in {type_of(batch)}{parts_of(batch)}; name an index, a key or a callable that "
+            "picks it."
         )
     if found.shape != prediction.shape[: found.dim()]:
         raise ValueError(
