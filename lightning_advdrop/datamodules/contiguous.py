@@ -83,11 +83,7 @@ class ContiguousBatches:
         check_integers(1, **sizes)
         check_integers(0, MAX_SEED, seed=seed)
         check_integers(0, world_size - 1, rank=rank)
-        text = tokens.cpu().numpy() if isinstance(tokens, Tensor) else np.asarray(tokens)
-        if text.ndim != 1:
-            raise ValueError(f"tokens must be a vector (N,), got the shape {text.shape}")
-        if not np.issubdtype(text.dtype, np.integer):
-            raise TypeError(f"tokens must be integers, got the type {text.dtype}")
+        text = _checked_tokens(tokens)
         columns = batch_size * world_size
         if columns > len(text) - 1:
             raise ValueError(
@@ -183,6 +179,16 @@ class ContiguousBatches:
         lengths = generator.normal(around, _DEVIATION).astype(np.int64)
         ends = lengths.clip(_SHORTEST, self.length + _LONGEST_SURPLUS).cumsum()
         return [*ends[ends < steps].tolist(), steps]
+
+
+def _checked_tokens(tokens: Tensor | npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return tokens ``(N,)`` as an array of integers."""
+    text = tokens.cpu().numpy() if isinstance(tokens, Tensor) else np.asarray(tokens)
+    if text.ndim != 1:
+        raise ValueError(f"tokens must be a vector (N,), got the shape {text.shape}")
+    if not np.issubdtype(text.dtype, np.integer):
+        raise TypeError(f"tokens must be integers, got the type {text.dtype}")
+    return text
 
 
 def _columns(part: npt.NDArray[Any], columns: int, steps: int, filler: int) -> npt.NDArray[Any]:
