@@ -7,7 +7,6 @@ import csv
 import functools
 import logging
 import pickle
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,26 +23,27 @@ from torch import Tensor, nn
 from lightning_advdrop import AdversarialDropoutCallback, InferenceGapMonitor, RDropCallback, RegularizerCallback
 from lightning_advdrop.callbacks.denormals import flush_denormals
 from lightning_advdrop.regularizers import AdversarialDropout
+from tests.helpers.messages import names, refused
 from tests.helpers.plain_models import PlainModel, loader, quiet_trainer, seeded
 
 ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "parts"),
     [
-        ({"rate": -0.1}, "rate must be in [0, 1], got -0.1."),
-        ({"weight": -1.0}, "weight must be at least 0, got -1.0."),
-        ({"call": -1}, "call must be at least 0, or None for all calls, got -1."),
-        ({"rampup_epochs": -1}, "rampup_epochs must be at least 0, got -1."),
-        ({"log_every_n_steps": 0}, "log_every_n_steps must be at least 1, got 0."),
-        ({"sites": []}, "sites must name at least one place, got []."),
-        ({"sites": "hiden"}, "sites: unknown kind 'hiden' in 'hiden'; allowed are recurrent, weight,"),
+        ({"rate": -0.1}, ("rate", "[0, 1]", -0.1)),
+        ({"weight": -1.0}, ("weight", 0, -1.0)),
+        ({"call": -1}, ("call", 0, None, -1)),
+        ({"rampup_epochs": -1}, ("rampup_epochs", 0, -1)),
+        ({"log_every_n_steps": 0}, ("log_every_n_steps", 1, 0)),
+        ({"sites": []}, ("sites", [])),
+        ({"sites": "hiden"}, ("sites", "'hiden'", "'hiden'", "recurrent, weight")),
     ],
     ids=str,
 )
-def test_arguments_are_checked_when_it_is_made(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(message)):
+def test_arguments_are_checked_when_it_is_made(arguments: dict[str, Any], parts: tuple[object, ...]) -> None:
+    with refused(*parts):
         AdversarialDropoutCallback(**arguments)
 
 
@@ -54,22 +54,19 @@ class NoRecurrence(PlainModel):
 
 
 def test_a_model_without_a_place_for_a_mask_is_refused() -> None:
-    with pytest.raises(ValueError, match="found nothing of the kind 'recurrent' in NoRecurrence, which needs a recur"):
+    with refused("sites", "'recurrent'", "NoRecurrence", "LSTM"):
         quiet_trainer(callbacks=[AdversarialDropoutCallback()]).fit(NoRecurrence(), loader())
 
 
 def test_manual_optimization_is_refused() -> None:
     model = PlainModel()
     model.automatic_optimization = False
-    with pytest.raises(MisconfigurationException, match="not used under manual optimization; PlainModel has"):
+    with refused("AdversarialDropoutCallback", "manual", "PlainModel", error=MisconfigurationException):
         quiet_trainer(callbacks=[AdversarialDropoutCallback()]).fit(model, loader())
 
 
 def test_a_module_that_does_not_contain_the_sites_is_refused() -> None:
-    with pytest.raises(
-        ValueError,
-        match="around all masked layers, one of '', got 'head'",
-    ):
+    with refused("module", "''", "'head'"):
         quiet_trainer(callbacks=[AdversarialDropoutCallback(module="head")]).fit(PlainModel(), loader())
 
 
@@ -82,7 +79,7 @@ class InlineModel(PlainModel):
 
 
 def test_a_step_that_calls_only_the_masked_layer_is_refused() -> None:
-    with pytest.raises(ValueError, match="only the masked layer itself is called; compute it in the forward of one of"):
+    with refused("module", "training_step", "(lstm)", "only", "LightningModule"):
         quiet_trainer(callbacks=[AdversarialDropoutCallback()]).fit(InlineModel(), loader())
 
 
@@ -92,7 +89,7 @@ class NoCall(PlainModel):
 
 
 def test_a_step_that_calls_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"masked layers \(lstm\), but none is called; .* the LightningModule\."):
+    with refused("module", "training_step", "(lstm)", "none", "LightningModule"):
         quiet_trainer(callbacks=[AdversarialDropoutCallback()]).fit(NoCall(), loader())
 
 
@@ -103,7 +100,7 @@ class NoLoss(PlainModel):
 
 
 def test_a_step_without_a_loss_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"must return a loss tensor, .* got a dict with the keys cost"):
+    with refused("training_step", "'loss'", "dict", "cost"):
         quiet_trainer(callbacks=[AdversarialDropoutCallback()]).fit(NoLoss(), loader())
 
 
@@ -145,17 +142,14 @@ def test_the_padding_mask_has_an_old_name() -> None:
         functools.partial(RegularizerCallback, AdversarialDropout()),
     ]
     for make in makers:
-        with pytest.warns(DeprecationWarning, match=r"The argument 'mask' of \w+ is deprecated, use 'padding_mask'"):
+        with pytest.warns(DeprecationWarning, match=names("'mask'", "'padding_mask'")):
             callback = make(mask="real")
         assert callback.padding_mask == "real"
-        with pytest.warns(DeprecationWarning, match=r"\w+.mask is deprecated, use \w+.padding_mask"):
+        with pytest.warns(DeprecationWarning, match=names(".mask", ".padding_mask")):
             assert callback.mask == "real"
-        with pytest.warns(DeprecationWarning, match=r"\w+.site_names is deprecated, use \w+.site_specs"):
+        with pytest.warns(DeprecationWarning, match=names(".site_names", ".site_specs")):
             assert callback.site_names == "recurrent"
-        with (
-            pytest.warns(DeprecationWarning, match="padding_mask"),
-            pytest.raises(ValueError, match="padding_mask='x' was given twice, once under its old name mask='real'"),
-        ):
+        with pytest.warns(DeprecationWarning, match="padding_mask"), refused("padding_mask='x'", "mask='real'"):
             make(padding_mask="x", mask="real")
 
 
@@ -165,7 +159,7 @@ def test_a_checkpoint_without_the_callback_warns(tmp_path: Path) -> None:
     trainer.fit(PlainModel(), loader())
     path = trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
     callback = AdversarialDropoutCallback()
-    with pytest.warns(UserWarning, match="The checkpoint holds no state of AdversarialDropoutCallback"):
+    with pytest.warns(UserWarning, match=names("checkpoint", "AdversarialDropoutCallback")):
         quiet_trainer(callbacks=[callback], max_epochs=2, enable_checkpointing=True, default_root_dir=tmp_path).fit(
             PlainModel(), loader(), ckpt_path=path, weights_only=True
         )
@@ -186,7 +180,7 @@ def test_denormals_are_flushed_once_and_said(caplog: pytest.LogCaptureFixture) -
     with caplog.at_level(logging.INFO, logger="lightning.pytorch.utilities.rank_zero"):
         flush_denormals(torch.device("cpu"))
         flush_denormals(torch.device("cpu"))
-    assert sum("Denormal numbers are flushed" in record.message for record in caplog.records) == 1
+    assert sum("Denormal" in record.message for record in caplog.records) == 1
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -203,7 +197,7 @@ if {late}:
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     flush_denormals(torch.device("cpu"))
-print(left() > 0, any("Threads that torch had started before" in str(w.message) for w in caught))
+print(left() > 0, any("torch.set_flush_denormal(True)" in str(w.message) for w in caught))
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert result.stdout.split() == [str(late), str(late)]

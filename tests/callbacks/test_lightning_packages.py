@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lightning_advdrop import AdversarialDropoutCallback
+from tests.helpers.messages import refused
 from tests.helpers.plain_models import CLASSES, FEATURES, loader, seeded
 
 PACKAGES = {
@@ -87,5 +88,5 @@ def test_both_learn_the_same(tmp_path: Path) -> None:
 def test_what_is_refused_raises_the_exception_of_that_package(package: ModuleType, tmp_path: Path) -> None:
     model = make(package)
     model.automatic_optimization = False
-    with pytest.raises(PACKAGES[package], match="not used under manual optimization"):
+    with refused("AdversarialDropoutCallback", "manual", error=PACKAGES[package]):
         fit(package, model, 1, tmp_path)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lightning_advdrop import GlobalRandomState
 from tests.helpers.averaging_models import Scripted, averaged_fit, every_step, flat
+from tests.helpers.messages import names
 from tests.helpers.plain_models import quiet_trainer, seeded
 
 pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory", "ignore:The dirpath has changed")
@@ -58,5 +59,5 @@ def test_what_was_loaded_and_not_used_is_forgotten(tmp_path: Path) -> None:
 def test_a_checkpoint_without_its_state_warns(tmp_path: Path) -> None:
     averaged_fit(seeded(Scripted), every_step(tmp_path), max_epochs=1)
     callbacks = GlobalRandomState(), every_step(tmp_path)
-    with pytest.warns(UserWarning, match="The checkpoint holds no state of GlobalRandomState; the global random gener"):
+    with pytest.warns(UserWarning, match=names("checkpoint", "GlobalRandomState")):
         averaged_fit(seeded(Scripted), *callbacks, ckpt_path=tmp_path / "step=3.ckpt", max_epochs=1)

@@ -26,6 +26,7 @@ from lightning_advdrop import (
 )
 from lightning_advdrop.callbacks.derived import DerivedCallback
 from lightning_advdrop.regularizers import AdversarialDropout, FraternalDropout, PiModel, RDrop
+from tests.helpers.messages import refused
 from tests.helpers.plain_models import Delegating, QuietModel, loader, quiet_trainer, seeded
 
 
@@ -154,5 +155,5 @@ def test_the_state_is_found_under_its_name_of_earlier_releases(tmp_path: Path) -
 
 
 def test_two_that_can_not_be_told_apart_are_refused() -> None:
-    with pytest.raises(RuntimeError, match="more than one stateful callback of type `AdversarialDropoutCallback`"):
+    with refused("`AdversarialDropoutCallback`", error=RuntimeError):
         quiet_trainer(callbacks=[AdversarialDropoutCallback(rate=rate) for rate in (0.1, 0.2)])

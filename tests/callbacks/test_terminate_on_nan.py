@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_advdrop import TerminateOnNaN
+from tests.helpers.messages import refused
 from tests.helpers.plain_models import PlainModel, fitted_weights, loader, quiet_trainer, seeded
 
 
@@ -48,8 +49,7 @@ class Overflows(BreaksDown):
 )
 def test_the_training_ends_with_the_weights_before_it(model: type[BreaksDown], value: str) -> None:
     network = seeded(model)
-    message = rf"^The training loss must be finite, got {value} in epoch 1, step 5; look for NaN in the data, lower"
-    with pytest.raises(FloatingPointError, match=message):
+    with refused("training loss", value, "epoch 1", "step 5", "learning rate", error=FloatingPointError):
         quiet_trainer(callbacks=[TerminateOnNaN()]).fit(network, loader())
     for name, weights in network.state_dict().items():
         assert torch.equal(weights, network.earlier[name])

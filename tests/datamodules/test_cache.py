@@ -13,6 +13,7 @@ import pytest
 
 from lightning_advdrop.datamodules.cache import cached
 from lightning_advdrop.datamodules.roots import CACHE_VARIABLE, cache_root
+from tests.helpers.messages import refused
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -91,5 +92,5 @@ def test_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     assert cache_root() == tmp_path
     assert cache_root("here") == Path("here")
-    with pytest.raises(ValueError, match="folder must name a folder or be None, got ''"):
+    with refused("folder", None, "''"):
         cache_root("")

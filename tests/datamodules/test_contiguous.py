@@ -1,4 +1,3 @@
-import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lightning_advdrop.datamodules.contiguous import IGNORED, ContiguousBatches
+from tests.helpers.messages import refused
 
 TEXT = torch.arange(1000)
 
@@ -132,7 +132,7 @@ def test_random_lengths_leave_the_generators_of_others_alone() -> None:
 
 
 def test_random_lengths_have_no_len() -> None:
-    with pytest.raises(TypeError, match=r"^A loader with random_lengths=True has no len\(\): epochs differ"):
+    with refused("random_lengths=True", "len()", error=TypeError):
         len(ContiguousBatches(TEXT, batch_size=2, length=20, random_lengths=True))
 
 
@@ -181,48 +181,47 @@ def test_batches_fetched_ahead_do_not_count() -> None:
 
 
 @pytest.mark.parametrize(
-    ("other", "message"),
+    ("other", "parts"),
     [
-        ({"tokens": TEXT[:-1]}, "tokens must be 1000 to go on in the middle of the epoch"),
-        ({"batch_size": 4}, "columns must be 3 to go on"),
-        ({"world_size": 2}, "columns must be 3 to go on"),
-        ({"length": 21}, "length must be 20 to go on"),
-        ({"random_lengths": True}, "random_lengths must be False to go on"),
-        ({"seed": 1}, "seed must be 0 to go on"),
+        ({"tokens": TEXT[:-1]}, ("tokens", 1000, 999)),
+        ({"batch_size": 4}, ("columns", 3, 4)),
+        ({"world_size": 2}, ("columns", 3, 6)),
+        ({"length": 21}, ("length", 20, 21)),
+        ({"random_lengths": True}, ("random_lengths", False, True)),
+        ({"seed": 1}, ("seed", 0, 1)),
     ],
 )
-def test_a_state_of_another_text_is_refused(other: dict[str, Any], message: str) -> None:
+def test_a_state_of_another_text_is_refused(other: dict[str, Any], parts: tuple[object, ...]) -> None:
     arguments: dict[str, Any] = {"tokens": TEXT, "batch_size": 3, "length": 20}
     state = ContiguousBatches(**arguments).state_dict()
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}.*, got "):
+    with refused(*parts):
         ContiguousBatches(**(arguments | other)).load_state_dict(state)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "message"),
+    ("arguments", "error", "parts"),
     [
-        ({"batch_size": 0}, ValueError, "batch_size must be an integer of at least 1, got 0"),
-        ({"length": 0}, ValueError, "length must be an integer of at least 1, got 0"),
-        ({"length": 1.5}, TypeError, "length must be an integer of at least 1, got 1.5"),
-        ({"seed": -1}, ValueError, "seed must be an integer from 0 to 4294967295, got -1"),
-        ({"world_size": 0}, ValueError, "world_size must be an integer of at least 1, got 0"),
-        ({"rank": 1}, ValueError, "rank must be an integer from 0 to 0, got 1"),
-        ({"tokens": TEXT.float()}, TypeError, "tokens must be integers, got the type float32"),
-        ({"tokens": TEXT.reshape(10, 100)}, ValueError, "tokens must be a vector (N,), got the shape (10, 100)"),
+        ({"batch_size": 0}, ValueError, ("batch_size", 1, 0)),
+        ({"length": 0}, ValueError, ("length", 1, 0)),
+        ({"length": 1.5}, TypeError, ("length", 1, 1.5)),
+        ({"seed": -1}, ValueError, ("seed", 0, 4294967295, -1)),
+        ({"world_size": 0}, ValueError, ("world_size", 1, 0)),
+        ({"rank": 1}, ValueError, ("rank", 0, 0, 1)),
+        ({"tokens": TEXT.float()}, TypeError, ("tokens", "float32")),
+        ({"tokens": TEXT.reshape(10, 100)}, ValueError, ("tokens", "(N,)", "(10, 100)")),
         (
             {"batch_size": 500, "world_size": 2},
             ValueError,
-            "batch_size must be at most 499 for a text of 1000 tokens read by world_size=2 processes, got 500: each"
-            " column needs a token and the one after",
+            ("batch_size", 499, 1000, "world_size=2", 500),
         ),
-        ({"tokens": TEXT[:0]}, ValueError, "batch_size must be at most 0 for a text of 0 tokens"),
+        ({"tokens": TEXT[:0]}, ValueError, ("batch_size", 0, 0, "world_size=1", 2)),
     ],
 )
-def test_bad_arguments(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=f"^{re.escape(message)}"):
+def test_bad_arguments(arguments: dict[str, Any], error: type[Exception], parts: tuple[object, ...]) -> None:
+    with refused(*parts, error=error):
         ContiguousBatches(**{"tokens": TEXT, "batch_size": 2, "length": 10, **arguments})
 
 
 def test_bad_epoch() -> None:
-    with pytest.raises(ValueError, match=r"^epoch must be an integer of at least 0, got -1$"):
+    with refused("epoch", 0, -1):
         ContiguousBatches(TEXT, 2, 10).set_epoch(-1)

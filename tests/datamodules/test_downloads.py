@@ -1,7 +1,6 @@
 import errno
 import gzip
 import os
-import re
 import socket
 import stat
 import sys
@@ -13,6 +12,7 @@ import pytest
 
 from lightning_advdrop.datamodules.downloads import DownloadError, check_mirrors, download
 from tests.helpers.idx_files import md5
+from tests.helpers.messages import each_names, refused
 from tests.helpers.servers import Behaviour, mirror
 
 NAME = "labels.gz"
@@ -67,17 +67,14 @@ def test_every_mirror_is_named_with_its_reason(tmp_path: Path) -> None:
     ):
         fetch(tmp_path, missing.address, truncated.address, corrupted.address)
     corrupted_sum = md5(CONTENT[:-1] + bytes([CONTENT[-1] ^ 0xFF]))
-    first, *reasons, last = str(caught.value).splitlines()
-    assert first == f"No mirror delivered {NAME}:"
-    patterns = [
-        rf"  {missing.address}: HTTP status 404 .*Not Found.*",
-        rf"  {truncated.address}: truncated: .*256000 bytes read, 256000 more expected.*",
-        rf"  {corrupted.address}: MD5 hash .* does not match .* expected md5:{md5(CONTENT)} but got {corrupted_sum}.*",
+    expected: list[tuple[object, ...]] = [
+        (NAME,),
+        (missing.address, 404, "Not Found"),
+        (truncated.address, "truncated", 256000, 256000),
+        (corrupted.address, f"md5:{md5(CONTENT)}", corrupted_sum),
+        ("mirrors", tmp_path / NAME),
     ]
-    assert len(reasons) == len(patterns)
-    for reason, pattern in zip(reasons, patterns, strict=True):
-        assert re.fullmatch(pattern, reason)
-    assert last == f"Try again later, name other mirrors, or fetch the file by hand and put it at {tmp_path / NAME}"
+    assert each_names(str(caught.value).splitlines(), expected)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -86,7 +83,7 @@ def test_server_that_cannot_be_reached(tmp_path: Path) -> None:
         # Bound but not listening: nobody else can answer at this port.
         bound.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{bound.getsockname()[1]}/"
-        with pytest.raises(DownloadError, match=rf"(?m)^  {re.escape(address)}: cannot be reached.*refused"):
+        with refused(address, "reached", "refused", error=DownloadError):
             fetch(tmp_path, address)
     assert list(tmp_path.iterdir()) == []
 
@@ -94,7 +91,7 @@ def test_server_that_cannot_be_reached(tmp_path: Path) -> None:
 def test_server_that_never_answers(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}/"
-        with pytest.raises(DownloadError, match=r"stopped answering: .*timed out.*0\.2"):
+        with refused(address, "timed out", 0.2, error=DownloadError):
             download(tmp_path / NAME, [address], md5(CONTENT), timeout=0.2)
     assert list(tmp_path.iterdir()) == []
 
@@ -102,7 +99,7 @@ def test_server_that_never_answers(tmp_path: Path) -> None:
 def test_connection_that_ends_without_an_answer(tmp_path: Path) -> None:
     with (
         mirror(FILES, "hanging up") as bad,
-        pytest.raises(DownloadError, match=r"stopped answering: .*closed connection without response"),
+        refused(bad.address, "without response", error=DownloadError),
     ):
         fetch(tmp_path, bad.address)
     assert list(tmp_path.iterdir()) == []
@@ -178,13 +175,12 @@ def test_failure_to_write_is_not_blamed_on_the_mirror(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mirrors", [[], (), "https://example.org/"])
 def test_mirrors_must_be_a_list(mirrors: Any) -> None:
-    message = f"mirrors must be a list of at least one base address, got {mirrors!r}"
-    with pytest.raises(ValueError, match=re.escape(message)):
+    with refused("mirrors", repr(mirrors)):
         check_mirrors(mirrors)
 
 
 def test_mirrors_must_be_http_addresses() -> None:
-    with pytest.raises(ValueError, match=r"mirrors must start with http:// or https://, got 'ftp://example\.org/'"):
+    with refused("mirrors", "http://", "https://", "'ftp://example.org/'"):
         check_mirrors(["https://example.org/", "ftp://example.org/"])
 
 
@@ -193,5 +189,5 @@ def test_mirrors_get_one_slash() -> None:
 
 
 def test_timeout_must_be_positive(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="timeout must be more than 0 seconds, got 0"):
+    with refused("timeout", 0, 0):
         download(tmp_path / NAME, ["http://127.0.0.1/"], "0", timeout=0)

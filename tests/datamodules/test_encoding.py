@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +13,7 @@ from lightning_advdrop.datamodules import UNLABELLED, Document, DocumentError
 from lightning_advdrop.datamodules.encoding import Corpus, WordRules, stratified_order
 from lightning_advdrop.datamodules.text_files import Part
 from tests.helpers.document_files import encoded_content
+from tests.helpers.messages import refused
 
 SPECIALS = ("<unk>", "<pad>", "<eos>")
 WORDS = st.sampled_from([*"abcdefgh", *SPECIALS, "Ünï", "1"])
@@ -115,8 +115,7 @@ def test_the_order_of_reading_does_not_matter(tmp_path: Path) -> None:
 @pytest.mark.parametrize("missing", ["train", "test"])
 def test_a_part_without_documents(missing: str) -> None:
     documents = [document for document in filled() if document.part != missing]
-    message = f"Test has no documents for {missing}: expected at least 4 for training and 1 for test"
-    with pytest.raises(DocumentError, match=f"^{re.escape(message)}$"):
+    with refused("Test", missing, 4, 1, error=DocumentError):
         encoded(documents, max_words=9)
 
 

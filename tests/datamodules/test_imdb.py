@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from lightning_advdrop.datamodules import UNLABELLED, IMDBDataModule
-from tests.helpers.document_files import encoded_content, imdb_files, make_texts, refusal, tar_gz, write_imdb
+from tests.helpers.document_files import check_refused, encoded_content, imdb_files, make_texts, tar_gz, write_imdb
+from tests.helpers.messages import refused
 from tests.helpers.servers import mirror
 
 TEXTS = make_texts()
@@ -53,47 +54,38 @@ def test_a_changed_folder_is_encoded_anew(tmp_path: Path) -> None:
 def test_a_missing_folder(tmp_path: Path, name: str) -> None:
     folder = write_imdb(tmp_path, TEXTS, unpacked=True)
     shutil.rmtree(folder / name)
-    message = (
-        f"IMDB reviews are missing: found no .txt file in {folder / name}; unpack aclImdb_v1.tar.gz again, or remove"
-        f" {folder} to have the archive itself read"
-    )
-    with pytest.raises(FileNotFoundError, match=f"^{re.escape(message)}$"):
+    with refused("IMDB", "missing", folder / name, "aclImdb_v1.tar.gz", folder, error=FileNotFoundError):
         IMDBDataModule(tmp_path).prepare_data()
 
 
 def test_an_archive_without_unlabelled_reviews(tmp_path: Path) -> None:
     archive = write_imdb(tmp_path, {**TEXTS, "unlabelled": []})
-    message = (
-        f"{archive} lacks reviews: found none in aclImdb/train/unsup, expected some; delete the file and download it"
-        " again"
-    )
-    assert refusal(IMDBDataModule(tmp_path)) == message
+    check_refused(IMDBDataModule(tmp_path), archive, "lacks", "aclImdb/train/unsup", "delete")
 
 
 def test_a_truncated_archive(tmp_path: Path) -> None:
     archive = write_imdb(tmp_path, TEXTS)
     archive.write_bytes(archive.read_bytes()[:-100])
-    assert refusal(IMDBDataModule(tmp_path)).startswith(f"{archive} is truncated: found its end after ")
+    check_refused(IMDBDataModule(tmp_path), archive, "truncated")
 
 
 def test_a_path_that_leaves_the_folder(tmp_path: Path) -> None:
     archive = write_imdb(tmp_path, TEXTS)
     archive.write_bytes(tar_gz({**imdb_files(TEXTS), "aclImdb/train/pos/../../../../evil.txt": b"evil"}))
-    message = f"{archive} holds the path 'aclImdb/train/pos/../../../../evil.txt', which leads out of its folder"
-    assert refusal(IMDBDataModule(tmp_path)).startswith(message)
+    check_refused(IMDBDataModule(tmp_path), archive, "'aclImdb/train/pos/../../../../evil.txt'", "out of its folder")
     assert not list(tmp_path.parent.rglob("evil.txt"))
 
 
 @pytest.mark.parametrize("unpacked", [False, True])
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "parts"),
     [
-        (b"", "found a document without a word, expected at least one; remove it"),
-        (b" ...\n", "found a document without a word, expected at least one; remove it"),
-        (b"caf\xe9", "found byte 0xe9 at position 4 of the line, expected UTF-8; convert the file"),
+        (b"", ("without a word",)),
+        (b" ...\n", ("without a word",)),
+        (b"caf\xe9", ("0xe9", "position 4", "UTF-8")),
     ],
 )
-def test_a_bad_review(tmp_path: Path, unpacked: bool, content: bytes, message: str) -> None:
+def test_a_bad_review(tmp_path: Path, unpacked: bool, content: bytes, parts: tuple[str, ...]) -> None:
     path = write_imdb(tmp_path, TEXTS, unpacked)
     name = "test/pos/1_9.txt"
     if unpacked:
@@ -102,13 +94,13 @@ def test_a_bad_review(tmp_path: Path, unpacked: bool, content: bytes, message: s
     else:
         path.write_bytes(tar_gz({**imdb_files(TEXTS), f"aclImdb/{name}": content}))
         place = path / "aclImdb" / name
-    assert refusal(IMDBDataModule(tmp_path)) == f"{place}, line 1: {message}"
+    check_refused(IMDBDataModule(tmp_path), place, "line 1", *parts)
 
 
 def test_the_line_of_an_invalid_byte(tmp_path: Path) -> None:
     folder = write_imdb(tmp_path, TEXTS, unpacked=True)
     (folder / "train/unsup/0_0.txt").write_bytes("fine\nübel \n".encode() + b"ab\xff")
-    assert "0_0.txt, line 3: found byte 0xff at position 3 of the line" in refusal(IMDBDataModule(tmp_path))
+    check_refused(IMDBDataModule(tmp_path), "0_0.txt", "line 3", "0xff", "position 3")
 
 
 def test_download_is_not_needed_beside_the_folder(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from lightning_advdrop.datamodules import UNLABELLED, RCV1DataModule
-from tests.helpers.document_files import make_texts, refusal, spoil_line, write_rcv1
+from tests.helpers.document_files import check_refused, make_texts, spoil_line, write_rcv1
+from tests.helpers.messages import refused
 
 TEXTS = make_texts(classes=4)
 
@@ -24,7 +25,7 @@ def test_stories_are_those_of_the_files(folder: Path) -> None:
 
 def test_topics_are_counted(folder: Path) -> None:
     module = RCV1DataModule(folder.parent)
-    with pytest.raises(RuntimeError, match=r"^The texts of RCV1DataModule are not encoded"):
+    with refused("RCV1DataModule", "prepare_data()", error=RuntimeError):
         module.num_classes  # noqa: B018
     module.prepare_data()
     assert module.num_classes == 4
@@ -38,38 +39,33 @@ def test_texts_of_several_lines_with_commas_and_quotes(folder: Path) -> None:
     assert [(label, line) for _, label, line, _ in documents] == [(UNLABELLED, 1), (UNLABELLED, 3)]
 
 
-COLUMNS = "expected 2: topic and text, the text in double quotes if it holds a comma"
-NO_ROW = "expected topic and text; check its double quotes"
-
-
 @pytest.mark.parametrize(
-    ("name", "line", "content", "message"),
+    ("name", "line", "content", "parts"),
     [
-        ("train.csv", 3, "1", f"found 1 columns, {COLUMNS}"),
-        ("unlab.csv", 2, "one story", f"found 1 columns, {COLUMNS}"),
-        ("test.csv", 2, "1,a,b", f"found 3 columns, {COLUMNS}"),
-        ("test.csv", 2, "", f"found 0 columns, {COLUMNS}"),
-        ("train.csv", 1, "label,text", "found the label 'label', expected a whole number from 0 to 999"),
-        ("train.csv", 1, "-1,text", "found the label '-1', expected a whole number from 0 to 999"),
-        ("train.csv", 1, "1.0,text", "found the label '1.0', expected a whole number from 0 to 999"),
-        ("train.csv", 1, f"{10**20},text", f"found the label '{10**20}', expected a whole number from 0 to 999"),
-        ("test.csv", 4, "4,text", "found the label '4', expected a whole number from 0 to 3"),
-        ("test.csv", 4, "3,...", "found a document without a word, expected at least one; remove it"),
-        ("unlab.csv", 4, "0,", "found a document without a word, expected at least one; remove it"),
-        ("unlab.csv", 4, "0,caf\udce9", "found byte 0xe9 at position 6 of the line, expected UTF-8; convert the file"),
-        ("train.csv", 2, '0,"text" more', f"found what is no row of CSV (',' expected after '\"' in line 2), {NO_ROW}"),
-        ("unlab.csv", 3, '0,"text', f"found what is no row of CSV (',' expected after '\"' in line 4), {NO_ROW}"),
+        ("train.csv", 3, "1", ("1 columns", 2, "double quotes")),
+        ("unlab.csv", 2, "one story", ("1 columns", 2, "double quotes")),
+        ("test.csv", 2, "1,a,b", ("3 columns", 2, "double quotes")),
+        ("test.csv", 2, "", ("0 columns", 2, "double quotes")),
+        ("train.csv", 1, "label,text", ("'label'", 0, 999)),
+        ("train.csv", 1, "-1,text", ("'-1'", 0, 999)),
+        ("train.csv", 1, "1.0,text", ("'1.0'", 0, 999)),
+        ("train.csv", 1, f"{10**20},text", (f"'{10**20}'", 0, 999)),
+        ("test.csv", 4, "4,text", ("'4'", 0, 3)),
+        ("test.csv", 4, "3,...", ("without a word",)),
+        ("unlab.csv", 4, "0,", ("without a word",)),
+        ("unlab.csv", 4, "0,caf\udce9", ("0xe9", "position 6", "UTF-8")),
+        ("train.csv", 2, '0,"text" more', ("CSV", "line 2", "double quotes")),
+        ("unlab.csv", 3, '0,"text', ("CSV", "line 4", "double quotes")),
     ],
 )
-def test_a_bad_row(folder: Path, name: str, line: int, content: str, message: str) -> None:
+def test_a_bad_row(folder: Path, name: str, line: int, content: str, parts: tuple[object, ...]) -> None:
     spoil_line(folder / name, line, content.encode(errors="surrogateescape"))
-    assert refusal(RCV1DataModule(folder.parent)) == f"{folder / name}, line {line}: {message}"
+    check_refused(RCV1DataModule(folder.parent), folder / name, f"line {line}", *parts)
 
 
 def test_one_topic_is_nothing_to_tell_apart(folder: Path) -> None:
     (folder / "train.csv").write_text("0,one story\n0,another\n")
-    expected = f"{folder / 'train.csv'}: found stories of the topic 0 alone, expected at least two topics"
-    assert refusal(RCV1DataModule(folder.parent)) == expected
+    check_refused(RCV1DataModule(folder.parent), folder / "train.csv", "topic 0", "two")
 
 
 def test_a_text_may_be_longer_than_the_limit_of_the_standard_library(folder: Path) -> None:

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from lightning_advdrop.datamodules.roots import data_root
+from tests.helpers.messages import refused
 
 
 def test_argument_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,5 +33,5 @@ def test_home_is_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 
 
 def test_empty_argument_is_refused() -> None:
-    with pytest.raises(ValueError, match="root must name a folder or be None, got ''"):
+    with refused("root", None, "''"):
         data_root("")

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 
 from lightning_advdrop.datamodules import UNLABELLED, LengthBuckets
 from lightning_advdrop.datamodules.text_batches import pad_documents
+from tests.helpers.messages import refused
 
 
 def epochs(buckets: LengthBuckets, number: int) -> list[list[int]]:
@@ -38,15 +38,15 @@ def test_padding(documents: list[list[int]]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("documents", "labels", "message"),
+    ("documents", "labels", "parts"),
     [
-        ([], [], "documents must be at least one, with a label for each, got 0 documents and 0 labels"),
-        ([[3]], [0, 1], "documents must be at least one, with a label for each, got 1 documents and 2 labels"),
-        ([[3], []], [0, 1], "documents must have at least one token each, got none in number 1"),
+        ([], [], ("documents", 0, 0)),
+        ([[3]], [0, 1], ("documents", 1, 2)),
+        ([[3], []], [0, 1], ("documents", "none", 1)),
     ],
 )
-def test_what_cannot_be_padded(documents: list[list[int]], labels: list[int], message: str) -> None:
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+def test_what_cannot_be_padded(documents: list[list[int]], labels: list[int], parts: tuple[object, ...]) -> None:
+    with refused(*parts):
         pad_documents([np.array(document) for document in documents], labels, 1)
 
 
@@ -106,17 +106,17 @@ def test_evaluation_goes_by_length_in_every_epoch() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "message"),
+    ("arguments", "error", "parts"),
     [
-        ({"batch_size": 0}, ValueError, "batch_size must be an integer of at least 1, got 0"),
-        ({"batch_size": 2.0}, TypeError, "batch_size must be an integer of at least 1, got 2.0"),
-        ({"num_batches": 0}, ValueError, "num_batches must be an integer of at least 1, got 0"),
-        ({"seed": -1}, ValueError, "seed must be an integer from 0 to 4294967295, got -1"),
-        ({"world_size": 0}, ValueError, "world_size must be an integer of at least 1, got 0"),
-        ({"rank": 2, "world_size": 2}, ValueError, "rank must be an integer from 0 to 1, got 2"),
-        ({"lengths": []}, ValueError, "lengths must hold at least one document, got none"),
+        ({"batch_size": 0}, ValueError, ("batch_size", 1, 0)),
+        ({"batch_size": 2.0}, TypeError, ("batch_size", 1, 2.0)),
+        ({"num_batches": 0}, ValueError, ("num_batches", 1, 0)),
+        ({"seed": -1}, ValueError, ("seed", 0, 4294967295, -1)),
+        ({"world_size": 0}, ValueError, ("world_size", 1, 0)),
+        ({"rank": 2, "world_size": 2}, ValueError, ("rank", 0, 1, 2)),
+        ({"lengths": []}, ValueError, ("lengths", "none")),
     ],
 )
-def test_values_out_of_range(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=f"^{re.escape(message)}$"):
+def test_values_out_of_range(arguments: dict[str, Any], error: type[Exception], parts: tuple[object, ...]) -> None:
+    with refused(*parts, error=error):
         LengthBuckets(**{"lengths": [1, 2], "batch_size": 2, **arguments})

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import gzip
-import re
 import ssl
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import torch
 
 from lightning_advdrop.datamodules import Vocabulary
 from lightning_advdrop.datamodules.text import load_vectors
+from tests.helpers.messages import refused
 
 VOCABULARY = Vocabulary(["<unk>", "good", "Café", "bad"], [0, 3, 2, 1], unknown="<unk>")
 TEXT = "bad 1 2 3\nother 9 9 9\nCafé 0.5 -1 1e-2\n"
@@ -37,15 +37,14 @@ def test_certificates_are_checked_as_before(tmp_path: Path) -> None:
     before = ssl._create_default_https_context
     (tmp_path / "vectors.txt").write_text(TEXT)
     load_vectors(tmp_path / "vectors.txt", VOCABULARY)
-    with pytest.raises(ValueError, match="holds no pretrained vectors"):
+    with refused(__file__, "vectors"):
         load_vectors(Path(__file__), VOCABULARY)
     assert ssl._create_default_https_context is before
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
     path = tmp_path / "vectors.txt"
-    message = f"{path} is missing: found no such file, expected pretrained vectors; correct the path"
-    with pytest.raises(FileNotFoundError, match=f"^{re.escape(message)}$"):
+    with refused(path, "missing", error=FileNotFoundError):
         load_vectors(path, VOCABULARY)
 
 
@@ -55,7 +54,5 @@ def test_a_missing_file(tmp_path: Path) -> None:
 def test_what_holds_no_vectors(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / ("vectors.gz" if content.startswith(b"\x1f") else "vectors.txt")
     path.write_bytes(content)
-    with pytest.raises(
-        ValueError, match=f"^{re.escape(f'{path} holds no pretrained vectors (')}.*at least 3 numbers a line"
-    ):
+    with refused(path, "vectors", 3):
         load_vectors(path, VOCABULARY)

@@ -11,11 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
-
 from lightning_advdrop.datamodules import Document, DocumentDataModule, DocumentError
 from lightning_advdrop.datamodules.encoding import Corpus
 from lightning_advdrop.datamodules.text_batches import UNLABELLED
+from tests.helpers.messages import refused
 
 WORDS = {
     0: ["bad", "boring", "Awful", "worse", "dull", "waste"],
@@ -139,12 +138,11 @@ def write_elec(root: Path, documents: Iterable[Document]) -> Path:
     return folder
 
 
-def refusal(module: DocumentDataModule) -> str:
-    """The message about bad data, of which nothing is kept."""
-    with pytest.raises(DocumentError) as refused:
+def check_refused(module: DocumentDataModule, *parts: object) -> None:
+    """What the message about bad data names; nothing of them is kept."""
+    with refused(*parts, error=DocumentError):
         module.prepare_data()
     assert not [path for path in Path(os.environ["LIGHTNING_ADVDROP_CACHE"]).iterdir() if path.is_dir()]
-    return str(refused.value)
 
 
 def spoil_line(path: Path, line: int, content: bytes) -> None:

@@ -13,8 +13,8 @@ def names(*parts: object) -> str:
     messages would otherwise name the same.
 
     Args:
-        parts: Strings, which stand for themselves, and other values, which stand for their `repr`. A part that begins
-            or ends with a letter or a digit is found as a whole word or number only.
+        parts: Strings, and other values as `str` shows them; give the `repr` of a string that the message quotes. A
+            part that begins or ends with a letter or a digit is found as a whole word or number only.
 
     Example:
         >>> message = "rate must be in [0, 1], got 1.5."
@@ -23,7 +23,7 @@ def names(*parts: object) -> str:
         >>> [bool(re.search(names(*parts), message)) for parts in (["rate", 5], ["rate", 1, 1, 1], [1.5, "rate"])]
         [False, False, False]
     """
-    return "(?s)" + ".*".join(_whole(part if isinstance(part, str) else repr(part)) for part in parts)
+    return "(?s)" + ".*".join(_whole(str(part)) for part in parts)
 
 
 def refused(*parts: object, error: type[Exception] = ValueError) -> pytest.RaisesExc[Exception]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lightning_advdrop.masking import RecordedForward, find_sites
 from lightning_advdrop.nn import layer
 from lightning_advdrop.regularizers import AdversarialDropout, Passes
+from tests.helpers.messages import names, refused
 from tests.helpers.models_recurrent import Tagger
 
 BATCH = 4
@@ -98,7 +99,7 @@ def test_only_cross_entropy_needs_labels() -> None:
 
 def test_a_degenerate_start_warns_once() -> None:
     model, regularizer = Tagger(), AdversarialDropout(rate=0.3, start="ones", steps=2)
-    with pytest.warns(UserWarning, match="start='ones' found") as caught:
+    with pytest.warns(UserWarning, match=names("start='ones'", "start='one_drop'")) as caught:
         regularizer.penalty(passes_of(model))
     assert len(caught) == 1
     with warnings.catch_warnings():
@@ -115,27 +116,26 @@ def test_other_noise_or_labels_are_no_degenerate_start() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "parts"),
     [
-        ({"search": "fisher"}, "search='fisher' .* needs start='ones' and steps=1, got start='one_drop' and steps=1"),
-        ({"search": "fisher", "start": "ones", "steps": 2}, "search='fisher' .* got start='ones' and steps=2"),
-        ({"start": "ones", "keep_start": True}, "keep_start=True needs start='one_drop', got 'ones'"),
+        ({"search": "fisher"}, ("search='fisher'", "start='ones'", "steps=1", "start='one_drop'", "steps=1")),
+        ({"search": "fisher", "start": "ones", "steps": 2}, ("search='fisher'", "start='ones'", "steps=2")),
+        ({"start": "ones", "keep_start": True}, ("keep_start=True", "start='one_drop'", "'ones'")),
     ],
 )
-def test_arguments_that_are_refused(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=f"^{message}"):
+def test_arguments_that_are_refused(arguments: dict[str, Any], parts: tuple[object, ...]) -> None:
+    with refused(*parts):
         AdversarialDropout(**arguments)
 
 
 def test_two_equal_predictions_are_refused() -> None:
     regularizer = AdversarialDropout(start="ones", share_masks=True, divergence="mse_probs")
-    message = "^start='ones' with share_masks=True and divergence='mse_probs' compares two equal predictions"
-    with pytest.raises(ValueError, match=message):
+    with refused("start='ones'", "share_masks=True", "divergence='mse_probs'", "divergence='ce'"):
         regularizer.penalty(passes_of(Tagger(), share_noise=True))
 
 
 def test_cross_entropy_without_labels_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^target must be given for the divergence 'ce', got None\.$"):
+    with refused("target", "'ce'", None):
         AdversarialDropout(divergence="ce").penalty(passes_of(Tagger()))
 
 
@@ -145,7 +145,7 @@ def test_a_forward_that_meets_no_site_is_refused() -> None:
             logits: Tensor = self.before(x)[:, -1]
             return logits
 
-    with pytest.raises(ValueError, match=r"^sites: none of lstm.l0:recurrent, lstm.l1:recurrent took part"):
+    with refused("sites", "lstm.l0:recurrent", "lstm.l1:recurrent"):
         AdversarialDropout().penalty(passes_of(Unused(layers=2)))
 
 
@@ -154,7 +154,7 @@ def test_predictions_that_are_not_finite_are_refused(parameter: str) -> None:
     model = Tagger()
     with torch.no_grad():
         model.get_parameter(parameter).fill_(float("nan"))
-    with pytest.raises(ValueError, match=r"^grad must be finite, got NaN or infinity"):
+    with refused("grad", "NaN", "infinity"):
         AdversarialDropout().penalty(passes_of(model))
 
 
