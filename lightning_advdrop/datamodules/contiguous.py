@@ -96,11 +96,10 @@ class ContiguousBatches:
         self.random_lengths = random_lengths
         self.seed = seed
         self.epoch = 0
-        self._settings = {"tokens": len(text), "columns": columns, "length": length}
-        self._settings |= {"random_lengths": random_lengths, "seed": seed}
+        settings = {"tokens": len(text), "columns": columns, "length": length}
+        self._settings = settings | {"random_lengths": random_lengths, "seed": seed}
         self._used_batches = used_batches
-        steps, rest = divmod(len(text) - 1, columns)
-        steps = steps + 1 if pad and rest else steps
+        steps = -(-(len(text) - 1) // columns) if pad else (len(text) - 1) // columns
         mine = slice(rank * batch_size, (rank + 1) * batch_size)
         self._inputs = _columns(text[:-1], columns, steps, 0)[mine]  # (B, steps)
         self._targets = _columns(text[1:], columns, steps, IGNORED)[mine]
