@@ -83,11 +83,7 @@ class ContiguousBatches:
         check_integers(1, **sizes)
         check_integers(0, MAX_SEED, seed=seed)
         check_integers(0, world_size - 1, rank=rank)
-        text = tokens.cpu().numpy() if isinstance(tokens, Tensor) else np.asarray(tokens)
-        if text.ndim != 1:
-            raise ValueError(f"tokens must be a vector (N,), got the shape {text.shape}")
-        if not np.issubdtype(text.dtype, np.integer):
-            raise TypeError(f"tokens must be integers, got the type {text.dtype}")
+        text = _checked_tokens(tokens)
         columns = batch_size * world_size
         if columns > len(text) - 1:
             raise ValueError(
@@ -100,11 +96,10 @@ class ContiguousBatches:
         self.random_lengths = random_lengths
         self.seed = seed
         self.epoch = 0
-        self._settings = {"tokens": len(text), "columns": columns, "length": length}
-        self._settings |= {"random_lengths": random_lengths, "seed": seed}
+        settings = {"tokens": len(text), "columns": columns, "length": length}
+        self._settings = settings | {"random_lengths": random_lengths, "seed": seed}
         self._used_batches = used_batches
-        steps, rest = divmod(len(text) - 1, columns)
-        steps = steps + 1 if pad and rest else steps
+        steps = -(-(len(text) - 1) // columns) if pad else (len(text) - 1) // columns
         mine = slice(rank * batch_size, (rank + 1) * batch_size)
         self._inputs = _columns(text[:-1], columns, steps, 0)[mine]  # (B, steps)
         self._targets = _columns(text[1:], columns, steps, IGNORED)[mine]
@@ -183,6 +178,16 @@ class ContiguousBatches:
         lengths = generator.normal(around, _DEVIATION).astype(np.int64)
         ends = lengths.clip(_SHORTEST, self.length + _LONGEST_SURPLUS).cumsum()
         return [*ends[ends < steps].tolist(), steps]
+
+
+def _checked_tokens(tokens: Tensor | npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return tokens ``(N,)`` as an array of integers."""
+    text = tokens.cpu().numpy() if isinstance(tokens, Tensor) else np.asarray(tokens)
+    if text.ndim != 1:
+        raise ValueError(f"tokens must be a vector (N,), got the shape {text.shape}")
+    if not np.issubdtype(text.dtype, np.integer):
+        raise TypeError(f"tokens must be integers, got the type {text.dtype}")
+    return text
 
 
 def _columns(part: npt.NDArray[Any], columns: int, steps: int, filler: int) -> npt.NDArray[Any]:

@@ -52,8 +52,8 @@ class IMDBDataModule(PublishedDataModule, DocumentDataModule):
     checksums: ClassVar[Mapping[str, str]] = {_ARCHIVE: "7c2ac02c03563afcf9b574c7e56c153a"}
 
     def find_files(self) -> list[Path]:
-        """Return the path of the extracted folder, if it exists, or of the archive."""
-        return [self._unpacked] if self._unpacked.is_dir() else [self._archive]
+        """Return the path of the archive; nothing if the extracted folder is there."""
+        return [] if self._unpacked.is_dir() else [self._archive]
 
     def fingerprint(self) -> Mapping[str, Any]:
         """Return the checksum of the archive, or one of the names, sizes and times of the extracted files."""

@@ -27,8 +27,8 @@ class FilesDataModule(LightningDataModule):
         raise NotImplementedError(f"{type(self).__name__} must implement find_files or fingerprint")
 
     def missing_files(self) -> list[Path]:
-        """Return the paths of files that do not exist."""
-        return [path for path in self.find_files() if not path.exists()]
+        """Return the paths of files that do not exist; a folder in the place of one is not it."""
+        return [path for path in self.find_files() if not path.is_file()]
 
     def require_files(self) -> list[Path]:
         """Return the paths of the data set's files, all of which exist.

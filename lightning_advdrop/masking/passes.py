@@ -60,7 +60,7 @@ def apply(module: nn.Module, masks: Masks) -> Iterator[None]:
 
 
 def _nothing(seen: Observation) -> None:
-    """Leaves every site as it is."""
+    """Leave every site as it is."""
 
 
 def _grad_mode() -> tuple[bool, bool]:
@@ -139,7 +139,7 @@ class RecordedForward:
         self.observed = mode.observed
 
     def draw_noise(self, seed: int) -> None:
-        """Fixes the noise of the runs to come where it is not shared with the first; all of them draw the same."""
+        """Seed the noise that all further runs draw alike, unless they share that of the first run."""
         if not self.share_noise:
             self._noise = RandomState.seeded(seed)
 
@@ -150,7 +150,7 @@ class RecordedForward:
         *,
         dropout: bool = True,
     ) -> Any:
-        """Runs the forward again.
+        """Run the forward again.
 
         Args:
             forward: does what was done inside `first_run`.

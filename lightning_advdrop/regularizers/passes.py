@@ -99,6 +99,11 @@ class Passes:
             )
         return found
 
+    def acting(self, sites: Collection[MaskSite]) -> list[SiteValue]:
+        """Return `applied`, under its old name."""
+        warn_renamed("Passes.acting", "Passes.applied")
+        return self.applied(sites)
+
     def check_sites(self) -> None:
         """Raise the `ValueError` of `observed`, for regularizers whose passes need no masks of their own."""
         len(self.observed)

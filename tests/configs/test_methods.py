@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb
 import yaml
 
 import lightning_advdrop
@@ -151,10 +153,17 @@ def check_replacement(overlay: Path, experiment: Path) -> None:
         assert both[name] == alone[name]
 
 
-@pytest.mark.usefixtures("with_tiny_data")
+@pytest.fixture
+def silent_wandb(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Weights & Biases is there, and writes nothing; the process forgets that afterwards."""
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    yield
+    wandb.teardown()
+
+
+@pytest.mark.usefixtures("with_tiny_data", "silent_wandb")
 @pytest.mark.parametrize(("overlay", "experiment"), WITH_TRAINED, ids=name_of)
-def test_it_trains_a_few_steps(overlay: Path, experiment: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WANDB_MODE", "disabled")  # its logger is there, and writes nothing
+def test_it_trains_a_few_steps(overlay: Path, experiment: str) -> None:
     path = FOLDER / f"{experiment}.yaml"
     tiny, overrides = tiny_data(path)
     arguments = ["fit", "--config", str(path), "--config", str(overlay), *FEW_STEPS]
