@@ -34,7 +34,7 @@ REFUSED: dict[type[BaseTask], dict[str, Any]] = {
 def test_arguments_are_checked(task: type[BaseTask]) -> None:
     for name, value in REFUSED[task].items():
         got = False if name == "pretrained_backward" else value  # of ``bidirectional``, which it needs
-        with refused(name, "got", got):
+        with refused(name, got):
             task(**{name: value})
 
 
