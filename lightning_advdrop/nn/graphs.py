@@ -81,7 +81,9 @@ class GraphCache:
         if not (self.enabled and first.is_cuda) or torch.cuda.is_current_stream_capturing():
             return function(*tensors)
         stream = torch.cuda.current_stream(first.device)
-        key = name, (stream.device, stream.cuda_stream), tuple(map(_layout, tensors))
+        # A graph keeps the kernels of the precision that was set when it was captured.
+        what = name, torch.get_float32_matmul_precision()
+        key = what, (stream.device, stream.cuda_stream), tuple(map(_layout, tensors))
         with self._lock:
             graph = self._graph(key, function, tensors)
             if graph is not None:

@@ -108,3 +108,18 @@ def test_a_search_that_asks_for_the_masks_gradient_alone_has_a_graph_of_its_own(
         torch.autograd.grad(output.sum(), list(layer.parameters()))
     assert torch.allclose(gradients[0], gradients[2])
     assert len(GRAPHS._graphs) == 3
+
+
+@pytest.mark.gpu
+def test_another_precision_of_products_has_graphs_of_its_own() -> None:
+    GRAPHS.clear()
+    layer, x, mask = MaskedGRU(3, 5).cuda(), torch.randn(6, 4, 3, device="cuda"), torch.ones(4, 5, device="cuda")
+    before = torch.get_float32_matmul_precision()
+    try:
+        for precision, graphs_held in (("highest", 2), ("high", 4), ("highest", 4)):
+            torch.set_float32_matmul_precision(precision)
+            for _ in range(2):
+                results(layer, x, mask)
+            assert len(GRAPHS._graphs) == graphs_held
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import lightning as L
@@ -31,6 +32,9 @@ from tests.helpers.plain_models import Delegating, PlainModel, QuietModel, learn
 from tests.helpers.traces import traces
 
 every_regularizer = pytest.mark.parametrize("method", REGULARIZERS, ids=lambda found: found.__name__)
+
+# Typed in such detail that a small override of its trainer would need all of its arguments.
+transformers: Any = import_module("transformers")
 
 
 def strong(method: type[Regularizer]) -> Regularizer:
@@ -105,7 +109,6 @@ def test_lightning_fabric() -> None:
 
 
 def bert() -> Any:
-    transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     config = transformers.BertConfig(vocab_size=50, max_position_embeddings=16, num_labels=3, **sizes)
@@ -118,7 +121,7 @@ def documents() -> list[dict[str, Tensor]]:
 
 
 def hugging_face_trainer(regularizer: Regularizer) -> type[Any]:
-    class Trainer(pytest.importorskip("transformers").Trainer):  # type: ignore[misc]
+    class Trainer(transformers.Trainer):  # type: ignore[misc]
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
             labels, weight = inputs["labels"], float(model.training)  # 0 where the trainer evaluates
             outputs, penalty = regularizer(
@@ -131,8 +134,14 @@ def hugging_face_trainer(regularizer: Regularizer) -> type[Any]:
 
 
 def test_a_hugging_face_trainer(tmp_path: Any) -> None:
-    transformers, model = pytest.importorskip("transformers"), bert()
-    settings = {"max_steps": 2, "report_to": "none", "use_cpu": True, "disable_tqdm": True, "save_strategy": "no"}
+    model = bert()
+    settings: dict[str, Any] = {
+        "max_steps": 2,
+        "report_to": "none",
+        "use_cpu": True,
+        "disable_tqdm": True,
+        "save_strategy": "no",
+    }
     arguments = transformers.TrainingArguments(output_dir=str(tmp_path), **settings)
     before = copy.deepcopy(model.state_dict())
     trainer = hugging_face_trainer(RDrop(rate=0.2))(model, arguments, train_dataset=documents())
