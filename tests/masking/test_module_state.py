@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from lightning_advdrop.masking import ModuleState
+from lightning_advdrop.masking.module_state import _refill
 
 
 class Part(nn.Module):
@@ -171,3 +172,29 @@ def test_tensors_made_in_inference_mode(model: Any, name: str) -> None:
     assert getattr(model["part"], name) is made
     assert made.is_inference()
     assert made.sum() == 0
+
+
+class Watched(dict[str, Any]):
+    """A dictionary that notes what is written to it."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.written: list[str] = []
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.written.append(name)
+        super().__setitem__(name, value)
+
+
+def test_only_entries_that_differ_are_written() -> None:
+    same, live = object(), Watched({"kept": 1, "changed": 2, "added": 3})
+    live["kept"] = same
+    live.written.clear()
+    _refill(live, {"kept": same, "changed": 5})
+    assert (dict(live), live.written) == ({"kept": same, "changed": 5}, ["changed"])
+
+
+def test_entries_go_back_to_their_places() -> None:
+    live = {"second": 2, "third": 3}
+    _refill(live, {"first": 1, "second": 2, "third": 3})
+    assert list(live.items()) == [("first", 1), ("second", 2), ("third", 3)]
