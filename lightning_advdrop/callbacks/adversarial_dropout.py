@@ -53,8 +53,10 @@ class AdversarialDropoutCallback(RegularizerCallback):
             leads to a tensor ``(B,)`` or ``(B, T)``, 1 where they are real; None where there is no padding.
         start_rate: the probability of dropping a unit in a sampled start, in [0, 1].
         per_step: whether recurrent sites have a mask for each time step.
-        search: ``gradient`` or ``fisher``, see `lightning_advdrop.regularizers.AdversarialDropout`.
+        search: ``gradient``, ``top``, ``label`` or ``fisher``, see
+            `lightning_advdrop.regularizers.AdversarialDropout`.
         draws: the labels that the Fisher search draws for each example, at least 1.
+        reference_in_base: whether the reference mask acts in the base pass, too.
         mask: the old name of ``padding_mask``, deprecated.
 
     Raises:
@@ -93,6 +95,7 @@ class AdversarialDropoutCallback(RegularizerCallback):
         per_step: bool = False,
         search: Search = "gradient",
         draws: int = 1,
+        reference_in_base: bool = False,
         mask: Target | None = None,
     ) -> None:
         given = {name: value for name, value in locals().items() if name not in {"self", "__class__"}}

@@ -37,6 +37,7 @@ class Passes:
         sample_weight: weights of the examples and time steps, broadcastable to ``(B, ...)``; None weighs all alike.
         generator: draws the regularizer's own random masks, apart from the global generators.
         output: which part of ``result`` is the prediction, see `select_prediction`.
+        loss: the supervised loss of the base pass, a scalar with its graph; None if unknown.
 
     Example:
         >>> from lightning_advdrop.masking import find_sites
@@ -56,6 +57,7 @@ class Passes:
     sample_weight: Tensor | None = None
     generator: torch.Generator | None = None
     output: Output = None
+    loss: Tensor | None = None
 
     @cached_property
     def base(self) -> Tensor:
@@ -133,6 +135,42 @@ class Passes:
         """
         base = self.base.detach() if detach_base else self.base
         return divergence(name, direction, base, other, target=self.target, sample_weight=self.sample_weight)
+
+    def distances(self, other: Tensor, name: DivergenceName, direction: Direction, examples: int) -> Tensor:
+        """Compute the divergence of each example between the base prediction and another one, without a graph.
+
+        Args:
+            other: a prediction of the base prediction's shape.
+            name: see `distance`.
+            direction: see `distance`.
+            examples: their number. The first of the prediction's two leading dimensions of this size holds them.
+
+        Returns:
+            ``(examples,)``; where no dimension holds them, the divergence of the batch for each.
+        """
+        dims = [dim for dim in range(other.dim())[:2] if other.shape[dim] == examples]
+        with torch.no_grad():
+            if not dims or examples == 1:
+                return self.distance(other, name, direction).expand(examples)
+            examples_apart = [
+                [
+                    _narrowed(part, dims[0], index, examples)
+                    for part in (self.base, other, self.target, self.sample_weight)
+                ]
+                for index in range(examples)
+            ]
+            return torch.stack(
+                [
+                    divergence(name, direction, base, found, target=target, sample_weight=weight)
+                    for base, found, target, weight in examples_apart
+                ]
+            )
+
+
+def _narrowed(part: Any, dim: int, index: int, examples: int) -> Any:
+    """Return one example's part, of what has a dimension of the examples."""
+    has_examples = part is not None and part.dim() > dim and part.shape[dim] == examples
+    return part.narrow(dim, index, 1) if has_examples else part
 
 
 @dataclass(frozen=True)
