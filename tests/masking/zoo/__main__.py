@@ -27,7 +27,7 @@ def _notes(entry: Entry, faults: dict[str, list[str]]) -> list[str]:
 
 def main(words: list[str], *, callbacks: list[str]) -> int:
     start, failed, refused = time.process_time(), 0, 0
-    chosen = [entry for name, entry in ZOO.items() if all(word in name for word in words)]
+    chosen = [each for each in ZOO.values() if not words or any(word in (each.kind, each.name) for word in words)]
     width = max(len(entry.name) for entry in chosen)
     print(f"{'model':{width}}  zero      trace  monitor  refused by")
     notes = []

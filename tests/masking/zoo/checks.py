@@ -200,7 +200,8 @@ def _failed(error: Exception, entry: Entry, name: str) -> Outcome:
     where = traceback.extract_tb(error.__traceback__)[-1]
     message = f"{error}"
     steps = BATCHES if name == MONITOR else 0
-    if "/lightning_advdrop/" not in where.filename or "\n" in message:
+    ours = "/lightning_advdrop/" in where.filename and (where.line or "").startswith("raise")
+    if not ours or "\n" in message:
         return Outcome(error=f"{type(error).__name__} of {where.name}, line {where.lineno}: {message}")
     if getattr(error, "steps", 0) > steps:
         return Outcome(error=f"refused too late, after {getattr(error, 'steps', 0)} steps: {message}")

@@ -14,6 +14,7 @@ from torch import Tensor
 
 #: What Lightning hangs on a module for the time of a fit, and what torch counts for its own use.
 _FOREIGN = {"_trainer", "_fabric", "_current_fx_name", "_results"}
+_NOTHING = 1e-25
 _ATOMS = (str, bytes, int, float, complex, bool, type(None), torch.dtype, torch.device, torch.Size, type)
 
 
@@ -77,6 +78,8 @@ class _Walk:
 
 def _tensor(value: Tensor) -> str:
     plain = value.detach()
+    if plain.is_floating_point():  # the penalty's own share, where the gradient is zero
+        plain = torch.where(plain.abs() < _NOTHING, torch.zeros_like(plain), plain)
     if plain.layout is not torch.strided:
         plain = plain.to_dense()
     content = _digest(plain.contiguous().cpu().flatten().view(torch.uint8).numpy().tobytes()) if plain.numel() else ""
@@ -96,8 +99,8 @@ def _reduced(value: Any) -> dict[Any, Any]:
     """Take an object apart as its copies are made, or by its attributes where it can't be copied so."""
     if isinstance(value, random.Random):
         return {"state": value.getstate(), **_attributes(value)}
-    if isinstance(value, torch.nn.Module):
-        return _attributes(value)
+    if isinstance(value, torch.nn.Module):  # the keys of hooks are counted up in the whole process
+        return {n: list(part.values()) if "_hooks" in n else part for n, part in _attributes(value).items()}
     try:
         parts = value.__reduce_ex__(4)
     except (TypeError, AttributeError):
