@@ -82,6 +82,9 @@ class Batches:
         return (copy.deepcopy(batch) for batch in self._batches)
 
 
+_MADE: dict[tuple[type[Small], int], Batches] = {}
+
+
 class Small(L.LightningModule):
     """A classifier of sequences, trained by gradient descent with momentum; subclasses say what is different."""
 
@@ -109,10 +112,16 @@ class Small(L.LightningModule):
         return torch.optim.SGD([p for p in self.parameters() if p.requires_grad], lr=0.1, momentum=0.9)
 
     def train_dataloader(self) -> Any:
-        return Batches([self.batch(number) for number in range(BATCHES)])
+        return self._batches(0)
 
     def val_dataloader(self) -> Any:
-        return Batches([self.batch(10 + number) for number in range(BATCHES)])
+        return self._batches(10)
+
+    def _batches(self, first: int) -> Batches:
+        if (type(self), first) not in _MADE:
+            with torch.random.fork_rng():
+                _MADE[type(self), first] = Batches([self.batch(first + number) for number in range(BATCHES)])
+        return _MADE[type(self), first]
 
 
 class Recurrent(Small):

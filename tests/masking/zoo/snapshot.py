@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-#: What Lightning hangs on a module for the time of a fit, and what torch counts for its own use.
-_FOREIGN = {"_trainer", "_fabric", "_current_fx_name", "_results"}
+#: What Lightning hangs on a module for the time of a fit, and what torch's compiler notes for its own use.
+_FOREIGN = {"_trainer", "_fabric", "_current_fx_name", "_results", "_torchdynamo_wrapper_id", "_dynamo_static_input_type"}
 _NOTHING = 1e-25
 _ATOMS = (str, bytes, int, float, complex, bool, type(None), torch.dtype, torch.device, torch.Size, type)
 
