@@ -81,7 +81,14 @@ class Passes:
         """
         if not self.recorded.observed:
             names = ", ".join(site.name for site in self.recorded.sites)
-            raise ValueError(f"sites: none of {names} took part in the forward pass, so there is nothing to mask.")
+            why = "so there is nothing to mask"
+            if self.recorded.unrecognised:
+                called = ", ".join(sorted(self.recorded.unrecognised))
+                why = (
+                    f"but {called} was called with weights that are no parameters, which are recognised by the layer "
+                    "that is running: call the layer that holds them as a module, not its forward"
+                )
+            raise ValueError(f"sites: none of {names} took part in the forward pass, {why}.")
         return self.recorded.observed
 
     def applied(self, sites: Collection[MaskSite]) -> list[SiteValue]:
