@@ -78,6 +78,8 @@ def bernoulli_kl(p_logits: Tensor, q_logits: Tensor, sample_weight: Tensor | Non
         0.0
     """
     p, q = _pair(p_logits, q_logits)
+    if p.shape[-1] == 1:  # the same, by the same steps
+        return kl_divergence(p, q, sample_weight)
     # An outcome that p excludes by an infinite logit adds nothing, whatever q says of it.
     log_ratio_of_one = torch.where(p.isneginf(), 0, F.logsigmoid(p) - F.logsigmoid(q))
     log_ratio_of_zero = torch.where(p.isposinf(), 0, F.logsigmoid(-p) - F.logsigmoid(-q))
@@ -194,7 +196,7 @@ def divergence(
         ignore_index: the class index of examples without a label, for ``ce``.
 
     Raises:
-        ValueError: if the name or the direction is unknown, shapes differ, or ``ce`` or ``bernoulli_ce`` gets no target.
+        ValueError: if the name or the direction is unknown, shapes differ, or there is no target for labels.
 
     Example:
         >>> divergence("mse_logits", "base_adv", torch.zeros(1, 2), torch.ones(1, 2)).item()
