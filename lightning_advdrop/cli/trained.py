@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from lightning_advdrop import tasks
 from lightning_advdrop.cli.experiments import run_experiment
+from lightning_advdrop.files import TEXT_ENCODING
 from lightning_advdrop.functional import check_neural_cache
 from lightning_advdrop.tasks.checks import check_range
 
@@ -87,9 +88,9 @@ def generate(options: Namespace) -> str:
 
 
 def _lines(file: TextIO) -> Iterator[str]:
-    """The lines of a file in UTF-8, whatever the system's encoding."""
+    """The lines of a file in UTF-8, whatever the system's encoding; a byte order mark is skipped."""
     if isinstance(file, io.TextIOWrapper):
-        file.reconfigure(encoding="utf-8", errors="surrogateescape")
+        file.reconfigure(encoding=TEXT_ENCODING, errors="surrogateescape")
     for number, line in enumerate(file, start=1):
         text = line.rstrip("\r\n")
         wrong = [character for character in text if "\udc80" <= character <= "\udcff"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lightning_advdrop.datamodules import Vocabulary
-from lightning_advdrop.datamodules.text import load_vectors
+from lightning_advdrop.datamodules.vectors import load_vectors
 from tests.helpers.messages import refused
 
 VOCABULARY = Vocabulary(["<unk>", "good", "Café", "bad"], [0, 3, 2, 1], unknown="<unk>")
