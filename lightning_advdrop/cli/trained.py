@@ -93,7 +93,8 @@ def _lines(file: TextIO) -> Iterator[str]:
         file.reconfigure(encoding=TEXT_ENCODING, errors="surrogateescape")
     for number, line in enumerate(file, start=1):
         text = line.rstrip("\r\n")
-        wrong = [character for character in text if "\udc80" <= character <= "\udcff"]
+        # NUL is no text, either: files in UTF-16 have it.
+        wrong = [ord(character) for character in text if character == "\0" or "\udc80" <= character <= "\udcff"]
         if wrong:
-            raise ValueError(f"line {number} of the input must be UTF-8, got the byte {ord(wrong[0]) - 0xDC00:#04x}.")
+            raise ValueError(f"line {number} of the input must be UTF-8, got the byte {wrong[0] & 0xFF:#04x}.")
         yield text
