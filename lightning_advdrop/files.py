@@ -32,11 +32,11 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno is None:
-            raise
-        remedy = "make room, or name another folder" if error.errno in _FULL else "name a folder that can be written"
-        reason = error.strerror or os.strerror(error.errno)
-        raise OSError(error.errno, f"{path} cannot be written ({reason}): {remedy}") from error
+        # Libraries wrap the system's errors.
+        cause = error.__cause__ if error.errno is None and isinstance(error.__cause__, OSError) else error
+        remedy = "make room, or name another folder" if cause.errno in _FULL else "name a folder that can be written"
+        message = f"{path} cannot be written ({cause.strerror or cause}): {remedy}"
+        raise (OSError(message) if cause.errno is None else OSError(cause.errno, message)) from error
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import tarfile
+import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
@@ -11,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from lightning_advdrop.datamodules.text_files import DocumentError
 from lightning_advdrop.datamodules.unpacking import bounded
-from lightning_advdrop.files import replacing, writing
+from lightning_advdrop.files import writing
 
 _CHUNK = 1 << 20
 _REMEDY = "delete the file and download it again"
@@ -71,7 +72,7 @@ def read_tar_gz(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
 def unpack(path: Path, folder: Path, patterns: Sequence[str]) -> None:
     """Extract some files of a gzip-compressed tar archive to a folder, without their parent folders.
 
-    Each is written under a temporary name and renamed, so that it is complete or absent.
+    They move there together when the whole archive has been read, and its checksum with it.
 
     Args:
         path: The archive.
@@ -95,11 +96,17 @@ def unpack(path: Path, folder: Path, patterns: Sequence[str]) -> None:
         '1'
     """
     seen: set[PurePosixPath] = set()
-    for name, content in read_tar_gz(path):
-        if any(fnmatchcase(name.name, pattern) for pattern in patterns):
-            _check_new(PurePosixPath(name.name), seen, path)
-            with writing(folder / name.name), replacing(folder / name.name) as partial:
-                partial.write_bytes(content)
+    with writing(folder):
+        scratch = tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=folder)
+    with scratch as whole:
+        for name, content in read_tar_gz(path):
+            if any(fnmatchcase(name.name, pattern) for pattern in patterns):
+                _check_new(PurePosixPath(name.name), seen, path)
+                with writing(folder / name.name):
+                    Path(whole, name.name).write_bytes(content)
+        for name in seen:
+            with writing(folder / name):
+                Path(whole, name).replace(folder / name)
 
 
 def _check_new(name: PurePosixPath, seen: set[PurePosixPath], path: Path) -> None:
@@ -114,6 +121,8 @@ def _checked(member: tarfile.TarInfo, path: Path) -> PurePosixPath:
         raise DocumentError(
             f"{path} holds the path {member.name!r}, which leads out of its folder: expected paths below it; {_REMEDY}"
         )
+    if member.size < 0:
+        raise DocumentError(f"{path} is damaged: found {member.size} bytes for {member.name!r}; {_REMEDY}")
     # A sparse file states how many zeros it has, and holds none of them.
     if not (member.isreg() or member.isdir()) or member.issparse():
         raise DocumentError(
