@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_advdrop.functional import DivergenceName, Flips, cross_entropy_to_label
+from lightning_advdrop.functional import Flips
 from lightning_advdrop.masking import MaskSite, Observation
+from lightning_advdrop.regularizers.comparison import Comparison, DivergenceChoice
 from lightning_advdrop.regularizers.flips import Rows, choose, flips_by_scores, together
 from lightning_advdrop.regularizers.passes import Passes
 
@@ -79,7 +80,7 @@ def first_order_masks(
     budgets: Mapping[MaskSite, int],
     *,
     search: Search,
-    divergence: DivergenceName,
+    divergence: DivergenceChoice,
     draws: int,
     flips: Flips,
 ) -> BinaryMasks:
@@ -102,10 +103,11 @@ def first_order_masks(
     if search == "fisher":
         scores, signs = fisher_scores(passes, masks, divergence, draws), (-1, 1)
     elif search == "top":
-        scores = _scores(base_gradients(leaning(passes, divergence), masks, passes))
-        signs = (-1, 1) if divergence == "mse" else (-1,)
+        comparison = passes.compared(divergence)
+        scores = _scores(base_gradients(leaning(passes, comparison), masks, passes))
+        signs = (-1, 1) if comparison.divergence == "mse" else (-1,)
     else:
-        scores = _label_scores(passes, masks, rows, divergence)
+        scores = _label_scores(passes, masks, rows, passes.compared(divergence))
     as_rows = [score.reshape(len(score), *each.mask.shape) for score, each in zip(scores.values(), rows, strict=True)]
     return as_masks(masks, flips_by_scores(rows, as_rows, flips, signs))
 
@@ -114,15 +116,15 @@ def _scores(gradients: BinaryMasks) -> BinaryMasks:
     return {site: gradient.unsqueeze(0) for site, gradient in gradients.items()}
 
 
-def _label_scores(passes: Passes, masks: BinaryMasks, rows: Sequence[Rows], divergence: DivergenceName) -> BinaryMasks:
+def _label_scores(passes: Passes, masks: BinaryMasks, rows: Sequence[Rows], comparison: Comparison) -> BinaryMasks:
     """Compute the gradient of minus the loss; of what the prediction leans on for examples that the loss leaves out."""
-    gradients = base_gradients(-_supervised(passes, divergence), masks, passes)
+    gradients = base_gradients(-_supervised(passes, comparison), masks, passes)
     examples = 1 + max(int(each.example.max()) for each in rows)
     used = torch.zeros(examples, dtype=torch.bool, device=rows[0].mask.device)
     for each, gradient in zip(rows, gradients.values(), strict=True):
         used[each.example[gradient.reshape(each.mask.shape).any(-1)]] = True
     if not used.all():
-        leant = base_gradients(leaning(passes, divergence), masks, passes)
+        leant = base_gradients(leaning(passes, comparison), masks, passes)
         shaped = [
             [g.reshape(e.mask.shape) for g, e in zip(of.values(), rows, strict=True)] for of in (gradients, leant)
         ]
@@ -130,22 +132,20 @@ def _label_scores(passes: Passes, masks: BinaryMasks, rows: Sequence[Rows], dive
     return _scores(gradients)
 
 
-def _supervised(passes: Passes, divergence: DivergenceName) -> Tensor:
+def _supervised(passes: Passes, comparison: Comparison) -> Tensor:
     if passes.loss is not None:
         return passes.loss
     if passes.target is None:
         raise ValueError(
             "target must be given for search='label', or the loss, got neither; search='top' needs no label."
         )
-    if divergence == "mse":
-        return F.mse_loss(passes.base, passes.target.to(passes.base))
-    return cross_entropy_to_label(passes.base, passes.target, passes.sample_weight)
+    return passes.loss_to_target(passes.base, comparison)
 
 
 # The Fisher search.
 
 
-def fisher_scores(passes: Passes, masks: BinaryMasks, divergence: DivergenceName, draws: int) -> BinaryMasks:
+def fisher_scores(passes: Passes, masks: BinaryMasks, divergence: DivergenceChoice, draws: int) -> BinaryMasks:
     """Compute gradients of log-probabilities of drawn labels with respect to the base pass's masks.
 
     At these masks a divergence is stationary, and its second-order term is half of ``d^T F d`` for a change ``d`` of
@@ -173,49 +173,51 @@ def fisher_scores(passes: Passes, masks: BinaryMasks, divergence: DivergenceName
 # What the searches differentiate.
 
 
-def _drawn_log_probability(passes: Passes, divergence: DivergenceName) -> Tensor:
+def _drawn_log_probability(passes: Passes, divergence: DivergenceChoice) -> Tensor:
     """Compute the log-probability of labels drawn from the base prediction, summed over all but padding.
 
     Each is multiplied by the square root of its weight, so that squares of gradients are weighted by the weight.
     """
-    logits = _logits(passes)
+    comparison = passes.compared(divergence)
+    logits = _logits(passes, comparison)
     on_cpu = logits.detach().cpu()
-    if divergence in {"mse", "mse_logits"}:
+    if comparison.divergence in {"mse", "mse_logits"}:
         terms = logits * torch.randn(on_cpu.shape, generator=passes.generator, dtype=on_cpu.dtype).to(logits.device)
-    elif divergence == "bernoulli_kl" or logits.shape[-1] == 1:
+    elif comparison.kind == "labels" or logits.shape[-1] == 1:
         label = torch.bernoulli(on_cpu.sigmoid(), generator=passes.generator).to(logits.device)
         terms = -F.binary_cross_entropy_with_logits(logits, label, reduction="none")
     else:
         flat = on_cpu.softmax(-1).reshape(-1, on_cpu.shape[-1])
         label = torch.multinomial(flat, 1, generator=passes.generator).view(*on_cpu.shape[:-1], 1).to(logits.device)
         terms = logits.log_softmax(-1).gather(-1, label)
-    return _weighted_sum(terms, passes, squared=True)
+    return _weighted_sum(terms, passes, comparison, squared=True)
 
 
-def _logits(passes: Passes) -> Tensor:
-    return passes.base if passes.base.dtype is torch.float64 else passes.base.float()
+def _logits(passes: Passes, comparison: Comparison) -> Tensor:
+    logits = comparison.read(passes.base)
+    return logits if logits.dtype is torch.float64 else logits.float()
 
 
-def _weighted_sum(terms: Tensor, passes: Passes, *, squared: bool = False) -> Tensor:
-    if passes.sample_weight is not None:
-        weight = passes.sample_weight.to(terms)
+def _weighted_sum(terms: Tensor, passes: Passes, comparison: Comparison, *, squared: bool = False) -> Tensor:
+    weight = passes.weights(comparison)
+    if weight is not None:
+        weight = weight.to(terms)
         weight = weight.view(*weight.shape, *[1] * (terms.dim() - weight.dim()))
         terms = torch.where(weight == 0, 0, terms * (weight.sqrt() if squared else weight))
     return terms.sum()
 
 
-def leaning(passes: Passes, divergence: DivergenceName) -> Tensor:
-    """Compute what the base prediction leans on, summed over all but padding: what `search="top"` lowers.
+def leaning(passes: Passes, comparison: Comparison) -> Tensor:
+    """Compute what the base prediction leans on, summed over all but padding: what ``search="top"`` lowers.
 
     That is the log-probability of the most probable class, or for independent Bernoulli logits that of each label's
-    more probable value; for regression (``mse``) half of the squared prediction, whose gradient is that of the output
-    along itself.
+    more probable value; for numbers half of the squared prediction, whose gradient is that of the output along itself.
     """
-    logits = _logits(passes)
-    if divergence == "mse":
+    logits = _logits(passes, comparison)
+    if comparison.divergence == "mse":
         terms = logits.square() / 2
-    elif divergence == "bernoulli_kl" or logits.shape[-1] == 1:
+    elif comparison.kind == "labels" or logits.shape[-1] == 1:
         terms = F.logsigmoid(logits.abs())
     else:
         terms = logits.log_softmax(-1).amax(-1, keepdim=True)
-    return _weighted_sum(terms, passes)
+    return _weighted_sum(terms, passes, comparison)

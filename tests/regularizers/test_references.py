@@ -169,6 +169,8 @@ class Setting:
     def problem(self) -> Problem:
         """To be called after `passes`."""
         settings = {**_defaults(self.case.regularizer), **self.case.arguments}
+        if settings.get("divergence") == "auto":
+            settings["divergence"] = "kl"
         settings["budget"] = max(1, int(settings.get("rate", 0) * self._units()))
         base = self._noise(self.before)
         other = base if self.regularizer.share_masks else self._noise(RandomState.seeded(1))

@@ -131,7 +131,9 @@ def test_the_fisher_search_asks_for_the_recorded_masks() -> None:
     with recorded.first_run():
         base = model(x)
     with refused("recorded", "rnn.l0:recurrent"):
-        AdversarialDropout(start="ones", search="fisher").penalty(Passes(recorded, lambda: model(x), base))
+        AdversarialDropout(start="ones", search="fisher", divergence="kl").penalty(
+            Passes(recorded, lambda: model(x), base)
+        )
 
 
 def estimate(model: Network, x: Tensor, divergence: Any, weight: Tensor | None = None) -> Tensor:
@@ -213,7 +215,7 @@ def test_at_dropout_the_networks_own_mask_is_the_reference_of_each_search() -> N
     torch.manual_seed(0)
     model, x = Tagger(dropout=0.4), torch.randn(BATCH, STEPS, 4)
     for more in ({}, {"start": "sampled"}, {"start": "ones", "search": "fisher"}):
-        regularizer = AdversarialDropout(rate=0.3, share_masks=bool(more.get("search")), **more)  # type: ignore[arg-type]
+        regularizer = AdversarialDropout(0.3, divergence="kl", share_masks=bool(more.get("search")), **more)  # type: ignore[arg-type]
         penalty = regularizer.penalty(recording.passes_of(regularizer, model, x, "dropout"))
         assert penalty.value > 0
         assert 0 < penalty.metrics["flip_rate"] <= 0.3
@@ -290,14 +292,14 @@ def test_examples_without_a_label_take_what_their_prediction_leans_on(kind: str)
 
 def test_the_label_search_asks_for_labels() -> None:
     model, x = batch()
-    regularizer = AdversarialDropout(search="label")
+    regularizer = AdversarialDropout(search="label", divergence="kl")
     with refused("target", "search='label'", "search='top'"):
         regularizer.penalty(recording.passes_of(regularizer, model, x))
 
 
 def test_the_loss_itself_is_raised_where_it_is_known() -> None:
     model, x = batch()
-    regularizer = AdversarialDropout(rate=0.5, search="label")
+    regularizer = AdversarialDropout(rate=0.5, search="label", divergence="kl")
     passes = passes_of(regularizer, model, x)
     (by_label,) = regularizer.penalty(passes).masks.values()
     assert passes.target is not None
