@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 from lightning_advdrop.callbacks.base import RegularizerCallback
+from lightning_advdrop.callbacks.penalties import Nonfinite
 from lightning_advdrop.functional import Direction, DivergenceName, Flips
 from lightning_advdrop.masking import SiteSpecs
 from lightning_advdrop.regularizers import AdversarialDropout, Search, Start
@@ -55,6 +56,8 @@ class AdversarialDropoutCallback(RegularizerCallback):
         per_step: whether recurrent sites have a mask for each time step.
         search: ``gradient`` or ``fisher``, see `lightning_advdrop.regularizers.AdversarialDropout`.
         draws: the labels that the Fisher search draws for each example, at least 1.
+        nonfinite: what happens where the penalty is NaN or infinite: ``raise``, or ``skip``, which leaves the penalty
+            out of this step and logs how many steps of the epoch that were, as ``advdrop/skipped``.
         mask: the old name of ``padding_mask``, deprecated.
 
     Raises:
@@ -93,6 +96,7 @@ class AdversarialDropoutCallback(RegularizerCallback):
         per_step: bool = False,
         search: Search = "gradient",
         draws: int = 1,
+        nonfinite: Nonfinite = "raise",
         mask: Target | None = None,
     ) -> None:
         given = {name: value for name, value in locals().items() if name not in {"self", "__class__"}}

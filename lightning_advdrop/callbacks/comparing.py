@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from lightning.pytorch import Callback
 
 from lightning_advdrop._deprecation import warn_renamed
+from lightning_advdrop.callbacks.batches import SteppedBatch
 from lightning_advdrop.masking import SiteSpecs, check_sites
 from lightning_advdrop.regularizers import Passes
 from lightning_advdrop.regularizers.predictions import Output, Target, select_weight
@@ -59,12 +59,13 @@ class ComparingCallback(Callback):
         warn_renamed(f"{type(self).__name__}.mask", f"{type(self).__name__}.padding_mask")
         return self.padding_mask
 
-    def with_padding(self, passes: Passes, batch: Any) -> Passes:
+    def with_padding(self, passes: Passes, batch: SteppedBatch) -> Passes:
         """Give passes the weights that tell padding in their batch, where ``padding_mask`` says where these are.
 
         Raises:
             ValueError: if they are not there, or have another shape than the prediction.
         """
-        if self.padding_mask is None:
+        place = self.padding_mask
+        if place is None:
             return passes
-        return replace(passes, sample_weight=select_weight(batch, self.padding_mask, passes.base))
+        return replace(passes, sample_weight=batch.read(lambda each: select_weight(each, place, passes.base)))

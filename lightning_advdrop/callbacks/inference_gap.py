@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import math
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -15,8 +16,11 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
+from lightning_advdrop.callbacks.batches import SteppedBatch
 from lightning_advdrop.callbacks.comparing import ComparingCallback
 from lightning_advdrop.callbacks.compatibility import refuse_sharded
+from lightning_advdrop.callbacks.counting import outermost
+from lightning_advdrop.callbacks.own_metrics import log_own, unwatch_log, watch_log
 from lightning_advdrop.callbacks.recording import ForwardWatch, around, quietly
 from lightning_advdrop.functional import Direction, DivergenceName
 from lightning_advdrop.masking import (
@@ -32,6 +36,8 @@ from lightning_advdrop.regularizers.fields import at_least_one, at_least_zero
 from lightning_advdrop.regularizers.inference_gap import gap_search
 from lightning_advdrop.regularizers.passes import uncompiled
 from lightning_advdrop.regularizers.predictions import Output, Target
+
+_T = TypeVar("_T")
 
 
 class InferenceGapMonitor(ComparingCallback):
@@ -106,8 +112,11 @@ class InferenceGapMonitor(ComparingCallback):
         self.steps = steps
         self.seed = seed
         self._sites: list[MaskSite] = []
-        self._generator: torch.Generator | None = None
-        self._found: list[tuple[float, float]] = []
+        self._generators: dict[str, torch.Generator] = {}
+        self._rank = 0
+        # What was found for each call, with the module's path: the end of the step tells which module counts.
+        self._found: list[tuple[str, Callable[[], tuple[float, float]]]] = []
+        self._counted: str | None = None
         self._batch_size = 1
         self._watching = ExitStack()
 
@@ -116,6 +125,8 @@ class InferenceGapMonitor(ComparingCallback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse strategies that shard the weights."""
         refuse_sharded(self, trainer)  # manual optimization is no concern of validation
+        self._counted = None
+        watch_log(pl_module, self)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse a network without sites before anything is trained, and warn if nothing will be validated."""
@@ -129,7 +140,7 @@ class InferenceGapMonitor(ComparingCallback):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find the sites, and start the generator afresh."""
         self._sites = find_sites(pl_module, self.site_specs)
-        self._generator = torch.Generator().manual_seed(self.seed + trainer.global_rank)
+        self._generators, self._rank = {}, trainer.global_rank
 
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -138,12 +149,16 @@ class InferenceGapMonitor(ComparingCallback):
         self._stop()
         if not self._is_measured(trainer, batch_idx, dataloader_idx):
             return
-        number = itertools.count()
+        stepped = SteppedBatch(batch)
+        number: Counter[str] = Counter()
 
         def called(path: str, part: nn.Module, forward: functools.partial[Any]) -> Any:
             # What only the masked layer itself is called for is no prediction.
-            if path in around(self._sites) and (self.call is None or self.call == next(number)):
-                self._found.append(self._estimate(pl_module, part, forward, batch))
+            if path in around(self._sites) and (self._counted is None or len(path) <= len(self._counted)):
+                if self.call is None or self.call == number[path]:
+                    found = _outcome(lambda: self._estimate(pl_module, part, forward, stepped, path))
+                    self._found.append((path, found))
+                number[path] += 1
             return forward()
 
         # Compiled code does not show its calls, so these batches are validated uncompiled.
@@ -166,8 +181,11 @@ class InferenceGapMonitor(ComparingCallback):
         self._stop()
         if not found:
             raise ValueError(self._nothing_called())
-        random, adversarial = (sum(values) / len(found) for values in zip(*found, strict=True))
-        pl_module.log_dict(
+        self._counted = outermost(path for path, _ in found)
+        pairs = [outcome() for path, outcome in found if path == self._counted]
+        random, adversarial = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
+        log_own(
+            pl_module,
             {"gap/random": random, "gap/adversarial": adversarial},
             on_step=False,
             on_epoch=True,
@@ -179,12 +197,14 @@ class InferenceGapMonitor(ComparingCallback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave the module as it was."""
         self._stop()
+        unwatch_log(pl_module, self)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Leave the module as it was, and keep nothing of it."""
         self._stop()
         self._sites = []
-        self._generator = None  # a generator can't be sent to a process that is spawned
+        self._generators = {}  # a generator can't be sent to a process that is spawned
+        unwatch_log(pl_module, self)
 
     def _is_measured(self, trainer: Trainer, batch_idx: int, dataloader_idx: int) -> bool:
         return not trainer.sanity_checking and batch_idx < self.limit_batches and dataloader_idx == 0
@@ -203,27 +223,50 @@ class InferenceGapMonitor(ComparingCallback):
 
     # Estimating.
 
+    def _generator(self, path: str) -> torch.Generator:
+        """Return the generator for one module's calls: calls that turn out not to count leave those of others alone."""
+        if path not in self._generators:
+            self._generators[path] = torch.Generator().manual_seed(self.seed + self._rank)
+        return self._generators[path]
+
     def _estimate(
-        self, root: LightningModule, part: nn.Module, forward: functools.partial[Any], batch: Any
+        self, root: LightningModule, part: nn.Module, forward: functools.partial[Any], batch: SteppedBatch, path: str
     ) -> tuple[float, float]:
         with torch.inference_mode(False), torch.no_grad():
-            args, kwargs, batch = _without_inference((forward.args, forward.keywords, batch))
+            args, kwargs = _without_inference((forward.args, forward.keywords))
             with isolated(), ModuleState(root).borrowed():
-                return self._gap(root, part, lambda: forward.func(*args, **kwargs), batch)
+                return self._gap(root, part, lambda: forward.func(*args, **kwargs), batch, path)
 
-    def _gap(self, root: nn.Module, part: nn.Module, forward: Callable[[], Any], batch: Any) -> tuple[float, float]:
+    def _gap(
+        self, root: nn.Module, part: nn.Module, forward: Callable[[], Any], batch: SteppedBatch, path: str
+    ) -> tuple[float, float]:
         recorded = RecordedForward(part, self._sites, share_noise=True)
         again = quietly(root, forward)
         with recorded.first_run():
             result = again()
-        passes = Passes(recorded, again, result, generator=self._generator, output=self.output)
+        passes = Passes(recorded, again, result, generator=self._generator(path), output=self.output)
         passes = self.with_padding(passes, batch)
+        passes = replace(passes, sample_weight=_without_inference(passes.sample_weight))
         passes.check_sites()
         self._batch_size = len(passes.base)
         if not passes.base.isfinite().all():  # a run that diverges must not end because it is watched
             return math.nan, math.nan
         found = inference_gap(passes, self.rate, self.divergence, self.direction, self.samples, self.steps)
         return found.random.item(), found.adversarial.item()
+
+
+def _outcome(compute: Callable[[], _T]) -> Callable[[], _T]:
+    """Compute now, and return a function that returns the result or raises the error of that."""
+    try:
+        found = compute()
+    except Exception as error:  # noqa: BLE001, RUF100 - of what may not count
+        failed = error
+
+        def fail() -> _T:
+            raise failed
+
+        return fail
+    return lambda: found
 
 
 def _without_inference(value: Any) -> Any:
