@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -38,6 +38,12 @@ from lightning_advdrop.regularizers.passes import uncompiled
 from lightning_advdrop.regularizers.predictions import Output, Target
 
 _T = TypeVar("_T")
+
+
+class _Estimate(NamedTuple):
+    random: float
+    adversarial: float
+    batch_size: int
 
 
 class InferenceGapMonitor(ComparingCallback):
@@ -115,9 +121,8 @@ class InferenceGapMonitor(ComparingCallback):
         self._generators: dict[str, torch.Generator] = {}
         self._rank = 0
         # What was found for each call, with the module's path: the end of the step tells which module counts.
-        self._found: list[tuple[str, Callable[[], tuple[float, float]]]] = []
+        self._found: list[tuple[str, Callable[[], _Estimate]]] = []
         self._counted: str | None = None
-        self._batch_size = 1
         self._watching = ExitStack()
 
     # Lightning's hooks.
@@ -182,14 +187,14 @@ class InferenceGapMonitor(ComparingCallback):
         if not found:
             raise ValueError(self._nothing_called())
         self._counted = outermost(path for path, _ in found)
-        pairs = [outcome() for path, outcome in found if path == self._counted]
-        random, adversarial = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
+        estimates = [outcome() for path, outcome in found if path == self._counted]
+        random, adversarial, _ = (sum(values) / len(estimates) for values in zip(*estimates, strict=True))
         log_own(
             pl_module,
             {"gap/random": random, "gap/adversarial": adversarial},
             on_step=False,
             on_epoch=True,
-            batch_size=self._batch_size,
+            batch_size=estimates[-1].batch_size,
             sync_dist=True,
             add_dataloader_idx=False,
         )
@@ -231,7 +236,7 @@ class InferenceGapMonitor(ComparingCallback):
 
     def _estimate(
         self, root: LightningModule, part: nn.Module, forward: functools.partial[Any], batch: SteppedBatch, path: str
-    ) -> tuple[float, float]:
+    ) -> _Estimate:
         with torch.inference_mode(False), torch.no_grad():
             args, kwargs = _without_inference((forward.args, forward.keywords))
             with isolated(), ModuleState(root).borrowed():
@@ -239,7 +244,7 @@ class InferenceGapMonitor(ComparingCallback):
 
     def _gap(
         self, root: nn.Module, part: nn.Module, forward: Callable[[], Any], batch: SteppedBatch, path: str
-    ) -> tuple[float, float]:
+    ) -> _Estimate:
         recorded = RecordedForward(part, self._sites, share_noise=True)
         again = quietly(root, forward)
         with recorded.first_run():
@@ -248,11 +253,10 @@ class InferenceGapMonitor(ComparingCallback):
         passes = self.with_padding(passes, batch)
         passes = replace(passes, sample_weight=_without_inference(passes.sample_weight))
         passes.check_sites()
-        self._batch_size = len(passes.base)
         if not passes.base.isfinite().all():  # a run that diverges must not end because it is watched
-            return math.nan, math.nan
+            return _Estimate(math.nan, math.nan, len(passes.base))
         found = inference_gap(passes, self.rate, self.divergence, self.direction, self.samples, self.steps)
-        return found.random.item(), found.adversarial.item()
+        return _Estimate(found.random.item(), found.adversarial.item(), len(passes.base))
 
 
 def _outcome(compute: Callable[[], _T]) -> Callable[[], _T]:
