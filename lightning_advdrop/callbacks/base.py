@@ -210,7 +210,7 @@ class RegularizerCallback(ComparingCallback, OwnGenerator, PenaltyMetrics, Nonfi
         check_trainable(self, trainer, pl_module)
         flush_denormals(trainer.strategy.root_device)
         self.seed_generator(trainer)
-        self.counted = None
+        self.counted, self._warned = None, False
         watch_log(pl_module, self)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

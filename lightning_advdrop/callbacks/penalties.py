@@ -47,6 +47,7 @@ class NonfinitePenalties(Callback):
     nonfinite: Nonfinite
     #: The number of this epoch's steps without a penalty, as it was NaN or infinite.
     skipped: int = 0
+    _warned: bool = False
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count the steps of this epoch from 0."""
@@ -78,7 +79,8 @@ class NonfinitePenalties(Callback):
         # Processes that log other metrics than the rest would wait for each other.
         if trainer.strategy.reduce_boolean_decision(problem is None, all=True):
             return found
-        if not self.skipped:
+        if not self._warned:
+            self._warned = True
             reason = "in another process" if problem is None else str(problem)
             rank_zero_warn(f"{type(self).__name__} leaves the penalty out of {place}, and counts such steps: {reason}")
         self.skipped += 1
