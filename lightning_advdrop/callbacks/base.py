@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -12,12 +11,10 @@ from torch import Tensor, nn
 
 from lightning_advdrop._lightning import state_key
 from lightning_advdrop.callbacks.batches import SteppedBatch
-from lightning_advdrop.callbacks.comparing import ComparingCallback
 from lightning_advdrop.callbacks.compatibility import check_trainable
-from lightning_advdrop.callbacks.copied_targets import warn_of_copying
+from lightning_advdrop.callbacks.deciding import DecidingCallback
 from lightning_advdrop.callbacks.denormals import flush_denormals
 from lightning_advdrop.callbacks.description import describe_sites
-from lightning_advdrop.callbacks.mask_generator import OwnGenerator
 from lightning_advdrop.callbacks.own_metrics import watch_log
 from lightning_advdrop.callbacks.penalties import Nonfinite, NonfinitePenalties, mean_penalty
 from lightning_advdrop.callbacks.penalty_metrics import PenaltyMetrics
@@ -27,10 +24,10 @@ from lightning_advdrop.functional import sigmoid_rampup
 from lightning_advdrop.masking import MaskSite, RecordedForward, SiteSpecs, find_sites
 from lightning_advdrop.regularizers import Passes, Penalty, Regularizer
 from lightning_advdrop.regularizers.fields import at_least_one, at_least_zero, one_of
-from lightning_advdrop.regularizers.predictions import Output, Target, select_target
+from lightning_advdrop.regularizers.predictions import Output, Target
 
 
-class RegularizerCallback(ComparingCallback, OwnGenerator, PenaltyMetrics, NonfinitePenalties, AddsToLoss):
+class RegularizerCallback(DecidingCallback, PenaltyMetrics, NonfinitePenalties, AddsToLoss):
     """Add a regularizer's penalty to the loss of any LightningModule under automatic optimization.
 
     A module with a true attribute ``delegates_regularization`` asks for its penalty itself, by
@@ -56,7 +53,8 @@ class RegularizerCallback(ComparingCallback, OwnGenerator, PenaltyMetrics, Nonfi
             is called; ``""`` is the LightningModule itself.
         output: which part of its output is the prediction: an index, a key or a callable. None takes a tensor itself,
             the part named ``logits`` or ``prediction``, or the first of a tuple.
-        target: where a batch has the labels, for regularizers that need them: an index, a key or a callable.
+        target: where a batch has the labels, for regularizers that need them, and to choose a divergence where the
+            module calls no known loss: an index, a key or a callable.
         log_every_n_steps: how often the metrics of single steps go to the loggers, at least 1; None follows the
             trainer. Their means over each epoch are logged too.
         call: which of several forward passes in one training step counts, from 0; None takes the mean over all.
@@ -66,6 +64,10 @@ class RegularizerCallback(ComparingCallback, OwnGenerator, PenaltyMetrics, Nonfi
         nonfinite: what happens where the penalty is NaN or infinite: ``raise``, or ``skip``, which leaves the penalty
             out of this step and logs how many steps of the epoch that were, as ``skipped``.
         mask: the old name of ``padding_mask``, deprecated.
+        class_dim: the dimension of the prediction that holds the classes. None takes that of the module's own loss
+            (``(B, C, T)`` for torch's cross_entropy), else the last.
+        ignore_index: the class index of what has no label. None takes that of the module's own loss, else -100. Time
+            steps with another index than -100 count as padding.
 
     Raises:
         ValueError: if the weight, ``rampup_epochs`` or ``call`` is negative, ``log_every_n_steps`` is below 1, a kind
@@ -87,8 +89,10 @@ class RegularizerCallback(ComparingCallback, OwnGenerator, PenaltyMetrics, Nonfi
         padding_mask: Target | None = None,
         nonfinite: Nonfinite = "raise",
         mask: Target | None = None,
+        class_dim: int | None = None,
+        ignore_index: int | None = None,
     ) -> None:
-        super().__init__(sites, module, output, call, padding_mask, mask)
+        super().__init__(sites, module, output, call, padding_mask, mask, class_dim)
         at_least_zero("weight", weight)
         at_least_zero("rampup_epochs", rampup_epochs)
         if log_every_n_steps is not None:
@@ -102,7 +106,8 @@ class RegularizerCallback(ComparingCallback, OwnGenerator, PenaltyMetrics, Nonfi
         self.rampup_epochs = rampup_epochs
         self.target = target
         self.log_every_n_steps = log_every_n_steps
-        self.sites: list[MaskSite] = []
+        self.ignore_index = ignore_index
+        self.sites = []
         self._missing: set[MaskSite] = set()
         #: Called with each penalty that is computed, one for each forward pass of a training step.
         self.listeners: list[Callable[[Penalty], None]] = []
@@ -166,7 +171,7 @@ class RegularizerCallback(ComparingCallback, OwnGenerator, PenaltyMetrics, Nonfi
         if not calls:
             self.log_penalty(pl_module, weight, None, 1)
             return None
-        labelled = [self._labelled(call, batch) for call in calls]
+        labelled = [self.labelled(call, batch) for call in calls]
         found = self.finite(pl_module.trainer, lambda: self.penalty(labelled))
         skipped = self.skipped if self.nonfinite == "skip" else None
         self.log_penalty(pl_module, weight, found, len(calls[0].base), skipped)
@@ -191,16 +196,6 @@ class RegularizerCallback(ComparingCallback, OwnGenerator, PenaltyMetrics, Nonfi
                 listener(penalty)
         return found
 
-    def _labelled(self, call: Passes, batch: SteppedBatch | None) -> Passes:
-        call = replace(call, generator=self._generator)
-        if batch is None:
-            return call
-        if self.regularizer.needs_target:
-            target = batch.read(lambda each: select_target(each, self.target))
-            warn_of_copying(target, self.input, self.target)
-            self.input, call = None, replace(call, target=target)
-        return self.with_padding(call, batch)
-
     # Lightning's hooks.
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -210,6 +205,7 @@ class RegularizerCallback(ComparingCallback, OwnGenerator, PenaltyMetrics, Nonfi
         check_trainable(self, trainer, pl_module)
         flush_denormals(trainer.strategy.root_device)
         self.seed_generator(trainer)
+        self.forget_comparison()
         self.counted, self._warned = None, False
         watch_log(pl_module, self)
 
@@ -242,8 +238,8 @@ class RegularizerCallback(ComparingCallback, OwnGenerator, PenaltyMetrics, Nonfi
         return state_key(self, **settings, sites=self.site_specs, **told)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the generator's state, and which module's output is compared; the schedule follows the epoch."""
-        return {**super().state_dict(), "counted": self.counted}
+        """Return the state, and which module's output is compared; the schedule follows the epoch."""
+        return super().state_dict() | {"counted": self.counted}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""

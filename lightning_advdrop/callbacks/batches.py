@@ -34,19 +34,20 @@ class SteppedBatch:
         self._before = _copied(batch)
 
     def read(self, select: Callable[[Any], T]) -> T:
-        """Read a part of the batch as the step left it, or, where that fails, as it was before.
+        """Read a part of the batch as the step left it, or, where it isn't there, as it was before.
 
         Args:
-            select: returns the part of a batch, or raises an exception where it isn't there.
+            select: returns the part of a batch; it raises an exception or returns None where it isn't there.
         """
         try:
-            return select(self._after)
-        except Exception:
+            found = select(self._after)
+        except Exception as error:
             try:
-                return select(self._before)
-            except Exception:  # noqa: BLE001, S110, RUF100 - the first one is about the batch that the user sees
-                pass
-            raise
+                found = select(self._before)
+            except Exception:  # noqa: BLE001, RUF100 - the first one is about the batch that the user sees
+                raise error from None
+            return found
+        return select(self._before) if found is None else found
 
 
 def _copied(value: Any) -> Any:

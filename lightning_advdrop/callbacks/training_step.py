@@ -7,6 +7,7 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -21,7 +22,7 @@ from lightning_advdrop.callbacks.own_metrics import log_own, unwatch_log
 from lightning_advdrop.callbacks.recording import ForwardRecorder, quietly
 from lightning_advdrop.callbacks.replacing import replaced
 from lightning_advdrop.masking import RecordedForward
-from lightning_advdrop.regularizers import Passes
+from lightning_advdrop.regularizers import LossWatch, Passes
 from lightning_advdrop.regularizers.passes import uncompiled
 from lightning_advdrop.regularizers.predictions import Output, parts_of, type_of
 
@@ -45,17 +46,20 @@ class RegularizedLoss(NamedTuple):
 
 
 class AddsToLoss(Callback, ABC):
-    """A callback that adds a term to the loss of each training step.
-
-    Attributes:
-        output: which part of a forward's result is the prediction.
-        counted: the path of the module whose forward passes count, once a step has told.
-        input: what it got in that step, until the term is computed.
-    """
+    """A callback that adds a term to the loss of each training step."""
 
     output: Output
+    #: The path of the module whose forward passes count, once a step has told.
     counted: str | None = None
+    #: Its class.
+    compared_class: str = ""
+    #: What it got in that step, until the term is computed.
     input: Tensor | None = None
+
+    @property
+    def undecided(self) -> bool:
+        """Whether it needs to see which loss the module calls."""
+        return False
 
     @abstractmethod
     def current_weight(self, trainer: Trainer) -> float:
@@ -67,7 +71,7 @@ class AddsToLoss(Callback, ABC):
 
     @abstractmethod
     def recorder(self, pl_module: LightningModule) -> ForwardRecorder:
-        """Return what records the forward passes of a training step that knows nothing of callbacks."""
+        """Make what records the forward passes of a training step that knows nothing of callbacks."""
 
     @abstractmethod
     def term(
@@ -137,12 +141,12 @@ def regularized_loss(
 
     @contextmanager
     def recording(callback: AddsToLoss) -> Iterator[Callable[[Any], list[Passes]]]:
+        callback.compared_class = type(pl_module).__name__
         recorded, again = callback.recorded_forward(pl_module), quietly(pl_module, forward)
         with recorded.first_run():
             yield lambda result: [Passes(recorded, again, result, target, sample_weight, output=callback.output)]
 
-    result, penalty = _step(pl_module, attached_regularizers(pl_module), recording, forward)
-    supervised = loss(result)
+    result, supervised, penalty = _step(pl_module, attached_regularizers(pl_module), recording, forward, loss)
     return RegularizedLoss(supervised if penalty is None else supervised + penalty, supervised, result)
 
 
@@ -160,28 +164,36 @@ def _step(
     callbacks: Sequence[AddsToLoss],
     recording: _Recording,
     run: Callable[[], Any],
+    loss: Callable[[Any], Any],
     batch: SteppedBatch | None = None,
-) -> tuple[Any, Tensor | None]:
+) -> tuple[Any, Any, Tensor | None]:
     """Run a step while callbacks record its forward passes, and compute and log the sum of their terms.
 
-    The batch, in which labels and padding are found, is None where the passes have them.
+    Returns the result, the loss of the result, and the sum. The batch, in which labels and padding are found, is None
+    where the passes have them.
     """
     active = [callback for callback in callbacks if callback.current_weight(pl_module.trainer) > 0]
+    losses = LossWatch()
     with uncompiled() if active else nullcontext():
-        with ExitStack() as watching:
-            recorded = {callback: watching.enter_context(recording(callback)) for callback in active}
-            result = run()
+        with losses if any(callback.undecided for callback in active) else nullcontext():
+            with ExitStack() as watching:
+                recorded = {callback: watching.enter_context(recording(callback)) for callback in active}
+                result = run()
+            supervised = loss(result)
         if result is None and batch is not None:  # of a training step, which Lightning skips then
-            return None, None
-        calls = {callback: passes_of(result) for callback, passes_of in recorded.items()}
+            return None, None, None
+        calls = {
+            callback: [replace(passes, losses=losses.seen) for passes in passes_of(result)]
+            for callback, passes_of in recorded.items()
+        }
         terms = [callback.term(pl_module, calls.get(callback, []), batch) for callback in callbacks]
         found = [term for term in terms if term is not None]
         if not found:
-            return result, None
+            return result, supervised, None
         total = functools.reduce(operator.add, found)
         how = {"on_step": False, "on_epoch": True, "sync_dist": True}
         log_own(pl_module, {"train/penalty": total.detach()}, batch_size=len([*calls.values()][-1][0].base), **how)
-    return result, total
+    return result, supervised, total
 
 
 def _wrap_training_step(pl_module: LightningModule, callback: AddsToLoss) -> None:
@@ -200,7 +212,9 @@ def _wrap_training_step(pl_module: LightningModule, callback: AddsToLoss) -> Non
         def passes_of(result: Any) -> list[Passes]:
             first = callback.counted is None
             passes = recorder.take(loss_in(result))
-            callback.counted, callback.input = recorder.counted, recorder.input if first else None
+            callback.counted = recorder.counted
+            callback.compared_class = type(pl_module.get_submodule(recorder.counted or "")).__name__
+            callback.input = recorder.input if first else None
             return passes
 
         with recorder.watching():
@@ -210,7 +224,7 @@ def _wrap_training_step(pl_module: LightningModule, callback: AddsToLoss) -> Non
     def regularized_step(*args: Any, **kwargs: Any) -> Any:
         batch = SteppedBatch(kwargs["batch"] if "batch" in kwargs else args[0])
         run = functools.partial(step, *args, **kwargs)
-        result, penalty = _step(pl_module, callbacks, recording, run, batch)
+        result, _, penalty = _step(pl_module, callbacks, recording, run, lambda _: None, batch)
         return result if penalty is None else add_to_loss(result, penalty)
 
     setattr(regularized_step, _SERVED, callbacks)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from lightning_advdrop import AdversarialDropoutCallback, RegularizerCallback
-from lightning_advdrop.callbacks.penalties import mean_penalty
 from lightning_advdrop.regularizers import Penalty
 from tests.helpers.family import CALLBACKS, REGULARIZERS, sites_of
 from tests.helpers.messages import names, refused
@@ -112,12 +111,6 @@ def test_how_many_are_left_out_is_logged_where_it_may_happen() -> None:
         trainer.fit(seeded(Healthy), loader())
         counts.append(trainer.callback_metrics.get("advdrop/skipped"))
     assert counts == [None, 0]
-
-
-def test_a_mean_penalty_that_is_not_finite_is_refused() -> None:
-    for penalty in (Penalty(torch.tensor(NAN)), Penalty(torch.tensor(1.0), supervised=torch.tensor(INF))):
-        with refused("penalty", "finite", "nan" if penalty.supervised is None else "inf", error=FloatingPointError):
-            mean_penalty([Penalty(torch.tensor(1.0), supervised=penalty.supervised), penalty])
 
 
 def test_the_choice_is_checked() -> None:
