@@ -55,6 +55,7 @@ class AdversarialDropoutCallback(RegularizerCallback):
         per_step: whether recurrent sites have a mask for each time step.
         search: ``gradient`` or ``fisher``, see `lightning_advdrop.regularizers.AdversarialDropout`.
         draws: the labels that the Fisher search draws for each example, at least 1.
+        batch_dim: for the kind ``dropout``, the dimension of an activation that holds the examples; None finds it.
         mask: the old name of ``padding_mask``, deprecated.
 
     Raises:
@@ -93,6 +94,7 @@ class AdversarialDropoutCallback(RegularizerCallback):
         per_step: bool = False,
         search: Search = "gradient",
         draws: int = 1,
+        batch_dim: int | None = None,
         mask: Target | None = None,
     ) -> None:
         given = {name: value for name, value in locals().items() if name not in {"self", "__class__"}}

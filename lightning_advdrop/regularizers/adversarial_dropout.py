@@ -18,7 +18,15 @@ from lightning_advdrop.functional import (
 )
 from lightning_advdrop.masking import MaskSite, Observation
 from lightning_advdrop.regularizers.base import Regularizer
-from lightning_advdrop.regularizers.fields import at_least_one, checked, in_unit_interval, one_of
+from lightning_advdrop.regularizers.examples import tell_examples
+from lightning_advdrop.regularizers.fields import (
+    at_least_one,
+    at_least_zero,
+    checked,
+    in_unit_interval,
+    one_of,
+    optionally,
+)
 from lightning_advdrop.regularizers.mask_search import (
     BinaryMasks,
     base_gradients,
@@ -71,6 +79,9 @@ class AdversarialDropout(Regularizer):
         search: ``gradient``, or ``fisher`` to choose flips by the Fisher information of the prediction (see
             `lightning_advdrop.regularizers.fisher_flips`), which needs no probe; with ``start="ones"`` and one step.
         draws: the labels that the Fisher search draws for each example, at least 1.
+        batch_dim: for sites of the kind ``dropout``, the dimension of an activation that holds the examples, wherever
+            it has this dimension beside its features; each example has a budget of its own. None finds it, by the
+            prediction's first dimension and the network's layers, and asks for it where that leaves more than one.
 
     Raises:
         ValueError: if an argument is not in its range or list, ``keep_start`` is True without a random drop, or
@@ -97,6 +108,7 @@ class AdversarialDropout(Regularizer):
     per_step: bool = False
     search: Search = checked("gradient", one_of(Search))
     draws: int = checked(1, at_least_one)
+    batch_dim: int | None = checked(None, optionally(at_least_zero))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -156,6 +168,7 @@ class AdversarialDropout(Regularizer):
                 find anything.
         """
         self._check_passes_differ(passes)
+        self._tell_examples(passes)
         # A site whose budget is 0 is left as it is, in all passes.
         reference = {s: self._reference(seen, passes) for s, seen in passes.observed.items() if self._rate(seen.site)}
         masks = self.find_masks(passes, reference)
@@ -172,6 +185,7 @@ class AdversarialDropout(Regularizer):
             passes: the base pass and the means to make others.
             reference: the masks from which flips are counted, binary.
         """
+        self._tell_examples(passes)
         point = dict(reference)
         if self.start == "one_drop":
             point = {s: passes.observed[s].site.drop_one(mask, passes.generator) for s, mask in reference.items()}
@@ -184,6 +198,10 @@ class AdversarialDropout(Regularizer):
                     point[site] = masks[site]
         return masks
 
+    def _tell_examples(self, passes: Passes) -> None:
+        masked = [s for s, seen in passes.observed.items() if s.kind == "dropout" and self._rate(seen.site)]
+        tell_examples(passes, masked, self.batch_dim, self.known_examples)
+
     def _reference(self, seen: Observation, passes: Passes) -> Tensor:
         if self.start == "sampled" and seen.site.kind != "dropout":
             return seen.sample(self.start_rate, passes.generator, per_step=self.per_step)
@@ -195,9 +213,9 @@ class AdversarialDropout(Regularizer):
     def _flipped(self, site: MaskSite, mask: Tensor, gradient: Tensor, budget: int) -> Tensor:
         rows = site.as_rows(mask)
         if self.search == "fisher":
-            scores = gradient.reshape(len(gradient), *rows.shape)
-            return fisher_flips(rows, scores, budget, self.flips).view(mask.shape)
-        return adversarial_flips(rows, site.as_rows(gradient), budget, self.flips).view(mask.shape)
+            scores = torch.stack([site.as_rows(of_draw) for of_draw in gradient])
+            return site.from_rows(fisher_flips(rows, scores, budget, self.flips), mask.shape)
+        return site.from_rows(adversarial_flips(rows, site.as_rows(gradient), budget, self.flips), mask.shape)
 
     def _rounds(self, observed: Sequence[Observation]) -> Iterator[dict[MaskSite, int]]:
         """Yield the flips of a row that each round may make at each site, without rounds in which no site may flip."""
