@@ -32,6 +32,11 @@ class Examples(NamedTuple):
     view: Shape
     dim: int
 
+    @property
+    def size(self) -> int:
+        """The number of examples, ``B``."""
+        return self.view[self.dim]
+
     def rows(self, values: Tensor) -> Tensor:
         """Reshape values to one row for each example, ``(B, units)``."""
         moved = values.reshape(self.view).movedim(self.dim, 0)

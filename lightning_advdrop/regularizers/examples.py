@@ -104,8 +104,10 @@ def _tested(
         usual = [each for each in first if each.activation.view == _shape(calls[site])]
         if not fitting and len(usual) != 1:
             raise ValueError(_unknown(passes, calls[site]))
-        chosen = (fitting or usual)[0]
-        known[_key(calls[site])] = _tag(chosen)
+        # A single example or step fits in any case.
+        chosen = next((each for each in fitting if each.activation.size > 1), (fitting or usual)[0])
+        if all(each.activation.size > 1 for each in unclear[site]):
+            known[_key(calls[site])] = _tag(chosen)
         told[site] = chosen.activation
     return told
 
@@ -121,7 +123,7 @@ def _complete(passes: Passes, told: dict[MaskSite, _Told]) -> None:
         if not isinstance(found, Examples):
             return replace(seen, batch_sizes=found, batch_dim=0)
         if site.kind == "dropout":
-            site = replace(site, units=math.prod(found.view) // found.view[found.dim], examples=found)
+            site = replace(site, units=math.prod(found.view) // found.size, examples=found)
         return replace(seen, site=site, examples=found, batch_dim=found.dim)
 
     observed = [completed(seen) for seen in passes.observed.values()]
