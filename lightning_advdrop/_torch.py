@@ -96,6 +96,19 @@ def _internal(tensor: Tensor, name: str) -> Any:
         _unknown_release(f"has no Tensor.{name}")
 
 
+# Packed sequences.
+
+
+def packing_functions() -> tuple[list[Callable[..., Any]], list[Callable[..., Any]]]:
+    """Return torch's functions that pack padded sequences, and those that pad packed ones; none where torch has others.
+
+    The first return rows and their batch sizes, the second take these as their first two arguments.
+    """
+    names = "_pack_padded_sequence", "_pad_packed_sequence"
+    pack, pad = ([getattr(torch, name)] if hasattr(torch, name) else [] for name in names)
+    return pack, pad
+
+
 # Products on the CPU.
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lightning_advdrop.masking.examples import BatchEvidence
 from lightning_advdrop.masking.handlers import HANDLERS
 from lightning_advdrop.masking.handlers.composing import begin_among_others
 from lightning_advdrop.masking.mode import Choose, MaskingMode
@@ -86,6 +87,7 @@ class RecordedForward:
         observed: what each site met in the first run; sites that did not take part are missing, and dropout that no
             module stands for has been found.
         unrecognised: the functions that the first run called with weights that belong to no layer that was running.
+        evidence: what the layers of the first run have shown of the batch.
 
     Example:
         >>> from lightning_advdrop.masking import find_sites
@@ -112,6 +114,7 @@ class RecordedForward:
         self.share_noise = share_noise
         self.observed: dict[MaskSite, Observation] = {}
         self.unrecognised: frozenset[str] = frozenset()
+        self.evidence = BatchEvidence()
         self._first_masks = first_masks or _nothing
         self._module = module
         self._prefix, self._grad_mode = Prefix(), _grad_mode()
@@ -139,7 +142,8 @@ class RecordedForward:
             with mode:
                 yield
         mode.stop_prefix()
-        self.observed, self.unrecognised = mode.observed, frozenset(mode.unrecognised)
+        self.observed, self.unrecognised = mode.sums.told(mode.observed), frozenset(mode.anchors.unrecognised)
+        self.evidence = mode.evidence
 
     def draw_noise(self, seed: int) -> None:
         """Seed the noise that all further runs draw alike, unless they share that of the first run."""
