@@ -6,7 +6,6 @@ import argparse
 import itertools
 import os
 import warnings
-import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning_advdrop import datamodules, tasks  # noqa: F401
 from lightning_advdrop._lightning import attach, forget_average, trainer_callbacks
 from lightning_advdrop.callbacks import GlobalRandomState, RegularizerCallback, TerminateOnNaN, flush_denormals
+from lightning_advdrop.tasks.checkpoints import check_whole
 
 
 class RunConfig(SaveConfigCallback):
@@ -88,11 +88,8 @@ class ExperimentCLI(LightningCLI):
             super().parse_arguments(parser, args)
         command = self.config.get("subcommand")
         path = command and self.config[command].get("ckpt_path")
-        if path and Path(path).is_file() and not zipfile.is_zipfile(path):
-            raise ValueError(
-                f"ckpt_path={str(path)!r} must be a whole checkpoint, got a file that is truncated or something else; "
-                "name another one."
-            )
+        if path and Path(path).is_file():
+            check_whole("ckpt_path", path)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Give the trainer the regularizers, and what lets a run be resumed to the bit and end at a broken loss."""
