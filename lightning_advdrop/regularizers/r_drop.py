@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from lightning_advdrop.functional import Direction, DivergenceName, cross_entropy_to_label
+from lightning_advdrop.functional import Direction, DivergenceName
 from lightning_advdrop.regularizers.fields import documented, fixed
 from lightning_advdrop.regularizers.passes import Passes, Penalty
 from lightning_advdrop.regularizers.random_masks import RandomMaskRegularizer
@@ -49,8 +49,4 @@ class RDrop(RandomMaskRegularizer):
         """
         other = passes.run(self.random_masks(passes))
         value = (passes.distance(other, "kl", "base_adv") + passes.distance(other, "kl", "adv_base")) / 2
-        if not self.both_losses:
-            return Penalty(value)
-        if passes.target is None:
-            raise ValueError("target must be given for both_losses=True, got None.")
-        return Penalty(value, supervised=cross_entropy_to_label(other, passes.target, passes.sample_weight))
+        return Penalty(value, supervised=self.loss(passes, other) if self.both_losses else None)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_advdrop.functional import Direction, DivergenceName
+from lightning_advdrop.functional import Direction, DivergenceName, cross_entropy_to_label
 from lightning_advdrop.masking import Masks, MaskSite, Observation, SiteValue
 from lightning_advdrop.regularizers.base import Regularizer
 from lightning_advdrop.regularizers.fields import checked, compares_two, in_unit_interval, one_of
@@ -63,3 +63,15 @@ class RandomMaskRegularizer(Regularizer):
     def distance(self, passes: Passes, other: Tensor) -> Tensor:
         """Compute the divergence between the base prediction and another one."""
         return passes.distance(other, self.divergence, self.direction, detach_base=self.detach_base)
+
+    def loss(self, passes: Passes, prediction: Tensor) -> Tensor:
+        """Compute the cross-entropy of a pass's prediction to the labels, for methods that train on both passes.
+
+        Raises:
+            ValueError: if there are no labels.
+        """
+        if passes.target is None:
+            raise ValueError(
+                "target must be given for both_losses=True, got None; give the labels, or set both_losses=False."
+            )
+        return cross_entropy_to_label(prediction, passes.target, passes.sample_weight)

@@ -232,8 +232,9 @@ def variational_dropout(p: Problem) -> Expected:
 
 def fraternal_dropout(p: Problem) -> Expected:
     first, second = p.mask(p.settings["rate"]), p.mask(p.settings["rate"])
-    base = p.base(scaled(first))
-    return Expected(base, p.distance(base, p.other(scaled(second))), _none(base))
+    base, other = p.base(scaled(first)), p.other(scaled(second))
+    both = (p.loss(base) + p.loss(other)) / 2
+    return Expected(base, p.distance(base, other), both - p.loss(base) if p.settings["both_losses"] else _none(base))
 
 
 def r_drop(p: Problem) -> Expected:

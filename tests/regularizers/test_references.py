@@ -69,7 +69,7 @@ CASES = [
     *(Case(r, {"rate": 0.4}, kind) for r in RANDOM for kind in ("weight", "input")),
     *(Case(r, {"rate": 0.4}, network={"dropout": 0.4}) for r in RANDOM),
     Case(PseudoEnsemble, {"rate": 0.4, "share_masks": True}, network={"dropout": 0.4}),
-    Case(RDrop, {"rate": 0.4, "both_losses": False}),
+    *(Case(r, {"rate": 0.4, "both_losses": False}) for r in (RDrop, FraternalDropout)),
     *(
         Case(r, {"rate": 0.4, "divergence": divergence, "direction": direction, "detach_base": detach})
         for r in COMPARING
