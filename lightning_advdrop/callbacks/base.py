@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,21 +11,20 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from lightning_advdrop._lightning import state_key, trainer_callbacks
-from lightning_advdrop.callbacks.comparing import ComparingCallback
 from lightning_advdrop.callbacks.compatibility import check_trainable
+from lightning_advdrop.callbacks.deciding import DecidingCallback
 from lightning_advdrop.callbacks.denormals import flush_denormals
 from lightning_advdrop.callbacks.description import describe_sites
-from lightning_advdrop.callbacks.mask_generator import OwnGenerator
 from lightning_advdrop.callbacks.recording import ForwardRecorder, took_part
 from lightning_advdrop.callbacks.training_step import AddsToLoss
 from lightning_advdrop.functional import sigmoid_rampup
 from lightning_advdrop.masking import MaskSite, RecordedForward, SiteSpecs, find_sites
 from lightning_advdrop.regularizers import Passes, Penalty, Regularizer
 from lightning_advdrop.regularizers.fields import at_least_one, at_least_zero
-from lightning_advdrop.regularizers.predictions import Output, Target, select_target
+from lightning_advdrop.regularizers.predictions import Output, Target
 
 
-class RegularizerCallback(ComparingCallback, OwnGenerator, AddsToLoss):
+class RegularizerCallback(DecidingCallback, AddsToLoss):
     """Add a regularizer's penalty to the loss of any LightningModule under automatic optimization.
 
     A module with a true attribute ``delegates_regularization`` asks for its penalty itself, by
@@ -52,7 +50,8 @@ class RegularizerCallback(ComparingCallback, OwnGenerator, AddsToLoss):
             is called; ``""`` is the LightningModule itself.
         output: which part of its output is the prediction: an index, a key or a callable. None takes a tensor itself,
             the part named ``logits`` or ``prediction``, or the first of a tuple.
-        target: where a batch has the labels, for regularizers that need them: an index, a key or a callable.
+        target: where a batch has the labels, for regularizers that need them, and to choose a divergence where the
+            module calls no known loss: an index, a key or a callable.
         log_every_n_steps: how often the metrics of single steps go to the loggers, at least 1; None follows the
             trainer. Their means over each epoch are logged too.
         call: which of several forward passes in one training step counts, from 0; None takes the mean over all.
@@ -60,6 +59,10 @@ class RegularizerCallback(ComparingCallback, OwnGenerator, AddsToLoss):
             tensor ``(B,)``, or ``(B, T)`` for predictions with a time dimension, 1 where they are real and 0 at
             padding; None where there is no padding.
         mask: the old name of ``padding_mask``, deprecated.
+        class_dim: the dimension of the prediction that holds the classes. None takes that of the module's own loss
+            (``(B, C, T)`` for torch's cross_entropy), else the last.
+        ignore_index: the class index of what has no label. None takes that of the module's own loss, else -100. Time
+            steps with another index than -100 count as padding.
 
     Raises:
         ValueError: if the weight, ``rampup_epochs`` or ``call`` is negative, ``log_every_n_steps`` is below 1, a kind
@@ -84,8 +87,10 @@ class RegularizerCallback(ComparingCallback, OwnGenerator, AddsToLoss):
         call: int | None = None,
         padding_mask: Target | None = None,
         mask: Target | None = None,
+        class_dim: int | None = None,
+        ignore_index: int | None = None,
     ) -> None:
-        super().__init__(sites, module, output, call, padding_mask, mask)
+        super().__init__(sites, module, output, call, padding_mask, mask, class_dim)
         at_least_zero("weight", weight)
         at_least_zero("rampup_epochs", rampup_epochs)
         if log_every_n_steps is not None:
@@ -97,7 +102,8 @@ class RegularizerCallback(ComparingCallback, OwnGenerator, AddsToLoss):
         self.rampup_epochs = rampup_epochs
         self.target = target
         self.log_every_n_steps = log_every_n_steps
-        self.sites: list[MaskSite] = []
+        self.ignore_index = ignore_index
+        self.sites = []
         self._missing: set[MaskSite] = set()
         #: Called with each penalty that is computed, one for each forward pass of a training step.
         self.listeners: list[Callable[[Penalty], None]] = []
@@ -127,6 +133,7 @@ class RegularizerCallback(ComparingCallback, OwnGenerator, AddsToLoss):
 
     def recorded_forward(self, module: nn.Module) -> RecordedForward:
         """Make the recorder of a forward of a module, to be run once in this step and then again under masks."""
+        self.compared_class = type(module).__name__
         return self.regularizer.record(module, self.sites, self._generator)
 
     def recorder(self, pl_module: LightningModule) -> ForwardRecorder:
@@ -154,7 +161,7 @@ class RegularizerCallback(ComparingCallback, OwnGenerator, AddsToLoss):
         if not calls:
             self.log_penalty(pl_module, weight, None, 1)
             return None
-        found = self.penalty([self._labelled(call, batch) for call in calls])
+        found = self.penalty([self.labelled(call, batch) for call in calls])
         self.log_penalty(pl_module, weight, found, len(calls[0].base))
         return found.weighted(weight)
 
@@ -179,14 +186,6 @@ class RegularizerCallback(ComparingCallback, OwnGenerator, AddsToLoss):
         metrics = {n: torch.stack([torch.as_tensor(p.metrics[n]) for p in penalties]).mean() for n in names}
         losses = [penalty.supervised for penalty in penalties if penalty.supervised is not None]
         return Penalty(value, metrics, torch.stack(losses).mean() if losses else None)
-
-    def _labelled(self, call: Passes, batch: Any) -> Passes:
-        call = replace(call, generator=self._generator)
-        if batch is None:
-            return call
-        if self.regularizer.needs_target:
-            call = replace(call, target=select_target(batch, self.target))
-        return self.with_padding(call, batch)
 
     def log_penalty(self, pl_module: LightningModule, weight: float, penalty: Penalty | None, batch_size: int) -> None:
         """Log the weight, the divergence and the regularizer's own metrics: means over the epoch, and steps.
@@ -234,6 +233,7 @@ class RegularizerCallback(ComparingCallback, OwnGenerator, AddsToLoss):
         check_trainable(self, trainer, pl_module)
         flush_denormals(trainer.strategy.root_device)
         self.seed_generator(trainer)
+        self.forget_comparison()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find the sites."""

@@ -17,8 +17,10 @@ from torch import Tensor, nn
 
 from lightning_advdrop.callbacks.comparing import ComparingCallback
 from lightning_advdrop.callbacks.compatibility import refuse_sharded
+from lightning_advdrop.callbacks.deciding import comparison_beside
 from lightning_advdrop.callbacks.recording import ForwardWatch, around, quietly
-from lightning_advdrop.functional import Direction, DivergenceName
+from lightning_advdrop.callbacks.replacing import replaced
+from lightning_advdrop.functional import Direction
 from lightning_advdrop.masking import (
     MaskSite,
     ModuleState,
@@ -27,11 +29,11 @@ from lightning_advdrop.masking import (
     find_sites,
     isolated,
 )
-from lightning_advdrop.regularizers import Passes, inference_gap
+from lightning_advdrop.regularizers import DivergenceChoice, LossWatch, Passes, decide, inference_gap
 from lightning_advdrop.regularizers.fields import at_least_one, at_least_zero
 from lightning_advdrop.regularizers.inference_gap import gap_search
 from lightning_advdrop.regularizers.passes import uncompiled
-from lightning_advdrop.regularizers.predictions import Output, Target
+from lightning_advdrop.regularizers.predictions import Output, Target, find_target, select_prediction
 
 
 class InferenceGapMonitor(ComparingCallback):
@@ -55,7 +57,9 @@ class InferenceGapMonitor(ComparingCallback):
         sites: where masks act, see `lightning_advdrop.masking.find_sites`.
         rate: the budget: the share of a mask row's units that a mask drops, in [0, 1]: exactly that many, at random or
             at worst, where a drop probability would give a random number.
-        divergence: ``kl``, ``mse_logits``, ``mse_probs``, ``mse`` (regression) or ``bernoulli_kl`` (several labels).
+        divergence: ``auto``, ``kl``, ``mse_logits``, ``mse_probs``, ``mse`` (regression) or ``bernoulli_kl`` (several
+            labels). ``auto`` takes that of the regularizer callback in the trainer, else chooses by the loss that
+            ``validation_step`` calls, or by the labels, see `lightning_advdrop.regularizers.decide`.
         direction: ``base_adv`` for ``D(base, masked)``, or ``adv_base`` for ``D(masked, base)``.
         samples: the number of random masks for each batch, at least 1.
         limit_batches: the number of batches of each validation epoch, from the first, at least 1.
@@ -68,6 +72,9 @@ class InferenceGapMonitor(ComparingCallback):
             leads to a tensor ``(B,)`` or ``(B, T)``, 1 where they are real; None where there is no padding.
         seed: the seed of the random masks, at least 0.
         mask: the old name of ``padding_mask``, deprecated.
+        target: where a batch has the labels, to choose a divergence: an index, a key or a callable.
+        class_dim: the dimension of the prediction that holds the classes. None takes that of the module's own loss,
+            else the last.
 
     Raises:
         ValueError: if an argument is not in its range or list.
@@ -82,7 +89,7 @@ class InferenceGapMonitor(ComparingCallback):
         self,
         sites: SiteSpecs = "recurrent",
         rate: float = 0.03,
-        divergence: DivergenceName = "kl",
+        divergence: DivergenceChoice = "auto",
         direction: Direction = "base_adv",
         samples: int = 8,
         limit_batches: int = 1,
@@ -93,21 +100,25 @@ class InferenceGapMonitor(ComparingCallback):
         padding_mask: Target | None = None,
         seed: int = 0,
         mask: Target | None = None,
+        target: Target = 1,
+        class_dim: int | None = None,
     ) -> None:
-        super().__init__(sites, module, output, call, padding_mask, mask)
+        super().__init__(sites, module, output, call, padding_mask, mask, class_dim)
         gap_search(rate, divergence, direction, samples, steps)
         at_least_one("limit_batches", limit_batches)
         at_least_zero("seed", seed)
         self.rate = rate
-        self.divergence: DivergenceName = divergence
+        self.divergence: DivergenceChoice = divergence
         self.direction: Direction = direction
         self.samples = samples
         self.limit_batches = limit_batches
         self.steps = steps
         self.seed = seed
+        self.target = target
         self._sites: list[MaskSite] = []
         self._generator: torch.Generator | None = None
         self._found: list[tuple[float, float]] = []
+        self._waiting: list[tuple[Tensor, Callable[[], tuple[float, float]]]] = []
         self._batch_size = 1
         self._watching = ExitStack()
 
@@ -116,6 +127,7 @@ class InferenceGapMonitor(ComparingCallback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse strategies that shard the weights."""
         refuse_sharded(self, trainer)  # manual optimization is no concern of validation
+        self.comparison, self._told = None, False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse a network without sites before anything is trained, and warn if nothing will be validated."""
@@ -130,6 +142,8 @@ class InferenceGapMonitor(ComparingCallback):
         """Find the sites, and start the generator afresh."""
         self._sites = find_sites(pl_module, self.site_specs)
         self._generator = torch.Generator().manual_seed(self.seed + trainer.global_rank)
+        if self.comparison is None and self.divergence == "auto":
+            self.comparison = comparison_beside(self, trainer)
 
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -142,13 +156,19 @@ class InferenceGapMonitor(ComparingCallback):
 
         def called(path: str, part: nn.Module, forward: functools.partial[Any]) -> Any:
             # What only the masked layer itself is called for is no prediction.
-            if path in around(self._sites) and (self.call is None or self.call == next(number)):
-                self._found.append(self._estimate(pl_module, part, forward, batch))
+            if path not in around(self._sites) or (self.call is not None and self.call != next(number)):
+                return forward()
+            if self.comparison is None:
+                return self._put_off(pl_module, part, forward, batch)
+            self._found.append(self._estimate(pl_module, part, forward, batch)())
             return forward()
 
         # Compiled code does not show its calls, so these batches are validated uncompiled.
         self._watching.enter_context(uncompiled())
         self._watching.enter_context(ForwardWatch(pl_module, self._sites, self.module, called).watching())
+        if self.comparison is None:
+            step = self._deciding(pl_module.validation_step, batch)
+            self._watching.enter_context(replaced([(pl_module, "validation_step", step)]))
 
     def on_validation_batch_end(
         self,
@@ -191,7 +211,7 @@ class InferenceGapMonitor(ComparingCallback):
 
     def _stop(self) -> None:
         self._watching.close()
-        self._found = []
+        self._found, self._waiting = [], []
 
     def _nothing_called(self) -> str:
         layers = ", ".join(sorted({site.layer for site in self._sites}))
@@ -201,31 +221,74 @@ class InferenceGapMonitor(ComparingCallback):
             f"layers ({layers}), one of {', '.join(map(repr, around(self._sites)))}, but none is called."
         )
 
+    # Deciding.
+
+    def _put_off(self, root: LightningModule, part: nn.Module, forward: functools.partial[Any], batch: Any) -> Any:
+        """Run a forward, and leave its estimate until the step tells how predictions are compared."""
+        estimate = self._estimate(root, part, forward, batch, copies=True)
+        result = forward()
+        self._waiting.append((select_prediction(result, self.output), estimate))
+        return result
+
+    def _deciding(self, step: Callable[..., Any], batch: Any) -> Callable[..., Any]:
+        """Wrap a validation step so that the losses it calls decide, and make the estimates that waited for them."""
+
+        @functools.wraps(step)
+        def deciding(*args: Any, **kwargs: Any) -> Any:
+            with LossWatch() as losses:
+                result = step(*args, **kwargs)
+            for prediction, estimate in self._waiting:
+                if self.comparison is None and not prediction.isnan().any():
+                    target = find_target(batch, self.target)
+                    self.comparison = decide(self.divergence, prediction, target, losses.seen, class_dim=self.class_dim)
+                self._found.append(estimate())
+            return result
+
+        return deciding
+
     # Estimating.
 
     def _estimate(
-        self, root: LightningModule, part: nn.Module, forward: functools.partial[Any], batch: Any
-    ) -> tuple[float, float]:
+        self,
+        root: LightningModule,
+        part: nn.Module,
+        forward: functools.partial[Any],
+        batch: Any,
+        *,
+        copies: bool = False,
+    ) -> Callable[[], tuple[float, float]]:
+        """Return what estimates the gap of a forward, from the present state and, with ``copies``, arguments."""
         with torch.inference_mode(False), torch.no_grad():
-            args, kwargs, batch = _without_inference((forward.args, forward.keywords, batch))
-            with isolated(), ModuleState(root).borrowed():
+            args, kwargs, batch = _without_inference((forward.args, forward.keywords, batch), every=copies)
+            state = ModuleState(root)
+
+        def estimate() -> tuple[float, float]:
+            with torch.inference_mode(False), torch.no_grad(), isolated(), state.borrowed():
                 return self._gap(root, part, lambda: forward.func(*args, **kwargs), batch)
+
+        return estimate
 
     def _gap(self, root: nn.Module, part: nn.Module, forward: Callable[[], Any], batch: Any) -> tuple[float, float]:
         recorded = RecordedForward(part, self._sites, share_noise=True)
         again = quietly(root, forward)
         with recorded.first_run():
             result = again()
-        passes = Passes(recorded, again, result, generator=self._generator, output=self.output)
-        passes = self.with_padding(passes, batch)
+        passes = Passes(
+            recorded, again, result, generator=self._generator, output=self.output, comparison=self.comparison
+        )
         passes.check_sites()
         self._batch_size = len(passes.base)
-        if not passes.base.isfinite().all():  # a run that diverges must not end because it is watched
+        # A run that diverges must not end because it is watched. Logits may exclude classes by minus infinity.
+        if passes.base.isnan().any() or passes.base.isposinf().any():
             return math.nan, math.nan
+        self.tell(self._sites, type(part).__name__, passes.base)
+        passes = self.with_padding(passes, batch)
         found = inference_gap(passes, self.rate, self.divergence, self.direction, self.samples, self.steps)
         return found.random.item(), found.adversarial.item()
 
 
-def _without_inference(value: Any) -> Any:
-    """Replace tensors made in inference mode, which no graph can use, by copies."""
-    return apply_to_collection(value, Tensor, lambda tensor: tensor.clone() if tensor.is_inference() else tensor)
+def _without_inference(value: Any, *, every: bool = False) -> Any:
+    """Replace tensors made in inference mode, which no graph can use, or every tensor, by copies."""
+    return apply_to_collection(
+        value, Tensor, lambda tensor: tensor.clone() if every or tensor.is_inference() else tensor
+    )

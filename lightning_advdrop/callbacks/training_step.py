@@ -7,6 +7,7 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +19,7 @@ from lightning_advdrop._lightning import attached_trainer, trainer_callbacks
 from lightning_advdrop.callbacks.recording import ForwardRecorder, quietly
 from lightning_advdrop.callbacks.replacing import replaced
 from lightning_advdrop.masking import RecordedForward
-from lightning_advdrop.regularizers import Passes
+from lightning_advdrop.regularizers import LossWatch, Passes
 from lightning_advdrop.regularizers.passes import uncompiled
 from lightning_advdrop.regularizers.predictions import Output, parts_of, type_of
 
@@ -45,6 +46,11 @@ class AddsToLoss(Callback, ABC):
     """A callback that adds a term to the loss of each training step."""
 
     output: Output
+
+    @property
+    def undecided(self) -> bool:
+        """Whether it needs to see which loss the module calls."""
+        return False
 
     @abstractmethod
     def current_weight(self, trainer: Trainer) -> float:
@@ -126,8 +132,7 @@ def regularized_loss(
         with recorded.first_run():
             yield lambda result: [Passes(recorded, again, result, target, sample_weight, output=callback.output)]
 
-    result, penalty = _step(pl_module, attached_regularizers(pl_module), recording, forward)
-    supervised = loss(result)
+    result, supervised, penalty = _step(pl_module, attached_regularizers(pl_module), recording, forward, loss)
     return RegularizedLoss(supervised if penalty is None else supervised + penalty, supervised, result)
 
 
@@ -145,30 +150,38 @@ def _step(
     callbacks: Sequence[AddsToLoss],
     recording: _Recording,
     run: Callable[[], Any],
+    loss: Callable[[Any], Any],
     batch: Any = None,
-) -> tuple[Any, Tensor | None]:
+) -> tuple[Any, Any, Tensor | None]:
     """Run a step while callbacks record its forward passes, and compute and log the sum of their terms.
 
-    The batch, in which labels and padding are found, is None where the passes have them.
+    Returns the result, the loss of the result, and the sum. The batch, in which labels and padding are found, is None
+    where the passes have them.
     """
     active = [callback for callback in callbacks if callback.current_weight(pl_module.trainer) > 0]
+    losses = LossWatch()
     with uncompiled() if active else nullcontext():
-        with ExitStack() as watching:
-            recorded = {callback: watching.enter_context(recording(callback)) for callback in active}
-            result = run()
+        with losses if any(callback.undecided for callback in active) else nullcontext():
+            with ExitStack() as watching:
+                recorded = {callback: watching.enter_context(recording(callback)) for callback in active}
+                result = run()
+            supervised = loss(result)
         if result is None and batch is not None:  # of a training step, which Lightning skips then
-            return None, None
-        calls = {callback: passes_of(result) for callback, passes_of in recorded.items()}
+            return None, None, None
+        calls = {
+            callback: [replace(passes, losses=losses.seen) for passes in passes_of(result)]
+            for callback, passes_of in recorded.items()
+        }
         terms = [callback.term(pl_module, calls.get(callback, []), batch) for callback in callbacks]
         found = [term for term in terms if term is not None]
         if not found:
-            return result, None
+            return result, supervised, None
         total = functools.reduce(operator.add, found)
         batch_size = len([*calls.values()][-1][0].base)
         pl_module.log(
             "train/penalty", total.detach(), on_step=False, on_epoch=True, batch_size=batch_size, sync_dist=True
         )
-    return result, total
+    return result, supervised, total
 
 
 def _wrap_training_step(pl_module: LightningModule, callback: AddsToLoss) -> None:
@@ -190,7 +203,7 @@ def _wrap_training_step(pl_module: LightningModule, callback: AddsToLoss) -> Non
     def regularized_step(*args: Any, **kwargs: Any) -> Any:
         batch = kwargs["batch"] if "batch" in kwargs else args[0]
         run = functools.partial(step, *args, **kwargs)
-        result, penalty = _step(pl_module, callbacks, recording, run, batch)
+        result, _, penalty = _step(pl_module, callbacks, recording, run, lambda _: None, batch)
         return result if penalty is None else add_to_loss(result, penalty)
 
     setattr(regularized_step, _SERVED, callbacks)

@@ -11,13 +11,13 @@ from torch import Tensor
 from lightning_advdrop._deprecation import warn_renamed
 from lightning_advdrop.functional import (
     Direction,
-    DivergenceName,
     Flips,
     adversarial_flips,
     flip_budget,
 )
 from lightning_advdrop.masking import MaskSite, Observation
 from lightning_advdrop.regularizers.base import Regularizer
+from lightning_advdrop.regularizers.comparison import OF_LABELS, DivergenceChoice
 from lightning_advdrop.regularizers.fields import at_least_one, checked, in_unit_interval, one_of
 from lightning_advdrop.regularizers.mask_search import (
     BinaryMasks,
@@ -51,8 +51,9 @@ class AdversarialDropout(Regularizer):
             rate above 0. Unlike a drop probability it draws nothing: the search flips the units of largest gain, up to
             this many. A site's own rate takes precedence.
         steps: the rounds of the search, at least 1. All but the last flip ``budget // steps`` units.
-        divergence: ``kl``, ``mse_logits``, ``mse_probs``, ``mse`` (regression), ``bernoulli_kl`` (several labels), or
-            ``ce``, the cross-entropy of the adversarial prediction to the label.
+        divergence: ``auto`` to choose by the model's loss or the labels (see `decide`), ``kl``, ``mse_logits``,
+            ``mse_probs``, ``mse`` (regression), ``bernoulli_kl`` (several labels), or the cross-entropy of the
+            adversarial prediction to the label: ``ce``, or ``bernoulli_ce`` for several labels.
         direction: ``base_adv`` for ``D(base, adversarial)``, or ``adv_base`` for ``D(adversarial, base)``.
         start: the mask at which the divergence is linearised first: ``one_drop`` (the reference with one random unit
             dropped in each row), ``ones`` (the reference itself), or ``sampled`` (a random mask, which is then the
@@ -79,14 +80,14 @@ class AdversarialDropout(Regularizer):
     Example:
         >>> _ = torch.manual_seed(0)
         >>> lstm, x, method = torch.nn.LSTM(4, 8), torch.randn(5, 2, 4), AdversarialDropout(rate=0.25)
-        >>> base, penalty = method(lambda: lstm(x)[0][-1], lstm, sites="recurrent")
+        >>> base, penalty = method(lambda: lstm(x)[0][-1], lstm, sites="recurrent", target=torch.randn(2, 8))
         >>> penalty.item() > 0
         True
     """
 
     rate: float = checked(0.05, in_unit_interval)
     steps: int = checked(1, at_least_one)
-    divergence: DivergenceName = checked("kl", one_of(DivergenceName))
+    divergence: DivergenceChoice = checked("auto", one_of(DivergenceChoice))
     direction: Direction = checked("base_adv", one_of(Direction))
     start: Start = checked("one_drop", one_of(Start))
     flips: Flips = checked("both", one_of(Flips))
@@ -116,7 +117,7 @@ class AdversarialDropout(Regularizer):
         return self.search
 
     def _check_passes_differ(self, passes: Passes) -> None:
-        same = self.start == "ones" and self.share_masks and self.divergence != "ce" and self.search == "gradient"
+        same = self.start == "ones" and self.share_masks and not self.needs_target and self.search == "gradient"
         if same and not any(seen.replaces_own for seen in passes.observed.values()):
             raise ValueError(
                 f"start='ones' with share_masks=True and divergence={self.divergence!r} compares two equal "
@@ -127,7 +128,7 @@ class AdversarialDropout(Regularizer):
     @property
     def probes_base(self) -> bool:
         """Tell whether the base pass is the first probe, so that no other is run."""
-        same = self.start == "ones" and self.share_masks and self.divergence == "ce"
+        same = self.start == "ones" and self.share_masks and self.needs_target
         return same or self.search == "fisher"
 
     def first_mask(self, seen: Observation, generator: torch.Generator) -> Tensor | None:
@@ -142,8 +143,8 @@ class AdversarialDropout(Regularizer):
 
     @property
     def needs_target(self) -> bool:  # type: ignore[override]
-        """True for the divergence ``ce``."""
-        return self.divergence == "ce"
+        """True for the divergences ``ce`` and ``bernoulli_ce``."""
+        return self.divergence in OF_LABELS
 
     def penalty(self, passes: Passes) -> Penalty:
         """Find the adversarial masks and compute the divergence under them.
@@ -230,7 +231,7 @@ class AdversarialDropout(Regularizer):
         return dict(zip(binary, gradients, strict=True))
 
     def _warn_if_stationary(self, value: Tensor) -> None:
-        if self.start != "one_drop" and self.divergence != "ce" and not self._warned and value < _SAME_PREDICTION:
+        if self.start != "one_drop" and not self.needs_target and not self._warned and value < _SAME_PREDICTION:
             self._warned = True
             warnings.warn(
                 f"start={self.start!r} found the same prediction in both passes, where the gradient is zero, so that "

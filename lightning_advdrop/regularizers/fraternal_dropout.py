@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from lightning_advdrop.functional import DivergenceName
+from lightning_advdrop.regularizers.comparison import DivergenceChoice
 from lightning_advdrop.regularizers.fields import checked, compares_two, documented, fixed
 from lightning_advdrop.regularizers.passes import Passes, Penalty
 from lightning_advdrop.regularizers.random_masks import RandomMaskRegularizer
@@ -14,22 +14,22 @@ class FraternalDropout(RandomMaskRegularizer):
     """Train on the labels under two random masks, and penalise the squared difference of the logits.
 
     The base pass runs under the first mask, the other pass under the second, and all other dropout of the network is
-    drawn anew. The supervised loss is the mean of both passes' cross-entropies. The paper calls the penalty's weight
-    kappa.
+    drawn anew. The supervised loss is the mean of both passes'. The paper calls the penalty's weight kappa.
 
     Source: Zolna, Arpit, Suhubdy & Bengio, "Fraternal Dropout", ICLR 2018 (arXiv 1711.00066), equation 4.
 
     Args:
-        both_losses: whether both passes have a supervised loss, for which the model's own loss must be the
-            cross-entropy: half of the difference of the two is added to it. With False the first pass's loss is the
-            only one, no labels are needed, and any loss will do. The paper compares with this form as the Pi-model.
+        both_losses: whether both passes have a supervised loss: the cross-entropy, or the mean squared error of
+            numbers, which the model's own loss must be, too, since half of the difference of the two is added to it.
+            With False the first pass's loss is the only one, no labels are needed, and any loss will do. The paper
+            compares with this form as the Pi-model.
 
     Example:
         >>> FraternalDropout(rate=0.1).divergence
         'mse_logits'
     """
 
-    divergence: DivergenceName = checked("mse_logits", compares_two)
+    divergence: DivergenceChoice = checked("mse_logits", compares_two)
     share_masks: bool = fixed(False)
     both_losses: bool = True
 
@@ -47,9 +47,14 @@ class FraternalDropout(RandomMaskRegularizer):
         Raises:
             ValueError: if ``both_losses`` is True and there are no labels.
         """
+        if self.both_losses and passes.target is None:
+            raise ValueError(
+                "target must be given for both_losses=True, got None; give the labels, or set both_losses=False."
+            )
         other = passes.run(self.random_masks(passes))
         value = self.distance(passes, other)
         if not self.both_losses:
             return Penalty(value)
-        # The first loss is in the model's own already, with a weight of 1.
-        return Penalty(value, supervised=(self.loss(passes, other) - self.loss(passes, passes.base)) / 2)
+        comparison = passes.compared(self.divergence)
+        first, second = (passes.loss_to_target(each, comparison) for each in (passes.base, other))
+        return Penalty(value, supervised=(second - first) / 2)  # the first is in the model's own loss, with weight 1

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_advdrop.functional import DivergenceName, Flips, adversarial_flips
+from lightning_advdrop.functional import Flips, adversarial_flips
 from lightning_advdrop.masking import MaskSite, Observation
+from lightning_advdrop.regularizers.comparison import DivergenceChoice
 from lightning_advdrop.regularizers.passes import Passes
 
 BinaryMasks = dict[MaskSite, Tensor]
@@ -47,7 +48,7 @@ def _through_rescaling(site: MaskSite, mask: Tensor, gradient: Tensor) -> Tensor
     return torch.autograd.grad(site.rescale(binary), binary, gradient)[0]
 
 
-def fisher_scores(passes: Passes, masks: BinaryMasks, divergence: DivergenceName, draws: int) -> BinaryMasks:
+def fisher_scores(passes: Passes, masks: BinaryMasks, divergence: DivergenceChoice, draws: int) -> BinaryMasks:
     """Compute gradients of log-probabilities of drawn labels with respect to the base pass's masks.
 
     At these masks a divergence is stationary, and its second-order term is half of ``d^T F d`` for a change ``d`` of
@@ -105,24 +106,27 @@ def fisher_flips(mask: Tensor, scores: Tensor, budget: int, flips: Flips = "both
     return best
 
 
-def _drawn_log_probability(passes: Passes, divergence: DivergenceName) -> Tensor:
+def _drawn_log_probability(passes: Passes, divergence: DivergenceChoice) -> Tensor:
     """Compute the log-probability of labels drawn from the base prediction, summed over all but padding.
 
     Each is multiplied by the square root of its weight, so that squares of gradients are weighted by the weight.
     """
-    logits = passes.base if passes.base.dtype is torch.float64 else passes.base.float()
+    comparison = passes.compared(divergence)
+    logits = comparison.read(passes.base)
+    logits = logits if logits.dtype is torch.float64 else logits.float()
     on_cpu = logits.detach().cpu()
-    if divergence in {"mse", "mse_logits"}:
+    if comparison.divergence in {"mse", "mse_logits"}:
         terms = logits * torch.randn(on_cpu.shape, generator=passes.generator, dtype=on_cpu.dtype).to(logits.device)
-    elif divergence == "bernoulli_kl" or logits.shape[-1] == 1:
+    elif comparison.kind == "labels" or logits.shape[-1] == 1:
         label = torch.bernoulli(on_cpu.sigmoid(), generator=passes.generator).to(logits.device)
         terms = -torch.nn.functional.binary_cross_entropy_with_logits(logits, label, reduction="none")
     else:
         flat = on_cpu.softmax(-1).reshape(-1, on_cpu.shape[-1])
         label = torch.multinomial(flat, 1, generator=passes.generator).view(*on_cpu.shape[:-1], 1).to(logits.device)
         terms = logits.log_softmax(-1).gather(-1, label)
-    if passes.sample_weight is not None:
-        weight = passes.sample_weight.to(terms)
+    weight = passes.weights(comparison)
+    if weight is not None:
+        weight = weight.to(terms)
         weight = weight.view(*weight.shape, *[1] * (terms.dim() - weight.dim()))
         terms = torch.where(weight == 0, 0, terms * weight.sqrt())
     return terms.sum()

@@ -171,7 +171,7 @@ def test_an_embedding_with_the_time_first() -> None:
 @pytest.mark.parametrize(
     ("regularizer", "kind", "parts"),
     [
-        (RDrop(), "recurrent", ("target", "both_losses=True", None, "both_losses=False")),
+        (RDrop(), "recurrent", ("target", "both_losses=True", None)),
         (FraternalDropout(), "recurrent", ("target", "both_losses=True", None, "both_losses=False")),
         (AdversarialTraining(), "input", ("target", "adversarial training", None)),
     ],

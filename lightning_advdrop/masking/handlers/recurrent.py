@@ -69,6 +69,7 @@ def _needs_single_layers(mode: MaskingMode, call: RecurrentCall) -> bool:
 
 def _add_masks(mode: MaskingMode, found: _Call) -> _Call:
     """Add the masks of this mode to a call."""
+    _recognise(mode, found)
     if not any(mode.has(weights.weight_hh) or mode.has(weights.weight_ih) for weights in found.anchors):
         return found
     own = _masks(mode, found)
@@ -82,6 +83,15 @@ def _add_masks(mode: MaskingMode, found: _Call) -> _Call:
         mode.before_mask()
         call = replace(call, data=call.data + first.value)
     return _Call(call, masks, found.anchors)
+
+
+def _recognise(mode: MaskingMode, found: _Call) -> None:
+    """Recognise weights that were computed, by their position in the layer that is running."""
+    for index, weights in enumerate(found.anchors):
+        layer, direction = divmod(index, found.call.config.directions)
+        place = f"l{layer}_reverse" if direction else f"l{layer}"
+        mode.recognise(found.call.function, weights.weight_ih, f"weight_ih_{place}")
+        mode.recognise(found.call.function, weights.weight_hh, f"weight_hh_{place}")
 
 
 def _without_dropout(mode: MaskingMode, call: RecurrentCall) -> RecurrentCall:
