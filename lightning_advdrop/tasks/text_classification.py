@@ -185,6 +185,7 @@ class TextClassificationTask(VocabularyTask):
             lambda: self(tokens, lengths),
             lambda logits: cross_entropy_to_label(logits, labels),
             target=labels,
+            real_steps=torch.arange(tokens.shape[1], device=tokens.device) < lengths.unsqueeze(1),
         )
         # The labelled ones come first.
         self._log_documents("train", loss.supervised, loss.prediction[: len(labelled.labels)], labelled.labels)

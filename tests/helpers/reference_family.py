@@ -147,6 +147,7 @@ class Problem:
     generator: torch.Generator | None = None
     base_noise: Tensor | None = None
     other_noise: Tensor | None = None
+    real_steps: Tensor | None = None
 
     def base(self, mask: Tensor | None = None) -> Tensor:
         return self.model.explicit(self.x, mask, self.kind, noise=self.base_noise)
@@ -212,6 +213,8 @@ class Problem:
         if self.model.lengths and t >= self.model.lengths[b]:
             return False
         if self.model.embedding is not None and self.kind == "embedding" and self.x[b, t] == 0:
+            return False
+        if self.real_steps is not None and not self.real_steps[b, t]:
             return False
         return self.weight is None or self.weight.dim() < 2 or bool(self.weight[b, t] != 0)
 
