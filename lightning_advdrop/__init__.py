@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lightning_advdrop.callbacks import (
         AdversarialDropoutCallback,
         AdversarialTrainingCallback,
+        BestOrStartCheckpoint,
         ExpectationLinearDropoutCallback,
         ExponentialAveraging,
         FraternalDropoutCallback,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AdversarialDropoutCallback",
     "AdversarialTrainingCallback",
+    "BestOrStartCheckpoint",
     "DigitsDataModule",
     "ElecDataModule",
     "ExpectationLinearDropoutCallback",

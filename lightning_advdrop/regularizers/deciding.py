@@ -75,7 +75,7 @@ def decide(
     loss = _loss_of(losses, prediction)
     dim = None if class_dim is None else _checked(class_dim, prediction)
     if asked != "auto":
-        kind = _named_kind(asked, prediction, loss)
+        kind = _named_kind(asked, prediction, loss) if asked != "mse_logits" else _logits_kind(prediction, target, loss)
         name: DivergenceName = "bernoulli_ce" if (asked, kind) == ("ce", "labels") else asked
     else:
         if loss is None and losses:
@@ -187,6 +187,16 @@ def _named_kind(asked: DivergenceChoice, prediction: Tensor, loss: SeenLoss | No
             stacklevel=2,
         )
     return takes
+
+
+def _logits_kind(prediction: Tensor, target: Tensor | None, loss: SeenLoss | None) -> Kind:
+    """Tell what logits describe: no matter to their own comparison, but to a loss of the second pass."""
+    if loss is not None:
+        return loss.kind
+    try:
+        return _kind_by(target, prediction, None, to_labels=False)
+    except UndecidedError:
+        return "numbers"
 
 
 # By the labels.
