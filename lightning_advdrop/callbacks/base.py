@@ -99,6 +99,7 @@ class RegularizerCallback(ComparingCallback, OwnGenerator, AddsToLoss):
         self.log_every_n_steps = log_every_n_steps
         self.sites: list[MaskSite] = []
         self._missing: set[MaskSite] = set()
+        self._trained = False  # whether a batch of this epoch has been
         #: Called with each penalty that is computed, one for each forward pass of a training step.
         self.listeners: list[Callable[[Penalty], None]] = []
         self._of_step: tuple[int, dict[str, Tensor | float]] = 0, {}
@@ -214,6 +215,7 @@ class RegularizerCallback(ComparingCallback, OwnGenerator, AddsToLoss):
 
         Of batches whose gradients are accumulated, the last one stands for the step, as in Lightning's own logs.
         """
+        self._trained = True
         (step, values), self._of_step = self._of_step, (0, {})
         if self.log_every_n_steps is None or step % self.log_every_n_steps or trainer.global_step == step:
             return
@@ -242,8 +244,12 @@ class RegularizerCallback(ComparingCallback, OwnGenerator, AddsToLoss):
         self._missing = {site for site in self.sites if site.kind != "dropout" or site.drop_rate}
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Warn of sites that never took part, in the first epoch in which penalties were computed."""
-        if self._missing and self.current_weight(trainer) > 0:
+        """Warn of sites that never took part, in the first epoch in which penalties were computed.
+
+        A run that is resumed behind the last batch of an epoch has one without batches.
+        """
+        trained, self._trained = self._trained, False
+        if trained and self._missing and self.current_weight(trainer) > 0:
             names = ", ".join(sorted(site.name for site in self._missing))
             self._missing = set()
             rank_zero_warn(
