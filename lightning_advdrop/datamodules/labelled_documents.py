@@ -17,10 +17,11 @@ from lightning_advdrop.datamodules.contiguous import ContiguousBatches
 from lightning_advdrop.datamodules.encoding import DocumentSet, WordRules, stratified_order
 from lightning_advdrop.datamodules.loading import batches_used_by, rank_and_world_size, whole_batches
 from lightning_advdrop.datamodules.published import FolderDataModule
-from lightning_advdrop.datamodules.text import END, PADDING, UNKNOWN, Tokenizer, load_vectors
+from lightning_advdrop.datamodules.text import END, PADDING, UNKNOWN, Tokenizer
 from lightning_advdrop.datamodules.text_batches import DocumentDataset, LengthBuckets, TextBatch
 from lightning_advdrop.datamodules.text_files import Part
 from lightning_advdrop.datamodules.text_module import TextDataModule
+from lightning_advdrop.datamodules.vectors import load_vectors
 
 Task = Literal["classify", "pretrain"]
 """Task that the batches are for."""

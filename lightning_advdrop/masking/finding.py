@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from lightning_advdrop.functional import flip_budget
-from lightning_advdrop.masking.sites import MaskSite
+from lightning_advdrop.masking.sites import ComputedWeight, MaskSite
 
 SiteSpecs = str | Sequence[str] | Mapping[str, float]
 _Find = Callable[[str, Any, str], Iterator[MaskSite]]
@@ -27,39 +27,49 @@ def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path and name else path or name
 
 
-def _recurrent_weights(layer: nn.Module) -> Iterator[tuple[str, Any]]:
-    """Yield the hidden-to-hidden weights of a recurrent layer or cell, with their place in it."""
-    if isinstance(layer, nn.RNNCellBase):
-        yield "", layer.weight_hh
-    elif isinstance(layer, nn.RNNBase):
-        for index in range(layer.num_layers):
-            for suffix in ("", "_reverse") if layer.bidirectional else ("",):
-                yield f"l{index}{suffix}", getattr(layer, f"weight_hh_l{index}{suffix}")
+def _at_weight(name: str, kind: str, path: str, layer: nn.Module, weight: str, units: int, **known: Any) -> MaskSite:
+    """Make the site of a layer's weight.
+
+    A weight under a parametrization is not read: computing it may write to buffers, as spectral normalisation does.
+    """
+    held = dict(layer.named_parameters(recurse=False, remove_duplicate=False)).get(weight)
+    # Some wrappers put a tensor that they computed where the layer keeps its parameters.
+    anchor = held if isinstance(held, nn.Parameter) else ComputedWeight(layer, weight)
+    return MaskSite(name, kind, path, anchor, units, **known, owner=layer, parameter=weight)
 
 
-def _find_hidden_to_hidden(path: str, layer: nn.Module, kind: str) -> Iterator[MaskSite]:
-    for place, weight in _recurrent_weights(layer):
-        rows = None if kind == "recurrent" else weight.shape[0]
-        yield MaskSite(f"{_join(path, place)}:{kind}", kind, path, weight, weight.shape[1], rows)
+def _gates(layer: nn.Module) -> int:
+    return 4 if isinstance(layer, (nn.LSTM, nn.LSTMCell)) else 3 if isinstance(layer, (nn.GRU, nn.GRUCell)) else 1
+
+
+def _places(layer: Any) -> list[str]:
+    """Return the places of hidden-to-hidden weights in a recurrent layer, in the order of its flat weights."""
+    suffixes = ("", "_reverse") if layer.bidirectional else ("",)
+    return [f"l{index}{suffix}" for index in range(layer.num_layers) for suffix in suffixes]
+
+
+def _find_hidden_to_hidden(path: str, layer: Any, kind: str) -> Iterator[MaskSite]:
+    units = getattr(layer, "proj_size", 0) or layer.hidden_size
+    rows = None if kind == "recurrent" else _gates(layer) * layer.hidden_size
+    for place in [""] if isinstance(layer, nn.RNNCellBase) else _places(layer):
+        weight = f"weight_hh_{place}" if place else "weight_hh"
+        yield _at_weight(f"{_join(path, place)}:{kind}", kind, path, layer, weight, units, rows=rows)
 
 
 def _find_locked(path: str, layer: Any, kind: str) -> Iterator[MaskSite]:
     """Yield the sites of locked dropout, anchored to the weight that reads or produces the masked activation."""
-    first = layer.weight_ih_l0
+    width = (layer.proj_size or layer.hidden_size) * (2 if layer.bidirectional else 1)
     if kind == "input":
-        yield MaskSite(f"{path}:input", kind, path, first, first.shape[1])
+        yield _at_weight(f"{path}:input", kind, path, layer, "weight_ih_l0", layer.input_size)
     elif kind == "output":
-        weights = [weight for _, weight in _recurrent_weights(layer)]
-        units = weights[-1].shape[1] * (2 if layer.bidirectional else 1)
-        yield MaskSite(f"{path}:output", kind, path, weights[-1], units)
+        yield _at_weight(f"{path}:output", kind, path, layer, f"weight_hh_{_places(layer)[-1]}", width)
     else:
         for index in range(1, layer.num_layers):
-            weight = getattr(layer, f"weight_ih_l{index}")
-            yield MaskSite(f"{_join(path, f'l{index}')}:hidden", kind, path, weight, weight.shape[1])
+            yield _at_weight(f"{_join(path, f'l{index}')}:hidden", kind, path, layer, f"weight_ih_l{index}", width)
 
 
 def _find_embedding(path: str, layer: Any, kind: str) -> Iterator[MaskSite]:
-    yield MaskSite(f"{path}:{kind}", kind, path, layer.weight, layer.num_embeddings, 1, owner=layer)
+    yield _at_weight(f"{path}:{kind}", kind, path, layer, "weight", layer.num_embeddings, rows=1)
 
 
 def _find_dropout(path: str, layer: Any, kind: str) -> Iterator[MaskSite]:
@@ -113,17 +123,17 @@ def find_sites(module: nn.Module, sites: SiteSpecs = "recurrent") -> list[MaskSi
     """
     check_sites(sites)
     rates: Mapping[str, float | None] = sites if isinstance(sites, Mapping) else dict.fromkeys(_listed(sites))
-    found: dict[tuple[int, str], MaskSite] = {}
+    found: dict[tuple[object, str], MaskSite] = {}
     for spec, rate in rates.items():
         matches = list(_matches(module, spec))
         if not matches:
             raise ValueError(_nothing_found(module, spec))
-        new = [site for site in matches if (id(site.anchor), site.kind) not in found]
+        new = [site for site in matches if site.key not in found]
         if not new:
             # Earlier specs named these modules; functional dropout elsewhere is still this one's.
             new = list(_stand_in(module, spec))
         for site in new:
-            found.setdefault((id(site.anchor), site.kind), replace(site, rate=rate))
+            found.setdefault(site.key, replace(site, rate=rate))
     return list(found.values())
 
 
@@ -160,15 +170,15 @@ def _split(spec: str) -> tuple[str, str]:
 
 def _matches(module: nn.Module, spec: str) -> Iterator[MaskSite]:
     path, kind = _split(spec)
-    seen: set[int] = set()
+    seen: set[tuple[object, str]] = set()
     found = False
     scope = _scope(module, path) if kind == "dropout" else {}
     for name, layer in module.named_modules(remove_duplicate=False):
         # A path may lead to the layer, to a module around it, or to one of the layer's own sites.
         if isinstance(layer, _KINDS[kind].layers) and (_below(name, path) or _below(path, name)):
             for site in _KINDS[kind].find(name, layer, kind):
-                if _below(site.name.rpartition(":")[0], path) and id(site.anchor) not in seen:
-                    seen.add(id(site.anchor))
+                if _below(site.name.rpartition(":")[0], path) and site.key not in seen:
+                    seen.add(site.key)
                     found = True
                     yield replace(site, scope=scope)
     if not found:

@@ -16,7 +16,7 @@ from lightning_advdrop._torch import in_checkpoint
 from lightning_advdrop.masking.prefix import Prefix, PrefixReader, flat_arguments
 from lightning_advdrop.masking.running import RunningModules
 from lightning_advdrop.masking.site_values import Perturbation, SiteValue
-from lightning_advdrop.masking.sites import MaskSite, Observation, Shape
+from lightning_advdrop.masking.sites import MaskSite, Observation, Shape, anchor_key
 
 Choose = Callable[[Observation], SiteValue | None]
 Handlers = Mapping[Callable[..., Any], Callable[..., Any]]
@@ -41,6 +41,7 @@ class MaskingMode(TorchFunctionMode):
     Attributes:
         observed: what each site met in the first run.
         inside: whether the present call is part of a call that was handled.
+        unrecognised: the functions that were called with weights that belong to no layer that is running.
     """
 
     def __init__(
@@ -60,10 +61,11 @@ class MaskingMode(TorchFunctionMode):
         self.keep_masks = keep_masks
         self.dropout = dropout
         self.inside = False
+        self.unrecognised: set[str] = set()
         self._handlers = handlers
-        self._sites = {(id(site.anchor), site.kind): site for site in sites}
-        self._anchors = {id(site.anchor) for site in sites}
-        self._owned = {(id(site.owner), site.kind): site.anchor for site in sites if site.owner is not None}
+        self._sites = {site.key: site for site in sites}
+        self._anchors = {anchor_key(site.anchor) for site in sites}
+        self._owned = {(id(site.owner), site.parameter): site.anchor for site in sites if site.owner is not None}
         self._scopes = list({id(site.scope): site for site in sites if site.scope}.values())
         self._choose = choose
         self._running = running
@@ -145,7 +147,7 @@ class MaskingMode(TorchFunctionMode):
 
     def has(self, anchor: object) -> bool:
         """Tell whether a weight or module belongs to a site."""
-        return id(self._parameter(anchor)) in self._anchors
+        return anchor_key(self._parameter(anchor)) in self._anchors
 
     def register_alias(self, tensor: Tensor, parameter: Tensor) -> None:
         """Register a tensor that was computed from a parameter and takes its place in this pass."""
@@ -165,7 +167,7 @@ class MaskingMode(TorchFunctionMode):
             activation: the masked activation, or a tensor of its type and device.
             drop_rate: the probability with which the network drops a unit, in (0, 1).
         """
-        known = self._sites.get((id(anchor), kind))
+        known = self._sites.get((anchor_key(anchor), kind))
         if known is None:
             return False
         site = replace(known, drop_rate=drop_rate)
@@ -176,13 +178,21 @@ class MaskingMode(TorchFunctionMode):
             value, self.observed[site] = before.applied, replace(before, site=site)
         return isinstance(value, Tensor)
 
-    def anchor(self, weight: Tensor, kind: str) -> object:
-        """Return the anchor of the site that a call with a weight belongs to.
+    def recognise(self, function: Callable[..., Any], weight: Tensor, name: str) -> None:
+        """Recognise a weight that was computed, by the layer that is running and the name that it has there.
 
-        It is the weight itself, or, for one that was computed, the weight of the running module.
+        Args:
+            function: the function that is called with the weight.
+            weight: the weight; a parameter is recognised by itself.
+            name: its name in a layer that calls the function, ``weight_hh_l0``.
         """
-        computed = not isinstance(weight, nn.Parameter)
-        return self._owned.get((id(self._running.stack[-1]), kind), weight) if computed else weight
+        if isinstance(weight, nn.Parameter) or id(weight) in self._aliases:
+            return
+        anchor = self._owned.get((id(self._running.stack[-1]), name))
+        if anchor is None:
+            self.unrecognised.add(function.__name__)
+        else:
+            self._aliases[id(weight)] = weight, anchor
 
     def replaces_dropout(self, drop_rate: float) -> bool:
         """Tell whether dropout that is called now belongs to a site."""
@@ -199,7 +209,7 @@ class MaskingMode(TorchFunctionMode):
         self._calls[id(module)] += 1
         path = scope.scope[id(module)]
         name = f"{path}#{number}:dropout" if number else f"{path}:dropout"
-        known = self._sites.get((id(module), "dropout"), scope)
+        known = self._sites.get((anchor_key(module), "dropout"), scope)
         return replace(known, name=name, layer=path, anchor=module, drop_rate=drop_rate)
 
     def _scope(self) -> MaskSite | None:
@@ -220,7 +230,7 @@ class MaskingMode(TorchFunctionMode):
         Raises:
             ValueError: if the mask has another shape, or the layer was called with another batch size in this pass.
         """
-        site = self._sites.get((id(self._parameter(anchor)), kind))
+        site = self._sites.get((anchor_key(self._parameter(anchor)), kind))
         if site is None:
             return None
         return self._value_at(Observation(site, shape, tuple(activation.shape), _empty_like(activation), **known))

@@ -18,7 +18,7 @@ from lightning_advdrop.masking.prefix import Prefix, PrefixMismatchError
 from lightning_advdrop.masking.random_state import RandomState, isolated
 from lightning_advdrop.masking.running import RunningModules
 from lightning_advdrop.masking.site_values import Masks
-from lightning_advdrop.masking.sites import MaskSite, Observation
+from lightning_advdrop.masking.sites import ComputedWeight, MaskSite, Observation
 
 
 @contextmanager
@@ -51,7 +51,8 @@ def apply(module: nn.Module, masks: Masks) -> Iterator[None]:
     """
     own = {id(part) for parts in (module.parameters(), module.modules()) for part in parts}
     for site in masks:
-        if id(site.anchor) not in own:
+        held = site.anchor.layer if isinstance(site.anchor, ComputedWeight) else site.anchor
+        if id(held) not in own:
             raise ValueError(f"masks: the site {site.name} does not belong to this {type(module).__name__}.")
     running = RunningModules(module)
     mode = MaskingMode(HANDLERS, list(masks), lambda seen: masks.get(seen.site), running)
@@ -84,6 +85,7 @@ class RecordedForward:
     Attributes:
         observed: what each site met in the first run; sites that did not take part are missing, and dropout that no
             module stands for has been found.
+        unrecognised: the functions that the first run called with weights that belong to no layer that was running.
 
     Example:
         >>> from lightning_advdrop.masking import find_sites
@@ -109,6 +111,7 @@ class RecordedForward:
         self.sites = list(sites)
         self.share_noise = share_noise
         self.observed: dict[MaskSite, Observation] = {}
+        self.unrecognised: frozenset[str] = frozenset()
         self._first_masks = first_masks or _nothing
         self._module = module
         self._prefix, self._grad_mode = Prefix(), _grad_mode()
@@ -136,7 +139,7 @@ class RecordedForward:
             with mode:
                 yield
         mode.stop_prefix()
-        self.observed = mode.observed
+        self.observed, self.unrecognised = mode.observed, frozenset(mode.unrecognised)
 
     def draw_noise(self, seed: int) -> None:
         """Seed the noise that all further runs draw alike, unless they share that of the first run."""

@@ -15,6 +15,24 @@ from lightning_advdrop.functional import drop_one, rescale_mask, sample_bernoull
 Shape = tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class ComputedWeight:
+    """A weight that a layer computes anew for each forward, as under weight normalisation.
+
+    Attributes:
+        layer: the layer that reads it.
+        name: its name in the layer, ``weight_hh_l0``.
+    """
+
+    layer: nn.Module
+    name: str
+
+
+def anchor_key(anchor: object) -> object:
+    """Return what identifies the anchor of a site: computed weights by layer and name, all others by identity."""
+    return anchor if isinstance(anchor, ComputedWeight) else id(anchor)
+
+
 @dataclass(frozen=True, eq=False)
 class MaskSite:
     """A place in a network where a mask acts.
@@ -38,15 +56,18 @@ class MaskSite:
             ``encoder.lstm.l1_reverse:recurrent``.
         kind: a kind of the table.
         layer: the path of the layer that the site belongs to, ``""`` for the module that was searched itself.
-        anchor: the weight that identifies a call of the layer, or, for the kind ``dropout``, the running module.
+        anchor: the weight that identifies a call of the layer, or, for the kind ``dropout``, the running module. A
+            weight that is no parameter of the layer, since it is computed anew for each forward, is recognised by the
+            layer that is running.
         units: the length of a mask's row; each row has its own budget of flips. 0 for a ``dropout`` that has not run.
         rows: the number of rows, or None for one row per example of the batch.
         rate: the budget of this site, in [0, 1]; None for the regularizer's own.
         drop_rate: the probability with which the network itself drops a unit here, in [0, 1). For kinds other than
             ``dropout`` it is known after a pass (see `Observation.site`).
         scope: for the kind ``dropout``, the modules whose functional dropout belongs to the site, as paths by identity.
-        owner: for the kind ``embedding``, the module that holds the anchor. Its lookups in a table that it computes
-            from the anchor, such as a normalised one, belong to the site.
+        owner: the layer that holds the anchor. Its calls with a weight that is computed from the anchor, such as a
+            normalised one, belong to the site.
+        parameter: the anchor's name in the owner.
 
     Example:
         >>> from lightning_advdrop.masking import find_sites
@@ -58,20 +79,26 @@ class MaskSite:
     name: str
     kind: str
     layer: str
-    anchor: nn.Parameter | nn.Module = field(repr=False)
+    anchor: nn.Parameter | nn.Module | ComputedWeight = field(repr=False)
     units: int
     rows: int | None = None
     rate: float | None = None
     drop_rate: float = 0.0
     scope: Mapping[int, str] = field(default_factory=dict, repr=False)
     owner: nn.Module | None = field(default=None, repr=False)
+    parameter: str = ""
 
     def __eq__(self, other: object) -> bool:
         """Compare names and anchors."""
-        return isinstance(other, MaskSite) and self.name == other.name and self.anchor is other.anchor
+        return isinstance(other, MaskSite) and (self.name, self.key) == (other.name, other.key)
 
     def __hash__(self) -> int:
-        return hash((self.name, id(self.anchor)))
+        return hash((self.name, self.key))
+
+    @property
+    def key(self) -> tuple[object, str]:
+        """The anchor and the kind, which tell the places of a network apart."""
+        return anchor_key(self.anchor), self.kind
 
     def shape(self, batch_size: int) -> Shape:
         """Return the shape of this site's mask for a batch, as in the table.
@@ -135,7 +162,11 @@ class MaskSite:
         return self.drop_one(self.ones(batch_size), generator)
 
     def _parameter(self) -> Tensor:
-        return self.anchor if isinstance(self.anchor, Tensor) else next(self.anchor.parameters(), torch.empty(0))
+        if isinstance(self.anchor, Tensor):
+            return self.anchor
+        holder = self.anchor.layer if isinstance(self.anchor, ComputedWeight) else self.anchor
+        # Of a layer all of whose weights are computed elsewhere, what they are computed from is not known.
+        return next(holder.parameters(), torch.empty(0))
 
 
 @dataclass(frozen=True)
@@ -176,6 +207,19 @@ class Observation:
     def replaces_own(self) -> bool:
         """Whether a mask replaces one that the network draws, but its flips are not counted from that one."""
         return self.site.kind != "dropout" and self.site.drop_rate > 0
+
+    def examples(self, rows: int) -> Tensor:
+        """Tell which example each row of a mask of this site acts on; -1 where the batch shares the mask.
+
+        Args:
+            rows: the number of rows, which is that of the examples or, with a mask for each time step, a multiple.
+
+        Returns:
+            Indices ``(rows,)``, for packed sequences in the order of packing.
+        """
+        if self.site.rows is not None or self.site.kind == "embedding":
+            return torch.full((rows,), -1, device=self.like.device)
+        return torch.arange(rows, device=self.like.device) % self.shape[0]
 
     def ones(self, *, per_step: bool = False) -> Tensor:
         """Return a mask that keeps everything.

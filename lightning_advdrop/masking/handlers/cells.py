@@ -16,6 +16,7 @@ from lightning_advdrop.nn import CELL_FUNCTIONS, LayerWeights, masked_cell
 class _Step(NamedTuple):
     """One step of a cell, with the masks to apply; ``anchor`` is the weight by which its sites are recognised."""
 
+    function: Callable[..., Any]
     hidden: Tensor
     weights: LayerWeights
     anchor: Tensor
@@ -24,17 +25,18 @@ class _Step(NamedTuple):
 
 def _cell(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     x, hx, *flat = args
-    given = _Step(hx if isinstance(hx, Tensor) else hx[0], LayerWeights(*flat), flat[1])
+    given = _Step(function, hx if isinstance(hx, Tensor) else hx[0], LayerWeights(*flat), flat[1])
     found = given if mode.inside else _add_masks(mode, given)
     if found is given:
         return mode.call(function, args, kwargs)
-    with composed(_add_masks, found) as (_, weights, _, mask):
+    with composed(_add_masks, found) as (_, _, weights, _, mask):
         args = (x, hx, *weights[:4])
         return function(*args) if mask is None else masked_cell(function, args, mask)
 
 
 def _add_masks(mode: MaskingMode, step: _Step) -> _Step:
     """Add the masks of this mode to a step; without any, return the step itself."""
+    mode.recognise(step.function, step.anchor, "weight_hh")
     if not mode.has(step.anchor):
         return step
     value = mode.value_at(step.anchor, "recurrent", tuple(step.hidden.shape), step.hidden)

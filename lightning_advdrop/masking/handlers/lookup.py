@@ -19,7 +19,7 @@ def _embedding(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any,
     padding = args[2] if len(args) > 2 else kwargs.get("padding_idx")
     if padding is not None:
         padding %= len(weight)  # from the end if negative
-    return _look_up(mode, words, weight, padding, lambda: mode.call(function, args, kwargs))
+    return _look_up(mode, function, words, weight, padding, lambda: mode.call(function, args, kwargs))
 
 
 def _torch_embedding(
@@ -27,18 +27,24 @@ def _torch_embedding(
 ) -> Any:
     weight, words = _argument(args, kwargs, 0, "weight"), _argument(args, kwargs, 1, "indices")
     padding = args[2] if len(args) > 2 else kwargs.get("padding_idx", -1)
-    return _look_up(mode, words, weight, None if padding < 0 else padding, lambda: mode.call(function, args, kwargs))
+    padding = None if padding < 0 else padding
+    return _look_up(mode, function, words, weight, padding, lambda: mode.call(function, args, kwargs))
 
 
 def _look_up(
-    mode: MaskingMode, words: Tensor, weight: Tensor, padding: int | None, look_up: Callable[[], Tensor]
+    mode: MaskingMode,
+    function: Callable[..., Any],
+    words: Tensor,
+    weight: Tensor,
+    padding: int | None,
+    look_up: Callable[[], Tensor],
 ) -> Tensor:
     found = look_up()
-    anchor = mode.anchor(weight, "embedding")
-    if not mode.has(anchor):
+    mode.recognise(function, weight, "weight")
+    if not mode.has(weight):
         return found
     real = None if padding is None else (words != padding).unsqueeze(-1)
-    value = mode.value_at(anchor, "embedding", (len(weight), 1), found, real=real)
+    value = mode.value_at(weight, "embedding", (len(weight), 1), found, real=real)
     if value is None:
         return found
     mode.before_mask()
@@ -50,17 +56,17 @@ def _look_up(
 
 
 class _Table(NamedTuple):
-    """An embedding table with its masks applied; ``anchor`` is the parameter by which its site is recognised."""
+    """An embedding table with its masks applied; ``given`` is the one by which its site is recognised."""
 
     weight: Tensor
-    anchor: Any
+    given: Tensor
 
 
 def _embedding_bag(
     mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     weight = _argument(args, kwargs, 1, "weight")
-    given = _Table(weight, mode.anchor(weight, "embedding"))
+    given = _Table(weight, weight)
     found = given if mode.inside else _masked_table(mode, given)
     if found is given:
         return mode.call(function, args, kwargs)
@@ -72,7 +78,8 @@ def _embedding_bag(
 
 def _masked_table(mode: MaskingMode, table: _Table) -> _Table:
     """Apply the mask or perturbation of this mode to a table; without one, return the table itself."""
-    value = mode.value_at(table.anchor, "embedding", (len(table.weight), 1), table.weight)
+    mode.recognise(F.embedding_bag, table.given, "weight")
+    value = mode.value_at(table.given, "embedding", (len(table.weight), 1), table.weight)
     if value is None:
         return table
     mode.before_mask()
