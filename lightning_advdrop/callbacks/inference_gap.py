@@ -208,13 +208,13 @@ class InferenceGapMonitor(ComparingCallback):
     ) -> tuple[float, float]:
         with torch.inference_mode(False), torch.no_grad():
             args, kwargs, batch = _without_inference((forward.args, forward.keywords, batch))
-            with isolated(), ModuleState(root).borrowed():
+            with isolated(), ModuleState(root, forward).borrowed():
                 return self._gap(root, part, lambda: forward.func(*args, **kwargs), batch)
 
     def _gap(self, root: nn.Module, part: nn.Module, forward: Callable[[], Any], batch: Any) -> tuple[float, float]:
         recorded = RecordedForward(part, self._sites, share_noise=True)
         again = quietly(root, forward)
-        with recorded.first_run():
+        with recorded.first_run(forward):
             result = again()
         passes = Passes(recorded, again, result, generator=self._generator, output=self.output)
         passes = self.with_padding(passes, batch)

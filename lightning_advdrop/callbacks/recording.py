@@ -155,7 +155,7 @@ class ForwardRecorder(ForwardWatch):
 
     def _record_call(self, path: str, module: nn.Module, forward: functools.partial[Any]) -> Any:
         recorded = self._record(module)
-        with recorded.first_run():
+        with recorded.first_run(forward):
             result = forward()
         again = quietly(self._root, forward)
         self._calls.append((path, Passes(recorded, again, result, output=self._output)))

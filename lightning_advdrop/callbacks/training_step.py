@@ -123,7 +123,7 @@ def regularized_loss(
     @contextmanager
     def recording(callback: AddsToLoss) -> Iterator[Callable[[Any], list[Passes]]]:
         recorded, again = callback.recorded_forward(pl_module), quietly(pl_module, forward)
-        with recorded.first_run():
+        with recorded.first_run(forward):
             yield lambda result: [Passes(recorded, again, result, target, sample_weight, output=callback.output)]
 
     result, penalty = _step(pl_module, attached_regularizers(pl_module), recording, forward)
