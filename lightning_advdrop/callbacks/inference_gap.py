@@ -264,7 +264,7 @@ class InferenceGapMonitor(ComparingCallback):
         """Return what estimates the gap of a forward, from the present state and, with ``copies``, arguments."""
         with torch.inference_mode(False), torch.no_grad():
             args, kwargs = _without_inference((forward.args, forward.keywords), every=copies)
-            state = ModuleState(root)
+            state = ModuleState(root, forward)
 
         def estimate() -> _Gap:
             with torch.inference_mode(False), torch.no_grad(), isolated(), state.borrowed():
@@ -275,7 +275,7 @@ class InferenceGapMonitor(ComparingCallback):
     def _gap(self, root: nn.Module, part: nn.Module, forward: Callable[[], Any], batch: SteppedBatch) -> _Gap:
         recorded = RecordedForward(part, self._sites, share_noise=True)
         again = quietly(root, forward)
-        with recorded.first_run():
+        with recorded.first_run(forward):
             result = again()
         passes = Passes(
             recorded, again, result, generator=self._generator, output=self.output, comparison=self.comparison

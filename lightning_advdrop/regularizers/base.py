@@ -148,7 +148,7 @@ class Regularizer(ABC):
         if generator is None:  # one of its own: in other passes the global one repeats the network's noise
             generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
         recorded = self.record(module, _found(module, sites), generator)
-        with uncompiled(), recorded.first_run():
+        with uncompiled(), recorded.first_run(forward):
             result = forward()
         settings: dict[str, Any] = {"output": output, "class_dim": class_dim, "ignore_index": ignore_index}
         return Passes(recorded, forward, result, target, sample_weight, generator, **settings, real_steps=real_steps)
