@@ -9,7 +9,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-
 from lightning_advdrop.functional import DivergenceName, bernoulli_kl, kl_divergence, mse, mse_probs
 from lightning_advdrop.regularizers import Comparison
 from tests.helpers.messages import refused

@@ -128,7 +128,9 @@ def test_the_fisher_search_asks_for_the_recorded_masks() -> None:
     with recorded.first_run():
         base = model(x)
     with refused("recorded", "rnn.l0:recurrent"):
-        AdversarialDropout(start="ones", search="fisher").penalty(Passes(recorded, lambda: model(x), base))
+        AdversarialDropout(divergence="kl", start="ones", search="fisher").penalty(
+            Passes(recorded, lambda: model(x), base)
+        )
 
 
 def estimate(model: Network, x: Tensor, divergence: Any, weight: Tensor | None = None) -> Tensor:
@@ -210,7 +212,7 @@ def test_at_dropout_the_networks_own_mask_is_the_reference_of_each_search() -> N
     torch.manual_seed(0)
     model, x = Tagger(dropout=0.4), torch.randn(BATCH, STEPS, 4)
     for more in ({}, {"start": "sampled"}, {"start": "ones", "search": "fisher"}):
-        regularizer = AdversarialDropout(rate=0.3, share_masks=bool(more.get("search")), **more)  # type: ignore[arg-type]
+        regularizer = AdversarialDropout(rate=0.3, divergence="kl", share_masks=bool(more.get("search")), **more)  # type: ignore[arg-type]
         penalty = regularizer.penalty(recording.passes_of(regularizer, model, x, "dropout"))
         assert penalty.value > 0
         assert 0 < penalty.metrics["flip_rate"] <= 0.3
