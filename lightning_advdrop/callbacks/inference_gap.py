@@ -278,7 +278,13 @@ class InferenceGapMonitor(ComparingCallback):
         with recorded.first_run(forward):
             result = again()
         passes = Passes(
-            recorded, again, result, generator=self._generator, output=self.output, comparison=self.comparison
+            recorded,
+            again,
+            result,
+            find_target(batch, self.target),
+            generator=self._generator,
+            output=self.output,
+            comparison=self.comparison,
         )
         passes.check_sites()
         self._batch_size = len(passes.base)
@@ -294,6 +300,4 @@ class InferenceGapMonitor(ComparingCallback):
 
 def _without_inference(value: Any, *, every: bool = False) -> Any:
     """Replace tensors made in inference mode, which no graph can use, or every tensor, by copies."""
-    return apply_to_collection(
-        value, Tensor, lambda tensor: tensor.clone() if every or tensor.is_inference() else tensor
-    )
+    return apply_to_collection(value, Tensor, lambda each: each.clone() if every or each.is_inference() else each)

@@ -215,7 +215,7 @@ class AdversarialTraining(PerturbationRegularizer):
     (arXiv 1605.07725), equations 2 to 4, on embeddings.
 
     Args:
-        divergence: the loss to the labels: ``auto`` to choose by the model's loss or the labels (see `decide`), ``ce``
+        loss: the loss to the labels: ``auto`` to choose by the model's loss or the labels (see `decide`), ``ce``
             for classes, ``bernoulli_ce`` for several labels, ``mse`` for numbers.
 
     Example:
@@ -225,11 +225,16 @@ class AdversarialTraining(PerturbationRegularizer):
 
     batch_dim: int | None = checked(None, optionally(at_least_zero))
     share_masks: bool = True
-    divergence: DivergenceChoice = checked("auto", one_of(LossToLabels))
+    loss: LossToLabels = checked("auto", one_of(LossToLabels))
 
     log_prefix = "adversarial_training"
     needs_target = True
     to_labels = True
+
+    @property
+    def divergence(self) -> DivergenceChoice:  # type: ignore[override]
+        """The loss, by which the prediction is compared with the labels."""
+        return self.loss
 
     def first_mask(self, seen: Observation, generator: torch.Generator) -> Perturbation:  # noqa: ARG002
         """Add zeros, which change nothing and have a gradient."""
