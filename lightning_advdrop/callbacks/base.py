@@ -237,12 +237,13 @@ class RegularizerCallback(DecidingCallback, PenaltyMetrics, NonfinitePenalties, 
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the generator's state, and the number of steps of this epoch without a penalty."""
-        return {**super().state_dict(), "skipped": self.skipped}
+        """Return the state, which module's output is compared, and the number of steps of this epoch without a penalty."""
+        return super().state_dict() | {"counted": self.counted, "skipped": self.skipped}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned; earlier releases counted no steps."""
+        """Restore what `state_dict` returned; earlier releases kept less."""
         super().load_state_dict(state_dict)
+        self.counted = state_dict.get("counted")
         self.skipped = state_dict.get("skipped", 0)
 
     @property
@@ -257,15 +258,6 @@ class RegularizerCallback(DecidingCallback, PenaltyMetrics, NonfinitePenalties, 
     def _key(self, **settings: str) -> str:
         told = {name: value for name, value in {"module": self.module, "call": self.call}.items() if value is not None}
         return state_key(self, **settings, sites=self.site_specs, **told)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state, and which module's output is compared; the schedule follows the epoch."""
-        return super().state_dict() | {"counted": self.counted}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
-        super().load_state_dict(state_dict)
-        self.counted = state_dict.get("counted")
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: Mapping[str, Any]) -> None:
         """Find the state under the name without the method, too, which it had in earlier releases."""

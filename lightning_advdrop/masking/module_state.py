@@ -150,7 +150,7 @@ class ModuleState:
         self._checked = True
 
     @contextmanager
-    def borrowed(self, seed: int | None = None) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    def borrowed(self, seed: int | None = None) -> Iterator[Sequence[tuple[Tensor, Tensor]]]:
         """Put the module into this state inside the context, and restore its present state afterwards.
 
         Args:

@@ -65,7 +65,7 @@ def apply(module: nn.Module, masks: Masks) -> Iterator[None]:
 def _register(mode: MaskingMode, stand_ins: Iterable[tuple[Tensor, Tensor]]) -> None:
     """Let a mode recognise parameters by what takes their place in this pass."""
     for stand_in, parameter in stand_ins:
-        mode.register_alias(stand_in, parameter)
+        mode.anchors.register_alias(stand_in, parameter)
 
 
 def _nothing(seen: Observation) -> None:
