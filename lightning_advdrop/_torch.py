@@ -137,6 +137,7 @@ def accept_split_weights() -> None:
 
 # Modules.
 
+
 def parameters_of(module: nn.Module) -> dict[str, Any]:
     """Return what a module holds as its own parameters, which need not be parameters: other tensors may act for them.
 

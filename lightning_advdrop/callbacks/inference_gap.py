@@ -208,8 +208,9 @@ class InferenceGapMonitor(ComparingCallback):
     ) -> tuple[float, float]:
         with torch.inference_mode(False), torch.no_grad():
             args, kwargs, batch = _without_inference((forward.args, forward.keywords, batch))
-            with isolated(), ModuleState(root, forward).borrowed():
-                return self._gap(root, part, lambda: forward.func(*args, **kwargs), batch)
+            copied = functools.partial(forward.func, *args, **kwargs)
+            with isolated(), ModuleState(root, copied, batch).borrowed():
+                return self._gap(root, part, copied, batch)
 
     def _gap(self, root: nn.Module, part: nn.Module, forward: Callable[[], Any], batch: Any) -> tuple[float, float]:
         recorded = RecordedForward(part, self._sites, share_noise=True)

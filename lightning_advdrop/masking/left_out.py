@@ -42,7 +42,15 @@ _LEFT_OUT = (
     *("tokenizers", "sentencepiece", "transformers.tokenization_utils_base", "datasets", "pyarrow", "h5py", "zarr"),
     *("wandb", "tensorboard", "mlflow", "comet_ml", "neptune", "ray", "optuna"),
 )
-_LIBRARIES = ("builtins", "torch", "lightning", "pytorch_lightning", "lightning_advdrop", "transformers", "torchmetrics")
+_LIBRARIES = (
+    "builtins",
+    "torch",
+    "lightning",
+    "pytorch_lightning",
+    "lightning_advdrop",
+    "transformers",
+    "torchmetrics",
+)
 _WALKED = (nn.Module, dict, list, set, collections.deque)
 
 

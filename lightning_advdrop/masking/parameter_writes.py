@@ -60,7 +60,9 @@ class ParameterWrites:
     def before(self) -> list[tuple[nn.Parameter, Tensor]]:
         """Return the parameters that forward writes to, with their content before the pass."""
         written = self._known.written
-        return [(each, self._copies[id(each)]) for each in self._parameters if id(each) in written & self._copies.keys()]
+        return [
+            (each, self._copies[id(each)]) for each in self._parameters if id(each) in written & self._copies.keys()
+        ]
 
     def find(self) -> list[nn.Parameter]:
         """Find the parameters that were written to since, and know them from now on.
@@ -120,7 +122,11 @@ class _Marks:
         if all(same_bits(now[kind], before) for kind, before in self._numbers.items()):
             return []
         # Rare, so that it may take time to find which one it was.
-        return [each for each, before in zip(self._parameters, self._each(), strict=True) if not same_bits(_few(each), before)]
+        return [
+            each
+            for each, before in zip(self._parameters, self._each(), strict=True)
+            if not same_bits(_few(each), before)
+        ]
 
     def _each(self) -> list[Tensor]:
         """Return the numbers of each parameter."""
