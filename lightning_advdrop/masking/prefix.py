@@ -18,10 +18,11 @@ from lightning_advdrop.masking.tensor_copies import same_bits
 TorchFunction = Callable[..., Any]
 
 # Functions that give away a tensor's memory, where what is written to it has no version: to NumPy, to an alias.
+_DATA: Any = Tensor.data
 _ESCAPES: frozenset[Any] = frozenset(
     {
         *(Tensor.numpy, Tensor.__array__, Tensor.data_ptr, Tensor.untyped_storage, Tensor.storage, Tensor.__dlpack__),
-        *(Tensor.data.__get__, Tensor.data.__set__, Tensor.set_, Tensor.share_memory_),
+        *(_DATA.__get__, _DATA.__set__, Tensor.set_, Tensor.share_memory_),
     }
 )
 # A call with such an argument is made anew in each run, since it draws from the generator, or shares the memory.
