@@ -8,10 +8,9 @@ Example:
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from lightning_advdrop.__about__ import __version__
+from lightning_advdrop.__about__ import __version__ as __version__
 
 if TYPE_CHECKING:
-    from lightning_advdrop import functional, masking, nn, regularizers
     from lightning_advdrop.callbacks import (
         AdversarialDropoutCallback,
         AdversarialTrainingCallback,
@@ -49,6 +48,7 @@ if TYPE_CHECKING:
         TextPretrainingTask,
     )
 
+# Classes only: `from lightning_advdrop import *` must not replace the user's own `nn`, `functional`, `__version__`.
 __all__ = [
     "AdversarialDropoutCallback",
     "AdversarialTrainingCallback",
@@ -79,12 +79,7 @@ __all__ = [
     "VariationalDropoutCallback",
     "VirtualAdversarialCallback",
     "WikiText2DataModule",
-    "__version__",
-    "functional",
-    "masking",
-    "nn",
     "regularized_loss",
-    "regularizers",
 ]
 
 _ROOMS = ("callbacks", "datamodules", "functional", "masking", "nn", "regularizers", "tasks")

@@ -1,10 +1,42 @@
-"""Write files atomically."""
+"""Read texts in one encoding, and write files atomically."""
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+TEXT_ENCODING = "utf-8-sig"
+"""Encoding of every text that a user gives: UTF-8, with or without a byte order mark, as spreadsheets write it."""
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Add the path and what to do to the errors of writing a file: a full disk, a folder that is read-only or none.
+
+    Args:
+        path: the file or folder that is written.
+
+    Raises:
+        OSError: if it cannot be written, of the class and with the number of the system's own error.
+
+    Example:
+        >>> with writing(Path("labels.gz")):
+        ...     raise OSError(28, "No space left on device")
+        Traceback (most recent call last):
+        ...
+        OSError: [Errno 28] labels.gz cannot be written (No space left on device): make room, or name another folder
+    """
+    try:
+        yield
+    except OSError as error:
+        # Libraries wrap the system's errors.
+        cause = error.__cause__ if error.errno is None and isinstance(error.__cause__, OSError) else error
+        remedy = "make room, or name another folder" if cause.errno in _FULL else "name a folder that can be written"
+        message = f"{path} cannot be written ({cause.strerror or cause}): {remedy}"
+        raise (OSError(message) if cause.errno is None else OSError(cause.errno, message)) from error
 
 
 @contextmanager

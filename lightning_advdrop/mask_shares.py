@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lightning_advdrop.files import replacing
+from lightning_advdrop.files import TEXT_ENCODING, replacing
 
 MASKS_FILE = "masks.csv"
 _COLUMNS = ("epoch", "site", "unit", "units", "share")
@@ -108,7 +108,7 @@ def read_shares(path: Path) -> dict[str, Rows]:
         [(0, 0, 1, 0.25), (0, 1, 1, 0.5)]
     """
     sites: dict[str, list[_Row]] = {}
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding=TEXT_ENCODING) as file:
         lines = csv.reader(file)
         if tuple(next(lines, ())) != _COLUMNS:
             raise ValueError(f"{path.name} does not begin with {','.join(_COLUMNS)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import importlib
 import pkgutil
 import subprocess
@@ -9,7 +10,9 @@ import sys
 from pathlib import Path
 from types import FunctionType
 
+import lightning
 import pytest
+import torch
 
 import lightning_advdrop
 
@@ -29,6 +32,26 @@ def test_what_is_exported_exists_and_is_documented(room: str) -> None:
         exported = getattr(module, name)
         if isinstance(exported, (type, FunctionType)):
             assert exported.__doc__, f"{module.__name__}.{name} has no docstring"
+
+
+def test_a_star_import_replaces_no_common_name() -> None:
+    """``from lightning_advdrop import *`` behind the usual imports of a training script."""
+    code = (
+        "import torch, lightning as L, torch.nn.functional as F; from torch import nn, optim, utils; "
+        "from torch.nn import functional; from torch.utils import data; __version__ = 'mine'; "
+        "callbacks = datamodules = masking = regularizers = tasks = 0; before = dict(globals()); "
+        "from lightning_advdrop import *; assert all(globals()[name] is before[name] for name in before); "
+        "assert RDropCallback; from lightning_advdrop import nn, functional, __version__; "
+        "assert nn.MaskedLSTM and functional.kl_divergence and __version__ != 'mine'"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize("room", ["", *(f".{room.name}" for room in pkgutil.iter_modules(lightning_advdrop.__path__))])
+def test_what_is_exported_has_no_common_name(room: str) -> None:
+    module = importlib.import_module(f"lightning_advdrop{room}")
+    common = {*dir(builtins), *dir(torch), *dir(torch.nn), *dir(lightning), *dir(torch.utils.data), "F", "data"}
+    assert not {*getattr(module, "__all__", ())} & common
 
 
 def test_every_module_is_tested_somewhere() -> None:

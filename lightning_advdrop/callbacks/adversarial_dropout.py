@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import fields
 
 from lightning_advdrop.callbacks.base import RegularizerCallback
-from lightning_advdrop.functional import Direction, DivergenceName, Flips
+from lightning_advdrop.callbacks.penalties import Nonfinite
+from lightning_advdrop.functional import Direction, Flips
 from lightning_advdrop.masking import SiteSpecs
-from lightning_advdrop.regularizers import AdversarialDropout, Search, Start
+from lightning_advdrop.regularizers import AdversarialDropout, DivergenceChoice, Search, Start
 from lightning_advdrop.regularizers.predictions import Output, Target
 
 
@@ -33,8 +34,9 @@ class AdversarialDropoutCallback(RegularizerCallback):
             draws nothing: the search flips the units of largest gain, up to this many.
         weight: the factor of the divergence, at least 0.
         steps: the rounds of the search, at least 1.
-        divergence: ``kl``, ``bernoulli_kl`` (several labels at once), ``mse`` (regression), ``mse_logits``,
-            ``mse_probs`` or ``ce``.
+        divergence: ``auto`` to choose by the module's own loss, else by the labels (see
+            `lightning_advdrop.regularizers.decide`), ``kl``, ``bernoulli_kl`` (several labels at once), ``mse``
+            (regression), ``mse_logits``, ``mse_probs``, ``ce`` or ``bernoulli_ce`` (several labels at once).
         direction: ``base_adv`` or ``adv_base``.
         start: the mask at which the search is linearised, ``one_drop``, ``ones`` or ``sampled``.
         flips: ``both`` or ``drop``.
@@ -47,16 +49,23 @@ class AdversarialDropoutCallback(RegularizerCallback):
             the part named ``logits`` or ``prediction``, or the first of a tuple.
         log_every_n_steps: how often the metrics of single steps go to the loggers; None follows the trainer.
         keep_start: whether the random drop at the start stays, as the first flip of the budget.
-        target: where a batch has the labels, for ``divergence="ce"``: an index, a key or a callable.
+        target: where a batch has the labels, for ``divergence="ce"`` and to choose one: an index, a key or a callable.
         call: which of several forward passes in one training step counts, from 0; None takes the mean over all.
         padding_mask: where a batch tells real examples or time steps from padding: an index, a key or a callable that
             leads to a tensor ``(B,)`` or ``(B, T)``, 1 where they are real; None where there is no padding.
         start_rate: the probability of dropping a unit in a sampled start, in [0, 1].
         per_step: whether recurrent sites have a mask for each time step.
-        search: ``gradient`` or ``fisher``, see `lightning_advdrop.regularizers.AdversarialDropout`.
+        search: ``gradient``, ``top``, ``label`` or ``fisher``, see
+            `lightning_advdrop.regularizers.AdversarialDropout`.
         draws: the labels that the Fisher search draws for each example, at least 1.
+        reference_in_base: whether the reference mask acts in the base pass, too.
+        nonfinite: what happens where the penalty is NaN or infinite: ``raise``, or ``skip``, which leaves the penalty
+            out of this step and logs how many steps of the epoch that were, as ``advdrop/skipped``.
         batch_dim: for the kind ``dropout``, the dimension of an activation that holds the examples; None finds it.
         mask: the old name of ``padding_mask``, deprecated.
+        class_dim: the dimension of the prediction that holds the classes; None takes that of the module's own loss,
+            else the last.
+        ignore_index: the class index of what has no label; None takes that of the module's own loss, else -100.
 
     Raises:
         ValueError: if an argument is not in its range or list, or `AdversarialDropout` refuses their combination.
@@ -76,7 +85,7 @@ class AdversarialDropoutCallback(RegularizerCallback):
         rate: float = 0.05,
         weight: float = 1.0,
         steps: int = 1,
-        divergence: DivergenceName = "kl",
+        divergence: DivergenceChoice = "auto",
         direction: Direction = "base_adv",
         start: Start = "one_drop",
         flips: Flips = "both",
@@ -94,8 +103,12 @@ class AdversarialDropoutCallback(RegularizerCallback):
         per_step: bool = False,
         search: Search = "gradient",
         draws: int = 1,
+        reference_in_base: bool = False,
+        nonfinite: Nonfinite = "raise",
         batch_dim: int | None = None,
         mask: Target | None = None,
+        class_dim: int | None = None,
+        ignore_index: int | None = None,
     ) -> None:
         given = {name: value for name, value in locals().items() if name not in {"self", "__class__"}}
         own = {each.name: given.pop(each.name) for each in fields(AdversarialDropout)}

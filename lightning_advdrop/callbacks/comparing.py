@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from lightning.pytorch import Callback
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
 
 from lightning_advdrop._deprecation import warn_renamed
-from lightning_advdrop.masking import SiteSpecs, check_sites
-from lightning_advdrop.regularizers import Passes
+from lightning_advdrop.callbacks.batches import SteppedBatch
+from lightning_advdrop.masking import MaskSite, SiteSpecs, check_sites
+from lightning_advdrop.regularizers import Comparison, Passes
 from lightning_advdrop.regularizers.predictions import Output, Target, select_weight
+
+_MOST_NAMES = 6
 
 
 class ComparingCallback(Callback):
@@ -30,6 +35,7 @@ class ComparingCallback(Callback):
         call: int | None,
         padding_mask: Target | None,
         mask: Target | None,
+        class_dim: int | None = None,
     ) -> None:
         super().__init__()
         check_sites(sites)
@@ -46,6 +52,10 @@ class ComparingCallback(Callback):
         self.output = output
         self.call = call
         self.padding_mask = padding_mask if mask is None else mask
+        self.class_dim = class_dim
+        #: How predictions are compared; None until that is decided, in the first step that compares any.
+        self.comparison: Comparison | None = None
+        self._told = False
 
     @property
     def site_names(self) -> SiteSpecs:
@@ -59,12 +69,42 @@ class ComparingCallback(Callback):
         warn_renamed(f"{type(self).__name__}.mask", f"{type(self).__name__}.padding_mask")
         return self.padding_mask
 
-    def with_padding(self, passes: Passes, batch: Any) -> Passes:
+    def with_padding(self, passes: Passes, batch: SteppedBatch) -> Passes:
         """Give passes the weights that tell padding in their batch, where ``padding_mask`` says where these are.
 
         Raises:
             ValueError: if they are not there, or have another shape than the prediction.
         """
-        if self.padding_mask is None:
+        place = self.padding_mask
+        if place is None:
             return passes
-        return replace(passes, sample_weight=select_weight(batch, self.padding_mask, passes.base))
+        base = passes.base.detach() if self.comparison is None else self.comparison.read(passes.base.detach())
+        return replace(passes, sample_weight=batch.read(lambda each: select_weight(each, place, base)))
+
+    def tell(self, sites: Sequence[MaskSite], name: str, prediction: Tensor | None) -> None:
+        """Say once in a fit where masks act, and what is compared.
+
+        Args:
+            sites: where masks act.
+            name: the class of the module whose output is compared.
+            prediction: the prediction, None where nothing is compared.
+        """
+        if self._told:
+            return
+        self._told = True
+        what = "nothing is compared"
+        if prediction is not None and self.comparison is not None:
+            what = f"comparing {name} output {tuple(prediction.shape)} {self.comparison}"
+        elif prediction is not None:
+            what = f"comparing {name} output {tuple(prediction.shape)}"
+        rank_zero_info(f"{type(self).__name__}: {_named(sites)}; {what}")
+
+
+def _named(sites: Sequence[MaskSite]) -> str:
+    """Name sites, without their kind where it is the same for all, and of many the first and the last."""
+    names = [site.name for site in sites]
+    if len({site.kind for site in sites}) == 1:
+        names = [name.rpartition(":")[0] or name for name in names]
+    if len(names) > _MOST_NAMES:
+        names = [*names[: _MOST_NAMES - 2], "...", names[-1]]
+    return f"{len(sites)} site{'s' * (len(sites) != 1)}: {', '.join(names)}"

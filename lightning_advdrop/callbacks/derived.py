@@ -22,9 +22,9 @@ class DerivedCallback(RegularizerCallback):
         >>> class OtherDrop(DerivedCallback, of=RDrop, sites="weight"):
         ...     '''R-Drop of weights.'''
         >>> OtherDrop(rate=0.2, weight=0.5).regularizer
-        RDrop(rate=0.2, both_losses=True)
-        >>> list(inspect.signature(OtherDrop).parameters)[:4]
-        ['sites', 'rate', 'both_losses', 'weight']
+        RDrop(rate=0.2, divergence='auto', both_losses=True)
+        >>> list(inspect.signature(OtherDrop).parameters)[:3]
+        ['sites', 'rate', 'both_losses']
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import math
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,23 +16,24 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
+from lightning_advdrop.callbacks.batches import SteppedBatch
 from lightning_advdrop.callbacks.comparing import ComparingCallback
 from lightning_advdrop.callbacks.compatibility import refuse_sharded
+from lightning_advdrop.callbacks.counting import outermost
+from lightning_advdrop.callbacks.deciding import comparison_beside
+from lightning_advdrop.callbacks.own_metrics import log_own, unwatch_log, watch_log
 from lightning_advdrop.callbacks.recording import ForwardWatch, around, quietly
-from lightning_advdrop.functional import Direction, DivergenceName
-from lightning_advdrop.masking import (
-    MaskSite,
-    ModuleState,
-    RecordedForward,
-    SiteSpecs,
-    find_sites,
-    isolated,
-)
-from lightning_advdrop.regularizers import Passes, inference_gap
+from lightning_advdrop.callbacks.replacing import replaced
+from lightning_advdrop.functional import Direction
+from lightning_advdrop.masking import MaskSite, ModuleState, RecordedForward, SiteSpecs, find_sites, isolated
+from lightning_advdrop.regularizers import DivergenceChoice, LossWatch, Passes, decide, inference_gap
 from lightning_advdrop.regularizers.fields import at_least_one, at_least_zero
 from lightning_advdrop.regularizers.inference_gap import gap_search
 from lightning_advdrop.regularizers.passes import uncompiled
-from lightning_advdrop.regularizers.predictions import Output, Target
+from lightning_advdrop.regularizers.predictions import Output, Target, find_target, select_prediction
+
+_Forward = functools.partial[Any]
+_Gap = tuple[float, float]
 
 
 class InferenceGapMonitor(ComparingCallback):
@@ -55,7 +57,9 @@ class InferenceGapMonitor(ComparingCallback):
         sites: where masks act, see `lightning_advdrop.masking.find_sites`.
         rate: the budget: the share of a mask row's units that a mask drops, in [0, 1]: exactly that many, at random or
             at worst, where a drop probability would give a random number.
-        divergence: ``kl``, ``mse_logits``, ``mse_probs``, ``mse`` (regression) or ``bernoulli_kl`` (several labels).
+        divergence: ``auto``, ``kl``, ``mse_logits``, ``mse_probs``, ``mse`` (regression) or ``bernoulli_kl`` (several
+            labels). ``auto`` takes that of the regularizer callback in the trainer, else chooses by the loss that
+            ``validation_step`` calls, or by the labels, see `lightning_advdrop.regularizers.decide`.
         direction: ``base_adv`` for ``D(base, masked)``, or ``adv_base`` for ``D(masked, base)``.
         samples: the number of random masks for each batch, at least 1.
         limit_batches: the number of batches of each validation epoch, from the first, at least 1.
@@ -68,6 +72,9 @@ class InferenceGapMonitor(ComparingCallback):
             leads to a tensor ``(B,)`` or ``(B, T)``, 1 where they are real; None where there is no padding.
         seed: the seed of the random masks, at least 0.
         mask: the old name of ``padding_mask``, deprecated.
+        target: where a batch has the labels, to choose a divergence: an index, a key or a callable.
+        class_dim: the dimension of the prediction that holds the classes. None takes that of the module's own loss,
+            else the last.
 
     Raises:
         ValueError: if an argument is not in its range or list.
@@ -82,7 +89,7 @@ class InferenceGapMonitor(ComparingCallback):
         self,
         sites: SiteSpecs = "recurrent",
         rate: float = 0.03,
-        divergence: DivergenceName = "kl",
+        divergence: DivergenceChoice = "auto",
         direction: Direction = "base_adv",
         samples: int = 8,
         limit_batches: int = 1,
@@ -93,21 +100,28 @@ class InferenceGapMonitor(ComparingCallback):
         padding_mask: Target | None = None,
         seed: int = 0,
         mask: Target | None = None,
+        target: Target = 1,
+        class_dim: int | None = None,
     ) -> None:
-        super().__init__(sites, module, output, call, padding_mask, mask)
+        super().__init__(sites, module, output, call, padding_mask, mask, class_dim)
         gap_search(rate, divergence, direction, samples, steps)
         at_least_one("limit_batches", limit_batches)
         at_least_zero("seed", seed)
         self.rate = rate
-        self.divergence: DivergenceName = divergence
+        self.divergence: DivergenceChoice = divergence
         self.direction: Direction = direction
         self.samples = samples
         self.limit_batches = limit_batches
         self.steps = steps
         self.seed = seed
+        self.target = target
         self._sites: list[MaskSite] = []
         self._generator: torch.Generator | None = None
-        self._found: list[tuple[float, float]] = []
+        # Of the step: how often each module was called, what was found for calls, and what waits for the step's end.
+        self._calls: Counter[str] = Counter()
+        self._found: list[tuple[str, _Gap]] = []
+        self._waiting: list[tuple[str, Any, Callable[[], _Gap]]] = []
+        self._counted: str | None = None
         self._batch_size = 1
         self._watching = ExitStack()
 
@@ -116,6 +130,8 @@ class InferenceGapMonitor(ComparingCallback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse strategies that shard the weights."""
         refuse_sharded(self, trainer)  # manual optimization is no concern of validation
+        self.comparison, self._told, self._counted = None, False, None
+        watch_log(pl_module, self)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse a network without sites before anything is trained, and warn if nothing will be validated."""
@@ -130,6 +146,8 @@ class InferenceGapMonitor(ComparingCallback):
         """Find the sites, and start the generator afresh."""
         self._sites = find_sites(pl_module, self.site_specs)
         self._generator = torch.Generator().manual_seed(self.seed + trainer.global_rank)
+        if self.comparison is None and self.divergence == "auto":
+            self.comparison = comparison_beside(self, trainer)
 
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -138,17 +156,29 @@ class InferenceGapMonitor(ComparingCallback):
         self._stop()
         if not self._is_measured(trainer, batch_idx, dataloader_idx):
             return
-        number = itertools.count()
+        stepped = SteppedBatch(batch)
 
-        def called(path: str, part: nn.Module, forward: functools.partial[Any]) -> Any:
+        def called(path: str, part: nn.Module, forward: _Forward) -> Any:
             # What only the masked layer itself is called for is no prediction.
-            if path in around(self._sites) and (self.call is None or self.call == next(number)):
-                self._found.append(self._estimate(pl_module, part, forward, batch))
+            inside = self._counted is not None and len(path) > len(self._counted)
+            if inside or path not in around(self._sites):
+                return forward()
+            self._calls[path] += 1
+            if self.call is not None and self.call != self._calls[path] - 1:
+                return forward()
+            if self.comparison is None or self._counted is None:
+                estimate, result = self._estimate(pl_module, part, forward, stepped, copies=True), forward()
+                self._waiting.append((path, result, estimate))
+                return result
+            self._found.append((path, self._estimate(pl_module, part, forward, stepped)()))
             return forward()
 
         # Compiled code does not show its calls, so these batches are validated uncompiled.
         self._watching.enter_context(uncompiled())
         self._watching.enter_context(ForwardWatch(pl_module, self._sites, self.module, called).watching())
+        if self.comparison is None or self._counted is None:
+            step = self._deciding(pl_module.validation_step, stepped)
+            self._watching.enter_context(replaced([(pl_module, "validation_step", step)]))
 
     def on_validation_batch_end(
         self,
@@ -162,12 +192,14 @@ class InferenceGapMonitor(ComparingCallback):
         """Log the estimates of the step."""
         if not self._is_measured(trainer, batch_idx, dataloader_idx):
             return
-        found = self._found
+        self._counted = outermost(self._calls) if self._calls else None
+        found = [estimate for path, estimate in self._found if path == self._counted]
         self._stop()
         if not found:
             raise ValueError(self._nothing_called())
         random, adversarial = (sum(values) / len(found) for values in zip(*found, strict=True))
-        pl_module.log_dict(
+        log_own(
+            pl_module,
             {"gap/random": random, "gap/adversarial": adversarial},
             on_step=False,
             on_epoch=True,
@@ -179,19 +211,21 @@ class InferenceGapMonitor(ComparingCallback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave the module as it was."""
         self._stop()
+        unwatch_log(pl_module, self)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Leave the module as it was, and keep nothing of it."""
         self._stop()
         self._sites = []
         self._generator = None  # a generator can't be sent to a process that is spawned
+        unwatch_log(pl_module, self)
 
     def _is_measured(self, trainer: Trainer, batch_idx: int, dataloader_idx: int) -> bool:
         return not trainer.sanity_checking and batch_idx < self.limit_batches and dataloader_idx == 0
 
     def _stop(self) -> None:
         self._watching.close()
-        self._found = []
+        self._calls, self._found, self._waiting = Counter(), [], []
 
     def _nothing_called(self) -> str:
         layers = ", ".join(sorted({site.layer for site in self._sites}))
@@ -201,31 +235,65 @@ class InferenceGapMonitor(ComparingCallback):
             f"layers ({layers}), one of {', '.join(map(repr, around(self._sites)))}, but none is called."
         )
 
+    # Deciding.
+
+    def _deciding(self, step: Callable[..., Any], batch: SteppedBatch) -> Callable[..., Any]:
+        """Wrap a validation step so that the losses it calls decide, and make the estimates that waited for its end."""
+
+        @functools.wraps(step)
+        def deciding(*args: Any, **kwargs: Any) -> Any:
+            with LossWatch() as losses:
+                result = step(*args, **kwargs)
+            for path, output, estimate in self._waiting:
+                if path != outermost(self._calls):
+                    continue
+                prediction = select_prediction(output, self.output)
+                if self.comparison is None and not prediction.isnan().any():
+                    target = batch.read(lambda each: find_target(each, self.target))
+                    self.comparison = decide(self.divergence, prediction, target, losses.seen, class_dim=self.class_dim)
+                self._found.append((path, estimate()))
+            return result
+
+        return deciding
+
     # Estimating.
 
     def _estimate(
-        self, root: LightningModule, part: nn.Module, forward: functools.partial[Any], batch: Any
-    ) -> tuple[float, float]:
+        self, root: nn.Module, part: nn.Module, forward: _Forward, batch: SteppedBatch, *, copies: bool = False
+    ) -> Callable[[], _Gap]:
+        """Return what estimates the gap of a forward, from the present state and, with ``copies``, arguments."""
         with torch.inference_mode(False), torch.no_grad():
-            args, kwargs, batch = _without_inference((forward.args, forward.keywords, batch))
-            with isolated(), ModuleState(root).borrowed():
+            args, kwargs = _without_inference((forward.args, forward.keywords), every=copies)
+            state = ModuleState(root)
+
+        def estimate() -> _Gap:
+            with torch.inference_mode(False), torch.no_grad(), isolated(), state.borrowed():
                 return self._gap(root, part, lambda: forward.func(*args, **kwargs), batch)
 
-    def _gap(self, root: nn.Module, part: nn.Module, forward: Callable[[], Any], batch: Any) -> tuple[float, float]:
+        return estimate
+
+    def _gap(self, root: nn.Module, part: nn.Module, forward: Callable[[], Any], batch: SteppedBatch) -> _Gap:
         recorded = RecordedForward(part, self._sites, share_noise=True)
         again = quietly(root, forward)
         with recorded.first_run():
             result = again()
-        passes = Passes(recorded, again, result, generator=self._generator, output=self.output)
-        passes = self.with_padding(passes, batch)
+        passes = Passes(
+            recorded, again, result, generator=self._generator, output=self.output, comparison=self.comparison
+        )
         passes.check_sites()
         self._batch_size = len(passes.base)
-        if not passes.base.isfinite().all():  # a run that diverges must not end because it is watched
+        # A run that diverges must not end because it is watched. Logits may exclude classes by minus infinity.
+        if passes.base.isnan().any() or passes.base.isposinf().any():
             return math.nan, math.nan
+        self.tell(self._sites, type(part).__name__, passes.base)
+        passes = self.with_padding(passes, batch)
+        passes = replace(passes, sample_weight=_without_inference(passes.sample_weight))
         found = inference_gap(passes, self.rate, self.divergence, self.direction, self.samples, self.steps)
         return found.random.item(), found.adversarial.item()
 
 
-def _without_inference(value: Any) -> Any:
-    """Replace tensors made in inference mode, which no graph can use, by copies."""
-    return apply_to_collection(value, Tensor, lambda tensor: tensor.clone() if tensor.is_inference() else tensor)
+def _without_inference(value: Any, *, every: bool = False) -> Any:
+    """Replace tensors made in inference mode, which no graph can use, or every tensor, by copies."""
+    return apply_to_collection(
+        value, Tensor, lambda tensor: tensor.clone() if every or tensor.is_inference() else tensor
+    )

@@ -55,7 +55,7 @@ class PseudoEnsembleCallback(DerivedCallback, of=PseudoEnsemble):
 
     Example:
         >>> PseudoEnsembleCallback(rate=0.1).regularizer.divergence
-        'kl'
+        'auto'
     """
 
     regularizer: PseudoEnsemble

@@ -40,7 +40,7 @@ def refusal(error: BaseException) -> str | None:
     raised_in = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)][-1:]
     ours = [name.partition(".")[0] for name in raised_in] == [__name__.partition(".")[0]]
     if isinstance(error, FileNotFoundError) or (
-        ours and isinstance(error, (ValueError, DownloadError, FloatingPointError))
+        ours and isinstance(error, (ValueError, DownloadError, FloatingPointError, OSError))
     ):
         return str(error)
     # What makes objects from a configuration wraps what they raise.

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from lightning_advdrop import tasks
 from lightning_advdrop.cli.experiments import run_experiment
+from lightning_advdrop.files import TEXT_ENCODING
 from lightning_advdrop.functional import check_neural_cache
 from lightning_advdrop.tasks.checks import check_range
 
@@ -87,12 +88,13 @@ def generate(options: Namespace) -> str:
 
 
 def _lines(file: TextIO) -> Iterator[str]:
-    """The lines of a file in UTF-8, whatever the system's encoding."""
+    """The lines of a file in UTF-8, whatever the system's encoding; a byte order mark is skipped."""
     if isinstance(file, io.TextIOWrapper):
-        file.reconfigure(encoding="utf-8", errors="surrogateescape")
+        file.reconfigure(encoding=TEXT_ENCODING, errors="surrogateescape")
     for number, line in enumerate(file, start=1):
         text = line.rstrip("\r\n")
-        wrong = [character for character in text if "\udc80" <= character <= "\udcff"]
+        # NUL is no text, either: files in UTF-16 have it.
+        wrong = [ord(character) for character in text if character == "\0" or "\udc80" <= character <= "\udcff"]
         if wrong:
-            raise ValueError(f"line {number} of the input must be UTF-8, got the byte {ord(wrong[0]) - 0xDC00:#04x}.")
+            raise ValueError(f"line {number} of the input must be UTF-8, got the byte {wrong[0] & 0xFF:#04x}.")
         yield text

@@ -11,6 +11,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from lightning_advdrop.datamodules.text_files import DocumentError
+from lightning_advdrop.datamodules.unpacking import bounded
+from lightning_advdrop.files import writing
 
 _CHUNK = 1 << 20
 _REMEDY = "delete the file and download it again"
@@ -27,8 +29,8 @@ def read_tar_gz(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
 
     Raises:
         FileNotFoundError: If there is no such archive.
-        DocumentError: If the archive is truncated or damaged, or contains a path that leads out of its folder, a link
-            or a device. Files yielded before are intact.
+        DocumentError: If the archive is truncated or damaged, contains a path that leads out of its folder, a link, a
+            device or two files of one name, or unpacks to far more than its size. Files yielded before are intact.
 
     Example:
         >>> import tempfile
@@ -42,12 +44,17 @@ def read_tar_gz(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
     """
     try:
         # gzip checks length and checksum at the end; tarfile's own decompression of streams does not.
-        with gzip.open(path) as unpacked, tarfile.open(fileobj=unpacked, mode="r|") as archive:
+        with (
+            bounded(gzip.open(path), path, DocumentError) as unpacked,
+            tarfile.open(fileobj=unpacked, mode="r|") as archive,
+        ):
+            seen: set[PurePosixPath] = set()
             for member in archive:
                 archive.members = []  # type: ignore[attr-defined]  # tarfile would keep them all
                 name = _checked(member, path)
                 file = archive.extractfile(member)
                 if file is not None:
+                    _check_new(name, seen, path)
                     yield name, file.read()
             while unpacked.read(_CHUNK):
                 pass
@@ -65,7 +72,7 @@ def read_tar_gz(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
 def unpack(path: Path, folder: Path, patterns: Sequence[str]) -> None:
     """Extract some files of a gzip-compressed tar archive to a folder, without their parent folders.
 
-    Each is written under a temporary name and renamed, so that it is complete or absent.
+    They move there together when the whole archive has been read, and its checksum with it.
 
     Args:
         path: The archive.
@@ -74,7 +81,7 @@ def unpack(path: Path, folder: Path, patterns: Sequence[str]) -> None:
 
     Raises:
         FileNotFoundError: If there is no such archive.
-        DocumentError: If `read_tar_gz` refuses the archive.
+        DocumentError: If `read_tar_gz` refuses the archive, or two of these files have one name.
         OSError: If a file cannot be written.
 
     Example:
@@ -88,12 +95,24 @@ def unpack(path: Path, folder: Path, patterns: Sequence[str]) -> None:
         ...     Path(folder, "elec-test.cat").read_text()
         '1'
     """
-    for name, content in read_tar_gz(path):
-        if any(fnmatchcase(name.name, pattern) for pattern in patterns):
-            with tempfile.TemporaryDirectory(prefix=f".{name.name}-", dir=folder) as scratch:
-                whole = Path(scratch, name.name)
-                whole.write_bytes(content)
-                whole.replace(folder / name.name)
+    seen: set[PurePosixPath] = set()
+    with writing(folder):
+        scratch = tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=folder)
+    with scratch as whole:
+        for name, content in read_tar_gz(path):
+            if any(fnmatchcase(name.name, pattern) for pattern in patterns):
+                _check_new(PurePosixPath(name.name), seen, path)
+                with writing(folder / name.name):
+                    Path(whole, name.name).write_bytes(content)
+        for name in seen:
+            with writing(folder / name):
+                Path(whole, name).replace(folder / name)
+
+
+def _check_new(name: PurePosixPath, seen: set[PurePosixPath], path: Path) -> None:
+    if name in seen:
+        raise DocumentError(f"{path} holds {str(name)!r} more than once: expected one file of each name; {_REMEDY}")
+    seen.add(name)
 
 
 def _checked(member: tarfile.TarInfo, path: Path) -> PurePosixPath:
@@ -102,8 +121,12 @@ def _checked(member: tarfile.TarInfo, path: Path) -> PurePosixPath:
         raise DocumentError(
             f"{path} holds the path {member.name!r}, which leads out of its folder: expected paths below it; {_REMEDY}"
         )
-    if not (member.isreg() or member.isdir()):
+    if member.size < 0:
+        raise DocumentError(f"{path} is damaged: found {member.size} bytes for {member.name!r}; {_REMEDY}")
+    # A sparse file states how many zeros it has, and holds none of them.
+    if not (member.isreg() or member.isdir()) or member.issparse():
         raise DocumentError(
-            f"{path} holds {member.name!r}, which is a link or a device: expected files and folders; {_REMEDY}"
+            f"{path} holds {member.name!r}, which is a link, a device or a sparse file: expected files and folders;"
+            f" {_REMEDY}"
         )
     return name

@@ -13,6 +13,7 @@ from typing import Any
 from filelock import FileLock
 
 from lightning_advdrop.datamodules.roots import cache_root
+from lightning_advdrop.files import writing
 
 
 def cached(settings: Mapping[str, Any], build: Callable[[Path], None], *, folder: str | Path | None = None) -> Path:
@@ -48,8 +49,10 @@ def cached(settings: Mapping[str, Any], build: Callable[[Path], None], *, folder
     target = root / name
     if target.is_dir():
         return target
-    root.mkdir(parents=True, exist_ok=True)
-    with FileLock(root / f"{name}.lock"):
+    with writing(root):
+        root.mkdir(parents=True, exist_ok=True)
+        held = FileLock(root / f"{name}.lock").acquire()
+    with held:
         if not target.is_dir():
             _fill(target, text, build)
     return target
@@ -59,7 +62,8 @@ def _fill(target: Path, settings: str, build: Callable[[Path], None]) -> None:
     """Fill ``target`` under its lock, which makes other folders of its name remains of killed processes."""
     for leftover in target.parent.glob(f".{target.name}-*"):
         shutil.rmtree(leftover)
-    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    with writing(target.parent):
+        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         build(partial)
         (partial / "settings.json").write_text(settings, encoding="utf-8")  # for users who look into the folder

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_advdrop.datamodules.checks import MAX_SEED, check_integers
+from lightning_advdrop.datamodules.position import EpochPosition
 
 TokenBatch = tuple[Tensor, Tensor]
 """Tokens ``(T, B)`` and the next tokens ``(T, B)``, both ``int64``, time first."""
@@ -97,15 +98,11 @@ class ContiguousBatches:
         self.seed = seed
         self.epoch = 0
         settings = {"tokens": len(text), "columns": columns, "length": length}
-        self._settings = settings | {"random_lengths": random_lengths, "seed": seed}
-        self._used_batches = used_batches
+        self._position = EpochPosition(settings | {"random_lengths": random_lengths, "seed": seed}, used_batches)
         steps = -(-(len(text) - 1) // columns) if pad else (len(text) - 1) // columns
         mine = slice(rank * batch_size, (rank + 1) * batch_size)
         self._inputs = _columns(text[:-1], columns, steps, 0)[mine]  # (B, steps)
         self._targets = _columns(text[1:], columns, steps, IGNORED)[mine]
-        self._start = 0  # the batch with which the next iteration begins
-        self._drawn = 0  # batches drawn by the latest iteration, those before its start included
-        self._drawn_epoch = 0
 
     @property
     def num_steps(self) -> int:
@@ -125,8 +122,6 @@ class ContiguousBatches:
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the next pass, at least 0, which random lengths depend on."""
         check_integers(0, epoch=epoch)
-        if epoch != self.epoch:
-            self._start = 0
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -137,19 +132,14 @@ class ContiguousBatches:
 
     def __iter__(self) -> Iterator[TokenBatch]:
         ends = self._ends()
-        self._drawn, self._drawn_epoch = self._start, self.epoch
-        self._start = 0
-        for index in range(self._drawn, len(ends)):
-            self._drawn = index + 1
+        for index in range(self._position.begin(self.epoch), len(ends)):
+            self._position.draw(index + 1)
             step = slice(ends[index - 1] if index else 0, ends[index])
             yield _time_first(self._inputs[:, step]), _time_first(self._targets[:, step])
 
     def state_dict(self) -> dict[str, Any]:
         """Return the epoch, the number of batches used in it, and the settings that they depend on."""
-        used = self._drawn if self._used_batches is None else self._used_batches()
-        if self._start or self._drawn_epoch != self.epoch:
-            used = self._start  # no batch of this pass has been drawn yet
-        return {"epoch": self.epoch, "batch": used, **self._settings}
+        return self._position.state_dict(self.epoch)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue after the batches that had been used when the state was saved.
@@ -157,14 +147,8 @@ class ContiguousBatches:
         Raises:
             ValueError: If the text, the columns or the lengths differ; it names the setting.
         """
-        for name, value in self._settings.items():
-            if state_dict[name] != value:
-                raise ValueError(
-                    f"{name} must be {state_dict[name]!r} to go on in the middle of the epoch that the checkpoint was"
-                    f" saved in, got {value!r}"
-                )
-        self.epoch = self._drawn_epoch = state_dict["epoch"]
-        self._start = self._drawn = state_dict["batch"]
+        self._position.load_state_dict(state_dict)
+        self.epoch = state_dict["epoch"]
 
     def _ends(self) -> list[int]:
         """Return the step at which each batch of the current epoch ends (exclusive), in rising order."""

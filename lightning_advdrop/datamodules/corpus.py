@@ -11,7 +11,7 @@ from lightning import Trainer
 from lightning_advdrop.datamodules.checks import check_integers
 from lightning_advdrop.datamodules.contiguous import ContiguousBatches
 from lightning_advdrop.datamodules.encoding import Corpus, WordRules
-from lightning_advdrop.datamodules.loading import rank_and_world_size
+from lightning_advdrop.datamodules.loading import batches_used_by, processed, rank_and_world_size
 from lightning_advdrop.datamodules.text import END, TEXT_TOKENIZERS, UNKNOWN, Tokens
 from lightning_advdrop.datamodules.text_batches import UNLABELLED
 from lightning_advdrop.datamodules.text_files import Document, DocumentError, TextSource, checksum, read_words
@@ -176,11 +176,11 @@ class CorpusDataModule(TextDataModule):
             seed=self.seed,
             rank=rank,
             world_size=world_size,
-            used_batches=None if trainer is None else lambda: _processed(trainer.fit_loop.epoch_loop.batch_progress),
+            used_batches=batches_used_by(trainer),
         )
         if trainer is not None:
             # A run resumed between epochs draws its first batch before Lightning sets the epoch.
-            loader.set_epoch(_processed(trainer.fit_loop.epoch_progress))
+            loader.set_epoch(processed(trainer.fit_loop.epoch_progress))
             if self.random_lengths:
                 _check_limit(trainer, loader.num_batches)
         return loader
@@ -209,8 +209,3 @@ def _check_limit(trainer: Trainer, num_batches: int) -> None:
             f"limit_train_batches must be at most {num_batches}, the batches of this epoch, or 1.0 for all of them"
             f" where random_lengths=True, got {limit}"
         )
-
-
-def _processed(progress: Any) -> int:
-    """Return a counter of Lightning, which does not declare its type."""
-    return int(progress.current.processed)

@@ -4,9 +4,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 import pooch  # type: ignore[import-untyped]
 import requests
+
+from lightning_advdrop.files import writing
 
 _CHUNK = 1 << 18
 # Some hosts refuse the default user agents of libraries, and the files are compressed already.
@@ -33,10 +36,10 @@ def check_mirrors(mirrors: Sequence[str]) -> tuple[str, ...]:
         >>> check_mirrors(["https://example.org/mnist"])
         ('https://example.org/mnist/',)
     """
-    if isinstance(mirrors, str) or not mirrors:
+    if not isinstance(mirrors, (list, tuple)) or not mirrors:
         raise ValueError(f"mirrors must be a list of at least one base address, got {mirrors!r}")
     for mirror in mirrors:
-        if not mirror.startswith(("http://", "https://")):
+        if not str(mirror).startswith(("http://", "https://")):
             raise ValueError(f"mirrors must start with http:// or https://, got {mirror!r}")
     return tuple(f"{mirror.rstrip('/')}/" for mirror in mirrors)
 
@@ -50,15 +53,16 @@ def download(target: Path, mirrors: Sequence[str], checksum: str | None, timeout
     Args:
         target: Path of the file; its name is appended to each mirror. Missing folders are created.
         mirrors: Base addresses (``http://`` or ``https://``), tried in this order.
-        checksum: Published MD5 of the file, hexadecimal. ``None`` if none is published: the file is not verified then.
+        checksum: Published MD5 of the file, hexadecimal. ``None`` if none is published: then the connection must be one
+            that nobody can change on the way, ``https://`` or this computer, also where a mirror redirects to.
         timeout: Seconds to wait for an answer of a mirror, more than 0.
 
     Returns:
         ``target``.
 
     Raises:
-        ValueError: If ``mirrors`` is empty or contains something else than HTTP addresses, or ``timeout`` is not more
-            than 0.
+        ValueError: If ``mirrors`` is empty or contains something else than HTTP addresses, or one that neither encrypts
+            nor has a checksum, or ``timeout`` is not more than 0.
         DownloadError: If no mirror delivered the file; it names the reason of each, and the path of the file.
         OSError: If the file cannot be written.
 
@@ -69,18 +73,21 @@ def download(target: Path, mirrors: Sequence[str], checksum: str | None, timeout
         ValueError: mirrors must start with http:// or https://, got 'labels.org'
     """
     addresses = check_mirrors(mirrors)
-    if timeout <= 0:
+    if checksum is None and (open_ones := [address for address in addresses if not _is_private(address)]):
+        raise ValueError(f"mirrors must start with https:// where no checksum is known, got {open_ones[0]!r}")
+    if not timeout > 0:
         raise ValueError(f"timeout must be more than 0 seconds, got {timeout!r}")
-    target.parent.mkdir(parents=True, exist_ok=True)
     known_hash = None if checksum is None else f"md5:{checksum}"
     reasons = []
-    for address in addresses:
-        try:
-            _fetch(address + target.name, target, known_hash, timeout)
-        except (ValueError, requests.RequestException) as error:  # pooch reports a wrong checksum as a ValueError
-            reasons.append(f"  {address}: {_reason(error)}")
-        else:
-            return target
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for address in addresses:
+            try:
+                _fetch(address + target.name, target, known_hash, timeout)
+            except (ValueError, requests.RequestException) as error:  # pooch reports a wrong checksum as a ValueError
+                reasons.append(f"  {address}: {_reason(error)}")
+            else:
+                return target
     raise DownloadError(
         "\n".join(
             [
@@ -92,14 +99,27 @@ def download(target: Path, mirrors: Sequence[str], checksum: str | None, timeout
     )
 
 
+def _is_private(address: str) -> bool:
+    """Whether nobody on the way can change what comes from an address."""
+    return address.startswith("https://") or urlsplit(address).hostname in ("localhost", "127.0.0.1", "::1")
+
+
 def _fetch(url: str, target: Path, known_hash: str | None, timeout: float) -> None:
     """Download one file from one mirror, leaving nothing behind if that fails."""
+    received: list[requests.Response] = []
+
+    def hook(response: requests.Response, **_: Any) -> None:
+        received.append(response)
+        _keep_compressed(response)
+        if known_hash is None:
+            _stay_private(response)
+
     http = pooch.HTTPDownloader(
         progressbar=sys.stderr.isatty(),
         chunk_size=_CHUNK,
         headers=_HEADERS,
         timeout=timeout,
-        hooks={"response": _keep_compressed},
+        hooks={"response": hook},
     )
 
     def downloader(url: str, temporary: str, manager: Any) -> None:
@@ -108,12 +128,23 @@ def _fetch(url: str, target: Path, known_hash: str | None, timeout: float) -> No
         http(url, temporary, manager)
 
     pooch.get_logger().setLevel("WARNING")
-    pooch.retrieve(url, known_hash, fname=target.name, path=target.parent, downloader=downloader)
+    try:
+        pooch.retrieve(url, known_hash, fname=target.name, path=target.parent, downloader=downloader)
+    finally:
+        for response in received:  # pooch leaves them open if it fails
+            response.close()
 
 
-def _keep_compressed(response: requests.Response, **_: Any) -> None:
+def _keep_compressed(response: requests.Response) -> None:
     """Keep requests from decompressing a ``.gz`` file that a server declares as encoded."""
     response.raw.headers.discard("Content-Encoding")
+
+
+def _stay_private(response: requests.Response) -> None:
+    """Refuse a redirection to where the file could be changed on the way."""
+    target = urljoin(response.url, response.headers.get("Location", ""))
+    if response.is_redirect and not _is_private(target):
+        raise requests.exceptions.InvalidURL(f"redirects to {target}, where no checksum is known and no https://")
 
 
 def _reason(error: Exception) -> str:

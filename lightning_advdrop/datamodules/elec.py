@@ -31,7 +31,7 @@ class ElecDataModule(PublishedDataModule, DocumentDataModule):
     Args:
         unlabelled: Pattern of the names of files with unlabelled reviews; all of them are read.
         md5: Checksum of the archive; ``None`` for none, since no published one is known: only the checksum inside the
-            gzip file is verified then.
+            gzip file is verified then, and ``mirrors`` must start with ``https://``.
         **arguments: ``download``, ``mirrors``, ``task`` and all others of `DocumentDataModule`. With ``download`` the
             archive ``elec2.tar.gz`` is downloaded and unpacked if a file is missing.
 
@@ -46,7 +46,7 @@ class ElecDataModule(PublishedDataModule, DocumentDataModule):
 
     title = "Elec"
     folder_name = "elec"
-    published_mirrors = ("https://riejohnson.com/software/", "http://riejohnson.com/software/")
+    published_mirrors = ("https://riejohnson.com/software/",)
     class_names = ("neg", "pos")
     tokenizer = "blanks"
 
@@ -67,9 +67,14 @@ class ElecDataModule(PublishedDataModule, DocumentDataModule):
     def fetch(self) -> None:
         """Download the archive, if it is missing, and unpack all files; `DocumentError` if it is damaged or hostile."""
         archive = self.folder / _ARCHIVE
-        if not archive.is_file():
+        if fetched := not archive.is_file():
             download(archive, self.mirrors, self.md5)
-        unpack(archive, self.folder, ["elec-25k-train.*", "elec-test.*", self.unlabelled])
+        try:
+            unpack(archive, self.folder, ["elec-25k-train.*", "elec-test.*", self.unlabelled])
+        except DocumentError:
+            if fetched:  # or it would be there the next time
+                archive.unlink(missing_ok=True)
+            raise
 
     def find_files(self) -> list[Path]:
         """Return the paths of labelled reviews and their labels, then of unlabelled reviews, or their pattern."""

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_advdrop.datamodules.unpacking import bounded
+
 _GZIP_MAGIC = b"\x1f\x8b"
 _UNSIGNED_BYTE = 0x08
 _ELEMENT_TYPES = {
@@ -99,7 +101,8 @@ def _read_bytes(path: Path) -> bytearray:
     if not content.startswith(_GZIP_MAGIC):
         return bytearray(content)
     try:
-        return bytearray(gzip.decompress(content))
+        with bounded(gzip.open(path), path, IDXFormatError) as file:
+            return bytearray(file.read())
     except EOFError:
         raise IDXFormatError(
             f"{path} is truncated: found {len(content)} compressed bytes, expected the end of the gzip stream after"

@@ -15,12 +15,13 @@ from torch.utils.data import DataLoader
 from lightning_advdrop.datamodules.checks import check_integers
 from lightning_advdrop.datamodules.contiguous import ContiguousBatches
 from lightning_advdrop.datamodules.encoding import DocumentSet, WordRules, stratified_order
-from lightning_advdrop.datamodules.loading import rank_and_world_size, whole_batches
+from lightning_advdrop.datamodules.loading import batches_used_by, rank_and_world_size, whole_batches
 from lightning_advdrop.datamodules.published import FolderDataModule
-from lightning_advdrop.datamodules.text import END, PADDING, UNKNOWN, Tokenizer, load_vectors
+from lightning_advdrop.datamodules.text import END, PADDING, UNKNOWN, Tokenizer
 from lightning_advdrop.datamodules.text_batches import DocumentDataset, LengthBuckets, TextBatch
 from lightning_advdrop.datamodules.text_files import Part
 from lightning_advdrop.datamodules.text_module import TextDataModule
+from lightning_advdrop.datamodules.vectors import load_vectors
 
 Task = Literal["classify", "pretrain"]
 """Task that the batches are for."""
@@ -204,7 +205,9 @@ class DocumentDataModule(FolderDataModule, TextDataModule):
             documents.lengths, batch_size, seed=self.seed, rank=rank, world_size=world_size, **arguments
         )
         dataset = DocumentDataset(documents, self.padding_index)
-        return whole_batches(dataset, self.num_workers, batch_size=None, sampler=sampler)  # the sampler batches
+        used = batches_used_by(self.trainer)
+        # The sampler batches.
+        return whole_batches(dataset, self.num_workers, batch_size=None, sampler=sampler, used_batches=used)
 
     def _text(self, documents: DocumentSet, size: str) -> ContiguousBatches:
         """Return a loader of all documents as one long text."""

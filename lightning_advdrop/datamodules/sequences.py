@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from lightning_advdrop.datamodules.checks import MAX_SEED, check_integers, check_stage
-from lightning_advdrop.datamodules.loading import rank_and_world_size, whole_batches
+from lightning_advdrop.datamodules.loading import batches_used_by, rank_and_world_size, whole_batches
 
 Batch = tuple[Tensor, Tensor]
 """Sequences ``(B, steps, features)`` of dtype ``float32`` in [0, 1] and labels ``(B,)`` of dtype ``int64``."""
@@ -71,7 +71,8 @@ class SequenceImageDataModule(LightningDataModule, ABC):
 
     A subclass implements :meth:`load_training` and :meth:`load_test`. Batches are sequences ``(B, steps, features)`` of
     dtype ``float32`` in [0, 1] and labels ``(B,)`` of dtype ``int64``. The order of the training images is a function
-    of ``seed`` and the epoch alone, so that a run resumed after an epoch sees the batches of an uninterrupted one.
+    of ``seed`` and the epoch alone, so that a run resumed after an epoch, or within one, sees the batches of an
+    uninterrupted one.
 
     Args:
         side: Height and width of an image.
@@ -206,7 +207,8 @@ class SequenceImageDataModule(LightningDataModule, ABC):
         rank, replicas = rank_and_world_size(self.trainer)
         # Lightning sets the epoch of this sampler and leaves it in place in distributed runs.
         sampler: DistributedSampler[Batch] = DistributedSampler(dataset, replicas, rank, shuffle=True, seed=self.seed)
-        return whole_batches(dataset, self.num_workers, batch_size=self.batch_size, sampler=sampler)
+        used = batches_used_by(self.trainer)
+        return whole_batches(dataset, self.num_workers, batch_size=self.batch_size, sampler=sampler, used_batches=used)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return the loader of validation batches, in the order of the images."""

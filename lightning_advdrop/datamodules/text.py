@@ -1,18 +1,15 @@
-"""Words: splitting texts into them, vocabularies and pretrained vectors."""
+"""Words: splitting texts into them, and vocabularies."""
 
 from __future__ import annotations
 
 import json
 import re
-import ssl
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from torch import Tensor
-from torchtext.vocab import Vectors, Vocab
+from torchtext.vocab import Vocab
 
 UNKNOWN, PADDING, END = "<unk>", "<pad>", "<eos>"
 """Special words: for words outside the vocabulary, for padding, and for the end of a document or line."""
@@ -147,48 +144,3 @@ class Vocabulary:
     def load(cls, path: Path) -> Vocabulary:
         """Load a saved vocabulary."""
         return cls(**json.loads(path.read_text(encoding="utf-8")))
-
-
-def load_vectors(path: Path, vocabulary: Vocabulary) -> Tensor:
-    r"""Read pretrained word vectors in the text format of word2vec and GloVe: a word and its numbers a line.
-
-    Args:
-        path: The file, plain or compressed with gzip.
-        vocabulary: The words to look up.
-
-    Returns:
-        ``(V, D)`` of dtype ``float32``; zero for words missing from the file.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the file has another format; it names the file.
-
-    Example:
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = Path(folder, "vectors.txt")
-        ...     _ = path.write_text("be 1 2 3\nor 4 5 6\n")
-        ...     load_vectors(path, Vocabulary(["to", "be"], [1, 1]))
-        tensor([[0., 0., 0.],
-                [1., 2., 3.]])
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: found no such file, expected pretrained vectors; correct the path")
-    if path.stat().st_size == 0:
-        raise ValueError(
-            f"{path} holds no pretrained vectors (it is empty): expected a word and at least 3 numbers a line"
-        )
-    # torchtext caches a binary copy, which it would read even if the file has changed since. And it turns off the
-    # verification of certificates for the whole process.
-    context = ssl._create_default_https_context
-    with tempfile.TemporaryDirectory() as scratch:
-        try:
-            vectors = Vectors(str(path), cache=scratch)
-        except (RuntimeError, TypeError, ValueError, OSError, EOFError) as error:
-            raise ValueError(
-                f"{path} holds no pretrained vectors ({error}): expected a word and at least 3 numbers a line,"
-                " as many in each line"
-            ) from error
-        finally:
-            ssl._create_default_https_context = context
-    found: Tensor = vectors.get_vecs_by_tokens(vocabulary.words)  # (V, D)
-    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import io
 import zipfile
@@ -13,6 +14,8 @@ from typing import IO, Literal, NamedTuple
 
 from lightning_advdrop._deprecation import renamed_attributes
 from lightning_advdrop.datamodules.text import END
+from lightning_advdrop.datamodules.unpacking import bounded
+from lightning_advdrop.files import TEXT_ENCODING
 
 Part = Literal["train", "validation", "test", "unlabelled"]
 """Published part that a document belongs to."""
@@ -20,6 +23,8 @@ Part = Literal["train", "validation", "test", "unlabelled"]
 _CHUNK = 1 << 20
 # Characters kept until the end of their word, so that memory is bounded.
 _LONGEST = 1_000_000
+_LONGEST_LABEL, _SHORT = 100, 60
+_NUL = "\0"
 _UNPACKING_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 
 
@@ -68,11 +73,12 @@ class TextSource(NamedTuple):
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     r"""Read a UTF-8 file line by line: the line number, from 1, and the line without its end.
 
-    Lines end with ``\n`` or ``\r\n`` only: the other line ends of Unicode can be part of a document.
+    Lines end with ``\n`` or ``\r\n`` only: the other line ends of Unicode can be part of a document. A byte order mark
+    is skipped.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        DocumentError: If a line is not valid UTF-8.
+        DocumentError: If a line is not text in UTF-8.
 
     Example:
         >>> import tempfile
@@ -128,15 +134,24 @@ def read_words(source: TextSource, split: Callable[[str], list[str]] = str.split
 
 def _decoded_pieces(source: TextSource) -> Iterator[str]:
     """Decode UTF-8 in pieces that are not empty, with line feeds for all line ends."""
-    with _opened(source) as file, io.TextIOWrapper(file, encoding="utf-8-sig") as text:
+    with _opened(source) as file, io.TextIOWrapper(file, encoding=TEXT_ENCODING) as text:
         try:
             while piece := text.read(_CHUNK):
+                if _NUL in piece:
+                    _refuse_line(source)
                 yield piece
         except UnicodeDecodeError:
-            with _opened(source) as again, io.TextIOWrapper(again, "utf-8-sig", "surrogateescape") as lines:
-                for number, line in enumerate(lines, start=1):
-                    decode(line.encode("utf-8", "surrogateescape"), source, number)  # names the line
+            _refuse_line(source)
             raise
+
+
+def _refuse_line(source: TextSource) -> None:
+    """Raise `DocumentError` for the first line that is not text."""
+    with _opened(source) as file, io.TextIOWrapper(file, "utf-8", "surrogateescape") as lines:
+        number = 1
+        while line := lines.readline(_LONGEST):
+            decode(line.encode("utf-8", "surrogateescape"), source, number)
+            number += line.endswith("\n")
 
 
 @contextmanager
@@ -147,8 +162,14 @@ def _opened(source: TextSource) -> Iterator[IO[bytes]]:
             yield file
         return
     try:
-        with zipfile.ZipFile(source.path) as archive, archive.open(source.member) as file:
-            yield file
+        with zipfile.ZipFile(source.path) as archive:
+            if archive.namelist().count(source.member) > 1:
+                raise DocumentError(
+                    f"{source} is there more than once: expected one text of each name; delete the file and download it"
+                    " again"
+                )
+            with bounded(archive.open(source.member), source.path, DocumentError) as file:
+                yield file
     except KeyError:
         raise DocumentError(f"{source.path} lacks {source.member}; delete the file and download it again") from None
     except _UNPACKING_ERRORS as error:
@@ -156,7 +177,9 @@ def _opened(source: TextSource) -> Iterator[IO[bytes]]:
 
 
 def decode(raw: bytes, source: object, first_line: int = 1) -> str:
-    r"""Decode UTF-8 lines, numbered from ``first_line``; raise `DocumentError` for other bytes, with their place.
+    r"""Decode UTF-8 lines, numbered from ``first_line``; raise `DocumentError` for what is no text, with its place.
+
+    A byte order mark at the beginning of line 1 is skipped. NUL characters are no text: files in UTF-16 have them.
 
     Example:
         >>> try:
@@ -165,15 +188,22 @@ def decode(raw: bytes, source: object, first_line: int = 1) -> str:
         ...     print(error)
         a.txt, line 7: found byte 0xe9 at position 4 of the line, expected UTF-8; convert the file
     """
+    start = len(codecs.BOM_UTF8) if first_line == 1 and raw.startswith(codecs.BOM_UTF8) else 0
+    if first_line == 1 and raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise DocumentError(f"{source}: found the byte order mark of UTF-16, expected UTF-8; convert the file")
     try:
-        return raw.decode("utf-8")
+        text = raw[start:].decode("utf-8")
+        wrong = raw.find(0)
     except UnicodeDecodeError as error:
-        before = raw[: error.start]
-        line, position = first_line + before.count(b"\n"), error.start - before.rfind(b"\n")
+        wrong = start + error.start
+    if wrong >= 0:
+        before = raw[:wrong]
+        line, position = first_line + before.count(b"\n"), wrong - before.rfind(b"\n")
         raise DocumentError(
-            f"{source}, line {line}: found byte {raw[error.start]:#04x} at position {position} of the line, expected"
+            f"{source}, line {line}: found byte {raw[wrong]:#04x} at position {position} of the line, expected"
             " UTF-8; convert the file"
-        ) from None
+        )
+    return text
 
 
 def check_label(text: str, low: int, high: int, path: Path, line: int) -> int:
@@ -184,11 +214,22 @@ def check_label(text: str, low: int, high: int, path: Path, line: int) -> int:
         1
     """
     digits = text.strip()
-    if not (digits.isascii() and digits.isdigit()) or not low <= int(digits) <= high:
+    # Python refuses to read numbers of thousands of digits.
+    if not (digits.isascii() and digits.isdigit() and len(digits) < _LONGEST_LABEL) or not low <= int(digits) <= high:
         raise DocumentError(
-            f"{path}, line {line}: found the label {text!r}, expected a whole number from {low} to {high}"
+            f"{path}, line {line}: found the label {shortened(text)}, expected a whole number from {low} to {high}"
         )
     return int(digits) - low
+
+
+def shortened(text: str) -> str:
+    """Return the ``repr`` of a text for a message, which would not be read with more than a few words.
+
+    Example:
+        >>> shortened("pos"), len(shortened("pos" * 1000))
+        ("'pos'", 65)
+    """
+    return repr(text) if len(text) <= _SHORT else f"{text[:_SHORT]!r}..."
 
 
 def check_words(words: Sequence[str], path: Path, line: int) -> Sequence[str]:

@@ -16,6 +16,7 @@ from lightning_advdrop.datamodules.encoding import FORMAT, Corpus, WordRules
 from lightning_advdrop.datamodules.published import FilesDataModule
 from lightning_advdrop.datamodules.text import Vocabulary
 from lightning_advdrop.datamodules.text_files import Document, checksum
+from lightning_advdrop.files import writing
 
 
 class TextDataModule(FilesDataModule, ABC):
@@ -90,7 +91,8 @@ class TextDataModule(FilesDataModule, ABC):
             documents = tqdm(self.read(), desc=f"Encoding {name}", unit=" documents", disable=None)
             corpus = Corpus.encode(documents, rules, name)
             self.check_corpus(corpus)
-            corpus.save(folder)
+            with writing(folder.parent):
+                corpus.save(folder)
 
         settings = {"format": FORMAT, "name": name, "rules": asdict(rules), "data": dict(self.fingerprint())}
         self._corpus = Corpus.load(cached(settings, build, folder=self.cache))

@@ -1,19 +1,17 @@
 """Pure functions on tensors: masks, divergences, schedules and the neural cache."""
 
 from lightning_advdrop.functional.divergences import (
-    IGNORED_LABEL,
     Direction,
     DivergenceName,
     bernoulli_kl,
     check_divergence,
-    cross_entropy_to_label,
     divergence,
     kl_divergence,
     mse,
     mse_logits,
     mse_probs,
-    weighted_mean,
 )
+from lightning_advdrop.functional.labels import IGNORED_LABEL, cross_entropy_to_label
 from lightning_advdrop.functional.masks import (
     Flips,
     adversarial_flips,
@@ -23,6 +21,7 @@ from lightning_advdrop.functional.masks import (
     sample_bernoulli,
     sample_one_drop,
 )
+from lightning_advdrop.functional.means import weighted_mean
 from lightning_advdrop.functional.neural_cache import check_neural_cache, neural_cache
 from lightning_advdrop.functional.schedules import gaussian_rampdown, sigmoid_rampup
 

@@ -14,17 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_advdrop._deprecation import renamed_argument
-
-IGNORED_LABEL = -100
-"""The class index of an example without a label, torch's own ``ignore_index``."""
+from lightning_advdrop.functional.labels import IGNORED_LABEL, cross_entropy_to_label
+from lightning_advdrop.functional.means import as_float, weighted_mean
 
 Direction = Literal["base_adv", "adv_base"]
-DivergenceName = Literal["kl", "bernoulli_kl", "mse", "mse_logits", "mse_probs", "ce"]
+DivergenceName = Literal["kl", "bernoulli_kl", "mse", "mse_logits", "mse_probs", "ce", "bernoulli_ce"]
 Divergence = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
-
-
-def _float(tensor: Tensor) -> Tensor:
-    return tensor if tensor.dtype in {torch.float32, torch.float64} else tensor.float()
 
 
 def _pair(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
@@ -33,39 +28,7 @@ def _pair(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
             f"Both outputs must have the same shape, got {tuple(first.shape)} and {tuple(second.shape)}; "
             "the two passes must predict the same examples."
         )
-    return _float(first), _float(second)
-
-
-def _broadcast(sample_weight: Tensor, shape: torch.Size) -> Tensor:
-    try:
-        return torch.broadcast_to(sample_weight, shape)
-    except RuntimeError:
-        raise ValueError(
-            f"sample_weight must broadcast to the examples' shape {tuple(shape)}, got {tuple(sample_weight.shape)}."
-        ) from None
-
-
-@renamed_argument("weight", "sample_weight")
-def weighted_mean(values: Tensor, sample_weight: Tensor | None = None) -> Tensor:
-    """Compute the weighted mean of ``values``; 0 if all weights are 0.
-
-    Args:
-        values: one number for each example (and time step), any shape.
-        sample_weight: weights that broadcast to the shape of ``values``; None weighs all alike. A value of weight 0 is
-            ignored, even NaN.
-
-    Raises:
-        ValueError: if ``sample_weight`` does not broadcast to the shape of ``values``.
-
-    Example:
-        >>> weighted_mean(torch.tensor([1.0, 3.0, 100.0]), torch.tensor([1.0, 1.0, 0.0])).item()
-        2.0
-    """
-    if sample_weight is None:
-        return values.mean()
-    sample_weight = _broadcast(sample_weight, values.shape).to(values.dtype)
-    weighted = torch.where(sample_weight == 0, 0, values * sample_weight)  # padding may hold anything, even NaN
-    return weighted.sum() / sample_weight.sum().clamp_min(torch.finfo(values.dtype).tiny)
+    return as_float(first), as_float(second)
 
 
 @renamed_argument("weight", "sample_weight")
@@ -115,8 +78,11 @@ def bernoulli_kl(p_logits: Tensor, q_logits: Tensor, sample_weight: Tensor | Non
         0.0
     """
     p, q = _pair(p_logits, q_logits)
-    log_ratio_of_one = F.logsigmoid(p) - F.logsigmoid(q)
-    log_ratio_of_zero = F.logsigmoid(-p) - F.logsigmoid(-q)
+    if p.shape[-1] == 1:  # the same, by the same steps
+        return kl_divergence(p, q, sample_weight)
+    # An outcome that p excludes by an infinite logit adds nothing, whatever q says of it.
+    log_ratio_of_one = torch.where(p.isneginf(), 0, F.logsigmoid(p) - F.logsigmoid(q))
+    log_ratio_of_zero = torch.where(p.isposinf(), 0, F.logsigmoid(-p) - F.logsigmoid(-q))
     each = p.sigmoid() * log_ratio_of_one + (-p).sigmoid() * log_ratio_of_zero
     return weighted_mean(each.sum(-1), sample_weight)
 
@@ -151,6 +117,8 @@ def mse(p: Tensor, q: Tensor, sample_weight: Tensor | None = None) -> Tensor:
 def mse_logits(p_logits: Tensor, q_logits: Tensor, sample_weight: Tensor | None = None) -> Tensor:
     """Compute the mean squared difference of two outputs, the divergence of Park et al. (2019) for language models.
 
+    Equal logits of minus infinity, which exclude a class in both outputs, differ by 0.
+
     Args:
         p_logits: ``(..., features)``.
         q_logits: the same shape.
@@ -164,10 +132,12 @@ def mse_logits(p_logits: Tensor, q_logits: Tensor, sample_weight: Tensor | None 
         5.0
     """
     p, q = _pair(p_logits, q_logits)
-    # One pass over the many logits of a language model, where the steps below take four.
     if sample_weight is None:
-        return F.mse_loss(p, q)
-    return weighted_mean((p - q).square().mean(-1), sample_weight)
+        # One pass over the many logits of a language model, where the steps below take more.
+        found = F.mse_loss(p, q)
+        if found.isfinite():
+            return found
+    return weighted_mean(torch.where(p == q, 0, p - q).square().mean(-1), sample_weight)
 
 
 @renamed_argument("weight", "sample_weight")
@@ -192,51 +162,6 @@ def mse_probs(p_logits: Tensor, q_logits: Tensor, sample_weight: Tensor | None =
     return weighted_mean((p - q).square().mean(-1), sample_weight)
 
 
-@renamed_argument("weight", "sample_weight")
-def cross_entropy_to_label(logits: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
-    """Compute the cross-entropy of an output to the label, the objective of supervised adversarial dropout.
-
-    Examples whose class is `IGNORED_LABEL` are left out of the mean.
-
-    Args:
-        logits: ``(..., classes)``, ``(..., 1)`` for a binary target, or ``(..., labels)`` for several labels at once.
-        target: ``(...)``: class indices, or probabilities in [0, 1] for a single logit. For several labels, a
-            floating-point tensor ``(..., labels)`` of probabilities in [0, 1], whose binary cross-entropies are summed.
-        sample_weight: weights that broadcast to ``(...)``, 0 for padding; None weighs all examples alike.
-
-    Raises:
-        ValueError: if ``target`` has neither the leading shape of ``logits`` nor, as floating-point numbers, their
-            whole shape.
-
-    Example:
-        >>> cross_entropy_to_label(torch.tensor([[0.0, 100.0], [0.0, 0.0]]), torch.tensor([1, IGNORED_LABEL])).item()
-        0.0
-    """
-    z = _float(logits)
-    if target.shape == logits.shape and target.is_floating_point():
-        losses = F.binary_cross_entropy_with_logits(z, target.to(z.dtype), reduction="none").sum(-1)
-        return weighted_mean(losses, sample_weight)
-    if target.shape != logits.shape[:-1]:
-        raise ValueError(
-            f"target must have the shape {tuple(logits.shape[:-1])}, or be floating-point numbers of the shape "
-            f"{tuple(logits.shape)} for several labels, got {target.dtype} of the shape {tuple(target.shape)}."
-        )
-    if not target.is_floating_point():
-        sample_weight = _without_ignored(target, sample_weight)
-    if z.shape[-1] == 1:
-        losses = F.binary_cross_entropy_with_logits(z.squeeze(-1), target.to(z.dtype), reduction="none")
-    else:
-        flat = z.reshape(-1, z.shape[-1]), target.reshape(-1)
-        losses = F.cross_entropy(*flat, reduction="none", ignore_index=IGNORED_LABEL).view(target.shape)
-    return weighted_mean(losses, sample_weight)
-
-
-def _without_ignored(target: Tensor, sample_weight: Tensor | None) -> Tensor:
-    """Return weights that are 0 where there is no label."""
-    labelled = target != IGNORED_LABEL
-    return labelled if sample_weight is None else torch.where(labelled, _broadcast(sample_weight, target.shape), 0)
-
-
 _OF_TWO_OUTPUTS: dict[str, Divergence] = {
     "kl": kl_divergence,
     "bernoulli_kl": bernoulli_kl,
@@ -255,30 +180,34 @@ def divergence(
     *,
     target: Tensor | None = None,
     sample_weight: Tensor | None = None,
+    ignore_index: int = IGNORED_LABEL,
 ) -> Tensor:
     """Compute the divergence of one name between a base and an adversarial output.
 
     Args:
-        name: ``kl``, ``bernoulli_kl``, ``mse``, ``mse_logits``, ``mse_probs`` or ``ce``.
+        name: ``kl``, ``bernoulli_kl``, ``mse``, ``mse_logits``, ``mse_probs``, ``ce`` or ``bernoulli_ce``.
         direction: ``base_adv`` for ``D(base, adversarial)``, ``adv_base`` for ``D(adversarial, base)``. Only ``kl`` and
             ``bernoulli_kl`` depend on it.
-        base: ``(..., classes)``, any shape for ``mse``; unused by ``ce``.
+        base: ``(..., classes)``, any shape for ``mse``; unused by ``ce`` and ``bernoulli_ce``.
         adversarial: the same shape.
-        target: the labels as `cross_entropy_to_label` takes them, for ``ce`` only.
+        target: the labels as `cross_entropy_to_label` takes them, for ``ce`` (class indices or class probabilities) and
+            ``bernoulli_ce`` (several labels at once, or one logit).
         sample_weight: weights that broadcast to ``(...)``, 0 for padding; None weighs all examples alike.
+        ignore_index: the class index of examples without a label, for ``ce``.
 
     Raises:
-        ValueError: if the name or the direction is unknown, shapes differ, or ``ce`` gets no target.
+        ValueError: if the name or the direction is unknown, shapes differ, or there is no target for labels.
 
     Example:
         >>> divergence("mse_logits", "base_adv", torch.zeros(1, 2), torch.ones(1, 2)).item()
         1.0
     """
     check_divergence(name, direction)
-    if name == "ce":
+    if name in {"ce", "bernoulli_ce"}:
         if target is None:
-            raise ValueError("target must be given for the divergence 'ce', got None.")
-        return cross_entropy_to_label(adversarial, target, sample_weight)
+            raise ValueError(f"target must be given for the divergence {name!r}, got None.")
+        several = name == "bernoulli_ce"
+        return cross_entropy_to_label(adversarial, target, sample_weight, several=several, ignore_index=ignore_index)
     first, second = (base, adversarial) if direction == "base_adv" else (adversarial, base)
     return _OF_TWO_OUTPUTS[name](first, second, sample_weight)
 

@@ -1,11 +1,15 @@
 """Regularizers that compare two passes over the same batch; torch only."""
 
-from lightning_advdrop.regularizers.adversarial_dropout import AdversarialDropout, Search, Start
+from lightning_advdrop.regularizers.adversarial_dropout import AdversarialDropout, Start
 from lightning_advdrop.regularizers.base import Regularizer
+from lightning_advdrop.regularizers.comparison import Comparison, DivergenceChoice
+from lightning_advdrop.regularizers.deciding import decide
 from lightning_advdrop.regularizers.expectation_linear_dropout import ExpectationLinearDropout
+from lightning_advdrop.regularizers.flips import fisher_flips
 from lightning_advdrop.regularizers.fraternal_dropout import FraternalDropout
 from lightning_advdrop.regularizers.inference_gap import InferenceGap, inference_gap
-from lightning_advdrop.regularizers.mask_search import fisher_flips, fisher_scores
+from lightning_advdrop.regularizers.losses import LossWatch, SeenLoss
+from lightning_advdrop.regularizers.mask_search import Search, fisher_scores
 from lightning_advdrop.regularizers.passes import Passes, Penalty
 from lightning_advdrop.regularizers.perturbations import (
     AdversarialTraining,
@@ -21,9 +25,12 @@ from lightning_advdrop.regularizers.variational_dropout import VariationalDropou
 __all__ = [
     "AdversarialDropout",
     "AdversarialTraining",
+    "Comparison",
+    "DivergenceChoice",
     "ExpectationLinearDropout",
     "FraternalDropout",
     "InferenceGap",
+    "LossWatch",
     "Passes",
     "Penalty",
     "PerturbationRegularizer",
@@ -34,9 +41,11 @@ __all__ = [
     "RandomPerturbation",
     "Regularizer",
     "Search",
+    "SeenLoss",
     "Start",
     "VariationalDropout",
     "VirtualAdversarialTraining",
+    "decide",
     "fisher_flips",
     "fisher_scores",
     "inference_gap",

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_advdrop.masking import MaskSite, Observation, RecordedForward, SiteSpecs, SiteValue, find_sites
+from lightning_advdrop.regularizers.comparison import DivergenceChoice
+from lightning_advdrop.regularizers.deciding import UndecidedError
 from lightning_advdrop.regularizers.examples import Known
 from lightning_advdrop.regularizers.fields import at_least_zero, check_fields
 from lightning_advdrop.regularizers.passes import Passes, Penalty, uncompiled
@@ -26,19 +28,25 @@ class Regularizer(ABC):
     Attributes:
         share_masks: whether its passes draw the same noise elsewhere in the network as the base pass.
         needs_target: whether it needs the labels.
+        divergence: how predictions are compared; None where a method has a comparison of its own.
+        compares: whether it compares predictions at all.
+        to_labels: whether it compares one prediction with the labels, instead of two predictions.
         log_prefix: before the slash in the names of the metrics that a callback logs.
 
     Example:
         >>> from lightning_advdrop.regularizers import AdversarialDropout
         >>> _ = torch.manual_seed(0)
-        >>> lstm, x = nn.LSTM(4, 8), torch.randn(5, 2, 4)
-        >>> base, penalty = AdversarialDropout(rate=0.25)(lambda: lstm(x)[0][-1], lstm, sites="recurrent")
-        >>> loss = base.square().mean() + penalty
+        >>> lstm, x, y = nn.LSTM(4, 8), torch.randn(5, 2, 4), torch.randn(2, 8)
+        >>> base, penalty = AdversarialDropout(rate=0.25)(lambda: lstm(x)[0][-1], lstm, sites="recurrent", target=y)
+        >>> loss = (base - y).square().mean() + penalty
         >>> loss.backward()
     """
 
     share_masks: bool = False
     needs_target: bool = False
+    divergence: DivergenceChoice | None = None
+    compares: ClassVar[bool] = True
+    to_labels: ClassVar[bool] = False
     log_prefix: ClassVar[str] = "advdrop"
 
     def __post_init__(self) -> None:
@@ -63,6 +71,8 @@ class Regularizer(ABC):
         output: Output = None,
         weight: float = 1.0,
         generator: torch.Generator | None = None,
+        class_dim: int | None = None,
+        ignore_index: int | None = None,
     ) -> tuple[T, Tensor]:
         """Run a forward, and compute what to add to its loss.
 
@@ -74,20 +84,25 @@ class Regularizer(ABC):
                 the module's buffers and attributes in other runs is undone.
             module: the module that ``forward`` calls.
             sites: where masks may act: what `lightning_advdrop.masking.find_sites` takes, or the sites that it found.
-            target: the labels, ``(B, ...)``, for regularizers that need them.
+            target: the labels, ``(B, ...)``, for regularizers that need them, and for ``divergence="auto"``, which
+                tells by them what the prediction describes.
             sample_weight: weights of the examples and time steps, broadcastable to ``(B, ...)``; 0 for padding.
             output: which part of the forward's result is the prediction ``(B, ..., classes)``: an index, a key or a
                 callable. None takes a tensor itself, the part named ``logits`` or ``prediction``, or the first of a
                 tuple.
             weight: what the penalty is multiplied by, at least 0.
             generator: a generator of the CPU for the random masks. None seeds one from torch's global generator.
+            class_dim: the dimension of the prediction that holds the classes; None finds it by the labels, else takes
+                the last.
+            ignore_index: the class index of what has no label, -100 by default.
 
         Returns:
             The result of ``forward`` in the base pass, and a scalar with a graph: the weighted penalty, plus a further
             supervised loss where the method has one.
 
         Raises:
-            ValueError: if ``weight`` is negative, there are no such sites, or the prediction has no gradient.
+            ValueError: if ``weight`` is negative, there are no such sites, the prediction has no gradient, or
+                ``divergence="auto"`` can't tell what it describes.
             FloatingPointError: if the prediction is NaN or infinite where that can't be compared.
         """
         at_least_zero("weight", weight)
@@ -96,7 +111,15 @@ class Regularizer(ABC):
             result = forward()
             return result, torch.zeros((), device=next(module.parameters()).device)
         passes = self.first_pass(
-            forward, module, found, target=target, sample_weight=sample_weight, output=output, generator=generator
+            forward,
+            module,
+            found,
+            target=target,
+            sample_weight=sample_weight,
+            output=output,
+            generator=generator,
+            class_dim=class_dim,
+            ignore_index=ignore_index,
         )
         return cast("T", passes.result), self.evaluate(passes).weighted(weight)
 
@@ -110,6 +133,8 @@ class Regularizer(ABC):
         sample_weight: Tensor | None = None,
         output: Output = None,
         generator: torch.Generator | None = None,
+        class_dim: int | None = None,
+        ignore_index: int | None = None,
     ) -> Passes:
         """Run a forward as the base pass, and keep what other passes need.
 
@@ -120,7 +145,7 @@ class Regularizer(ABC):
         recorded = self.record(module, _found(module, sites), generator)
         with uncompiled(), recorded.first_run():
             result = forward()
-        return Passes(recorded, forward, result, target, sample_weight, generator, output)
+        return Passes(recorded, forward, result, target, sample_weight, generator, output, class_dim, ignore_index)
 
     def evaluate(self, passes: Passes) -> Penalty:
         """Make the other passes, under noise that the generator draws once for all of them, and compare.
@@ -136,7 +161,8 @@ class Regularizer(ABC):
             >>> from lightning_advdrop.regularizers import AdversarialDropout
             >>> _ = torch.manual_seed(0)
             >>> lstm, x, method = nn.LSTM(4, 8), torch.randn(5, 2, 4), AdversarialDropout(rate=0.25)
-            >>> passes = method.first_pass(lambda: lstm(x), lstm, output=lambda result: result[0][-1])
+            >>> y = torch.randn(2, 8)
+            >>> passes = method.first_pass(lambda: lstm(x), lstm, output=lambda result: result[0][-1], target=y)
             >>> found = method.evaluate(passes)
             >>> found.metrics["flip_rate"].item(), list(found.masks)[0].name
             (0.25, 'l0:recurrent')
@@ -151,14 +177,14 @@ class Regularizer(ABC):
         passes.recorded.draw_noise(int(torch.randint(2**31, (), generator=passes.generator)))
         try:
             with uncompiled():
-                return self.penalty(passes)
+                found = self.penalty(passes)
         except ValueError as error:
-            if base.isfinite().all():
+            if base.isfinite().all() or (isinstance(error, UndecidedError) and not base.isnan().any()):
                 raise
-            raise FloatingPointError(
-                "The model's prediction must be finite, got NaN or infinity without any mask; look for NaN in the data "
-                "and the weights, lower the learning rate or clip the gradients."
-            ) from error
+            raise _not_finite("without any mask") from error
+        if not found.weighted(1.0).isfinite():
+            raise _not_finite("under masks" if base.isfinite().all() else "without any mask")
+        return found
 
     # What a subclass defines.
 
@@ -198,6 +224,13 @@ class Regularizer(ABC):
         Args:
             passes: the base pass and the means to make others.
         """
+
+
+def _not_finite(where: str) -> FloatingPointError:
+    return FloatingPointError(
+        f"The model's prediction must be finite, got NaN or infinity {where}, so that it can't be compared; look for "
+        "NaN in the data and the weights, lower the learning rate or clip the gradients."
+    )
 
 
 def _found(module: nn.Module, sites: SiteSpecs | Sequence[MaskSite]) -> list[MaskSite]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from lightning_advdrop.functional import DivergenceName
+from lightning_advdrop.regularizers.comparison import DivergenceChoice
 from lightning_advdrop.regularizers.fields import checked, compares_two, documented, fixed
 from lightning_advdrop.regularizers.passes import Passes, Penalty
 from lightning_advdrop.regularizers.random_masks import RandomMaskRegularizer
@@ -23,7 +23,7 @@ class ExpectationLinearDropout(RandomMaskRegularizer):
         'mse_probs'
     """
 
-    divergence: DivergenceName = checked("mse_probs", compares_two)
+    divergence: DivergenceChoice = checked("mse_probs", compares_two)
     share_masks: bool = fixed(False)
 
     log_prefix = "expectation_linear_dropout"

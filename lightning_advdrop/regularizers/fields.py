@@ -5,7 +5,7 @@ from dataclasses import field, fields
 from typing import Any, TypeVar, get_args
 
 from lightning_advdrop._documentation import with_arguments
-from lightning_advdrop.functional import DivergenceName
+from lightning_advdrop.regularizers.comparison import OF_LABELS, DivergenceChoice
 
 T = TypeVar("T")
 C = TypeVar("C", bound=type)
@@ -13,12 +13,13 @@ C = TypeVar("C", bound=type)
 Check = Callable[[str, Any], None]
 
 
-def checked(default: T, check: Check) -> T:
+def checked(default: T, check: Check, *, kw_only: bool = False) -> T:
     """Make a dataclass field whose value is checked by `check_fields`.
 
     Args:
         default: the value if none is given.
         check: raises a `ValueError` for a value that is not allowed.
+        kw_only: whether the argument is given by name only.
 
     Example:
         >>> from dataclasses import dataclass
@@ -30,7 +31,7 @@ def checked(default: T, check: Check) -> T:
         Traceback (most recent call last):
         ValueError: rate must be in [0, 1], got 1.5.
     """
-    return field(default=default, metadata={"check": check})
+    return field(default=default, kw_only=kw_only, metadata={"check": check})
 
 
 def fixed(value: T) -> T:
@@ -87,7 +88,7 @@ def one_of(literal: Any) -> Check:
 
 
 def compares_two(name: str, value: str, remedy: str = ", which looks at one of them only") -> None:
-    """Allow the divergences that compare two predictions: all but ``ce``."""
-    one_of(DivergenceName)(name, value)
-    if value == "ce":
-        raise ValueError(f"{name} must compare two predictions, got 'ce'{remedy}.")
+    """Allow the divergences that compare two predictions: all but ``ce`` and ``bernoulli_ce``."""
+    one_of(DivergenceChoice)(name, value)
+    if value in OF_LABELS:
+        raise ValueError(f"{name} must compare two predictions, got {value!r}{remedy}.")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from lightning_advdrop.functional import DivergenceName
+from lightning_advdrop.regularizers.comparison import DivergenceChoice
 from lightning_advdrop.regularizers.fields import checked, compares_two, documented, fixed
 from lightning_advdrop.regularizers.pseudo_ensemble import PseudoEnsemble
 
@@ -22,7 +22,7 @@ class FraternalDropout(PseudoEnsemble):
         'mse_logits'
     """
 
-    divergence: DivergenceName = checked("mse_logits", compares_two)
+    divergence: DivergenceChoice = checked("mse_logits", compares_two)
     share_masks: bool = fixed(False)
 
     log_prefix = "fraternal_dropout"

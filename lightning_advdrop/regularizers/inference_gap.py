@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_advdrop.functional import Direction, DivergenceName, flip_budget
+from lightning_advdrop.functional import Direction, flip_budget
 from lightning_advdrop.masking import MaskSite, Observation
 from lightning_advdrop.regularizers.adversarial_dropout import AdversarialDropout
+from lightning_advdrop.regularizers.comparison import DivergenceChoice
 from lightning_advdrop.regularizers.fields import at_least_one, compares_two
 from lightning_advdrop.regularizers.mask_search import BinaryMasks, rescaled
 from lightning_advdrop.regularizers.passes import Passes
@@ -35,7 +36,7 @@ class InferenceGap:
 def inference_gap(
     passes: Passes,
     rate: float = 0.05,
-    divergence: DivergenceName = "kl",
+    divergence: DivergenceChoice = "auto",
     direction: Direction = "base_adv",
     samples: int = 8,
     steps: int = 1,
@@ -56,7 +57,8 @@ def inference_gap(
             graph. Its recorded forward should share the noise of the base pass.
         rate: the budget: the share of a mask row's units that a mask drops, in [0, 1]; at least one unit for any rate
             above 0. A drop probability would give a random number of drops. A site's own rate takes precedence.
-        divergence: ``kl``, ``mse_logits``, ``mse_probs``, ``mse`` (regression) or ``bernoulli_kl`` (several labels).
+        divergence: ``auto`` to choose by the labels in ``passes`` (see `decide`), ``kl``, ``mse_logits``,
+            ``mse_probs``, ``mse`` (regression) or ``bernoulli_kl`` (several labels).
         direction: ``base_adv`` for ``D(base, masked)``, or ``adv_base`` for ``D(masked, base)``.
         samples: the number of random masks, at least 1.
         steps: the rounds of the adversarial search, at least 1.
@@ -72,7 +74,7 @@ def inference_gap(
         >>> recorded = RecordedForward(lstm, find_sites(lstm), share_noise=True)
         >>> with recorded.first_run():
         ...     base = lstm(x)[0][-1]
-        >>> gap = inference_gap(Passes(recorded, lambda: lstm(x)[0][-1], base), rate=0.25)
+        >>> gap = inference_gap(Passes(recorded, lambda: lstm(x)[0][-1], base), rate=0.25, divergence="kl")
         >>> bool(0 < gap.random < gap.adversarial), gap.samples.shape
         (True, torch.Size([8]))
     """
@@ -90,7 +92,7 @@ def inference_gap(
 
 
 def gap_search(
-    rate: float, divergence: DivergenceName, direction: Direction, samples: int, steps: int
+    rate: float, divergence: DivergenceChoice, direction: Direction, samples: int, steps: int
 ) -> AdversarialDropout:
     """Make the search of `inference_gap`, whose arguments it takes and checks.
 

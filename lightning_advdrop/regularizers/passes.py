@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,8 +12,11 @@ import torch
 from torch import Tensor
 
 from lightning_advdrop._deprecation import renamed_argument, warn_renamed
-from lightning_advdrop.functional import Direction, DivergenceName, divergence
+from lightning_advdrop.functional import Direction
 from lightning_advdrop.masking import Masks, MaskSite, Observation, RecordedForward, SiteValue
+from lightning_advdrop.regularizers.comparison import Comparison, DivergenceChoice
+from lightning_advdrop.regularizers.deciding import decide
+from lightning_advdrop.regularizers.losses import SeenLoss
 from lightning_advdrop.regularizers.predictions import Output, select_prediction
 
 
@@ -37,6 +40,11 @@ class Passes:
         sample_weight: weights of the examples and time steps, broadcastable to ``(B, ...)``; None weighs all alike.
         generator: draws the regularizer's own random masks, apart from the global generators.
         output: which part of ``result`` is the prediction, see `select_prediction`.
+        class_dim: the dimension of the prediction that holds the classes, see `decide`.
+        ignore_index: the class index of examples without a label, see `decide`.
+        losses: the loss functions that the model called in this step.
+        comparison: how predictions are compared, where that is decided; None decides it by what is known here.
+        loss: the supervised loss of the base pass, a scalar with its graph; None if unknown.
 
     Example:
         >>> from lightning_advdrop.masking import find_sites
@@ -56,6 +64,12 @@ class Passes:
     sample_weight: Tensor | None = None
     generator: torch.Generator | None = None
     output: Output = None
+    class_dim: int | None = None
+    ignore_index: int | None = None
+    losses: Sequence[SeenLoss] = ()
+    comparison: Comparison | None = None
+    loss: Tensor | None = None
+    _decided: dict[DivergenceChoice, Comparison] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def base(self) -> Tensor:
@@ -124,22 +138,98 @@ class Passes:
         """
         return select_prediction(self.recorded.run(self.forward, masks, dropout=dropout), self.output)
 
+    def compared(self, asked: DivergenceChoice, *, to_labels: bool = False) -> Comparison:
+        """Tell how predictions are compared, see `decide`.
+
+        Args:
+            asked: the divergence, or ``auto``.
+            to_labels: whether one prediction is compared with labels, instead of two predictions.
+
+        Raises:
+            ValueError: if ``auto`` can't tell.
+        """
+        if self.comparison is not None and self.comparison.asked == asked:
+            return self.comparison
+        if asked not in self._decided:
+            self._decided[asked] = decide(
+                asked,
+                self.base,
+                self.target,
+                self.losses,
+                class_dim=self.class_dim,
+                ignore_index=self.ignore_index,
+                to_labels=to_labels,
+            )
+        return self._decided[asked]
+
+    def weights(self, comparison: Comparison) -> Tensor | None:
+        """Return ``sample_weight``, without the time steps whose label the model's loss ignores."""
+        return comparison.weights(self.base, self.target, self.sample_weight)
+
     def distance(
-        self, other: Tensor, name: DivergenceName, direction: Direction, *, detach_base: bool = False
+        self, other: Tensor, name: DivergenceChoice, direction: Direction, *, detach_base: bool = False
     ) -> Tensor:
         """Compute a divergence between the base prediction and another one, a scalar.
 
         Args:
             other: a prediction of the base prediction's shape, e.g. of `run`.
-            name: the divergence, see `lightning_advdrop.functional.divergence`.
+            name: the divergence, see `lightning_advdrop.functional.divergence`, or ``auto``.
             direction: ``base_adv`` for ``D(base, other)``, or ``adv_base`` for ``D(other, base)``.
             detach_base: whether to stop the gradient at the base prediction.
 
         Raises:
-            ValueError: if the divergence is ``ce`` and there are no labels.
+            ValueError: if the divergence needs labels and there are none, or ``auto`` can't tell.
         """
+        comparison = self.compared(name)
         base = self.base.detach() if detach_base else self.base
-        return divergence(name, direction, base, other, target=self.target, sample_weight=self.sample_weight)
+        weights = self.weights(comparison)
+        return comparison.distance(base, other, direction, target=self.target, sample_weight=weights)
+
+    def loss_to_target(self, prediction: Tensor, comparison: Comparison) -> Tensor:
+        """Compute the supervised loss of a prediction: the cross-entropy, or the mean squared error of numbers.
+
+        Args:
+            prediction: a prediction of the base prediction's shape.
+            comparison: how it is read, see `compared`.
+
+        Raises:
+            ValueError: if there are no labels, or they don't go with the prediction.
+        """
+        if self.target is None:
+            raise ValueError("target must be given for a loss to the labels, got None.")
+        return comparison.loss_to(prediction, self.target, self.weights(comparison))
+
+    def distances(self, other: Tensor, name: DivergenceChoice, direction: Direction, examples: int) -> Tensor:
+        """Compute the divergence of each example between the base prediction and another one, without a graph.
+
+        Args:
+            other: a prediction of the base prediction's shape.
+            name: see `distance`.
+            direction: see `distance`.
+            examples: their number. The first of the prediction's two leading dimensions of this size holds them.
+
+        Returns:
+            ``(examples,)``; where no dimension holds them, the divergence of the batch for each.
+        """
+        dims = [dim for dim in range(other.dim())[:2] if other.shape[dim] == examples]
+        with torch.no_grad():
+            if not dims or examples == 1:
+                return self.distance(other, name, direction).expand(examples)
+            comparison = self.compared(name)
+            held = self.base, other, self.target, self.weights(comparison)
+            apart = [[_narrowed(part, dims[0], index, examples) for part in held] for index in range(examples)]
+            return torch.stack(
+                [
+                    comparison.distance(base, found, direction, target=target, sample_weight=weight)
+                    for base, found, target, weight in apart
+                ]
+            )
+
+
+def _narrowed(part: Any, dim: int, index: int, examples: int) -> Any:
+    """Return one example's part, of what has a dimension of the examples."""
+    has_examples = part is not None and part.dim() > dim and part.shape[dim] == examples
+    return part.narrow(dim, index, 1) if has_examples else part
 
 
 @dataclass(frozen=True)

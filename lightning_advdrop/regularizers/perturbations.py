@@ -1,18 +1,15 @@
 """Perturbations of a network's input: random, adversarial, and virtually adversarial."""
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
 
-from lightning_advdrop.functional import (
-    Direction,
-    DivergenceName,
-    cross_entropy_to_label,
-)
+from lightning_advdrop.functional import Direction
 from lightning_advdrop.masking import MaskSite, Observation, Perturbation
 from lightning_advdrop.regularizers.base import Regularizer
+from lightning_advdrop.regularizers.comparison import DivergenceChoice
 from lightning_advdrop.regularizers.examples import tell_examples
 from lightning_advdrop.regularizers.fields import (
     above_zero,
@@ -27,6 +24,8 @@ from lightning_advdrop.regularizers.fields import (
 )
 from lightning_advdrop.regularizers.norms import example_rows, norm_one
 from lightning_advdrop.regularizers.passes import Passes, Penalty
+
+LossToLabels = Literal["auto", "ce", "bernoulli_ce", "mse"]
 
 _Values = dict[MaskSite, Tensor]
 
@@ -131,7 +130,8 @@ class VirtualAdversarialTraining(PerturbationRegularizer):
     Args:
         finite_difference: how far from the base pass the gradient is taken, above 0.
         power_iterations: the number of iterations, at least 1; each costs one more pass.
-        divergence: ``kl``, ``mse_logits``, ``mse_probs``, ``mse`` (regression) or ``bernoulli_kl`` (several labels).
+        divergence: ``auto`` to choose by the model's loss or the labels (see `decide`), ``kl``, ``mse_logits``,
+            ``mse_probs``, ``mse`` (regression) or ``bernoulli_kl`` (several labels).
         direction: ``base_adv`` for ``D(base, perturbed)``, or ``adv_base`` for ``D(perturbed, base)``.
         detach_base: whether to stop the penalty's gradient at the base prediction.
 
@@ -142,7 +142,7 @@ class VirtualAdversarialTraining(PerturbationRegularizer):
 
     finite_difference: float = checked(0.1, above_zero)
     power_iterations: int = checked(1, at_least_one)
-    divergence: DivergenceName = checked("kl", _compares_two)
+    divergence: DivergenceChoice = checked("auto", _compares_two)
     direction: Direction = checked("base_adv", one_of(Direction))
     detach_base: bool = True
     batch_dim: int | None = checked(None, optionally(at_least_zero))
@@ -200,6 +200,10 @@ class AdversarialTraining(PerturbationRegularizer):
     Source: Goodfellow, Shlens & Szegedy (2015, arXiv 1412.6572); Miyato, Dai & Goodfellow, ICLR 2017
     (arXiv 1605.07725), equations 2 to 4, on embeddings.
 
+    Args:
+        divergence: the loss to the labels: ``auto`` to choose by the model's loss or the labels (see `decide`), ``ce``
+            for classes, ``bernoulli_ce`` for several labels, ``mse`` for numbers.
+
     Example:
         >>> AdversarialTraining(epsilon=5.0).needs_target
         True
@@ -207,9 +211,11 @@ class AdversarialTraining(PerturbationRegularizer):
 
     batch_dim: int | None = checked(None, optionally(at_least_zero))
     share_masks: bool = True
+    divergence: DivergenceChoice = checked("auto", one_of(LossToLabels))
 
     log_prefix = "adversarial_training"
     needs_target = True
+    to_labels = True
 
     def first_mask(self, seen: Observation, generator: torch.Generator) -> Perturbation:  # noqa: ARG002
         """Add zeros, which change nothing and have a gradient."""
@@ -218,17 +224,18 @@ class AdversarialTraining(PerturbationRegularizer):
         )
 
     def penalty(self, passes: Passes) -> Penalty:
-        """Compute the cross-entropy to the labels under the perturbation.
+        """Compute the loss to the labels under the perturbation.
 
         Raises:
             ValueError: if no site took part in the base pass, nothing can be added at one, or there are no labels.
         """
         if passes.target is None:
             raise ValueError("target must be given for adversarial training, got None.")
-        loss = cross_entropy_to_label(passes.base, passes.target, passes.sample_weight)
+        comparison = passes.compared(self.divergence, to_labels=True)
+        loss = passes.loss_to_target(passes.base, comparison)
         passes.applied(passes.observed)
         zeros = {site: call.applied.value for site, call in self.calls(passes).items()}
         gradients = torch.autograd.grad(loss, list(zeros.values()), retain_graph=True, materialize_grads=True)
         directions = self.normalized(passes, dict(zip(zeros, gradients, strict=True)))
         other = passes.run(_perturbations(directions, self.epsilon))
-        return Penalty(cross_entropy_to_label(other, passes.target, passes.sample_weight))
+        return Penalty(passes.loss_to_target(other, comparison))

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 Target = int | str | Callable[[Any], Tensor]
@@ -27,7 +28,6 @@ def select_prediction(output: Any, which: Output = None) -> Tensor:
         ValueError: if there is no such part, or what is found is not a tensor of floating-point numbers.
 
     Example:
-        >>> import torch
         >>> select_prediction({"loss": torch.zeros(()), "logits": torch.zeros(2, 3)}).shape
         torch.Size([2, 3])
     """
@@ -96,7 +96,6 @@ def select_target(batch: Any, which: Target = 1) -> Tensor:
         ValueError: if there is no tensor there.
 
     Example:
-        >>> import torch
         >>> select_target((torch.zeros(2, 5), torch.tensor([0, 1])))
         tensor([0, 1])
     """
@@ -107,6 +106,17 @@ def select_target(batch: Any, which: Target = 1) -> Tensor:
             f"{parts_of(batch)}; name an index, a key or a callable that picks them."
         )
     return found
+
+
+def find_target(batch: Any, which: Target = 1) -> Tensor | None:
+    """Find the labels in a batch as `select_target` does; None where there is no tensor.
+
+    Example:
+        >>> find_target({"input": 1}) is None
+        True
+    """
+    found = _part(batch, which)
+    return found if isinstance(found, Tensor) else None
 
 
 def select_weight(batch: Any, which: Target, prediction: Tensor) -> Tensor:
@@ -121,10 +131,10 @@ def select_weight(batch: Any, which: Target, prediction: Tensor) -> Tensor:
         The weights, with as many dimensions as the prediction has before its last one, or more if the batch has more.
 
     Raises:
-        ValueError: if there is no tensor there, or its shape is not that of the prediction's leading dimensions.
+        ValueError: if there is no tensor there, it holds anything but 0 and 1, or its shape is not that of the
+            prediction's leading dimensions.
 
     Example:
-        >>> import torch
         >>> batch = {"tokens": torch.zeros(2, 3), "real": torch.tensor([[1, 1, 0], [1, 0, 0]])}
         >>> select_weight(batch, "real", prediction=torch.zeros(2, 3, 5))
         tensor([[1, 1, 0],
@@ -136,6 +146,12 @@ def select_weight(batch: Any, which: Target, prediction: Tensor) -> Tensor:
             f"padding_mask={which!r} must lead to a tensor (batch,) or (batch, time) that is 1 where the batch is real,"
             f" got {_kind_of(found)} in {type_of(batch)}{parts_of(batch)}; name an index, a key or a callable that "
             "picks it."
+        )
+    if found.dtype is not torch.bool and not ((found == 0) | (found == 1)).all():
+        raise ValueError(
+            f"padding_mask={which!r} must lead to a tensor of bool, or of 0 at padding and 1 where the batch is real, "
+            f"got values from {found.min().item()} to {found.max().item()}; a callable makes one of lengths by "
+            "torch.arange(steps) < lengths[:, None], and one of tokens by tokens != padding_index."
         )
     if found.shape != prediction.shape[: found.dim()]:
         raise ValueError(

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from lightning_advdrop.functional import DivergenceName
+from lightning_advdrop.regularizers.comparison import DivergenceChoice
 from lightning_advdrop.regularizers.fields import checked, compares_two, documented, fixed
 from lightning_advdrop.regularizers.passes import Passes, Penalty
 from lightning_advdrop.regularizers.random_masks import RandomMaskRegularizer
@@ -17,7 +17,7 @@ class PseudoEnsemble(RandomMaskRegularizer):
 
     Example:
         >>> PseudoEnsemble(rate=0.1).divergence
-        'kl'
+        'auto'
     """
 
     log_prefix = "pseudo_ensemble"
@@ -41,7 +41,7 @@ class PiModel(PseudoEnsemble):
         'mse_probs'
     """
 
-    divergence: DivergenceName = checked("mse_probs", compares_two)
+    divergence: DivergenceChoice = checked("mse_probs", compares_two)
     share_masks: bool = fixed(False)
 
     log_prefix = "pi_model"

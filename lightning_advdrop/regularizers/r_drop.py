@@ -1,11 +1,15 @@
 """R-Drop: two random masks, the supervised loss on both."""
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
-from lightning_advdrop.functional import Direction, DivergenceName, cross_entropy_to_label
-from lightning_advdrop.regularizers.fields import documented, fixed
+from lightning_advdrop.functional import Direction
+from lightning_advdrop.regularizers.comparison import DivergenceChoice
+from lightning_advdrop.regularizers.fields import checked, documented, fixed, one_of
 from lightning_advdrop.regularizers.passes import Passes, Penalty
 from lightning_advdrop.regularizers.random_masks import RandomMaskRegularizer
+
+RDropDivergence = Literal["auto", "kl", "bernoulli_kl", "mse"]
 
 
 @documented
@@ -14,12 +18,15 @@ class RDrop(RandomMaskRegularizer):
     """Penalise the symmetric KL divergence of two passes under random masks, and train both on the labels.
 
     The penalty is the mean of the KL divergences in both directions; the paper calls its weight alpha. The second
-    pass's cross-entropy is added to the loss without a weight.
+    pass's cross-entropy is added to the loss without a weight. Numbers (regression) are compared by squared
+    differences, and their second loss is the mean squared error.
 
     Source: Liang et al., "R-Drop: Regularized Dropout for Neural Networks", NeurIPS 2021 (arXiv 2106.14448),
     equations 1 to 3.
 
     Args:
+        divergence: ``auto`` to choose by the model's loss or the labels (see `decide`), ``kl`` for classes,
+            ``bernoulli_kl`` for several labels, ``mse`` for numbers.
         both_losses: whether the second pass has a supervised loss, too; without it no labels are needed.
 
     Example:
@@ -27,7 +34,7 @@ class RDrop(RandomMaskRegularizer):
         True
     """
 
-    divergence: DivergenceName = fixed("kl")
+    divergence: DivergenceChoice = checked("auto", one_of(RDropDivergence), kw_only=True)
     direction: Direction = fixed("base_adv")
     detach_base: bool = fixed(False)
     share_masks: bool = fixed(False)
@@ -47,10 +54,11 @@ class RDrop(RandomMaskRegularizer):
         Raises:
             ValueError: if ``both_losses`` is True and there are no labels.
         """
+        if self.both_losses and passes.target is None:
+            raise ValueError("target must be given for both_losses=True, got None.")
         other = passes.run(self.random_masks(passes))
-        value = (passes.distance(other, "kl", "base_adv") + passes.distance(other, "kl", "adv_base")) / 2
+        one, two = (passes.distance(other, self.divergence, direction) for direction in get_args(Direction))
+        value = (one + two) / 2
         if not self.both_losses:
             return Penalty(value)
-        if passes.target is None:
-            raise ValueError("target must be given for both_losses=True, got None.")
-        return Penalty(value, supervised=cross_entropy_to_label(other, passes.target, passes.sample_weight))
+        return Penalty(value, supervised=passes.loss_to_target(other, passes.compared(self.divergence)))

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_advdrop.functional import Direction, DivergenceName
+from lightning_advdrop.functional import Direction
 from lightning_advdrop.masking import Masks, MaskSite, Observation, SiteValue
 from lightning_advdrop.regularizers.base import Regularizer
+from lightning_advdrop.regularizers.comparison import DivergenceChoice
 from lightning_advdrop.regularizers.fields import checked, compares_two, in_unit_interval, one_of
 from lightning_advdrop.regularizers.passes import Passes
 
@@ -20,7 +21,8 @@ class RandomMaskRegularizer(Regularizer):
 
     Args:
         rate: the probability of dropping a unit, in [0, 1]. A site's own rate takes precedence.
-        divergence: ``kl``, ``mse_logits``, ``mse_probs``, ``mse`` (regression) or ``bernoulli_kl`` (several labels).
+        divergence: ``auto`` to choose by the model's loss or the labels (see `decide`), ``kl``, ``mse_logits``,
+            ``mse_probs``, ``mse`` (regression) or ``bernoulli_kl`` (several labels).
         direction: ``base_adv`` for ``D(base, other)``, or ``adv_base`` for ``D(other, base)``.
         detach_base: whether to stop the penalty's gradient at the base prediction.
         share_masks: whether all other noise of the network is the same in the two passes.
@@ -33,7 +35,7 @@ class RandomMaskRegularizer(Regularizer):
     """
 
     rate: float = checked(0.05, in_unit_interval)
-    divergence: DivergenceName = checked("kl", compares_two)
+    divergence: DivergenceChoice = checked("auto", compares_two)
     direction: Direction = checked("base_adv", one_of(Direction))
     detach_base: bool = False
     share_masks: bool = False

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from lightning_advdrop.functional import Direction, DivergenceName
+from lightning_advdrop.functional import Direction
+from lightning_advdrop.regularizers.comparison import DivergenceChoice
 from lightning_advdrop.regularizers.fields import documented, fixed
 from lightning_advdrop.regularizers.passes import Passes, Penalty
 from lightning_advdrop.regularizers.random_masks import RandomMaskRegularizer
@@ -22,12 +23,13 @@ class VariationalDropout(RandomMaskRegularizer):
         0.25
     """
 
-    divergence: DivergenceName = fixed("mse_logits")
+    divergence: DivergenceChoice = fixed("mse_logits")
     direction: Direction = fixed("base_adv")
     detach_base: bool = fixed(False)
     share_masks: bool = fixed(False)
 
     log_prefix = "variational_dropout"
+    compares = False
     masks_base = True
 
     def penalty(self, passes: Passes) -> Penalty:

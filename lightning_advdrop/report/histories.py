@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lightning_advdrop.files import TEXT_ENCODING
 from lightning_advdrop.mask_shares import MaskShares, as_matrix, read_shares
 from lightning_advdrop.report.errors import RunError, reading
 
@@ -49,7 +50,7 @@ def read_history(path: Path) -> Mapping[str, Series]:
         ...     read_history(path)["val/loss"]
         Series(last=0.5, by_epoch={0: 0.6, 1: 0.5})
     """
-    with reading(path, "Lightning's CSVLogger"), path.open(newline="", encoding="utf-8") as file:
+    with reading(path, "Lightning's CSVLogger"), path.open(newline="", encoding=TEXT_ENCODING) as file:
         rows = csv.DictReader(file)
         if not rows.fieldnames:
             raise RunError(f"{path.name} is empty")

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from lightning_advdrop.files import TEXT_ENCODING
 from lightning_advdrop.report.errors import RunError, reading
 from lightning_advdrop.report.histories import METRICS_FILE, Series, read_history
 
@@ -183,7 +184,7 @@ def load_run(folder: Path) -> Run:
 def _read_config(path: Path) -> dict[str, Any]:
     try:
         with reading(path, "LightningCLI"):
-            config = yaml.safe_load(path.read_text(encoding="utf-8"))
+            config = yaml.safe_load(path.read_text(encoding=TEXT_ENCODING))
     except yaml.YAMLError as error:
         # The parser's message has a line each for the reason and for the place.
         raise RunError(f"{path.name} is not YAML ({' '.join(str(error).split())})") from error

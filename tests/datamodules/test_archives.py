@@ -76,16 +76,6 @@ def test_paths_that_leave_the_folder(tmp_path: Path, name: str) -> None:
         unpack(path, tmp_path, ["0.txt"])
 
 
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
-def test_links_and_devices(tmp_path: Path, kind: bytes) -> None:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-        member = tarfile.TarInfo("data/link.txt")
-        member.type, member.linkname = kind, "/etc/hostname"
-        archive.addfile(member)
-    check_refused(written(tmp_path, buffer.getvalue()), "'data/link.txt'", "link", "device")
-
-
 def test_folders_are_passed_over(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:

@@ -161,7 +161,7 @@ def test_download_checks_the_published_checksum(
 @pytest.mark.parametrize(
     ("kind", "mirrors"),
     [
-        (ElecDataModule, ("https://riejohnson.com/software/", "http://riejohnson.com/software/")),
+        (ElecDataModule, ("https://riejohnson.com/software/",)),
         (IMDBDataModule, ("https://ai.stanford.edu/~amaas/data/sentiment/",)),
         (
             MNISTDataModule,

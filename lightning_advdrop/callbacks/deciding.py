@@ -1,0 +1,104 @@
+"""Deciding in the first step how a regularizer compares predictions, and going on like that."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from lightning.pytorch import Trainer
+from torch import Tensor
+
+from lightning_advdrop._lightning import trainer_callbacks
+from lightning_advdrop.callbacks.batches import SteppedBatch
+from lightning_advdrop.callbacks.comparing import ComparingCallback
+from lightning_advdrop.callbacks.copied_targets import warn_of_copying
+from lightning_advdrop.callbacks.mask_generator import OwnGenerator
+from lightning_advdrop.functional import IGNORED_LABEL
+from lightning_advdrop.masking import MaskSite
+from lightning_advdrop.regularizers import Comparison, Passes, Regularizer
+from lightning_advdrop.regularizers.deciding import of_two_predictions
+from lightning_advdrop.regularizers.predictions import Target, find_target, select_target
+
+
+class DecidingCallback(ComparingCallback, OwnGenerator):
+    """A callback of a regularizer, which decides once how predictions are compared, and resumes with that."""
+
+    regularizer: Regularizer
+    sites: list[MaskSite]
+    target: Target
+    ignore_index: int | None
+    #: The class of the module whose output is compared.
+    compared_class: str
+    #: What that module got in the first step.
+    input: Tensor | None
+
+    @property
+    def undecided(self) -> bool:
+        """Whether it is not known yet how predictions are compared."""
+        return self.comparison is None and self.regularizer.compares and self.regularizer.divergence is not None
+
+    def forget_comparison(self) -> None:
+        """Decide anew, in another fit."""
+        self.comparison, self._told = None, False
+
+    def labelled(self, call: Passes, batch: SteppedBatch | None) -> Passes:
+        """Give passes the labels, the weights of padding, and how they are compared.
+
+        Args:
+            call: the passes.
+            batch: the batch, in which labels and padding are found; None where the passes have them.
+
+        Raises:
+            ValueError: if something is not where it should be, or ``divergence="auto"`` can't tell what is compared.
+        """
+        call = replace(call, generator=self._generator, class_dim=self.class_dim, ignore_index=self.ignore_index)
+        if batch is not None and self.regularizer.needs_target:
+            target = batch.read(lambda each: select_target(each, self.target))
+            warn_of_copying(target, self.input, self.target)
+            self.input, call = None, replace(call, target=target)
+        elif batch is not None and self._looks_at_labels:
+            call = replace(call, target=batch.read(lambda each: find_target(each, self.target)))
+        self._decide(call)
+        call = replace(call, losses=(), comparison=self.comparison)
+        return call if batch is None else self.with_padding(call, batch)
+
+    @property
+    def _looks_at_labels(self) -> bool:
+        return self.undecided or (self.comparison is not None and self.comparison.ignore_index != IGNORED_LABEL)
+
+    def _decide(self, call: Passes) -> None:
+        """Decide in the first step how predictions are compared, and say it; not by a prediction that is NaN."""
+        asked = self.regularizer.divergence
+        if self.undecided and asked is not None and not call.base.isnan().any():
+            self.comparison = call.compared(asked, to_labels=self.regularizer.to_labels)
+        if not self.undecided:
+            self.tell(self.sites, self.compared_class, call.base if self.regularizer.compares else None)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the generator's state, and how predictions are compared; the schedule follows the trainer's epoch."""
+        decided = {} if self.comparison is None else {"comparison": self.comparison.state_dict()}
+        return super().state_dict() | decided
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the generator, and compare as before."""
+        super().load_state_dict(state_dict)
+        decided = state_dict.get("comparison", {})
+        if decided and decided["asked"] == self.regularizer.divergence:
+            self.comparison = Comparison(**decided)
+
+
+def comparison_beside(callback: ComparingCallback, trainer: Trainer) -> Comparison | None:
+    """Return how the trainer's regularizer compares two predictions that looks at the same output as a callback.
+
+    Args:
+        callback: the callback.
+        trainer: the trainer.
+
+    Returns:
+        None where there is no such regularizer, or it has not decided yet.
+    """
+    for each in trainer_callbacks(trainer):
+        same = isinstance(each, DecidingCallback) and (each.module, each.output) == (callback.module, callback.output)
+        if same and each.comparison is not None:
+            return of_two_predictions(each.comparison)
+    return None
