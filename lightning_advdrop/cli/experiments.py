@@ -22,6 +22,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning_advdrop import datamodules, tasks  # noqa: F401
 from lightning_advdrop._lightning import attach, forget_average, trainer_callbacks
 from lightning_advdrop.callbacks import GlobalRandomState, RegularizerCallback, TerminateOnNaN, flush_denormals
+from lightning_advdrop.cli.parsing import ExperimentParser
 from lightning_advdrop.tasks.checkpoints import check_whole
 
 
@@ -143,6 +144,7 @@ def run_experiment(arguments: Sequence[str], *, run: bool = True) -> ExperimentC
                 subclass_mode_data=True,
                 save_config_callback=RunConfig,
                 args=list(arguments),
+                parser_class=ExperimentParser,
                 run=run,
             )
     finally:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from lightning_advdrop._suggestions import did_you_mean
 from lightning_advdrop.functional import flip_budget
 from lightning_advdrop.masking.sites import ComputedWeight, MaskSite
 
@@ -163,7 +164,8 @@ def _split(spec: str) -> tuple[str, str]:
     if kind not in _KINDS:
         raise ValueError(
             f"sites: unknown kind {kind!r} in {spec!r}; allowed are {', '.join(_KINDS)}, "
-            "alone or behind the path of a module, as in 'encoder.lstm:recurrent'."
+            "alone or behind the path of a module, as in 'encoder.lstm:recurrent'"
+            f"{did_you_mean(kind, _KINDS)}"
         )
     return path, kind
 
