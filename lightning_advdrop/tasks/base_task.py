@@ -183,6 +183,24 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = training
 
 
+def clip_all_but_embeddings(module: nn.Module, norm: float) -> None:
+    """Clip the norm of all gradients but those of embeddings, which stay as they are.
+
+    Args:
+        module: the module whose gradients have been computed.
+        norm: the largest norm of the others together, above 0.
+
+    Example:
+        >>> words, layer = nn.Embedding(2, 1), nn.Linear(1, 1, bias=False)
+        >>> words.weight.grad, layer.weight.grad = torch.full((2, 1), 8.0), torch.full((1, 1), 8.0)
+        >>> clip_all_but_embeddings(nn.ModuleList([words, layer]), norm=1.0)
+        >>> words.weight.grad.flatten(), layer.weight.grad.flatten()
+        (tensor([8., 8.]), tensor([1.0000]))
+    """
+    embeddings = {id(part.weight) for part in module.modules() if isinstance(part, nn.Embedding)}
+    nn.utils.clip_grad_norm_([each for each in module.parameters() if id(each) not in embeddings], norm)
+
+
 def decaying_adam(module: nn.Module, learning_rate: float, decay: float) -> dict[str, Any]:
     """Make Adam, whose rate is multiplied by ``decay`` after each step, as ``configure_optimizers`` returns it.
 
