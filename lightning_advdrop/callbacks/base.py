@@ -93,6 +93,8 @@ class RegularizerCallback(DecidingCallback, PenaltyMetrics, NonfinitePenalties, 
         ignore_index: int | None = None,
     ) -> None:
         super().__init__(sites, module, output, call, padding_mask, mask, class_dim)
+        if not isinstance(regularizer, Regularizer):
+            raise TypeError(f"regularizer must be a Regularizer, such as AdversarialDropout(), got {regularizer!r}.")
         at_least_zero("weight", weight)
         at_least_zero("rampup_epochs", rampup_epochs)
         if log_every_n_steps is not None:
