@@ -236,15 +236,6 @@ class RegularizerCallback(DecidingCallback, PenaltyMetrics, NonfinitePenalties, 
                 f"sites: {names} took part in no forward pass of this epoch, so no mask acted there; name other sites."
             )
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the generator's state, and the number of steps of this epoch without a penalty."""
-        return {**super().state_dict(), "skipped": self.skipped}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned; earlier releases counted no steps."""
-        super().load_state_dict(state_dict)
-        self.skipped = state_dict.get("skipped", 0)
-
     @property
     def state_key(self) -> str:
         """Tell several callbacks of one class apart: by their sites, by ``module`` and by ``call``, and by the method.
@@ -259,12 +250,13 @@ class RegularizerCallback(DecidingCallback, PenaltyMetrics, NonfinitePenalties, 
         return state_key(self, **settings, sites=self.site_specs, **told)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state, and which module's output is compared; the schedule follows the epoch."""
-        return super().state_dict() | {"counted": self.counted}
+        """Return the state, which module's output is compared, and the steps of this epoch without a penalty."""
+        return super().state_dict() | {"counted": self.counted, "skipped": self.skipped}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
+        """Restore what `state_dict` returned; earlier releases counted no steps."""
         super().load_state_dict(state_dict)
+        self.skipped = state_dict.get("skipped", 0)
         self.counted = state_dict.get("counted")
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: Mapping[str, Any]) -> None:
