@@ -88,6 +88,37 @@ def attach(pl_module: LightningModule, trainer: Trainer, datamodule: LightningDa
     pl_module.trainer = trainer
 
 
+def rename_metric(trainer: Trainer | None, name: str, new: str) -> None:
+    """Let what has been logged under a name in this epoch have another name, in the same place among the metrics.
+
+    Args:
+        trainer: the trainer that the values were logged to.
+        name: the present name.
+        new: the new one.
+
+    Raises:
+        RuntimeError: if Lightning has changed how it keeps what is logged.
+    """
+    if trainer is None:
+        return
+    training = trainer.fit_loop.epoch_loop
+    try:
+        for results in (training._results, training.val_loop._results, trainer.validate_loop._results):
+            renamed = {}
+            for key, metric in results.items():
+                found = metric.meta.name == name
+                if found:
+                    metric.meta.name = new
+                renamed[key.replace(name, new, 1) if found else key] = metric
+            results.clear()
+            results.update(renamed)
+    except AttributeError as error:
+        raise RuntimeError(
+            f"A metric named {name!r} can't be renamed in Lightning {lightning.__version__}, and the module logs that "
+            "name, too; log it under another one, or use Lightning 2.6."
+        ) from error
+
+
 def state_key(callback: Callback, **settings: Any) -> str:
     """Return the name of a callback's state in checkpoints, which tells callbacks of one class apart.
 

@@ -21,6 +21,7 @@ from lightning_advdrop._lightning import (
     forget_average,
     load_module,
     logged_step,
+    rename_metric,
     state_key,
     trainer_callbacks,
     trainer_datamodule,
@@ -42,6 +43,27 @@ def test_a_module_has_the_trainer_it_was_given_and_before_that_none(package: str
     assert attached_trainer(pl_module) is None
     pl_module.trainer = trainer
     assert attached_trainer(pl_module) is trainer
+
+
+@each_package
+def test_what_was_logged_is_renamed_in_its_place(package: str) -> None:
+    trainer = _trainer(package)
+    results = trainer.fit_loop.epoch_loop._results
+    for name in ("first", "ours", "last"):
+        results.log("training_step", name, torch.tensor(3.0))
+    rename_metric(trainer, "ours", "other")
+    results.log("training_step", "ours", torch.tensor(5.0))
+    assert list(results) == [f"training_step.{name}" for name in ("first", "other", "last", "ours")]
+    found = results.metrics(on_step=False)["callback"]
+    assert {name: float(value) for name, value in found.items()} == {"first": 3, "other": 3, "last": 3, "ours": 5}
+    rename_metric(None, "ours", "other")
+
+
+def test_metrics_that_are_kept_in_another_way_can_not_be_renamed() -> None:
+    trainer = _trainer()
+    trainer.fit_loop.epoch_loop._results["training_step.ours"] = SimpleNamespace()
+    with refused("'ours'", lightning.__version__, "2.6", error=RuntimeError):
+        rename_metric(trainer, "ours", "other")
 
 
 def test_a_module_of_fabric_has_no_trainer() -> None:

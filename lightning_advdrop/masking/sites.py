@@ -208,6 +208,19 @@ class Observation:
         """Whether a mask replaces one that the network draws, but its flips are not counted from that one."""
         return self.site.kind != "dropout" and self.site.drop_rate > 0
 
+    def examples(self, rows: int) -> Tensor:
+        """Tell which example each row of a mask of this site acts on; -1 where the batch shares the mask.
+
+        Args:
+            rows: the number of rows, which is that of the examples or, with a mask for each time step, a multiple.
+
+        Returns:
+            Indices ``(rows,)``, for packed sequences in the order of packing.
+        """
+        if self.site.rows is not None or self.site.kind == "embedding":
+            return torch.full((rows,), -1, device=self.like.device)
+        return torch.arange(rows, device=self.like.device) % self.shape[0]
+
     def ones(self, *, per_step: bool = False) -> Tensor:
         """Return a mask that keeps everything.
 

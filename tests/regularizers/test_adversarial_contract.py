@@ -118,9 +118,9 @@ def test_other_noise_or_labels_are_no_degenerate_start() -> None:
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        ({"search": "fisher"}, ("search='fisher'", "start='ones'", "steps=1", "start='one_drop'", "steps=1")),
-        ({"search": "fisher", "start": "ones", "steps": 2}, ("search='fisher'", "start='ones'", "steps=2")),
+        ({"search": "top", "start": "sampled"}, ("start='sampled'", "search='top'", "reference_in_base=True", False)),
         ({"start": "ones", "keep_start": True}, ("keep_start=True", "start='one_drop'", "'ones'")),
+        ({"search": "label", "keep_start": True}, ("keep_start=True", "search='gradient'", "'label'")),
     ],
 )
 def test_arguments_that_are_refused(arguments: dict[str, Any], parts: tuple[object, ...]) -> None:

@@ -76,13 +76,13 @@ def test_the_loss_is_the_mean_of_both(name: str, weight: float) -> None:
 class Module(L.LightningModule):
     """Knows nothing of regularizers, and keeps the gradient that it is trained by."""
 
-    def __init__(self) -> None:
+    def __init__(self, smoothing: float) -> None:
         super().__init__()
-        self.model = Predictor(3)
+        self.model, self.smoothing = Predictor(3), smoothing
         self.gradient = torch.zeros(())
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        return F.cross_entropy(self.model(batch[0]), batch[1])
+        return F.cross_entropy(self.model(batch[0]), batch[1], label_smoothing=self.smoothing)
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         self.gradient = torch.cat([p.grad.flatten() for p in self.parameters() if p.grad is not None])
@@ -91,10 +91,11 @@ class Module(L.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def test_a_callback_trains_on_the_mean_of_both() -> None:
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_a_callback_trains_on_the_mean_of_both(smoothing: float) -> None:
     """With a weight close to 0, the gradient of a step is the mean of those of the two masks' losses."""
     torch.manual_seed(0)
-    x, y, module = torch.randn(BATCH, STEPS, FEATURES), torch.randint(3, (BATCH,)), Module()
+    x, y, module = torch.randn(BATCH, STEPS, FEATURES), torch.randint(3, (BATCH,)), Module(smoothing)
     callback, masks = FraternalDropoutCallback(rate=0.4, weight=1e-12), []
     draw = callback.regularizer.random_mask
 
@@ -107,9 +108,10 @@ def test_a_callback_trains_on_the_mean_of_both() -> None:
     layer.load_state_dict(module.model.rnn.state_dict())
     head = copy.deepcopy(module.model.out)
     quiet_trainer(max_steps=1, callbacks=[callback]).fit(module, DataLoader(TensorDataset(x, y), BATCH))
-    first, second = (F.cross_entropy(head(layer(x, recurrent_mask=mask)[0][:, -1]), y) for mask in masks)
+    first, second = (head(layer(x, recurrent_mask=mask)[0][:, -1]) for mask in masks)
+    both = (F.cross_entropy(first, y, label_smoothing=smoothing) + F.cross_entropy(second, y)) / 2
     parameters = [*layer.parameters(), *head.parameters()]
-    expected = torch.autograd.grad((first + second) / 2, parameters)
+    expected = torch.autograd.grad(both, parameters)
     torch.testing.assert_close(module.gradient, torch.cat([each.flatten() for each in expected]), rtol=1e-4, atol=1e-6)
     assert not torch.allclose(first, second)
 

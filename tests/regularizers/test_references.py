@@ -112,7 +112,23 @@ CASES = [
     *(
         Case(AdversarialDropout, {"rate": 0.34, "per_step": True, **more}, network={"cell": cell})
         for cell in ("lstm", "gru")
-        for more in ({"steps": 2}, {"start": "sampled", "start_rate": 0.3}, {"start": "ones", "search": "fisher"})
+        for more in (
+            {"steps": 2},
+            {"start": "sampled", "start_rate": 0.3},
+            {"search": "fisher"},
+            {"search": "top", "steps": 2},
+        )
+    ),
+    *(
+        Case(AdversarialDropout, {"rate": 0.34, "search": search, "steps": steps}, **network)
+        for network in NETWORKS
+        for search in ("top", "label")
+        for steps in (1, 3)
+    ),
+    *(
+        Case(AdversarialDropout, {"rate": 0.34, "search": "top", "steps": 2, "divergence": d}, kind)
+        for kind in ("recurrent", "weight", "input")
+        for d in DIVERGENCES
     ),
     *(
         Case(AdversarialDropout, {"rate": 0.34, "start": "ones", "search": "fisher", "draws": draws}, **network)
@@ -166,6 +182,8 @@ class Setting:
     def problem(self) -> Problem:
         """To be called after `passes`."""
         settings = {**_defaults(self.case.regularizer), **self.case.arguments}
+        if settings.get("divergence") == "auto":
+            settings["divergence"] = "kl"
         settings["budget"] = max(1, int(settings.get("rate", 0) * self._units()))
         base = self._noise(self.before)
         other = base if self.regularizer.share_masks else self._noise(RandomState.seeded(1))

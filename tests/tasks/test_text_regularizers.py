@@ -123,7 +123,7 @@ def test_behind_the_embeddings_dropout_the_norm_is_that_of_real_words(
     (shift,), passes = spied(make(sites="input", epsilon=5.0, divergence=divergence))
     ((site, seen),) = passes.observed.items()
     assert site.name == "model.encoder.lstm:input"
-    assert seen.like.shape == shift.shape
+    assert seen.activation == shift.shape
     real = passes.real_steps
     assert not real.all()
     assert shift[~real].eq(0).all()

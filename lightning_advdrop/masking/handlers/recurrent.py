@@ -104,11 +104,12 @@ def _masks(mode: MaskingMode, found: _Call) -> RecurrentMasks:
     """Return the masks of this mode; the first of ``inputs`` may be a `Perturbation`."""
     call, anchors = found.call, found.anchors
     batch, steps, hidden = call.batch, len(call.batch_sizes), call.states[0][0]  # (B, P)
+    sizes = call.batch_sizes if call.packed else None
     recurrent = [
-        mode.value_at(anchor.weight_hh, "recurrent", (batch, hidden.shape[1]), hidden, steps=steps)
+        mode.value_at(anchor.weight_hh, "recurrent", (batch, hidden.shape[1]), hidden, steps=steps, batch_sizes=sizes)
         for anchor in anchors
     ]
-    rows = {"batch_dim": 0 if call.batch_first else 1, "batch_sizes": call.batch_sizes if call.packed else None}
+    rows = {"batch_dim": 0 if call.batch_first else 1, "batch_sizes": sizes}
     inputs = [
         _locked_value(mode, call, "hidden" if layer else "input", anchor.weight_ih, anchor.weight_ih.shape[1], rows)
         for layer, anchor in enumerate(anchors[:: call.config.directions])
