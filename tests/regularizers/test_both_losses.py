@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
@@ -73,16 +74,29 @@ def test_the_loss_is_the_mean_of_both(name: str, weight: float) -> None:
     assert not torch.allclose(loss(passes.base, target), loss(other, target))
 
 
+def test_half_of_a_loss_of_the_models_own_is_left_where_it_is_known() -> None:
+    model, _, target = cases()["classes"]
+    x, method = torch.randn(BATCH, STEPS, FEATURES), FraternalDropout(rate=0.4)
+    passes = method.first_pass(lambda: model(x), model, target=target)
+    own = F.multi_margin_loss(passes.base, target)
+    found = method.evaluate(replace(passes, loss=own, generator=torch.Generator().manual_seed(3))).supervised
+    other = method.evaluate(replace(passes, generator=torch.Generator().manual_seed(3))).supervised
+    assert found is not None
+    assert other is not None
+    second = 2 * other + F.cross_entropy(passes.base, target)
+    torch.testing.assert_close(own + found, (own + second) / 2)
+
+
 class Module(L.LightningModule):
     """Knows nothing of regularizers, and keeps the gradient that it is trained by."""
 
-    def __init__(self, smoothing: float) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.model, self.smoothing = Predictor(3), smoothing
+        self.model = Predictor(3)
         self.gradient = torch.zeros(())
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        return F.cross_entropy(self.model(batch[0]), batch[1], label_smoothing=self.smoothing)
+        return F.cross_entropy(self.model(batch[0]), batch[1])
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         self.gradient = torch.cat([p.grad.flatten() for p in self.parameters() if p.grad is not None])
@@ -91,11 +105,10 @@ class Module(L.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.3])
-def test_a_callback_trains_on_the_mean_of_both(smoothing: float) -> None:
+def test_a_callback_trains_on_the_mean_of_both() -> None:
     """With a weight close to 0, the gradient of a step is the mean of those of the two masks' losses."""
     torch.manual_seed(0)
-    x, y, module = torch.randn(BATCH, STEPS, FEATURES), torch.randint(3, (BATCH,)), Module(smoothing)
+    x, y, module = torch.randn(BATCH, STEPS, FEATURES), torch.randint(3, (BATCH,)), Module()
     callback, masks = FraternalDropoutCallback(rate=0.4, weight=1e-12), []
     draw = callback.regularizer.random_mask
 
@@ -109,7 +122,7 @@ def test_a_callback_trains_on_the_mean_of_both(smoothing: float) -> None:
     head = copy.deepcopy(module.model.out)
     quiet_trainer(max_steps=1, callbacks=[callback]).fit(module, DataLoader(TensorDataset(x, y), BATCH))
     first, second = (head(layer(x, recurrent_mask=mask)[0][:, -1]) for mask in masks)
-    both = (F.cross_entropy(first, y, label_smoothing=smoothing) + F.cross_entropy(second, y)) / 2
+    both = (F.cross_entropy(first, y) + F.cross_entropy(second, y)) / 2
     parameters = [*layer.parameters(), *head.parameters()]
     expected = torch.autograd.grad(both, parameters)
     torch.testing.assert_close(module.gradient, torch.cat([each.flatten() for each in expected]), rtol=1e-4, atol=1e-6)
