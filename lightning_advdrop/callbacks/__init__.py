@@ -7,6 +7,7 @@ from lightning_advdrop.callbacks.best_or_start import BestOrStartCheckpoint
 from lightning_advdrop.callbacks.denormals import flush_denormals
 from lightning_advdrop.callbacks.description import describe_sites
 from lightning_advdrop.callbacks.inference_gap import InferenceGapMonitor
+from lightning_advdrop.callbacks.keep_best import KeepBest
 from lightning_advdrop.callbacks.mask_statistics import MaskStatistics
 from lightning_advdrop.callbacks.non_monotonic import NonMonotonicAveraging
 from lightning_advdrop.callbacks.perturbations import (
@@ -23,6 +24,7 @@ from lightning_advdrop.callbacks.random_masks import (
     VariationalDropoutCallback,
 )
 from lightning_advdrop.callbacks.random_state import GlobalRandomState
+from lightning_advdrop.callbacks.running_metrics import RunningMetrics
 from lightning_advdrop.callbacks.terminate_on_nan import TerminateOnNaN
 from lightning_advdrop.callbacks.training_step import regularized_loss
 
@@ -35,6 +37,7 @@ __all__ = [
     "FraternalDropoutCallback",
     "GlobalRandomState",
     "InferenceGapMonitor",
+    "KeepBest",
     "MaskStatistics",
     "NonMonotonicAveraging",
     "PiModelCallback",
@@ -42,6 +45,7 @@ __all__ = [
     "RDropCallback",
     "RandomPerturbationCallback",
     "RegularizerCallback",
+    "RunningMetrics",
     "TerminateOnNaN",
     "VariationalDropoutCallback",
     "VirtualAdversarialCallback",

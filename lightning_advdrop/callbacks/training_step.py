@@ -146,7 +146,7 @@ def regularized_loss(
     def recording(callback: AddsToLoss) -> Iterator[Callable[[Any], list[Passes]]]:
         callback.compared_class = type(pl_module).__name__
         recorded, again = callback.recorded_forward(pl_module), quietly(pl_module, forward)
-        with recorded.first_run():
+        with recorded.first_run(forward):
             yield lambda result: [
                 Passes(recorded, again, result, target, sample_weight, output=callback.output, real_steps=real_steps)
             ]

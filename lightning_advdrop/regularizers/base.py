@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lightning_advdrop.masking import MaskSite, Observation, RecordedForward, SiteSpecs, SiteValue, find_sites
 from lightning_advdrop.regularizers.comparison import DivergenceChoice
 from lightning_advdrop.regularizers.deciding import UndecidedError
+from lightning_advdrop.regularizers.examples import Known
 from lightning_advdrop.regularizers.fields import at_least_zero, check_fields
 from lightning_advdrop.regularizers.passes import Passes, Penalty, uncompiled
 from lightning_advdrop.regularizers.predictions import Output
@@ -51,6 +52,12 @@ class Regularizer(ABC):
     def __post_init__(self) -> None:
         """Check the fields of a regularizer that is a dataclass."""
         check_fields(self)
+
+    @property
+    def known_examples(self) -> Known:
+        """What passes have told of where activations hold the examples, see `tell_examples`."""
+        known: Known = vars(self).setdefault("_known_examples", {})
+        return known
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __call__(
@@ -141,7 +148,7 @@ class Regularizer(ABC):
         if generator is None:  # one of its own: in other passes the global one repeats the network's noise
             generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
         recorded = self.record(module, _found(module, sites), generator)
-        with uncompiled(), recorded.first_run():
+        with uncompiled(), recorded.first_run(forward):
             result = forward()
         settings: dict[str, Any] = {"output": output, "class_dim": class_dim, "ignore_index": ignore_index}
         return Passes(recorded, forward, result, target, sample_weight, generator, **settings, real_steps=real_steps)

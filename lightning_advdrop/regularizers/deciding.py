@@ -246,10 +246,12 @@ def _ask(prediction: Tensor, why: str, to_labels: bool) -> NoReturn:
     words: Iterable[tuple[Kind, str]] = (("labels", "one logit each"), ("numbers", "numbers"))
     if not one:
         words = (("classes", "exclusive classes"), ("labels", "several labels"), ("numbers", "numbers"))
-    choices = " or ".join(f"{_AUTO[kind][to_labels]!r} for {what}" for kind, what in words)
+    *first, last = (f"{_AUTO[kind][to_labels]!r} for {what}" for kind, what in words)
+    argument = "loss" if to_labels else "divergence"
+    choices = f"{', '.join(first)} or {last}"
     raise UndecidedError(
-        f"divergence='auto' can't tell what the prediction of the shape {tuple(prediction.shape)} describes, since "
-        f"{why}; name divergence= {choices}."
+        f"{argument}='auto' can't tell what the prediction of the shape {tuple(prediction.shape)} describes, since "
+        f"{why}; name {argument}={choices}."
     )
 
 

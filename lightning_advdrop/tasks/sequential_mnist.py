@@ -97,6 +97,7 @@ class SequentialMNISTTask(BaseTask):
     #: Regularizers don't wrap ``training_step``: it asks them itself.
     delegates_regularization = True
     model: SequenceClassifier
+    known_by = ("model.lstm.weight_hh_l0", "model.head.weight")
 
     def __init__(
         self,

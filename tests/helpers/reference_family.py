@@ -166,7 +166,8 @@ class Problem:
         if self.settings["divergence"] == "ce":
             return self.loss(other)
         pair = (base, other) if self.settings.get("direction", "base_adv") == "base_adv" else (other, base)
-        measure: Callable[[Tensor, Tensor], Tensor] = getattr(each, f"each_{self.settings['divergence']}")
+        name = self.settings["divergence"]
+        measure: Callable[[Tensor, Tensor], Tensor] = getattr(each, f"each_{'kl' if name == 'auto' else name}")
         return self.mean(measure(*pair))
 
     def loss(self, logits: Tensor) -> Tensor:
