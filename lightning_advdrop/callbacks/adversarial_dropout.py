@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 from lightning_advdrop.callbacks.base import RegularizerCallback
+from lightning_advdrop.callbacks.penalties import Nonfinite
 from lightning_advdrop.functional import Direction, Flips
 from lightning_advdrop.masking import SiteSpecs
 from lightning_advdrop.regularizers import AdversarialDropout, DivergenceChoice, Search, Start
@@ -54,8 +55,13 @@ class AdversarialDropoutCallback(RegularizerCallback):
             leads to a tensor ``(B,)`` or ``(B, T)``, 1 where they are real; None where there is no padding.
         start_rate: the probability of dropping a unit in a sampled start, in [0, 1].
         per_step: whether recurrent sites have a mask for each time step.
-        search: ``gradient`` or ``fisher``, see `lightning_advdrop.regularizers.AdversarialDropout`.
+        search: ``gradient``, ``top``, ``label`` or ``fisher``, see
+            `lightning_advdrop.regularizers.AdversarialDropout`.
         draws: the labels that the Fisher search draws for each example, at least 1.
+        reference_in_base: whether the reference mask acts in the base pass, too.
+        batch_dim: for the kind ``dropout``, the dimension of an activation that holds the examples; None finds it.
+        nonfinite: what happens where the penalty is NaN or infinite: ``raise``, or ``skip``, which leaves the penalty
+            out of this step and logs how many steps of the epoch that were, as ``advdrop/skipped``.
         mask: the old name of ``padding_mask``, deprecated.
         class_dim: the dimension of the prediction that holds the classes; None takes that of the module's own loss,
             else the last.
@@ -97,6 +103,9 @@ class AdversarialDropoutCallback(RegularizerCallback):
         per_step: bool = False,
         search: Search = "gradient",
         draws: int = 1,
+        reference_in_base: bool = False,
+        batch_dim: int | None = None,
+        nonfinite: Nonfinite = "raise",
         mask: Target | None = None,
         class_dim: int | None = None,
         ignore_index: int | None = None,

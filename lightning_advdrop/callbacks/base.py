@@ -5,26 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from lightning_advdrop._lightning import state_key, trainer_callbacks
+from lightning_advdrop._lightning import state_key
+from lightning_advdrop.callbacks.batches import SteppedBatch
 from lightning_advdrop.callbacks.compatibility import check_trainable
 from lightning_advdrop.callbacks.deciding import DecidingCallback
 from lightning_advdrop.callbacks.denormals import flush_denormals
 from lightning_advdrop.callbacks.description import describe_sites
+from lightning_advdrop.callbacks.own_metrics import watch_log
+from lightning_advdrop.callbacks.penalties import Nonfinite, NonfinitePenalties, mean_penalty
+from lightning_advdrop.callbacks.penalty_metrics import PenaltyMetrics
 from lightning_advdrop.callbacks.recording import ForwardRecorder, took_part
 from lightning_advdrop.callbacks.training_step import AddsToLoss
 from lightning_advdrop.functional import sigmoid_rampup
 from lightning_advdrop.masking import MaskSite, RecordedForward, SiteSpecs, find_sites
 from lightning_advdrop.regularizers import Passes, Penalty, Regularizer
-from lightning_advdrop.regularizers.fields import at_least_one, at_least_zero
+from lightning_advdrop.regularizers.fields import at_least_one, at_least_zero, one_of
 from lightning_advdrop.regularizers.predictions import Output, Target
 
 
-class RegularizerCallback(DecidingCallback, AddsToLoss):
+class RegularizerCallback(DecidingCallback, PenaltyMetrics, NonfinitePenalties, AddsToLoss):
     """Add a regularizer's penalty to the loss of any LightningModule under automatic optimization.
 
     A module with a true attribute ``delegates_regularization`` asks for its penalty itself, by
@@ -58,6 +61,8 @@ class RegularizerCallback(DecidingCallback, AddsToLoss):
         padding_mask: where a batch tells real examples or time steps from padding (an index, a key or a callable): a
             tensor ``(B,)``, or ``(B, T)`` for predictions with a time dimension, 1 where they are real and 0 at
             padding; None where there is no padding.
+        nonfinite: what happens where the penalty is NaN or infinite: ``raise``, or ``skip``, which leaves the penalty
+            out of this step and logs how many steps of the epoch that were, as ``skipped``.
         mask: the old name of ``padding_mask``, deprecated.
         class_dim: the dimension of the prediction that holds the classes. None takes that of the module's own loss
             (``(B, C, T)`` for torch's cross_entropy), else the last.
@@ -66,12 +71,8 @@ class RegularizerCallback(DecidingCallback, AddsToLoss):
 
     Raises:
         ValueError: if the weight, ``rampup_epochs`` or ``call`` is negative, ``log_every_n_steps`` is below 1, a kind
-            of site is unknown, or ``padding_mask`` is given under both names.
+            of site or ``nonfinite`` is unknown, or ``padding_mask`` is given under both names.
     """
-
-    #: Before the slash in the names of the metrics: the regularizer's, unless a subclass or the user sets another;
-    #: ``_2`` follows where a callback before it has the same one.
-    log_prefix: str
 
     def __init__(
         self,
@@ -86,6 +87,7 @@ class RegularizerCallback(DecidingCallback, AddsToLoss):
         log_every_n_steps: int | None = None,
         call: int | None = None,
         padding_mask: Target | None = None,
+        nonfinite: Nonfinite = "raise",
         mask: Target | None = None,
         class_dim: int | None = None,
         ignore_index: int | None = None,
@@ -95,6 +97,8 @@ class RegularizerCallback(DecidingCallback, AddsToLoss):
         at_least_zero("rampup_epochs", rampup_epochs)
         if log_every_n_steps is not None:
             at_least_one("log_every_n_steps", log_every_n_steps)
+        one_of(Nonfinite)("nonfinite", nonfinite)
+        self.nonfinite: Nonfinite = nonfinite
         self.regularizer = regularizer
         if not hasattr(type(self), "log_prefix"):
             self.log_prefix = regularizer.log_prefix
@@ -105,9 +109,9 @@ class RegularizerCallback(DecidingCallback, AddsToLoss):
         self.ignore_index = ignore_index
         self.sites = []
         self._missing: set[MaskSite] = set()
+        self._trained = False  # whether a batch of this epoch has been
         #: Called with each penalty that is computed, one for each forward pass of a training step.
         self.listeners: list[Callable[[Penalty], None]] = []
-        self._of_step: tuple[int, dict[str, Tensor | float]] = 0, {}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.regularizer!r}, sites={self.site_specs!r}, weight={self.weight})"
@@ -133,16 +137,23 @@ class RegularizerCallback(DecidingCallback, AddsToLoss):
 
     def recorded_forward(self, module: nn.Module) -> RecordedForward:
         """Make the recorder of a forward of a module, to be run once in this step and then again under masks."""
-        self.compared_class = type(module).__name__
         return self.regularizer.record(module, self.sites, self._generator)
 
     def recorder(self, pl_module: LightningModule) -> ForwardRecorder:
         """Make what records the forward passes of a training step."""
         return ForwardRecorder(
-            pl_module, self.sites, self.module, record=self.recorded_forward, output=self.output, call=self.call
+            pl_module,
+            self.sites,
+            self.module,
+            record=self.recorded_forward,
+            output=self.output,
+            call=self.call,
+            counted=self.counted,
         )
 
-    def term(self, pl_module: LightningModule, calls: Sequence[Passes], batch: Any = None) -> Tensor | None:
+    def term(
+        self, pl_module: LightningModule, calls: Sequence[Passes], batch: SteppedBatch | None = None
+    ) -> Tensor | None:
         """Compute and log this callback's term of the loss: the weighted mean penalty over the passes of a step.
 
         Args:
@@ -155,15 +166,17 @@ class RegularizerCallback(DecidingCallback, AddsToLoss):
 
         Raises:
             ValueError: if a prediction has no gradient, or the batch no labels or padding mask where they should be.
-            FloatingPointError: if a prediction holds NaN or infinity where that can't be compared.
+            FloatingPointError: if a prediction or the penalty is NaN or infinite, with ``nonfinite="raise"``.
         """
         weight = self.current_weight(pl_module.trainer)
         if not calls:
             self.log_penalty(pl_module, weight, None, 1)
             return None
-        found = self.penalty([self.labelled(call, batch) for call in calls])
-        self.log_penalty(pl_module, weight, found, len(calls[0].base))
-        return found.weighted(weight)
+        labelled = [self.labelled(call, batch) for call in calls]
+        found = self.finite(pl_module.trainer, lambda: self.penalty(labelled))
+        skipped = self.skipped if self.nonfinite == "skip" else None
+        self.log_penalty(pl_module, weight, found, len(calls[0].base), skipped)
+        return None if found is None else found.weighted(weight)
 
     def penalty(self, calls: Sequence[Passes]) -> Penalty:
         """Compute the mean penalty over the forward passes of one training step, before its weight.
@@ -173,56 +186,16 @@ class RegularizerCallback(DecidingCallback, AddsToLoss):
 
         Raises:
             ValueError: if a prediction has no gradient.
-            FloatingPointError: if it holds NaN or infinity where that can't be compared.
+            FloatingPointError: if it or the penalty is NaN or infinite.
         """
         for call in calls:
             self._missing -= took_part(self._missing, call.recorded.observed)
         penalties = [self.regularizer.evaluate(call) for call in calls]
+        found = mean_penalty(penalties)
         for listener in self.listeners:
             for penalty in penalties:
                 listener(penalty)
-        value = torch.stack([penalty.value for penalty in penalties]).mean()
-        names = penalties[0].metrics
-        metrics = {n: torch.stack([torch.as_tensor(p.metrics[n]) for p in penalties]).mean() for n in names}
-        losses = [penalty.supervised for penalty in penalties if penalty.supervised is not None]
-        return Penalty(value, metrics, torch.stack(losses).mean() if losses else None)
-
-    def log_penalty(self, pl_module: LightningModule, weight: float, penalty: Penalty | None, batch_size: int) -> None:
-        """Log the weight, the divergence and the regularizer's own metrics: means over the epoch, and steps.
-
-        Args:
-            pl_module: the module that is trained.
-            weight: the weight of this step.
-            penalty: the penalty, None where there were no passes.
-            batch_size: the number of examples.
-        """
-        values: dict[str, Tensor | float] = {"weight": weight}
-        if penalty is not None:
-            values |= {"divergence": penalty.value.detach(), **penalty.metrics}
-        named = {f"{self._numbered_prefix(pl_module.trainer)}/{name}": value for name, value in values.items()}
-        pl_module.log_dict(named, on_step=False, on_epoch=True, batch_size=batch_size, sync_dist=True)
-        of_step = {f"{name}_step": value for name, value in named.items()}
-        if self.log_every_n_steps is None:
-            pl_module.log_dict(of_step, on_step=True, on_epoch=False, batch_size=batch_size)
-        self._of_step = pl_module.trainer.global_step, of_step
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Log the metrics of a step, where that is not left to the trainer.
-
-        Of batches whose gradients are accumulated, the last one stands for the step, as in Lightning's own logs.
-        """
-        (step, values), self._of_step = self._of_step, (0, {})
-        if self.log_every_n_steps is None or step % self.log_every_n_steps or trainer.global_step == step:
-            return
-        for logger in trainer.loggers if values else []:
-            logger.log_metrics({name: float(value) for name, value in values.items()}, step=step)
-
-    def _numbered_prefix(self, trainer: Trainer) -> str:
-        others = [each for each in trainer_callbacks(trainer) if isinstance(each, RegularizerCallback)]
-        number = [each for each in others if each.log_prefix == self.log_prefix].index(self) + 1
-        return self.log_prefix if number == 1 else f"{self.log_prefix}_{number}"
+        return found
 
     # Lightning's hooks.
 
@@ -234,6 +207,8 @@ class RegularizerCallback(DecidingCallback, AddsToLoss):
         flush_denormals(trainer.strategy.root_device)
         self.seed_generator(trainer)
         self.forget_comparison()
+        self.counted, self._warned = None, False
+        watch_log(pl_module, self)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find the sites."""
@@ -241,14 +216,35 @@ class RegularizerCallback(DecidingCallback, AddsToLoss):
         # A module that stands for functional dropout within it need not drop anything itself.
         self._missing = {site for site in self.sites if site.kind != "dropout" or site.drop_rate}
 
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Log the metrics of a step, where that is not left to the trainer."""
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        self._trained = True
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Warn of sites that never took part, in the first epoch in which penalties were computed."""
-        if self._missing and self.current_weight(trainer) > 0:
+        """Warn of sites that never took part, in the first epoch in which penalties were computed.
+
+        A run that is resumed behind the last batch of an epoch has one without batches.
+        """
+        trained, self._trained = self._trained, False
+        if trained and self._missing and self.current_weight(trainer) > 0:
             names = ", ".join(sorted(site.name for site in self._missing))
             self._missing = set()
             rank_zero_warn(
                 f"sites: {names} took part in no forward pass of this epoch, so no mask acted there; name other sites."
             )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state, which module's output is compared, and the number of steps of this epoch without a penalty."""
+        return super().state_dict() | {"counted": self.counted, "skipped": self.skipped}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned; earlier releases kept less."""
+        super().load_state_dict(state_dict)
+        self.counted = state_dict.get("counted")
+        self.skipped = state_dict.get("skipped", 0)
 
     @property
     def state_key(self) -> str:

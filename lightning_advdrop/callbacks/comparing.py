@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from lightning.pytorch import Callback
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from lightning_advdrop._deprecation import warn_renamed
+from lightning_advdrop.callbacks.batches import SteppedBatch
 from lightning_advdrop.masking import MaskSite, SiteSpecs, check_sites
 from lightning_advdrop.regularizers import Comparison, Passes
 from lightning_advdrop.regularizers.predictions import Output, Target, select_weight
@@ -69,16 +69,17 @@ class ComparingCallback(Callback):
         warn_renamed(f"{type(self).__name__}.mask", f"{type(self).__name__}.padding_mask")
         return self.padding_mask
 
-    def with_padding(self, passes: Passes, batch: Any) -> Passes:
+    def with_padding(self, passes: Passes, batch: SteppedBatch) -> Passes:
         """Give passes the weights that tell padding in their batch, where ``padding_mask`` says where these are.
 
         Raises:
             ValueError: if they are not there, or have another shape than the prediction.
         """
-        if self.padding_mask is None:
+        place = self.padding_mask
+        if place is None:
             return passes
         base = passes.base.detach() if self.comparison is None else self.comparison.read(passes.base.detach())
-        return replace(passes, sample_weight=select_weight(batch, self.padding_mask, base))
+        return replace(passes, sample_weight=batch.read(lambda each: select_weight(each, place, base)))
 
     def tell(self, sites: Sequence[MaskSite], name: str, prediction: Tensor | None) -> None:
         """Say once in a fit where masks act, and what is compared.

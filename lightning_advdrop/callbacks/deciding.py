@@ -6,9 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 from lightning.pytorch import Trainer
+from torch import Tensor
 
 from lightning_advdrop._lightning import trainer_callbacks
+from lightning_advdrop.callbacks.batches import SteppedBatch
 from lightning_advdrop.callbacks.comparing import ComparingCallback
+from lightning_advdrop.callbacks.copied_targets import warn_of_copying
 from lightning_advdrop.callbacks.mask_generator import OwnGenerator
 from lightning_advdrop.functional import IGNORED_LABEL
 from lightning_advdrop.masking import MaskSite
@@ -25,7 +28,9 @@ class DecidingCallback(ComparingCallback, OwnGenerator):
     target: Target
     ignore_index: int | None
     #: The class of the module whose output is compared.
-    compared_class = ""
+    compared_class: str
+    #: What that module got in the first step.
+    input: Tensor | None
 
     @property
     def undecided(self) -> bool:
@@ -36,7 +41,7 @@ class DecidingCallback(ComparingCallback, OwnGenerator):
         """Decide anew, in another fit."""
         self.comparison, self._told = None, False
 
-    def labelled(self, call: Passes, batch: Any) -> Passes:
+    def labelled(self, call: Passes, batch: SteppedBatch | None) -> Passes:
         """Give passes the labels, the weights of padding, and how they are compared.
 
         Args:
@@ -48,9 +53,11 @@ class DecidingCallback(ComparingCallback, OwnGenerator):
         """
         call = replace(call, generator=self._generator, class_dim=self.class_dim, ignore_index=self.ignore_index)
         if batch is not None and self.regularizer.needs_target:
-            call = replace(call, target=select_target(batch, self.target))
+            target = batch.read(lambda each: select_target(each, self.target))
+            warn_of_copying(target, self.input, self.target)
+            self.input, call = None, replace(call, target=target)
         elif batch is not None and self._looks_at_labels:
-            call = replace(call, target=find_target(batch, self.target))
+            call = replace(call, target=batch.read(lambda each: find_target(each, self.target)))
         self._decide(call)
         call = replace(call, losses=(), comparison=self.comparison)
         return call if batch is None else self.with_padding(call, batch)

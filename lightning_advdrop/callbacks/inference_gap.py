@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import math
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,25 +16,24 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
+from lightning_advdrop.callbacks.batches import SteppedBatch
 from lightning_advdrop.callbacks.comparing import ComparingCallback
 from lightning_advdrop.callbacks.compatibility import refuse_sharded
+from lightning_advdrop.callbacks.counting import outermost
 from lightning_advdrop.callbacks.deciding import comparison_beside
+from lightning_advdrop.callbacks.own_metrics import log_own, unwatch_log, watch_log
 from lightning_advdrop.callbacks.recording import ForwardWatch, around, quietly
 from lightning_advdrop.callbacks.replacing import replaced
 from lightning_advdrop.functional import Direction
-from lightning_advdrop.masking import (
-    MaskSite,
-    ModuleState,
-    RecordedForward,
-    SiteSpecs,
-    find_sites,
-    isolated,
-)
+from lightning_advdrop.masking import MaskSite, ModuleState, RecordedForward, SiteSpecs, find_sites, isolated
 from lightning_advdrop.regularizers import DivergenceChoice, LossWatch, Passes, decide, inference_gap
 from lightning_advdrop.regularizers.fields import at_least_one, at_least_zero
 from lightning_advdrop.regularizers.inference_gap import gap_search
 from lightning_advdrop.regularizers.passes import uncompiled
 from lightning_advdrop.regularizers.predictions import Output, Target, find_target, select_prediction
+
+_Forward = functools.partial[Any]
+_Gap = tuple[float, float]
 
 
 class InferenceGapMonitor(ComparingCallback):
@@ -117,8 +117,11 @@ class InferenceGapMonitor(ComparingCallback):
         self.target = target
         self._sites: list[MaskSite] = []
         self._generator: torch.Generator | None = None
-        self._found: list[tuple[float, float]] = []
-        self._waiting: list[tuple[Tensor, Callable[[], tuple[float, float]]]] = []
+        # Of the step: how often each module was called, what was found for calls, and what waits for the step's end.
+        self._calls: Counter[str] = Counter()
+        self._found: list[tuple[str, _Gap]] = []
+        self._waiting: list[tuple[str, Any, Callable[[], _Gap]]] = []
+        self._counted: str | None = None
         self._batch_size = 1
         self._watching = ExitStack()
 
@@ -127,7 +130,8 @@ class InferenceGapMonitor(ComparingCallback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse strategies that shard the weights."""
         refuse_sharded(self, trainer)  # manual optimization is no concern of validation
-        self.comparison, self._told = None, False
+        self.comparison, self._told, self._counted = None, False, None
+        watch_log(pl_module, self)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse a network without sites before anything is trained, and warn if nothing will be validated."""
@@ -152,22 +156,28 @@ class InferenceGapMonitor(ComparingCallback):
         self._stop()
         if not self._is_measured(trainer, batch_idx, dataloader_idx):
             return
-        number = itertools.count()
+        stepped = SteppedBatch(batch)
 
-        def called(path: str, part: nn.Module, forward: functools.partial[Any]) -> Any:
+        def called(path: str, part: nn.Module, forward: _Forward) -> Any:
             # What only the masked layer itself is called for is no prediction.
-            if path not in around(self._sites) or (self.call is not None and self.call != next(number)):
+            inside = self._counted is not None and len(path) > len(self._counted)
+            if inside or path not in around(self._sites):
                 return forward()
-            if self.comparison is None:
-                return self._put_off(pl_module, part, forward, batch)
-            self._found.append(self._estimate(pl_module, part, forward, batch)())
+            self._calls[path] += 1
+            if self.call is not None and self.call != self._calls[path] - 1:
+                return forward()
+            if self.comparison is None or self._counted is None:
+                estimate, result = self._estimate(pl_module, part, forward, stepped, copies=True), forward()
+                self._waiting.append((path, result, estimate))
+                return result
+            self._found.append((path, self._estimate(pl_module, part, forward, stepped)()))
             return forward()
 
         # Compiled code does not show its calls, so these batches are validated uncompiled.
         self._watching.enter_context(uncompiled())
         self._watching.enter_context(ForwardWatch(pl_module, self._sites, self.module, called).watching())
-        if self.comparison is None:
-            step = self._deciding(pl_module.validation_step, batch)
+        if self.comparison is None or self._counted is None:
+            step = self._deciding(pl_module.validation_step, stepped)
             self._watching.enter_context(replaced([(pl_module, "validation_step", step)]))
 
     def on_validation_batch_end(
@@ -182,12 +192,14 @@ class InferenceGapMonitor(ComparingCallback):
         """Log the estimates of the step."""
         if not self._is_measured(trainer, batch_idx, dataloader_idx):
             return
-        found = self._found
+        self._counted = outermost(self._calls) if self._calls else None
+        found = [estimate for path, estimate in self._found if path == self._counted]
         self._stop()
         if not found:
             raise ValueError(self._nothing_called())
         random, adversarial = (sum(values) / len(found) for values in zip(*found, strict=True))
-        pl_module.log_dict(
+        log_own(
+            pl_module,
             {"gap/random": random, "gap/adversarial": adversarial},
             on_step=False,
             on_epoch=True,
@@ -199,19 +211,21 @@ class InferenceGapMonitor(ComparingCallback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave the module as it was."""
         self._stop()
+        unwatch_log(pl_module, self)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Leave the module as it was, and keep nothing of it."""
         self._stop()
         self._sites = []
         self._generator = None  # a generator can't be sent to a process that is spawned
+        unwatch_log(pl_module, self)
 
     def _is_measured(self, trainer: Trainer, batch_idx: int, dataloader_idx: int) -> bool:
         return not trainer.sanity_checking and batch_idx < self.limit_batches and dataloader_idx == 0
 
     def _stop(self) -> None:
         self._watching.close()
-        self._found, self._waiting = [], []
+        self._calls, self._found, self._waiting = Counter(), [], []
 
     def _nothing_called(self) -> str:
         layers = ", ".join(sorted({site.layer for site in self._sites}))
@@ -223,25 +237,21 @@ class InferenceGapMonitor(ComparingCallback):
 
     # Deciding.
 
-    def _put_off(self, root: LightningModule, part: nn.Module, forward: functools.partial[Any], batch: Any) -> Any:
-        """Run a forward, and leave its estimate until the step tells how predictions are compared."""
-        estimate = self._estimate(root, part, forward, batch, copies=True)
-        result = forward()
-        self._waiting.append((select_prediction(result, self.output), estimate))
-        return result
-
-    def _deciding(self, step: Callable[..., Any], batch: Any) -> Callable[..., Any]:
-        """Wrap a validation step so that the losses it calls decide, and make the estimates that waited for them."""
+    def _deciding(self, step: Callable[..., Any], batch: SteppedBatch) -> Callable[..., Any]:
+        """Wrap a validation step so that the losses it calls decide, and make the estimates that waited for its end."""
 
         @functools.wraps(step)
         def deciding(*args: Any, **kwargs: Any) -> Any:
             with LossWatch() as losses:
                 result = step(*args, **kwargs)
-            for prediction, estimate in self._waiting:
+            for path, output, estimate in self._waiting:
+                if path != outermost(self._calls):
+                    continue
+                prediction = select_prediction(output, self.output)
                 if self.comparison is None and not prediction.isnan().any():
-                    target = find_target(batch, self.target)
+                    target = batch.read(lambda each: find_target(each, self.target))
                     self.comparison = decide(self.divergence, prediction, target, losses.seen, class_dim=self.class_dim)
-                self._found.append(estimate())
+                self._found.append((path, estimate()))
             return result
 
         return deciding
@@ -249,32 +259,32 @@ class InferenceGapMonitor(ComparingCallback):
     # Estimating.
 
     def _estimate(
-        self,
-        root: LightningModule,
-        part: nn.Module,
-        forward: functools.partial[Any],
-        batch: Any,
-        *,
-        copies: bool = False,
-    ) -> Callable[[], tuple[float, float]]:
+        self, root: nn.Module, part: nn.Module, forward: _Forward, batch: SteppedBatch, *, copies: bool = False
+    ) -> Callable[[], _Gap]:
         """Return what estimates the gap of a forward, from the present state and, with ``copies``, arguments."""
         with torch.inference_mode(False), torch.no_grad():
-            args, kwargs, batch = _without_inference((forward.args, forward.keywords, batch), every=copies)
-            state = ModuleState(root)
+            args, kwargs = _without_inference((forward.args, forward.keywords), every=copies)
+            state = ModuleState(root, forward)
 
-        def estimate() -> tuple[float, float]:
+        def estimate() -> _Gap:
             with torch.inference_mode(False), torch.no_grad(), isolated(), state.borrowed():
                 return self._gap(root, part, lambda: forward.func(*args, **kwargs), batch)
 
         return estimate
 
-    def _gap(self, root: nn.Module, part: nn.Module, forward: Callable[[], Any], batch: Any) -> tuple[float, float]:
+    def _gap(self, root: nn.Module, part: nn.Module, forward: Callable[[], Any], batch: SteppedBatch) -> _Gap:
         recorded = RecordedForward(part, self._sites, share_noise=True)
         again = quietly(root, forward)
-        with recorded.first_run():
+        with recorded.first_run(forward):
             result = again()
         passes = Passes(
-            recorded, again, result, generator=self._generator, output=self.output, comparison=self.comparison
+            recorded,
+            again,
+            result,
+            find_target(batch, self.target),
+            generator=self._generator,
+            output=self.output,
+            comparison=self.comparison,
         )
         passes.check_sites()
         self._batch_size = len(passes.base)
@@ -283,12 +293,11 @@ class InferenceGapMonitor(ComparingCallback):
             return math.nan, math.nan
         self.tell(self._sites, type(part).__name__, passes.base)
         passes = self.with_padding(passes, batch)
+        passes = replace(passes, sample_weight=_without_inference(passes.sample_weight))
         found = inference_gap(passes, self.rate, self.divergence, self.direction, self.samples, self.steps)
         return found.random.item(), found.adversarial.item()
 
 
 def _without_inference(value: Any, *, every: bool = False) -> Any:
     """Replace tensors made in inference mode, which no graph can use, or every tensor, by copies."""
-    return apply_to_collection(
-        value, Tensor, lambda tensor: tensor.clone() if every or tensor.is_inference() else tensor
-    )
+    return apply_to_collection(value, Tensor, lambda each: each.clone() if every or each.is_inference() else each)

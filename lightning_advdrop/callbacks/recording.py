@@ -8,8 +8,11 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from lightning_advdrop.callbacks.copied_targets import model_input
+from lightning_advdrop.callbacks.counting import Call, compared, trained
 from lightning_advdrop.callbacks.replacing import replaced
 from lightning_advdrop.masking import MaskSite, RecordedForward
 from lightning_advdrop.regularizers import Passes
@@ -97,7 +100,7 @@ class ForwardWatch:
                     f"{', '.join(map(repr, around(sites)))}, got {module!r}."
                 )
             self._paths = [module]
-        self._idle = True
+        self._idle = False
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -105,6 +108,7 @@ class ForwardWatch:
         parts = {path: self._root.get_submodule(path) for path in self._paths}
         # An attribute of the object, not a hook: modules also call self.forward(...) directly.
         watched = [(part, "forward", self._watched(path, part, part.forward)) for path, part in parts.items()]
+        self._idle = True
         try:
             with replaced(watched):
                 yield
@@ -127,13 +131,21 @@ class ForwardWatch:
 class ForwardRecorder(ForwardWatch):
     """Record the forward passes of one module while a training step runs.
 
+    Of the modules that contain all sites, the outermost one that is called with a gradient counts. The first step
+    tells which it is; later ones don't record calls of modules inside it.
+
     Args:
         root: see `ForwardWatch`, as ``sites`` and ``module``.
         sites: where masks may act.
         module: the path of the module whose output is compared, or None.
         record: makes the recorder of one forward of a module.
         output: which part of a forward's output is the prediction.
-        call: which of several calls in one training step counts, from 0; None for each of them.
+        call: which of several calls in one training step counts, from 0; None for each that the loss depends on.
+        counted: the path of the module that counted in earlier steps, if there were any.
+
+    Attributes:
+        counted: the path of the module that counts, after `take`.
+        input: the input of its first call, after `take`.
     """
 
     def __init__(
@@ -145,47 +157,79 @@ class ForwardRecorder(ForwardWatch):
         record: Callable[[nn.Module], RecordedForward],
         output: Output = None,
         call: int | None = None,
+        counted: str | None = None,
     ) -> None:
         super().__init__(root, sites, module, self._record_call)
-        self._sites = sites
+        self.counted = counted
+        self.input: Tensor | None = None
+        self._layers = _layers(sites)
         self._record = record
         self._output = output
         self._call = call
-        self._calls: list[tuple[str, Passes]] = []
+        self._calls: list[Call] = []
 
     def _record_call(self, path: str, module: nn.Module, forward: functools.partial[Any]) -> Any:
+        inside = self.counted is not None and len(path) > len(self.counted)
+        if inside or not torch.is_grad_enabled():
+            self._calls.append(Call(path, None))
+            return forward()
         recorded = self._record(module)
-        with recorded.first_run():
+        with recorded.first_run(forward):
             result = forward()
         again = quietly(self._root, forward)
-        self._calls.append((path, Passes(recorded, again, result, output=self._output)))
+        passes = Passes(recorded, again, result, output=self._output)
+        self._calls.append(Call(path, passes, model_input(forward.args, forward.keywords)))
         return result
 
-    @property
-    def calls(self) -> list[Passes]:
-        """Return the recorded passes.
+    def take(self, loss: Tensor | None) -> list[Passes]:
+        """Return the passes of the step that count, and keep none of them.
+
+        Args:
+            loss: the loss of the step.
 
         Raises:
-            ValueError: if there are none, only of the masked layer itself, or fewer than ``call`` asks for.
+            ValueError: if there are none, only of the masked layer itself or without a gradient, or fewer than ``call``
+                asks for.
         """
-        layers = _layers(self._sites)
-        if any(path in layers for path, _ in self._calls) or not self._calls:
-            called = "only the masked layer itself is called" if self._calls else "none is called"
-            places = [repr(path) if path else "the LightningModule" for path in self._paths if path not in layers]
+        calls, self._calls = self._calls, []
+        path = compared(calls) if calls else None
+        if path is None or path in self._layers:
+            raise ValueError(self._nothing_called(path))
+        if self.counted is not None and len(path) > len(self.counted):
             raise ValueError(
-                "module: training_step must compute its prediction by calling a module that contains the masked layers "
-                f"({', '.join(sorted(layers))}), but {called}; compute it in the forward of one of these: "
-                f"{', '.join(places)}."
+                f"module: an earlier training_step called {self.counted!r}, whose output is compared, but this one only"
+                f" calls {path!r} inside it; name the one that every step calls, as module={path!r}."
             )
-        calls = [call for _, call in self._calls]
-        if self._call is None:
-            return calls
-        if self._call >= len(calls):
+        self.counted = path
+        calls = [call for call in calls if call.path == path]
+        if self._call is not None:
+            calls = [self._chosen(calls, self._call)]
+        passes = trained(calls, loss)
+        self.input = calls[0].input
+        if not passes:
             raise ValueError(
-                f"call must be below the number of forward passes in training_step, counted from 0, got {self._call} "
-                f"where there are {len(calls)}."
+                "module: the prediction that is compared must have a gradient, got one without; it is computed under "
+                "torch.no_grad(). Of several forward passes in one training_step, call= names the one that counts."
             )
-        return [calls[self._call]]
+        return passes
+
+    def _nothing_called(self, path: str | None) -> str:
+        called = "none is called" if path is None else "only the masked layer itself is called"
+        places = [repr(path) if path else "the LightningModule" for path in self._paths if path not in self._layers]
+        return (
+            "module: training_step must compute its prediction by calling a module that contains the masked layers "
+            f"({', '.join(sorted(self._layers))}), but {called}; compute it in the forward of one of these: "
+            f"{', '.join(places)}."
+        )
+
+    @staticmethod
+    def _chosen(calls: Sequence[Call], call: int) -> Call:
+        if call >= len(calls):
+            raise ValueError(
+                f"call must be below the number of forward passes in training_step, counted from 0, got {call} where "
+                f"there are {len(calls)}."
+            )
+        return calls[call]
 
 
 def took_part(sites: Collection[MaskSite], observed: Collection[MaskSite]) -> set[MaskSite]:

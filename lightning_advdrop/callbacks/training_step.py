@@ -16,6 +16,9 @@ from torch import Tensor, nn
 
 from lightning_advdrop._deprecation import renamed_argument
 from lightning_advdrop._lightning import attached_trainer, trainer_callbacks
+from lightning_advdrop.callbacks.batches import SteppedBatch
+from lightning_advdrop.callbacks.counting import loss_in
+from lightning_advdrop.callbacks.own_metrics import log_own, unwatch_log
 from lightning_advdrop.callbacks.recording import ForwardRecorder, quietly
 from lightning_advdrop.callbacks.replacing import replaced
 from lightning_advdrop.masking import RecordedForward
@@ -46,6 +49,12 @@ class AddsToLoss(Callback, ABC):
     """A callback that adds a term to the loss of each training step."""
 
     output: Output
+    #: The path of the module whose forward passes count, once a step has told.
+    counted: str | None = None
+    #: Its class.
+    compared_class: str = ""
+    #: What it got in that step, until the term is computed.
+    input: Tensor | None = None
 
     @property
     def undecided(self) -> bool:
@@ -65,7 +74,9 @@ class AddsToLoss(Callback, ABC):
         """Make what records the forward passes of a training step that knows nothing of callbacks."""
 
     @abstractmethod
-    def term(self, pl_module: LightningModule, calls: Sequence[Passes], batch: Any = None) -> Tensor | None:
+    def term(
+        self, pl_module: LightningModule, calls: Sequence[Passes], batch: SteppedBatch | None = None
+    ) -> Tensor | None:
         """Compute the term from the forward passes of a step; None where there are none."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -80,10 +91,12 @@ class AddsToLoss(Callback, ABC):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Leave the module as it was, also where Lightning stopped the fit in a way of its own."""
         _unwrap_training_step(pl_module, self)
+        unwatch_log(pl_module, self)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave the module as it was."""
         _unwrap_training_step(pl_module, self)
+        unwatch_log(pl_module, self)
 
 
 # Makes the context in which a callback records; it gives the function that returns the passes, from a step's result.
@@ -99,6 +112,7 @@ def regularized_loss(
     *,
     target: Tensor | None = None,
     sample_weight: Tensor | None = None,
+    real_steps: Tensor | None = None,
 ) -> RegularizedLoss:
     """Compute a training step's loss with the penalties of all regularizers that the trainer has as callbacks.
 
@@ -112,6 +126,8 @@ def regularized_loss(
         loss: computes the supervised loss, a scalar, from what the base pass returned.
         target: the labels, for regularizers that need them.
         sample_weight: weights of the examples and time steps, broadcastable to ``(B, ...)``; 0 for padding.
+        real_steps: which time steps of the input are real, ``(B, T)``, where the prediction has no time steps, for
+            regularizers that perturb the input; None for all.
 
     Returns:
         The total and the supervised loss, and what the base pass returned.
@@ -128,9 +144,12 @@ def regularized_loss(
 
     @contextmanager
     def recording(callback: AddsToLoss) -> Iterator[Callable[[Any], list[Passes]]]:
+        callback.compared_class = type(pl_module).__name__
         recorded, again = callback.recorded_forward(pl_module), quietly(pl_module, forward)
-        with recorded.first_run():
-            yield lambda result: [Passes(recorded, again, result, target, sample_weight, output=callback.output)]
+        with recorded.first_run(forward):
+            yield lambda result: [
+                Passes(recorded, again, result, target, sample_weight, output=callback.output, real_steps=real_steps)
+            ]
 
     result, supervised, penalty = _step(pl_module, attached_regularizers(pl_module), recording, forward, loss)
     return RegularizedLoss(supervised if penalty is None else supervised + penalty, supervised, result)
@@ -151,7 +170,7 @@ def _step(
     recording: _Recording,
     run: Callable[[], Any],
     loss: Callable[[Any], Any],
-    batch: Any = None,
+    batch: SteppedBatch | None = None,
 ) -> tuple[Any, Any, Tensor | None]:
     """Run a step while callbacks record its forward passes, and compute and log the sum of their terms.
 
@@ -177,10 +196,8 @@ def _step(
         if not found:
             return result, supervised, None
         total = functools.reduce(operator.add, found)
-        batch_size = len([*calls.values()][-1][0].base)
-        pl_module.log(
-            "train/penalty", total.detach(), on_step=False, on_epoch=True, batch_size=batch_size, sync_dist=True
-        )
+        how = {"on_step": False, "on_epoch": True, "sync_dist": True}
+        log_own(pl_module, {"train/penalty": total.detach()}, batch_size=len([*calls.values()][-1][0].base), **how)
     return result, supervised, total
 
 
@@ -196,12 +213,21 @@ def _wrap_training_step(pl_module: LightningModule, callback: AddsToLoss) -> Non
     @contextmanager
     def recording(callback: AddsToLoss) -> Iterator[Callable[[Any], list[Passes]]]:
         recorder = callback.recorder(pl_module)
+
+        def passes_of(result: Any) -> list[Passes]:
+            first = callback.counted is None
+            passes = recorder.take(loss_in(result))
+            callback.counted = recorder.counted
+            callback.compared_class = type(pl_module.get_submodule(recorder.counted or "")).__name__
+            callback.input = recorder.input if first else None
+            return passes
+
         with recorder.watching():
-            yield lambda _: recorder.calls
+            yield passes_of
 
     @functools.wraps(step)
     def regularized_step(*args: Any, **kwargs: Any) -> Any:
-        batch = kwargs["batch"] if "batch" in kwargs else args[0]
+        batch = SteppedBatch(kwargs["batch"] if "batch" in kwargs else args[0])
         run = functools.partial(step, *args, **kwargs)
         result, _, penalty = _step(pl_module, callbacks, recording, run, lambda _: None, batch)
         return result if penalty is None else add_to_loss(result, penalty)
@@ -236,11 +262,10 @@ def add_to_loss(result: Any, penalty: Tensor) -> Any:
         >>> add_to_loss({"loss": torch.tensor(1.0)}, torch.tensor(0.5))
         {'loss': tensor(1.5000)}
     """
-    if isinstance(result, Tensor):
-        return result + penalty
-    if isinstance(result, Mapping) and isinstance(result.get("loss"), Tensor):
-        return {**result, "loss": result["loss"] + penalty}
-    raise ValueError(
-        f"training_step must return a loss tensor, a mapping with the key 'loss', or None, got {type_of(result)}"
-        f"{parts_of(result)}."
-    )
+    loss = loss_in(result)
+    if loss is None:
+        raise ValueError(
+            f"training_step must return a loss tensor, a mapping with the key 'loss', or None, got {type_of(result)}"
+            f"{parts_of(result)}."
+        )
+    return {**result, "loss": loss + penalty} if isinstance(result, Mapping) else loss + penalty

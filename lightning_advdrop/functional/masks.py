@@ -5,8 +5,8 @@ A mask holds ones (kept) and zeros (dropped). Its last dimension is a row, whose
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from decimal import Decimal
 from typing import Literal, get_args
 
 import torch
@@ -14,11 +14,15 @@ from torch import Tensor
 
 Flips = Literal["both", "drop"]
 
+# The largest relative error of a rate that was computed as a quotient or written as a decimal number, and of a product.
+_ROUNDING = 1e-12
+
 
 def flip_budget(rate: float, units: int) -> int:
     """Compute the most flips of a row, ``max(1, floor(rate * units))``, and 0 for a rate of 0 (Park et al. 2019).
 
-    The rate counts as the decimal number that prints: 0.29 of 100 units are 29, not 28.
+    A product that is a whole number but for the rounding of the rate counts as that: 0.29 of 100 units are 29, not 28,
+    and ``2 / 6`` of 6 units are 2.
 
     Args:
         rate: share of a row's units that may flip, in [0, 1].
@@ -35,7 +39,10 @@ def flip_budget(rate: float, units: int) -> int:
         raise ValueError(f"rate must be in [0, 1], got {rate}.")
     if units < 1:
         raise ValueError(f"units must be at least 1, got {units}.")
-    return max(1, int(Decimal(str(rate)) * units)) if rate > 0 else 0
+    product = rate * units
+    nearest = round(product)
+    flips = nearest if math.isclose(product, nearest, rel_tol=_ROUNDING) else math.floor(product)
+    return max(1, flips) if rate > 0 else 0
 
 
 def sample_bernoulli(

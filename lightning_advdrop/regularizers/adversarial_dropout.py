@@ -9,30 +9,34 @@ import torch
 from torch import Tensor
 
 from lightning_advdrop._deprecation import warn_renamed
-from lightning_advdrop.functional import (
-    Direction,
-    Flips,
-    adversarial_flips,
-    flip_budget,
-)
+from lightning_advdrop.functional import Direction, Flips, adversarial_flips, flip_budget
 from lightning_advdrop.masking import MaskSite, Observation
 from lightning_advdrop.regularizers.base import Regularizer
 from lightning_advdrop.regularizers.comparison import OF_LABELS, DivergenceChoice
-from lightning_advdrop.regularizers.fields import at_least_one, checked, in_unit_interval, one_of
+from lightning_advdrop.regularizers.examples import tell_examples
+from lightning_advdrop.regularizers.fields import (
+    at_least_one,
+    at_least_zero,
+    checked,
+    in_unit_interval,
+    one_of,
+    optionally,
+)
 from lightning_advdrop.regularizers.mask_search import (
     BinaryMasks,
+    Search,
     base_gradients,
-    fisher_flips,
-    fisher_scores,
+    better_masks,
+    first_order_masks,
+    flipped_around,
     rescaled,
 )
 from lightning_advdrop.regularizers.passes import Passes, Penalty
 
 Start = Literal["ones", "one_drop", "sampled"]
-Search = Literal["gradient", "fisher"]
 
-# A divergence at the start mask below this is the rounding error of two equal predictions.
-_SAME_PREDICTION = 1e-9
+# Predictions that differ by no more are equal but for rounding.
+_RELATIVE, _ABSOLUTE = 1e-4, 1e-6
 
 
 @dataclass(eq=False)
@@ -40,8 +44,8 @@ class AdversarialDropout(Regularizer):
     """Find, for each example, the dropout mask within a budget that changes the prediction most.
 
     The penalty is the divergence between the base prediction and the one under that mask. The search is linearised:
-    the divergence's gradient with respect to a start mask gives the gain of each flip, and the flips of largest gain
-    are made. A mask row is rescaled when it is applied; the gradient is that of the binary mask.
+    a gradient with respect to the mask gives the gain of each flip, and the flips of largest gain are made. A mask row
+    is rescaled when it is applied; the gradient is that of the binary mask.
 
     Source: Park, Song, Ji, Lee & Moon, "Adversarial Dropout for Recurrent Neural Networks", AAAI 2019
     (arXiv 1904.09816); for feed-forward networks Park et al., AAAI 2018 (arXiv 1707.03631).
@@ -50,17 +54,19 @@ class AdversarialDropout(Regularizer):
         rate: the budget: the largest share of a mask row's units that may flip, in [0, 1]; at least one unit for any
             rate above 0. Unlike a drop probability it draws nothing: the search flips the units of largest gain, up to
             this many. A site's own rate takes precedence.
-        steps: the rounds of the search, at least 1. All but the last flip ``budget // steps`` units.
+        steps: the rounds of the search, at least 1. Of a gradient search all but the last flip ``budget // steps``
+            units. Of the other searches each round after the first looks for a better mask by a gradient at the last
+            one, and each example takes the better of the two by its divergence.
         divergence: ``auto`` to choose by the model's loss or the labels (see `decide`), ``kl``, ``mse_logits``,
             ``mse_probs``, ``mse`` (regression), ``bernoulli_kl`` (several labels), or the cross-entropy of the
             adversarial prediction to the label: ``ce``, or ``bernoulli_ce`` for several labels.
         direction: ``base_adv`` for ``D(base, adversarial)``, or ``adv_base`` for ``D(adversarial, base)``.
-        start: the mask at which the divergence is linearised first: ``one_drop`` (the reference with one random unit
-            dropped in each row), ``ones`` (the reference itself), or ``sampled`` (a random mask, which is then the
-            reference). The reference keeps everything, but at sites of the kind ``dropout`` it is the network's own
-            mask. With ``ones``, all divergences but ``ce`` are stationary and nothing is found, unless other noise
-            differs between the two passes, or the network drops units itself at the site (as by DropConnect at a
-            ``weight``).
+        start: the mask at which a gradient search linearises the divergence first: ``one_drop`` (the reference with one
+            random unit dropped in each row), ``ones`` (the reference itself), or ``sampled`` (a random mask, which is
+            then the reference). The reference keeps everything, but at sites of the kind ``dropout`` it is the
+            network's own mask. The other searches begin at the reference. For a gradient search from ``ones``, all
+            divergences but ``ce`` are stationary and nothing is found, unless other noise differs between the two
+            passes, or the network drops units itself at the site (as by DropConnect at a ``weight``).
         flips: ``both``, or ``drop`` to only drop units.
         detach_base: whether to stop the penalty's gradient at the base prediction.
         share_masks: whether all other noise of the network is the same in the two passes. With ``start="ones"`` and
@@ -69,13 +75,23 @@ class AdversarialDropout(Regularizer):
             the point of linearisation.
         start_rate: the probability of dropping a unit in a sampled start, in [0, 1].
         per_step: whether recurrent sites have a mask for each time step, with a budget each, instead of one for all.
-        search: ``gradient``, or ``fisher`` to choose flips by the Fisher information of the prediction (see
-            `lightning_advdrop.regularizers.fisher_flips`), which needs no probe; with ``start="ones"`` and one step.
+        search: what a flip's gain is the gradient of. ``gradient``: the divergence, in a probe of its own at the start
+            mask. The others take the gradient in the base pass, which runs under the reference, and need no probe:
+            ``top`` lowers the log-probability of the most probable class (of each label's more probable value for
+            several labels; for ``mse``, the output along itself is lowered or raised). ``label`` raises the
+            supervised loss; examples without a label take ``top``. ``fisher`` raises or lowers the log-probability of
+            drawn labels, see `lightning_advdrop.regularizers.fisher_flips`. At a ``weight``, where the batch shares a
+            mask, ``gradient`` finds more than they do.
         draws: the labels that the Fisher search draws for each example, at least 1.
+        reference_in_base: whether the reference acts in the base pass, too, also where the network would drop units
+            itself (as by DropConnect at a ``weight``). It always does where the search needs no probe.
+        batch_dim: for sites of the kind ``dropout``, the dimension of an activation that holds the examples, wherever
+            it has this dimension beside its features; each example has a budget of its own. None finds it, by the
+            prediction's first dimension and the network's layers, and asks for it where that leaves more than one.
 
     Raises:
-        ValueError: if an argument is not in its range or list, ``keep_start`` is True without a random drop, or
-            ``search="fisher"`` is combined with another start or with several steps.
+        ValueError: if an argument is not in its range or list, ``keep_start`` is True without a random drop, or the
+            reference is sampled for a search in the base pass with ``reference_in_base=False``.
 
     Example:
         >>> _ = torch.manual_seed(0)
@@ -98,15 +114,20 @@ class AdversarialDropout(Regularizer):
     per_step: bool = False
     search: Search = checked("gradient", one_of(Search))
     draws: int = checked(1, at_least_one)
+    reference_in_base: bool = False
+    batch_dim: int | None = checked(None, optionally(at_least_zero))
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.keep_start and self.start != "one_drop":
-            raise ValueError(f"keep_start=True needs start='one_drop', got {self.start!r}: there is no drop to keep.")
-        if self.search == "fisher" and (self.start != "ones" or self.steps != 1):
+        if self.keep_start and (self.start != "one_drop" or self.search != "gradient"):
             raise ValueError(
-                "search='fisher' chooses flips around the base pass's own mask, once: it needs start='ones' and "
-                f"steps=1, got start={self.start!r} and steps={self.steps}."
+                f"keep_start=True needs start='one_drop' and search='gradient', got {self.start!r} and "
+                f"{self.search!r}: there is no drop to keep."
+            )
+        if self.search != "gradient" and self.start == "sampled" and not self.reference_in_base:
+            raise ValueError(
+                f"start='sampled' with search={self.search!r} needs reference_in_base=True, got False: this search "
+                "takes its gradient in the base pass, which must run under the sampled mask."
             )
         self._warned = False
 
@@ -118,7 +139,7 @@ class AdversarialDropout(Regularizer):
 
     def _check_passes_differ(self, passes: Passes) -> None:
         same = self.start == "ones" and self.share_masks and not self.needs_target and self.search == "gradient"
-        if same and not any(seen.replaces_own for seen in passes.observed.values()):
+        if same and (self.reference_in_base or not any(seen.replaces_own for seen in passes.observed.values())):
             raise ValueError(
                 f"start='ones' with share_masks=True and divergence={self.divergence!r} compares two equal "
                 "predictions, where the gradient is zero, unless the network drops units itself at one of the sites; "
@@ -129,13 +150,14 @@ class AdversarialDropout(Regularizer):
     def probes_base(self) -> bool:
         """Tell whether the base pass is the first probe, so that no other is run."""
         same = self.start == "ones" and self.share_masks and self.needs_target
-        return same or self.search == "fisher"
+        return same or self.search != "gradient"
 
     def first_mask(self, seen: Observation, generator: torch.Generator) -> Tensor | None:
-        """Apply the reference, with a gradient, where the base pass is the first probe."""
-        if not self.probes_base or not self._rate(seen.site):
+        """Apply the reference where it acts in the base pass, with a gradient where that is the first probe."""
+        if not (self.probes_base or self.reference_in_base) or not self._rate(seen.site):
             return None
-        return seen.site.rescale(seen.reference(generator, per_step=self.per_step)).detach().requires_grad_()
+        mask = seen.site.rescale(self._reference(seen, generator)).detach()
+        return mask.requires_grad_() if self.probes_base else mask
 
     def active(self, sites: Sequence[MaskSite]) -> bool:
         """Return False if all rates are 0."""
@@ -157,8 +179,11 @@ class AdversarialDropout(Regularizer):
                 find anything.
         """
         self._check_passes_differ(passes)
+        self._tell_examples(passes)
         # A site whose budget is 0 is left as it is, in all passes.
-        reference = {s: self._reference(seen, passes) for s, seen in passes.observed.items() if self._rate(seen.site)}
+        reference = {
+            s: self._reference(seen, passes.generator) for s, seen in passes.observed.items() if self._rate(seen.site)
+        }
         masks = self.find_masks(passes, reference)
         prediction = passes.run(rescaled(masks, passes.observed))
         value = passes.distance(prediction, self.divergence, self.direction, detach_base=self.detach_base)
@@ -173,6 +198,18 @@ class AdversarialDropout(Regularizer):
             passes: the base pass and the means to make others.
             reference: the masks from which flips are counted, binary.
         """
+        self._tell_examples(passes)
+        if self.search == "gradient":
+            return self._by_rounds(passes, reference)
+        budgets = self._budgets([passes.observed[site] for site in reference])
+        masks = first_order_masks(passes, reference, budgets, self.search, self.divergence, self.draws, self.flips)
+        for _ in range(self.steps - 1):
+            gradients, before = self._probe(passes, masks)
+            flipped = flipped_around(passes, reference, gradients, budgets, self.flips)
+            masks = better_masks(passes, flipped, masks, before, self.divergence, self.direction)
+        return masks
+
+    def _by_rounds(self, passes: Passes, reference: BinaryMasks) -> BinaryMasks:
         point = dict(reference)
         if self.start == "one_drop":
             point = {s: passes.observed[s].site.drop_one(mask, passes.generator) for s, mask in reference.items()}
@@ -185,27 +222,33 @@ class AdversarialDropout(Regularizer):
                     point[site] = masks[site]
         return masks
 
-    def _reference(self, seen: Observation, passes: Passes) -> Tensor:
-        if self.start == "sampled" and seen.site.kind != "dropout":
-            return seen.sample(self.start_rate, passes.generator, per_step=self.per_step)
-        return seen.reference(passes.generator, per_step=self.per_step)
+    def _tell_examples(self, passes: Passes) -> None:
+        masked = [s for s, seen in passes.observed.items() if s.kind == "dropout" and self._rate(seen.site)]
+        tell_examples(passes, masked, self.batch_dim, self.known_examples)
+
+    def _reference(self, seen: Observation, generator: torch.Generator | None) -> Tensor:
+        acted = seen.applied is not None and (self.probes_base or self.reference_in_base)
+        if self.start == "sampled" and seen.site.kind != "dropout" and not acted:
+            return seen.sample(self.start_rate, generator, per_step=self.per_step)
+        return seen.reference(generator, per_step=self.per_step)
 
     def _rate(self, site: MaskSite) -> float:
         return self.rate if site.rate is None else site.rate
 
     def _flipped(self, site: MaskSite, mask: Tensor, gradient: Tensor, budget: int) -> Tensor:
-        rows = site.as_rows(mask)
-        if self.search == "fisher":
-            scores = gradient.reshape(len(gradient), *rows.shape)
-            return fisher_flips(rows, scores, budget, self.flips).view(mask.shape)
-        return adversarial_flips(rows, site.as_rows(gradient), budget, self.flips).view(mask.shape)
+        rows = adversarial_flips(site.as_rows(mask), site.as_rows(gradient), budget, self.flips)
+        return site.from_rows(rows, mask.shape)
 
-    def _rounds(self, observed: Sequence[Observation]) -> Iterator[dict[MaskSite, int]]:
-        """Yield the flips of a row that each round may make at each site, without rounds in which no site may flip."""
-        totals = {
+    def _budgets(self, observed: Sequence[Observation]) -> dict[MaskSite, int]:
+        """Return the flips of a row that the search may make at each site."""
+        return {
             seen.site: max(0, flip_budget(self._rate(seen.site), seen.site.units) - self.keep_start)
             for seen in observed
         }
+
+    def _rounds(self, observed: Sequence[Observation]) -> Iterator[dict[MaskSite, int]]:
+        """Yield the flips of a row that each round may make at each site, without rounds in which no site may flip."""
+        totals = self._budgets(observed)
         for round_number in range(self.steps):
             last = round_number == self.steps - 1
             shares = {
@@ -216,22 +259,27 @@ class AdversarialDropout(Regularizer):
                 yield shares
 
     def _gradients(self, passes: Passes, point: BinaryMasks, *, first: bool) -> BinaryMasks:
-        """Compute the gradient of the value that flips are to raise; for the Fisher search one for each draw."""
-        if self.search == "fisher":
-            return fisher_scores(passes, point, self.divergence, self.draws)
+        """Compute the divergence's gradient, in the base pass or in a probe."""
         if first and self.probes_base and all(passes.observed[site].applied is not None for site in point):
             return base_gradients(passes.distance(passes.base, self.divergence, self.direction), point, passes)
+        gradients, other = self._probe(passes, point)
+        if first:
+            self._warn_if_stationary(passes.base, other)
+        return gradients
+
+    def _probe(self, passes: Passes, point: BinaryMasks) -> tuple[BinaryMasks, Tensor]:
+        """Compute the divergence's gradient at some masks, and the prediction under them."""
         binary = {site: mask.detach().requires_grad_() for site, mask in point.items()}
         prediction = passes.run(rescaled(binary, passes.observed))
         value = passes.distance(prediction, self.divergence, self.direction, detach_base=True)
-        if first:
-            self._warn_if_stationary(value)
         # A site may have run without a part in this prediction; then no flip of its mask is worth anything.
         gradients = torch.autograd.grad(value, list(binary.values()), materialize_grads=True)
-        return dict(zip(binary, gradients, strict=True))
+        return dict(zip(binary, gradients, strict=True)), prediction.detach()
 
-    def _warn_if_stationary(self, value: Tensor) -> None:
-        if self.start != "one_drop" and not self.needs_target and not self._warned and value < _SAME_PREDICTION:
+    def _warn_if_stationary(self, base: Tensor, other: Tensor) -> None:
+        if self.start == "one_drop" or self.needs_target or self._warned:
+            return
+        if torch.allclose(base, other, rtol=_RELATIVE, atol=_ABSOLUTE):
             self._warned = True
             warnings.warn(
                 f"start={self.start!r} found the same prediction in both passes, where the gradient is zero, so that "

@@ -71,6 +71,11 @@ def allowing(what: str, holds: Callable[[Any], bool]) -> Check:
     return check
 
 
+def optionally(check: Check) -> Check:
+    """Make a check that None passes."""
+    return lambda name, value: None if value is None else check(name, value)
+
+
 in_unit_interval = allowing("in [0, 1]", lambda value: 0 <= value <= 1)
 above_zero = allowing("above 0", lambda value: value > 0)
 at_least_zero = allowing("at least 0", lambda value: value >= 0)

@@ -43,7 +43,9 @@ class Passes:
         class_dim: the dimension of the prediction that holds the classes, see `decide`.
         ignore_index: the class index of examples without a label, see `decide`.
         losses: the loss functions that the model called in this step.
+        real_steps: which time steps of the input are real, ``(B, T)``, where the prediction has none; None for all.
         comparison: how predictions are compared, where that is decided; None decides it by what is known here.
+        loss: the supervised loss of the base pass, a scalar with its graph; None if unknown.
 
     Example:
         >>> from lightning_advdrop.masking import find_sites
@@ -67,6 +69,8 @@ class Passes:
     ignore_index: int | None = None
     losses: Sequence[SeenLoss] = ()
     comparison: Comparison | None = None
+    loss: Tensor | None = None
+    real_steps: Tensor | None = None
     _decided: dict[DivergenceChoice, Comparison] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
@@ -196,6 +200,38 @@ class Passes:
         if self.target is None:
             raise ValueError("target must be given for a loss to the labels, got None.")
         return comparison.loss_to(prediction, self.target, self.weights(comparison))
+
+    def distances(self, other: Tensor, name: DivergenceChoice, direction: Direction, examples: int) -> Tensor:
+        """Compute the divergence of each example between the base prediction and another one, without a graph.
+
+        Args:
+            other: a prediction of the base prediction's shape.
+            name: see `distance`.
+            direction: see `distance`.
+            examples: their number. The first of the prediction's two leading dimensions of this size holds them.
+
+        Returns:
+            ``(examples,)``; where no dimension holds them, the divergence of the batch for each.
+        """
+        dims = [dim for dim in range(other.dim())[:2] if other.shape[dim] == examples]
+        with torch.no_grad():
+            if not dims or examples == 1:
+                return self.distance(other, name, direction).expand(examples)
+            comparison = self.compared(name)
+            held = self.base, other, self.target, self.weights(comparison)
+            apart = [[_narrowed(part, dims[0], index, examples) for part in held] for index in range(examples)]
+            return torch.stack(
+                [
+                    comparison.distance(base, found, direction, target=target, sample_weight=weight)
+                    for base, found, target, weight in apart
+                ]
+            )
+
+
+def _narrowed(part: Any, dim: int, index: int, examples: int) -> Any:
+    """Return one example's part, of what has a dimension of the examples."""
+    has_examples = part is not None and part.dim() > dim and part.shape[dim] == examples
+    return part.narrow(dim, index, 1) if has_examples else part
 
 
 @dataclass(frozen=True)

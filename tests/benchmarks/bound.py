@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_advdrop.regularizers import AdversarialDropout
+from tests.benchmarks.searches import print_tables
 from tests.helpers.recording import passes_of
 from tests.helpers.reference_adversarial import Classifier
 
@@ -26,8 +27,10 @@ SEARCHES: dict[str, dict[str, Any]] = {
     "K = 1": {"steps": 1},
     "K = 2": {"steps": 2},
     "K = 4": {"steps": 4},
-    "Fisher": {"start": "ones", "search": "fisher"},
-    "Fisher, 8 draws": {"start": "ones", "search": "fisher", "draws": 8},
+    "Fisher": {"search": "fisher"},
+    "Fisher, 8 draws": {"search": "fisher", "draws": 8},
+    "top": {"search": "top"},
+    "top, K = 2": {"search": "top", "steps": 2},
 }
 
 
@@ -104,7 +107,7 @@ def divergence(model: Classifier, x: Tensor, mask: Tensor) -> Tensor:
 
 
 def _searched(model: Classifier, x: Tensor, budget: int, seed: int, arguments: dict[str, Any]) -> Tensor:
-    regularizer = AdversarialDropout(rate=budget / UNITS, **arguments)
+    regularizer = AdversarialDropout(rate=budget / UNITS, divergence="kl", **arguments)
     (mask,) = regularizer.penalty(passes_of(regularizer, model, x, seed=seed)).masks.values()
     return divergence(model, x, mask)
 
@@ -112,6 +115,7 @@ def _searched(model: Classifier, x: Tensor, budget: int, seed: int, arguments: d
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=8, help="how often each search is made")
+    parser.add_argument("--quick", action="store_true", help="leave out the tables of digits")
     arguments = parser.parse_args()
     names = ["network", "budget", "exact maximum", "mean over masks", "share", *SEARCHES]
     print(f"| {' | '.join(names)} |\n|{' --- |' * len(names)}")
@@ -123,6 +127,8 @@ def main() -> None:
             exact, mean = float(found.exact.mean()), float(found.random.mean())
             shares = " | ".join(f"{share:.2f}" for share in (mean / exact, *found.shares().values()))
             print(f"| {name} | {budget} of {UNITS} | {exact:.3g} | {mean:.3g} | {shares} |")
+    if not arguments.quick:
+        print_tables()
 
 
 if __name__ == "__main__":

@@ -71,3 +71,16 @@ def test_a_copy_inside_the_replaced_attribute_itself() -> None:
     with replaced([(module, "forward", forward)]):
         module(1)
     assert "forward" not in vars(copies[0])
+
+
+def test_contexts_may_end_in_any_order() -> None:
+    module = nn.Identity()
+    names = set(vars(module))
+    first, second = (replaced([(module, "forward", each), (module, "mark", each)]) for each in (len, max))
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert (module.forward, module.mark) == (max, max)
+    assert "forward" not in vars(copy.deepcopy(module))
+    second.__exit__(None, None, None)
+    assert set(vars(module)) == names

@@ -147,6 +147,13 @@ def test_budget_of_every_rate_in_thousandths(thousandths: int, units: int) -> No
     assert flip_budget(float(f"{thousandths}e-3"), units) == expected
 
 
+@given(st.integers(1, 2000), st.integers(1, 2000))
+@thorough
+def test_budget_of_a_quotient_is_whole(budget: int, rest: int) -> None:
+    units = budget + rest
+    assert flip_budget(budget / units, units) == budget
+
+
 @pytest.mark.parametrize(
     ("rate", "units", "parts"),
     [

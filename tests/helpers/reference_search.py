@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -11,12 +13,14 @@ from tests.helpers.reference_family import Expected, Problem, _none, scaled
 def adversarial_masks(p: Problem) -> tuple[Tensor, Tensor]:
     """The reference mask and the adversarial one, binary."""
     settings, ones = p.settings, torch.ones(p.shape(), dtype=torch.float64)
-    start = settings.get("start", "one_drop")
+    start = settings.get("start", "one_drop") if settings.get("search", "gradient") == "gradient" else "ones"
     reference = p.mask(settings["start_rate"]) if start == "sampled" else ones
     point = dropped_one(reference, p.generator) if start == "one_drop" else reference
     mask = point if settings.get("keep_start") else reference
     left = settings["budget"] - bool(settings.get("keep_start"))
     steps = settings.get("steps", 1)
+    if settings.get("search") in {"top", "label"}:
+        return reference, leaning_mask(p, reference, settings["budget"], steps)
     for number in range(steps):
         now = left // steps if number < steps - 1 else left - (steps - 1) * (left // steps)
         if now and settings.get("search") == "fisher":
@@ -51,13 +55,63 @@ def best_proposal(p: Problem, mask: Tensor, budget: int) -> Tensor:
         for sign in (-1, 1)
     ]
     result = mask.clone().view(-1, mask.shape[-1])
-    for row in range(len(result)):
+    for rows in rows_of_examples(p, mask):
         values = []
         for proposal in proposals:
-            change = (proposal - mask).view(result.shape)[row]
-            values.append(sum(float(score.view(result.shape)[row] @ change) ** 2 for score in scores))
-        result[row] = proposals[values.index(max(values))].view(result.shape)[row]
+            change = (proposal - mask).view(result.shape)[rows]
+            values.append(sum(float((score.view(result.shape)[rows] * change).sum()) ** 2 for score in scores))
+        result[rows] = proposals[values.index(max(values))].view(result.shape)[rows]
     return result.view(mask.shape)
+
+
+def rows_of_examples(p: Problem, mask: Tensor) -> list[list[int]]:
+    """The rows of a mask that act on one prediction: all of them where the batch shares the mask."""
+    rows = range(mask.numel() // mask.shape[-1])
+    if p.kind in {"weight", "embedding"}:
+        return [list(rows)]
+    examples = len(p.x)
+    return [[row for row in rows if row % examples == example] for example in range(examples)]
+
+
+def leaning_mask(p: Problem, reference: Tensor, budget: int, steps: int) -> Tensor:
+    """Lower what the prediction leans on, or raise the loss; then the better of that mask and of what a probe finds."""
+    leaf = reference.clone().requires_grad_()
+    base = p.base(scaled(leaf))
+    value = -p.loss(base) if p.settings["search"] == "label" else leaning(p, base)
+    worth = -torch.autograd.grad(value, leaf)[0] * (1 - 2 * reference)
+    mask = flipped(reference, worth, budget, p.settings["flips"])
+    for _ in range(steps - 1):
+        other = flipped(reference, gains(p, mask, reference), budget, p.settings["flips"])
+        before, after = (divergences(p, m, one=p.kind == "weight" or bool(p.model.lengths)) for m in (mask, other))
+        for rows, better in zip(rows_of_examples(p, mask), after > before, strict=False):
+            if better:
+                mask = mask.clone()
+                mask.view(-1, mask.shape[-1])[rows] = other.reshape(-1, mask.shape[-1])[rows]
+    return mask
+
+
+def leaning(p: Problem, logits: Tensor) -> Tensor:
+    """The log-probability of the class, or of each label's value, that is most probable."""
+    if logits.shape[-1] == 1 or p.settings["divergence"] == "bernoulli_kl":
+        one = logits.sigmoid()
+        logs = torch.maximum(one, 1 - one).log()
+    else:
+        logs = (logits.exp() / logits.exp().sum(-1, keepdim=True)).max(-1, keepdim=True).values.log()
+    weight = torch.ones_like(logs) if p.weight is None else p.weight.double().unsqueeze(-1).expand_as(logs)
+    return (weight * logs).sum()
+
+
+def divergences(p: Problem, mask: Tensor, one: bool) -> Tensor:
+    """The divergence of each example under a mask, or the batch's for each."""
+    base, other = p.base(), p.other(scaled(mask))
+    if one:
+        return p.distance(base, other).detach().expand(len(base))
+    values = []
+    for b in range(len(base)):
+        weight = p.weight if p.weight is None else p.weight[b : b + 1]
+        single = replace(p, target=p.target[b : b + 1], weight=weight)
+        values.append(single.distance(base[b : b + 1], other[b : b + 1]).detach())
+    return torch.stack(values)
 
 
 def drawn_score(p: Problem, point: Tensor) -> Tensor:

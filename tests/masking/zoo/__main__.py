@@ -50,7 +50,10 @@ def main(words: list[str], *, callbacks: list[str]) -> int:
         refused += len(by)
     print(*notes, sep="\n")
     cases = len(chosen) * len(callbacks)
-    print(f"{len(chosen)} models, {cases} cases: {cases - failed} as expected (of these {refused} refusals), {failed} not; ", end="")
+    print(
+        f"{len(chosen)} models, {cases} cases: {cases - failed} as expected (of these {refused} refusals), {failed} not; ",
+        end="",
+    )
     print(f"{time.process_time() - start:.0f} s")
     return int(failed > 0)
 

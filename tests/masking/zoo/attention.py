@@ -169,7 +169,11 @@ class Hugging(Small):
         return self(**batch).loss  # type: ignore[no-any-return]
 
 
-HUGGING: dict[str, Any] = {"monitor": {"sites": "embedding"}, "arguments": {"target": "labels", "output": "logits"}, **DROPS}
+HUGGING: dict[str, Any] = {
+    "monitor": {"sites": "embedding"},
+    "arguments": {"target": "labels", "output": "logits"},
+    **DROPS,
+}
 
 
 @model("BERT", KIND, shifts="embedding", **HUGGING)
@@ -191,7 +195,9 @@ class Gpt(Hugging):
         super().__init__()
         from transformers import GPT2Config, GPT2LMHeadModel
 
-        self.net = GPT2LMHeadModel(GPT2Config(vocab_size=WORDS, n_positions=8, n_embd=8, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0))
+        self.net = GPT2LMHeadModel(
+            GPT2Config(vocab_size=WORDS, n_positions=8, n_embd=8, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)
+        )
 
     def labels(self, words: Tensor) -> Tensor:
         return words

@@ -97,7 +97,9 @@ class StepTeacher(Recurrent):
             for old, new in zip(self.teacher.parameters(), self.head.parameters(), strict=True):
                 old.lerp_(new, 0.2)
         logits = self(batch[0])
-        return F.cross_entropy(logits, batch[1]) + F.mse_loss(logits, self.teacher(torch.ones(HIDDEN)).expand(BATCH, -1))
+        return F.cross_entropy(logits, batch[1]) + F.mse_loss(
+            logits, self.teacher(torch.ones(HIDDEN)).expand(BATCH, -1)
+        )
 
 
 @model("centres of a centre loss, written in the forward", KIND)
@@ -161,7 +163,9 @@ class Experts(Recurrent):
         self.load += F.one_hot(chosen, 4).sum((0, 1))
         self.balance = scores.softmax(-1).square().mean()
         outputs = torch.stack([expert(hidden) for expert in self.experts], 1)
-        return (scores.softmax(-1).unsqueeze(-1) * outputs.gather(1, chosen.unsqueeze(-1).expand(-1, -1, CLASSES))).sum(1)
+        return (scores.softmax(-1).unsqueeze(-1) * outputs.gather(1, chosen.unsqueeze(-1).expand(-1, -1, CLASSES))).sum(
+            1
+        )
 
     def step(self, batch: Any) -> Tensor:
         loss = F.cross_entropy(self(batch[0]), batch[1])

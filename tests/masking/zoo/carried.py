@@ -166,7 +166,7 @@ class InNamedTuple(Carrying):
 class Memory:
     """A user's own class, with slots."""
 
-    __slots__ = ("h", "count")
+    __slots__ = ("count", "h")
 
     def __init__(self, h: Tensor) -> None:
         self.h = h

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from tests.masking.zoo.registry import (
-    BATCH,
     CLASSES,
     FEATURES,
     HIDDEN,

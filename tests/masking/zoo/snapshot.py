@@ -13,7 +13,14 @@ import torch
 from torch import Tensor
 
 #: What Lightning hangs on a module for the time of a fit, and what torch's compiler notes for its own use.
-_FOREIGN = {"_trainer", "_fabric", "_current_fx_name", "_results", "_torchdynamo_wrapper_id", "_dynamo_static_input_type"}
+_FOREIGN = {
+    "_trainer",
+    "_fabric",
+    "_current_fx_name",
+    "_results",
+    "_torchdynamo_wrapper_id",
+    "_dynamo_static_input_type",
+}
 _NOTHING = 1e-25
 _ATOMS = (str, bytes, int, float, complex, bool, type(None), torch.dtype, torch.device, torch.Size, type)
 

@@ -1,0 +1,268 @@
+"""Which forward passes of a step count: the outermost module's, those that the loss depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightning_advdrop import AdversarialDropoutCallback, InferenceGapMonitor, RDropCallback
+from lightning_advdrop.callbacks.counting import depends_on
+from tests.helpers.messages import refused
+from tests.helpers.plain_models import CLASSES, FEATURES, loader, quiet_trainer, seeded
+
+Step = Callable[["Layered", Tensor, Tensor], Tensor]
+
+
+class Encoder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(FEATURES, 12, batch_first=True)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.lstm(x)[0][:, -1]
+
+
+class Layered(L.LightningModule):
+    """An encoder and a head, with a step that is given to it."""
+
+    def __init__(self, step: Step) -> None:
+        super().__init__()
+        self.encoder = Encoder()
+        self.head = nn.Linear(12, CLASSES)
+        self.step = step
+
+    def forward(self, x: Tensor, *, frozen: bool = False) -> Any:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+            return self.head(self.encoder(x))
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Any:
+        return self.step(self, *batch)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self.log("val/loss", self.step(self, *batch))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def plain(model: Layered, x: Tensor, y: Tensor) -> Tensor:
+    loss: Tensor = F.cross_entropy(model(x), y)
+    return loss
+
+
+def features_after(model: Layered, x: Tensor, y: Tensor) -> Tensor:
+    features: Tensor = model.encoder(x)
+    return plain(model, x, y) + 0 * features.square().mean()
+
+
+def features_before(model: Layered, x: Tensor, y: Tensor) -> Tensor:
+    features: Tensor = model.encoder(x)
+    return 0 * features.square().mean() + plain(model, x, y)
+
+
+def layer_before(model: Layered, x: Tensor, y: Tensor) -> Tensor:
+    state: Tensor = model.encoder.lstm(x)[0]
+    return 0 * state.square().mean() + plain(model, x, y)
+
+
+def pseudo_labels(model: Layered, x: Tensor, y: Tensor) -> Tensor:
+    with torch.no_grad():
+        model(2 * x).argmax(-1)
+    return plain(model, x, y)
+
+
+def inference_mode(model: Layered, x: Tensor, y: Tensor) -> Tensor:
+    with torch.inference_mode():
+        model(2 * x).argmax(-1)
+    return plain(model, x, y)
+
+
+def accuracy_in_eval_mode(model: Layered, x: Tensor, y: Tensor) -> Tensor:
+    loss = plain(model, x, y)
+    model.eval()
+    model(2 * x).argmax(-1).eq(y)
+    model.train()
+    return loss
+
+
+def detached(model: Layered, x: Tensor, y: Tensor) -> Tensor:
+    teacher: Tensor = model(2 * x).detach()
+    return plain(model, x, y) + 0 * teacher.mean()
+
+
+def frozen_inside(model: Layered, x: Tensor, y: Tensor) -> Tensor:
+    model(2 * x, frozen=True)
+    return plain(model, x, y)
+
+
+ALIKE: list[Step] = [
+    features_after,
+    features_before,
+    layer_before,
+    pseudo_labels,
+    inference_mode,
+    accuracy_in_eval_mode,
+    detached,
+    frozen_inside,
+]
+
+
+def divergences(step: Step, **arguments: Any) -> list[float]:
+    callback = AdversarialDropoutCallback(rate=0.3, divergence="kl", **arguments)
+    found: list[float] = []
+    callback.listeners.append(lambda penalty: found.append(penalty.value.item()))
+    fit(step, callback)
+    return found
+
+
+def fit(step: Step, *callbacks: L.Callback, batches: int = 3, validated: int = 0) -> L.Trainer:
+    model: Layered = seeded(Layered, step)
+    L.seed_everything(3, verbose=False)
+    trainer = quiet_trainer(
+        callbacks=list(callbacks), max_epochs=1, limit_train_batches=batches, limit_val_batches=validated
+    )
+    trainer.fit(model, loader(), loader())
+    return trainer
+
+
+def one_after_another(*steps: Step) -> Step:
+    left = iter(steps)
+
+    def step(model: Layered, x: Tensor, y: Tensor) -> Tensor:
+        return next(left)(model, x, y)
+
+    return step
+
+
+@pytest.mark.parametrize("step", ALIKE)
+def test_only_what_is_trained_of_the_outermost_module_is_compared(step: Step) -> None:
+    assert divergences(step) == divergences(plain)
+
+
+def test_what_is_inside_the_outermost_module_is_recorded_in_the_first_step_only() -> None:
+    recorded: list[str] = []
+
+    class Counting(AdversarialDropoutCallback):
+        def recorded_forward(self, module: nn.Module) -> Any:
+            recorded.append(type(module).__name__)
+            return super().recorded_forward(module)
+
+    fit(features_before, Counting(rate=0.3))
+    assert recorded == ["Encoder", "Layered", "Layered", "Layered"]
+
+
+def siamese(model: Layered, x: Tensor, y: Tensor) -> Tensor:
+    """Two calls that are trained, and one without a gradient between them."""
+    loss = plain(model, x, y)
+    with torch.no_grad():
+        model(2 * x)
+    return loss + plain(model, -x, y)
+
+
+def test_trained_calls_of_equal_rank_are_averaged_and_all_calls_of_the_module_are_numbered() -> None:
+    same: dict[str, Any] = {"start": "ones", "share_masks": True}
+
+    def chosen(call: int | None) -> float:
+        callback = AdversarialDropoutCallback(rate=0.3, divergence="ce", call=call, **same)
+        return float(fit(siamese, callback, batches=1).callback_metrics["advdrop/divergence"])
+
+    assert chosen(None) == pytest.approx((chosen(0) + chosen(2)) / 2, rel=1e-6)
+    with refused("module", "gradient", "torch.no_grad()", "call"):
+        chosen(1)
+    with refused("call", 0, 3, 3):
+        chosen(3)
+
+
+def test_features_are_not_numbered() -> None:
+    assert divergences(features_before, call=0) == divergences(plain)
+
+
+def without_self(model: Layered, x: Tensor, y: Tensor) -> Tensor:
+    return F.cross_entropy(model.head(model.encoder(x)), y)
+
+
+def test_a_step_that_calls_the_parts_compares_the_outermost_of_them() -> None:
+    assert divergences(without_self) == divergences(plain, module="encoder")
+
+
+def no_gradient(model: Layered, x: Tensor, y: Tensor) -> Tensor:
+    with torch.no_grad():
+        features = model.encoder(x)
+    return F.cross_entropy(model.head(features), y)
+
+
+def test_a_step_without_any_gradient_is_refused() -> None:
+    with refused("module", "gradient", "torch.no_grad()", "call"):
+        fit(no_gradient, AdversarialDropoutCallback())
+
+
+def test_a_step_that_calls_less_than_an_earlier_one_is_refused() -> None:
+    with refused("module", "''", "'encoder'", "module='encoder'"):
+        fit(one_after_another(plain, without_self), AdversarialDropoutCallback())
+
+
+def test_a_step_that_calls_more_than_an_earlier_one_is_compared_there() -> None:
+    callback = AdversarialDropoutCallback()
+    fit(one_after_another(without_self, plain, features_before), callback)
+    assert callback.counted == ""
+
+
+def test_which_module_counts_is_resumed(tmp_path: Any) -> None:
+    """The base pass of R-Drop draws a mask for each call that is recorded."""
+
+    def trained(*epochs: int) -> dict[str, Tensor]:
+        path = None
+        for until in epochs:
+            model = seeded(Layered, features_before)
+            L.seed_everything(3, verbose=False)
+            trainer = quiet_trainer(
+                callbacks=[RDropCallback(rate=0.3)], max_epochs=until, limit_train_batches=2, limit_val_batches=0
+            )
+            trainer.fit(model, loader(), loader(), ckpt_path=path, weights_only=True)
+            path = tmp_path / f"{until}.ckpt"
+            trainer.save_checkpoint(path)
+        weights: dict[str, Tensor] = model.state_dict()
+        return weights
+
+    whole, resumed = trained(2), trained(1, 2)
+    assert all(torch.equal(resumed[name], value) for name, value in whole.items())
+
+
+def test_a_graph_is_walked_from_the_loss() -> None:
+    weight = torch.ones(2, requires_grad=True)
+    first, second, third = weight * 2, weight.exp(), weight.sin()
+    assert depends_on((first * second).sum().log(), [first, second, third]) == [True, True, False]
+    assert depends_on(None, [first]) == depends_on(torch.ones(()), [first]) == [False]
+
+
+@pytest.mark.parametrize("step", [features_after, features_before])
+def test_the_monitor_compares_the_outermost_module(step: Step) -> None:
+    def gaps(step: Step) -> tuple[float, float]:
+        metrics = fit(step, InferenceGapMonitor(limit_batches=2, rate=0.3), validated=2).callback_metrics
+        return float(metrics["gap/random"]), float(metrics["gap/adversarial"])
+
+    assert gaps(step) == gaps(plain)
+
+
+class Scored(Layered):
+    def forward(self, x: Tensor, **_: Any) -> Any:
+        return {"scores": super().forward(x)}
+
+
+def scored(model: Layered, x: Tensor, y: Tensor) -> Tensor:
+    features: Tensor = model.encoder(x)
+    return 0 * features.mean() + F.cross_entropy(model(x)["scores"], y)
+
+
+@pytest.mark.parametrize("callback", [AdversarialDropoutCallback, InferenceGapMonitor])
+def test_the_prediction_is_not_looked_for_in_features(callback: Any) -> None:
+    model = seeded(Scored, scored)
+    trainer = quiet_trainer(callbacks=[callback(output=lambda result: result["scores"])], max_epochs=1)
+    trainer.fit(model, loader(), loader())
+    assert len(trainer.callback_metrics) > 1
