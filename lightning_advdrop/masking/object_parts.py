@@ -90,10 +90,10 @@ def is_special(kind: type) -> bool:
 @functools.cache
 def facets_of_type(kind: type) -> tuple[Any, ...]:
     """Return the facets of objects of a type, other than classes and arrays."""
-    if kind in ATOMS or issubclass(kind, Tensor) or is_left_out(kind):
-        return ()
     if kind in _EXACT:
         return _EXACT[kind]
+    if kind in ATOMS or issubclass(kind, Tensor) or is_left_out(kind):
+        return ()
     if issubclass(kind, (tuple, frozenset)):
         return (Tuples(),)
     own = _own_facets(kind)
