@@ -37,6 +37,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python -m tests.benchmarks.bench_step
 	$(BIN)/python -m tests.benchmarks.bench_lm_step
 	$(BIN)/python -m tests.benchmarks.bench_imdb
+	$(BIN)/python -m tests.benchmarks.soak
 
 demo: $(VENV)/.installed
 	for seed in $(SEEDS); do \

@@ -76,6 +76,76 @@ def logged_step(trainer: Trainer) -> int:
     return int(getattr(trainer.fit_loop.epoch_loop, "_batches_that_stepped", trainer.global_step))
 
 
+def checkpoint_callbacks(trainer: Trainer) -> list[Any]:
+    """Return the trainer's callbacks of Lightning's ``ModelCheckpoint``, which keep the best models.
+
+    Args:
+        trainer: a trainer of either package.
+
+    Example:
+        >>> [type(each).__name__ for each in checkpoint_callbacks(Trainer(logger=False, accelerator="cpu"))]
+        ['ModelCheckpoint']
+    """
+    # By its attributes, since each package has a class of its own.
+    return [each for each in trainer_callbacks(trainer) if hasattr(each, "best_k_models") and hasattr(each, "dirpath")]
+
+
+def finish_saved_epoch(trainer: Trainer) -> None:
+    """Let a resumed fit begin the next epoch, if its checkpoint was saved at the end of one.
+
+    With ``max_steps`` Lightning takes each checkpoint for one within an epoch. It would end the finished epoch a second
+    time, and tell samplers the number after the right one from then on.
+
+    Args:
+        trainer: the trainer, when the fit starts.
+    """
+    loop: Any = trainer.fit_loop
+    if getattr(loop, "restarted_on_epoch_end", False):  # known from Lightning 2.5 on
+        loop.epoch_progress.increment_completed()
+        loop.epoch_loop.restarting = False
+        loop.on_iteration_done()
+
+
+def _epoch_results(trainer: Trainer) -> dict[str, Any]:
+    """What is logged in the running training epoch; nothing where Lightning keeps that elsewhere."""
+    found = getattr(trainer.fit_loop.epoch_loop, "_results", {})
+    return {name: each for name, each in found.items() if getattr(each, "is_tensor", False) and each.meta.on_epoch}
+
+
+def epoch_means(trainer: Trainer) -> dict[str, dict[str, Any]]:
+    """Return the sums of which the running training epoch's logged numbers are made, on the CPU.
+
+    Args:
+        trainer: the trainer, in a fit.
+
+    Example:
+        >>> epoch_means(Trainer(logger=False, enable_checkpointing=False, accelerator="cpu"))
+        {}
+    """
+    results = _epoch_results(trainer)
+    return {
+        name: {key: value.detach().cpu() for key, value in each.metric_state.items()} for name, each in results.items()
+    }
+
+
+def add_to_epoch_mean(trainer: Trainer, name: str, state: dict[str, Any]) -> bool:
+    """Add sums of `epoch_means` to what was logged under a name in the running epoch; return whether anything was.
+
+    Args:
+        trainer: the trainer, in a fit.
+        name: a key of `epoch_means`.
+        state: its value.
+    """
+    result = _epoch_results(trainer).get(name)
+    if result is None:
+        return False
+    for key, value in state.items():
+        now, before = getattr(result, key), value.to(result.device)
+        extreme = result.meta.is_max_reduction or result.meta.is_min_reduction
+        setattr(result, key, result.meta.reduce_fx(before, now) if extreme else before + now)
+    return True
+
+
 def attach(pl_module: LightningModule, trainer: Trainer, datamodule: LightningDataModule) -> None:
     """Let a module and a trainer know of each other and of the data, as at the beginning of a run.
 
@@ -166,6 +236,6 @@ def load_module(kind: type[_Module], path: str | Path) -> _Module:
         kind: the class of the module.
         path: the checkpoint.
     """
-    known = inspect.signature(kind.load_from_checkpoint).parameters
+    known = inspect.signature(LightningModule.load_from_checkpoint).parameters
     safe: dict[str, Any] = {"weights_only": True} if "weights_only" in known else {}
     return kind.load_from_checkpoint(path, map_location="cpu", **safe)

@@ -16,8 +16,12 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 
 from lightning_advdrop._lightning import (
+    add_to_epoch_mean,
     attach,
     attached_trainer,
+    checkpoint_callbacks,
+    epoch_means,
+    finish_saved_epoch,
     forget_average,
     load_module,
     logged_step,
@@ -113,6 +117,38 @@ def test_lightnings_average_is_forgotten_and_others_are_left_alone(monkeypatch: 
         forget_average(theirs)
     monkeypatch.delattr(lightning.pytorch.callbacks, "WeightAveraging")  # as before release 2.6
     forget_average(theirs)
+
+
+@each_package
+def test_the_checkpoint_callbacks_are_found(package: str) -> None:
+    saving = importlib.import_module(f"{package}.callbacks").ModelCheckpoint(monitor="val/loss")
+    trainer = importlib.import_module(package).Trainer(logger=False, accelerator="cpu", callbacks=[saving])
+    assert checkpoint_callbacks(trainer) == [saving]
+    assert checkpoint_callbacks(_trainer(package)) == []
+
+
+def test_sums_of_an_epoch_are_added_to_what_was_logged_since() -> None:
+    """Means and sums add up; of a smallest value the smaller one stays."""
+    results = _trainer().fit_loop.epoch_loop._results
+    for name, reduce_fx in (("mean", torch.mean), ("least", torch.min)):
+        for value, size in ((3.0, 1), (5.0, 3)):
+            results.log("step", name, torch.tensor(value), on_epoch=True, reduce_fx=reduce_fx, batch_size=size)
+    results.log("step", "step", torch.tensor(1.0), on_step=True, on_epoch=False)
+    trainer: Any = SimpleNamespace(fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace(_results=results)))
+    means = epoch_means(trainer)
+    assert means == {"step.mean": {"value": 18.0, "cumulated_batch_size": 4}, "step.least": {"value": 3.0}}
+    assert add_to_epoch_mean(trainer, "step.mean", {k: v * 0.5 for k, v in means["step.mean"].items()})
+    assert add_to_epoch_mean(trainer, "step.least", {"value": torch.tensor(4.0)})
+    assert float(results["step.mean"].compute()) == (18.0 + 9.0) / (4 + 2)
+    assert float(results["step.least"].compute()) == 3.0
+    assert not add_to_epoch_mean(trainer, "other", {})
+    elsewhere: Any = SimpleNamespace(fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace()))
+    assert epoch_means(elsewhere) == {}
+    assert not add_to_epoch_mean(elsewhere, "step.mean", {})
+
+
+def test_releases_that_know_no_restart_at_the_end_of_an_epoch_are_left_alone() -> None:
+    finish_saved_epoch(SimpleNamespace(fit_loop=object()))  # type: ignore[arg-type]
 
 
 class Small(LightningModule):

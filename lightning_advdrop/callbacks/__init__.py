@@ -3,9 +3,11 @@
 from lightning_advdrop.callbacks.adversarial_dropout import AdversarialDropoutCallback
 from lightning_advdrop.callbacks.averaging import ExponentialAveraging
 from lightning_advdrop.callbacks.base import RegularizerCallback
+from lightning_advdrop.callbacks.best_or_start import BestOrStartCheckpoint
 from lightning_advdrop.callbacks.denormals import flush_denormals
 from lightning_advdrop.callbacks.description import describe_sites
 from lightning_advdrop.callbacks.inference_gap import InferenceGapMonitor
+from lightning_advdrop.callbacks.keep_best import KeepBest
 from lightning_advdrop.callbacks.mask_statistics import MaskStatistics
 from lightning_advdrop.callbacks.non_monotonic import NonMonotonicAveraging
 from lightning_advdrop.callbacks.perturbations import (
@@ -22,17 +24,20 @@ from lightning_advdrop.callbacks.random_masks import (
     VariationalDropoutCallback,
 )
 from lightning_advdrop.callbacks.random_state import GlobalRandomState
+from lightning_advdrop.callbacks.running_metrics import RunningMetrics
 from lightning_advdrop.callbacks.terminate_on_nan import TerminateOnNaN
 from lightning_advdrop.callbacks.training_step import regularized_loss
 
 __all__ = [
     "AdversarialDropoutCallback",
     "AdversarialTrainingCallback",
+    "BestOrStartCheckpoint",
     "ExpectationLinearDropoutCallback",
     "ExponentialAveraging",
     "FraternalDropoutCallback",
     "GlobalRandomState",
     "InferenceGapMonitor",
+    "KeepBest",
     "MaskStatistics",
     "NonMonotonicAveraging",
     "PiModelCallback",
@@ -40,6 +45,7 @@ __all__ = [
     "RDropCallback",
     "RandomPerturbationCallback",
     "RegularizerCallback",
+    "RunningMetrics",
     "TerminateOnNaN",
     "VariationalDropoutCallback",
     "VirtualAdversarialCallback",

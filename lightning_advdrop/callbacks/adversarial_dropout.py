@@ -59,9 +59,9 @@ class AdversarialDropoutCallback(RegularizerCallback):
             `lightning_advdrop.regularizers.AdversarialDropout`.
         draws: the labels that the Fisher search draws for each example, at least 1.
         reference_in_base: whether the reference mask acts in the base pass, too.
+        batch_dim: for the kind ``dropout``, the dimension of an activation that holds the examples; None finds it.
         nonfinite: what happens where the penalty is NaN or infinite: ``raise``, or ``skip``, which leaves the penalty
             out of this step and logs how many steps of the epoch that were, as ``advdrop/skipped``.
-        batch_dim: for the kind ``dropout``, the dimension of an activation that holds the examples; None finds it.
         mask: the old name of ``padding_mask``, deprecated.
         class_dim: the dimension of the prediction that holds the classes; None takes that of the module's own loss,
             else the last.
@@ -104,8 +104,8 @@ class AdversarialDropoutCallback(RegularizerCallback):
         search: Search = "gradient",
         draws: int = 1,
         reference_in_base: bool = False,
-        nonfinite: Nonfinite = "raise",
         batch_dim: int | None = None,
+        nonfinite: Nonfinite = "raise",
         mask: Target | None = None,
         class_dim: int | None = None,
         ignore_index: int | None = None,

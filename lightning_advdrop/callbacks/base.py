@@ -109,6 +109,7 @@ class RegularizerCallback(DecidingCallback, PenaltyMetrics, NonfinitePenalties, 
         self.ignore_index = ignore_index
         self.sites = []
         self._missing: set[MaskSite] = set()
+        self._trained = False  # whether a batch of this epoch has been
         #: Called with each penalty that is computed, one for each forward pass of a training step.
         self.listeners: list[Callable[[Penalty], None]] = []
 
@@ -215,14 +216,35 @@ class RegularizerCallback(DecidingCallback, PenaltyMetrics, NonfinitePenalties, 
         # A module that stands for functional dropout within it need not drop anything itself.
         self._missing = {site for site in self.sites if site.kind != "dropout" or site.drop_rate}
 
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Log the metrics of a step, where that is not left to the trainer."""
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        self._trained = True
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Warn of sites that never took part, in the first epoch in which penalties were computed."""
-        if self._missing and self.current_weight(trainer) > 0:
+        """Warn of sites that never took part, in the first epoch in which penalties were computed.
+
+        A run that is resumed behind the last batch of an epoch has one without batches.
+        """
+        trained, self._trained = self._trained, False
+        if trained and self._missing and self.current_weight(trainer) > 0:
             names = ", ".join(sorted(site.name for site in self._missing))
             self._missing = set()
             rank_zero_warn(
                 f"sites: {names} took part in no forward pass of this epoch, so no mask acted there; name other sites."
             )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state, which module's output is compared, and the number of steps of this epoch without a penalty."""
+        return super().state_dict() | {"counted": self.counted, "skipped": self.skipped}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned; earlier releases kept less."""
+        super().load_state_dict(state_dict)
+        self.counted = state_dict.get("counted")
+        self.skipped = state_dict.get("skipped", 0)
 
     @property
     def state_key(self) -> str:
@@ -236,15 +258,6 @@ class RegularizerCallback(DecidingCallback, PenaltyMetrics, NonfinitePenalties, 
     def _key(self, **settings: str) -> str:
         told = {name: value for name, value in {"module": self.module, "call": self.call}.items() if value is not None}
         return state_key(self, **settings, sites=self.site_specs, **told)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state, and which module's output is compared; the schedule follows the epoch."""
-        return super().state_dict() | {"counted": self.counted}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
-        super().load_state_dict(state_dict)
-        self.counted = state_dict.get("counted")
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: Mapping[str, Any]) -> None:
         """Find the state under the name without the method, too, which it had in earlier releases."""

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
+from lightning_advdrop._lightning import finish_saved_epoch
 from lightning_advdrop.callbacks.processes import of_every_process
 from lightning_advdrop.masking import RandomState
 
@@ -20,7 +21,8 @@ class GlobalRandomState(Callback):
     Lightning does not save it. The state is restored before the first batch of the resumed fit. A resumed run is then
     the same as one that was never interrupted, if its loaders draw from generators of their own, as those of this
     package do. Each of several processes gets its own state back; a process that was not there when the checkpoint was
-    written starts from the seed.
+    written starts from the seed. With ``max_steps`` Lightning would count an epoch twice whose end was saved; that is
+    mended, too.
 
     Example:
         >>> sorted(GlobalRandomState().state_dict())
@@ -34,6 +36,10 @@ class GlobalRandomState(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Forget what was loaded before and not used."""
         self._loaded, self._rank = None, trainer.global_rank
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin with the next epoch after a checkpoint that was saved at the end of one, also with ``max_steps``."""
+        finish_saved_epoch(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Restore the state before the first batch, when the loaders have been started."""

@@ -6,7 +6,6 @@ import argparse
 import itertools
 import os
 import warnings
-import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,15 +13,28 @@ from typing import Any, Literal
 
 import torch
 import wandb
+import yaml
 from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.plugins.io import CheckpointIO
+from lightning.pytorch.utilities import rank_zero_info
 
 # Their classes can be named without their modules in configurations and options.
 from lightning_advdrop import datamodules, tasks  # noqa: F401
 from lightning_advdrop._lightning import attach, forget_average, trainer_callbacks
-from lightning_advdrop.callbacks import GlobalRandomState, RegularizerCallback, TerminateOnNaN, flush_denormals
+from lightning_advdrop.callbacks import (
+    GlobalRandomState,
+    KeepBest,
+    RegularizerCallback,
+    RunningMetrics,
+    TerminateOnNaN,
+    flush_denormals,
+)
+from lightning_advdrop.checkpoint_files import AtomicCheckpointIO
+from lightning_advdrop.cli.resuming import last_checkpoint
+from lightning_advdrop.tasks.checkpoints import check_whole
 
 
 class RunConfig(SaveConfigCallback):
@@ -88,24 +100,40 @@ class ExperimentCLI(LightningCLI):
             super().parse_arguments(parser, args)
         command = self.config.get("subcommand")
         path = command and self.config[command].get("ckpt_path")
-        if path and Path(path).is_file() and not zipfile.is_zipfile(path):
-            raise ValueError(
-                f"ckpt_path={str(path)!r} must be a whole checkpoint, got a file that is truncated or something else; "
-                "name another one."
-            )
+        if path and Path(path).is_file():
+            check_whole("ckpt_path", path)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Give the trainer the regularizers, and what lets a run be resumed to the bit and end at a broken loss."""
+        """Give the trainer the regularizers, and what lets a run be resumed to the bit and end at a broken loss.
+
+        Checkpoints are written by `AtomicCheckpointIO`, unless the trainer's plugins name another way.
+        """
         regularizers = self._setting(self.config_init, "regularizer") or []
         if not isinstance(regularizers, list):
             regularizers = [regularizers]
-        callbacks = [*regularizers, GlobalRandomState(), TerminateOnNaN()]
+        callbacks = [*regularizers, GlobalRandomState(), RunningMetrics(), KeepBest(), TerminateOnNaN()]
         self.trainer_defaults = {**self.trainer_defaults, "callbacks": callbacks}
+        given = self._setting(self.config_init, "trainer.plugins") or []
+        plugins = given if isinstance(given, list) else [given]
+        if not any(isinstance(each, CheckpointIO) for each in plugins):
+            kwargs.setdefault("plugins", [*plugins, AtomicCheckpointIO()])
         return super().instantiate_trainer(**kwargs)
 
     def _setting(self, config: Namespace, name: str) -> Any:
         """A setting of the sub-command, or of the experiment where there is none."""
         return (config if self.subcommand is None else config[self.subcommand]).get(name)
+
+    def before_fit(self) -> None:
+        """Resume from the last checkpoint of the experiment's earlier runs, if ``ckpt_path`` is ``last``."""
+        log_dir = self.trainer.log_dir
+        if self._setting(self.config, "ckpt_path") != "last" or log_dir is None:
+            return
+        content = yaml.safe_load(self._parser(self.subcommand).dump(self.config[self.subcommand], skip_none=False))
+        found = last_checkpoint(Path(log_dir).parent, content)
+        found = self.trainer.strategy.broadcast(found)
+        if found is not None:
+            rank_zero_info(f"ckpt_path='last' is {found}.")
+            self.config_init[self.subcommand]["ckpt_path"] = str(found)
 
     def after_fit(self) -> None:
         """Test the weights that ``test_after_fit`` names."""

@@ -49,7 +49,7 @@ class NormalizedEmbedding(nn.Embedding):
             lowest = f"{len(numbers)} counts, the smallest {numbers.min().item():g}" if len(numbers) else "none"
             raise ValueError(f"counts must be at least 0 and not all 0, one for each word, got {lowest}.")
         super().__init__(len(numbers), embedding_dim, padding_idx)
-        self.register_buffer("frequencies", (numbers / numbers.sum()).float())
+        self.register_buffer("frequencies", (numbers / numbers.sum()).to(self.weight.dtype))
 
     @torch.no_grad()
     def take(self, vectors: Tensor) -> None:

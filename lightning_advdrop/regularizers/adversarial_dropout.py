@@ -1,7 +1,7 @@
 """Adversarial dropout: the mask within a small budget that changes the prediction most."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,16 +22,14 @@ from lightning_advdrop.regularizers.fields import (
     one_of,
     optionally,
 )
-from lightning_advdrop.regularizers.flips import choose
 from lightning_advdrop.regularizers.mask_search import (
     BinaryMasks,
     Search,
-    as_masks,
     base_gradients,
+    better_masks,
     first_order_masks,
+    flipped_around,
     rescaled,
-    rounds,
-    rows_of,
 )
 from lightning_advdrop.regularizers.passes import Passes, Penalty
 
@@ -201,49 +199,22 @@ class AdversarialDropout(Regularizer):
             reference: the masks from which flips are counted, binary.
         """
         self._tell_examples(passes)
-        reference = {passes.observed[site].site: mask for site, mask in reference.items()}
         if self.search == "gradient":
             return self._by_rounds(passes, reference)
         budgets = self._budgets([passes.observed[site] for site in reference])
-        masks = first_order_masks(
-            passes,
-            reference,
-            budgets,
-            search=self.search,
-            divergence=self.divergence,
-            draws=self.draws,
-            flips=self.flips,
-        )
+        masks = first_order_masks(passes, reference, budgets, self.search, self.divergence, self.draws, self.flips)
         for _ in range(self.steps - 1):
-            masks = self._refined(passes, reference, masks, budgets)
+            gradients, before = self._probe(passes, masks)
+            flipped = flipped_around(passes, reference, gradients, budgets, self.flips)
+            masks = better_masks(passes, flipped, masks, before, self.divergence, self.direction)
         return masks
-
-    def _refined(
-        self, passes: Passes, reference: BinaryMasks, masks: BinaryMasks, budgets: Mapping[MaskSite, int]
-    ) -> BinaryMasks:
-        """Look for better masks by the divergence's gradient at the present ones."""
-        gradients, before = self._probe(passes, masks)
-        rows = rows_of(passes, reference, budgets, as_predicted=True)
-        shaped = [site.as_rows(gradient) for site, gradient in gradients.items()]
-        flipped = [each.flipped(gradient, self.flips) for each, gradient in zip(rows, shaped, strict=True)]
-        with torch.no_grad():
-            after = passes.run(rescaled(as_masks(masks, flipped), passes.observed))
-            examples = 1 + max(int(each.example.max()) for each in rows)
-            better = self._divergences(passes, after, examples) > self._divergences(passes, before, examples)
-        present = [site.as_rows(mask) for site, mask in masks.items()]
-        return as_masks(masks, choose(rows, better, flipped, present))
-
-    def _divergences(self, passes: Passes, other: Tensor, examples: int) -> Tensor:
-        return passes.distances(other, self.divergence, self.direction, examples)
 
     def _by_rounds(self, passes: Passes, reference: BinaryMasks) -> BinaryMasks:
         point = dict(reference)
         if self.start == "one_drop":
             point = {s: passes.observed[s].site.drop_one(mask, passes.generator) for s, mask in reference.items()}
         masks = dict(point if self.keep_start else reference)
-        for round_number, budgets in enumerate(
-            rounds(self._budgets([passes.observed[site] for site in masks]), self.steps)
-        ):
+        for round_number, budgets in enumerate(self._rounds([passes.observed[site] for site in masks])):
             gradients = self._gradients(passes, point, first=round_number == 0)
             for site, budget in budgets.items():
                 if budget:
@@ -265,8 +236,8 @@ class AdversarialDropout(Regularizer):
         return self.rate if site.rate is None else site.rate
 
     def _flipped(self, site: MaskSite, mask: Tensor, gradient: Tensor, budget: int) -> Tensor:
-        flipped = adversarial_flips(site.as_rows(mask), site.as_rows(gradient), budget, self.flips)
-        return site.from_rows(flipped, mask.shape)
+        rows = adversarial_flips(site.as_rows(mask), site.as_rows(gradient), budget, self.flips)
+        return site.from_rows(rows, mask.shape)
 
     def _budgets(self, observed: Sequence[Observation]) -> dict[MaskSite, int]:
         """Return the flips of a row that the search may make at each site."""
@@ -274,6 +245,18 @@ class AdversarialDropout(Regularizer):
             seen.site: max(0, flip_budget(self._rate(seen.site), seen.site.units) - self.keep_start)
             for seen in observed
         }
+
+    def _rounds(self, observed: Sequence[Observation]) -> Iterator[dict[MaskSite, int]]:
+        """Yield the flips of a row that each round may make at each site, without rounds in which no site may flip."""
+        totals = self._budgets(observed)
+        for round_number in range(self.steps):
+            last = round_number == self.steps - 1
+            shares = {
+                site: total - (self.steps - 1) * (total // self.steps) if last else total // self.steps
+                for site, total in totals.items()
+            }
+            if any(shares.values()):
+                yield shares
 
     def _gradients(self, passes: Passes, point: BinaryMasks, *, first: bool) -> BinaryMasks:
         """Compute the divergence's gradient, in the base pass or in a probe."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from lightning_advdrop.functional import Direction
 from lightning_advdrop.masking import MaskSite, Observation, Perturbation
 from lightning_advdrop.regularizers.base import Regularizer
-from lightning_advdrop.regularizers.comparison import DivergenceChoice
+from lightning_advdrop.regularizers.comparison import OF_LABELS, DivergenceChoice
 from lightning_advdrop.regularizers.examples import tell_examples
 from lightning_advdrop.regularizers.fields import (
     above_zero,
@@ -35,7 +35,8 @@ class PerturbationRegularizer(Regularizer):
     """Add a small perturbation to an embedding's output or a recurrent layer's input.
 
     Its L2 norm is ``epsilon`` over all steps and features of an example, at each site, and over all calls of its layer
-    in one forward. Padding stays as it is: the embedding's ``padding_idx``, and steps whose weight is 0.
+    in one forward. Padding stays as it is: the embedding's ``padding_idx``, steps whose weight is 0,
+    and those that ``real_steps`` leaves out.
 
     Of embeddings that the network adds to each other, such as those of words, positions and types, the largest or first
     one is perturbed, and none that is the same for all examples.
@@ -94,7 +95,7 @@ class PerturbationRegularizer(Regularizer):
 
     def _real_values(self, passes: Passes, seen: Observation, value: Tensor) -> Tensor:
         value = value.detach()
-        for real in (seen.real, self._real(passes.sample_weight, seen)):
+        for real in (seen.real, self._real(passes.sample_weight, seen), self._real(passes.real_steps, seen)):
             if real is not None:
                 value = value.masked_fill(~real, 0.0)
         return value
@@ -176,8 +177,15 @@ class VirtualAdversarialTraining(PerturbationRegularizer):
 class RandomPerturbation(VirtualAdversarialTraining):
     """Penalise how a random perturbation changes the prediction: virtual adversarial training without an iteration.
 
+    With ``divergence="ce"`` it is a supervised loss instead, adversarial training without the search: so it is in the
+    published code of text classification.
+
     Source: Miyato, Dai & Goodfellow, "Adversarial Training Methods for Semi-Supervised Text Classification", ICLR 2017
     (arXiv 1605.07725), section 4, where it is the control.
+
+    Args:
+        divergence: as of `VirtualAdversarialTraining`, or ``ce`` or ``bernoulli_ce``, the loss of the perturbed
+            prediction to the labels.
 
     Example:
         >>> RandomPerturbation(epsilon=5.0).epsilon
@@ -186,8 +194,14 @@ class RandomPerturbation(VirtualAdversarialTraining):
 
     finite_difference: float = fixed(0.0)
     power_iterations: int = fixed(0)
+    divergence: DivergenceChoice = checked("auto", one_of(DivergenceChoice))
 
     log_prefix = "random_perturbation"
+
+    @property
+    def needs_target(self) -> bool:  # type: ignore[override]
+        """True for the divergences ``ce`` and ``bernoulli_ce``."""
+        return self.divergence in OF_LABELS
 
 
 @documented
@@ -201,7 +215,7 @@ class AdversarialTraining(PerturbationRegularizer):
     (arXiv 1605.07725), equations 2 to 4, on embeddings.
 
     Args:
-        divergence: the loss to the labels: ``auto`` to choose by the model's loss or the labels (see `decide`), ``ce``
+        loss: the loss to the labels: ``auto`` to choose by the model's loss or the labels (see `decide`), ``ce``
             for classes, ``bernoulli_ce`` for several labels, ``mse`` for numbers.
 
     Example:
@@ -211,11 +225,16 @@ class AdversarialTraining(PerturbationRegularizer):
 
     batch_dim: int | None = checked(None, optionally(at_least_zero))
     share_masks: bool = True
-    divergence: DivergenceChoice = checked("auto", one_of(LossToLabels))
+    loss: LossToLabels = checked("auto", one_of(LossToLabels))
 
     log_prefix = "adversarial_training"
     needs_target = True
     to_labels = True
+
+    @property
+    def divergence(self) -> DivergenceChoice:  # type: ignore[override]
+        """The loss, by which the prediction is compared with the labels."""
+        return self.loss
 
     def first_mask(self, seen: Observation, generator: torch.Generator) -> Perturbation:  # noqa: ARG002
         """Add zeros, which change nothing and have a gradient."""

@@ -59,3 +59,12 @@ def test_processes_that_were_not_there_draw_masks_of_their_own(processes: int) -
     for callback in resumed:
         callback.load_state_dict(state)
     assert len({tuple(drawn(callback).tolist()) for callback in resumed}) == 4
+
+
+def test_the_steps_that_were_left_out_are_counted_on() -> None:
+    callback, resumed = AdversarialDropoutCallback(), AdversarialDropoutCallback()
+    callback.skipped = 3
+    resumed.load_state_dict(callback.state_dict())
+    assert resumed.skipped == 3
+    resumed.load_state_dict({"generator": callback.state_dict()["generator"]})
+    assert resumed.skipped == 0

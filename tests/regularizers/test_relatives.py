@@ -172,9 +172,10 @@ def test_an_embedding_with_the_time_first() -> None:
     ("regularizer", "kind", "parts"),
     [
         (RDrop(), "recurrent", ("target", "both_losses=True", None)),
+        (FraternalDropout(), "recurrent", ("target", "both_losses=True", None, "both_losses=False")),
         (AdversarialTraining(), "input", ("target", "adversarial training", None)),
     ],
-    ids=["RDrop", "AdversarialTraining"],
+    ids=["RDrop", "FraternalDropout", "AdversarialTraining"],
 )
 def test_labels_that_are_missing_are_refused(regularizer: Regularizer, kind: str, parts: tuple[object, ...]) -> None:
     model, x = example()

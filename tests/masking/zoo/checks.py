@@ -8,7 +8,7 @@ import inspect
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
 from unittest.mock import patch
@@ -20,7 +20,6 @@ from torch import Tensor
 
 from lightning_advdrop import InferenceGapMonitor, RegularizerCallback
 from lightning_advdrop.callbacks import flush_denormals, inference_gap
-from lightning_advdrop.functional import cross_entropy_to_label
 from lightning_advdrop.masking import Masks
 from lightning_advdrop.regularizers import (
     AdversarialDropout,
@@ -240,11 +239,11 @@ def _method(entry: Entry, name: str) -> Regularizer:
     """Make the method with a strong setting; the base pass is the plain one, also where methods mask it."""
     kind = _METHODS.get(name, AdversarialDropout)
     arguments = inspect.signature(kind).parameters
-    fields = {field: value for field, value in entry.method.items() if field in arguments}
+    own = {field: value for field, value in entry.method.items() if field in arguments}
     strength: dict[str, Any] = {"epsilon": 1.0} if issubclass(kind, PerturbationRegularizer) else {"rate": 0.3}
     if name == "RegularizerCallback":
         strength |= {"share_masks": True, "steps": 2}
-    method = kind(**{**strength, **fields})
+    method = kind(**{**strength, **own})
     vars(method)["masks_base"] = False
     return method
 
@@ -286,12 +285,12 @@ def _measured(idle: Regularizer, entry: Entry, changes: list[float]) -> Regulari
 
     def evaluate(passes: Passes) -> Penalty:
         if isinstance(idle, ExpectationLinearDropout) and entry.drops:
-            passes = _Dropping(**vars(passes))
+            passes = _Dropping(**{each.name: getattr(passes, each.name) for each in fields(passes) if each.init})
         found = type(idle).evaluate(idle, passes)
         value = found.value.detach()
         if isinstance(idle, AdversarialTraining):
-            assert passes.target is not None
-            value = value - cross_entropy_to_label(passes.base, passes.target, passes.sample_weight).detach()
+            comparison = passes.compared(idle.divergence, to_labels=True)
+            value = value - passes.loss_to_target(passes.base, comparison).detach()
         changes.extend([abs(value.item()), _change(passes, _references(passes, idle))])
         return replace(found, supervised=None)
 

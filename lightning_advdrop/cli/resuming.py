@@ -1,0 +1,40 @@
+"""Find the checkpoint from which an experiment is resumed."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_PARTS = ("seed_everything", "model", "data", "regularizer")
+
+
+def is_whole(path: Path) -> bool:
+    """Return whether a file is a whole checkpoint, as far as its end tells."""
+    return path.is_file() and zipfile.is_zipfile(path)
+
+
+def last_checkpoint(runs: Path, config: Mapping[str, Any]) -> Path | None:
+    """Return the newest ``last`` checkpoint of the earlier runs of an experiment; None if there is none.
+
+    A run is of the same experiment if the ``config.yaml`` in its folder has the same seed, model, data and regularizer.
+    Files that are not whole are passed over.
+
+    Args:
+        runs: the folder that has a folder for each run, with ``checkpoints`` in it.
+        config: the experiment's configuration, in plain types.
+
+    Example:
+        >>> last_checkpoint(Path("no/such/folder"), {}) is None
+        True
+    """
+    found = [path for path in runs.glob("*/checkpoints/last*.ckpt") if is_whole(path)]
+    for path in sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+        saved = path.parents[1] / "config.yaml"
+        content = yaml.safe_load(saved.read_text(encoding="utf-8")) if saved.is_file() else None
+        if isinstance(content, dict) and all(content.get(part) == config.get(part) for part in _PARTS):
+            return path
+    return None

@@ -1,0 +1,103 @@
+"""Runs of the commands that were killed are resumed from the last good checkpoint, and the best one survives."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from lightning_advdrop.checkpoint_files import AtomicCheckpointIO
+from lightning_advdrop.cli import ExperimentCLI, run_experiment
+from lightning_advdrop.cli.resuming import last_checkpoint
+from tests.cli.test_cli import QUICK
+from tests.helpers.killing import killed_while_saving
+from tests.helpers.resuming import difference
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The `srun` command is available", "ignore:This process .* is multi-threaded:DeprecationWarning"
+)
+
+RUNS = Path("runs/quickstart")
+
+
+def fit(*options: str, epochs: int = 4) -> ExperimentCLI:
+    return run_experiment([*QUICK, "--trainer.max_epochs", str(epochs), *options])
+
+
+@pytest.fixture(autouse=True)
+def _no_wandb(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+
+
+def weights(command: ExperimentCLI) -> dict[str, Any]:
+    return {name: value.detach().clone() for name, value in command.model.state_dict().items()}
+
+
+def rows(version: int) -> list[dict[str, str]]:
+    """What a run logged in each epoch, and in the test at its end."""
+    with (RUNS / f"version_{version}" / "metrics.csv").open() as file:
+        found = list(csv.DictReader(file))
+    return [
+        {name: value for name, value in row.items() if value}
+        for row in found
+        if row.get("train/loss") or row.get("test/loss")
+    ]
+
+
+def test_a_killed_run_is_resumed_from_the_last_good_checkpoint() -> None:
+    """It is killed in the third epoch, when half of ``last.ckpt`` is written: that of the second one is still there."""
+    whole = fit("--test_after_fit", "last")
+    killed_while_saving(lambda: fit("--regularizer.init_args.log_every_n_steps", "2"), save=5)
+    folder = RUNS / "version_1" / "checkpoints"
+    assert list(folder.glob(".*.part"))
+    assert torch.load(folder / "last.ckpt", weights_only=True)["epoch"] == 1
+    resumed = fit("--test_after_fit", "last", "--regularizer.init_args.log_every_n_steps", "2", "--ckpt_path", "last")
+    assert (RUNS / "version_2" / "checkpoints" / "last.ckpt").is_file()
+    assert difference(weights(whole), weights(resumed)) == []
+    assert rows(0)[2:] == rows(2)
+
+
+def write_run(root: Path, name: str, config: dict[str, Any], seconds: int, *, whole: bool = True) -> Path:
+    """A run's folder with a configuration and a checkpoint of a certain age."""
+    path = root / name / "checkpoints" / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"run": name}, path)
+    if not whole:
+        path.write_bytes(path.read_bytes()[:-30])
+    (root / name / "config.yaml").write_text(yaml.safe_dump(config))
+    os.utime(path, (seconds, seconds))
+    return path
+
+
+def test_the_last_checkpoint_is_the_newest_whole_one_of_the_same_experiment(tmp_path: Path) -> None:
+    config = {"seed_everything": 0, "model": {"class_path": "a"}, "data": {"class_path": "b"}, "regularizer": None}
+    assert last_checkpoint(tmp_path, config) is None
+    wanted = write_run(tmp_path, "version_1", config | {"trainer": {"max_epochs": 3}}, 20)
+    write_run(tmp_path, "version_0", config, 10)
+    write_run(tmp_path, "version_2", config, 30, whole=False)
+    for number, part in enumerate(("seed_everything", "model", "data", "regularizer")):
+        write_run(tmp_path, f"version_1{number}", config | {part: "other"}, 40)
+    write_run(tmp_path, "version_3", config, 50).parents[1].joinpath("config.yaml").unlink()
+    assert last_checkpoint(tmp_path, config) == wanted
+
+
+@pytest.mark.filterwarnings("ignore:.*there is no last checkpoint available")
+def test_without_an_earlier_run_the_last_checkpoint_is_the_beginning() -> None:
+    """So that one command can be given again and again until a run is through."""
+    assert fit("--test_after_fit", "null", "--ckpt_path", "last", epochs=1).trainer.current_epoch == 1
+
+
+class Theirs(TorchCheckpointIO):
+    """Another way of writing checkpoints."""
+
+
+def test_a_way_of_writing_checkpoints_that_is_asked_for_is_taken() -> None:
+    plugin = f"--trainer.plugins={{class_path: {__name__}.Theirs}}"
+    for option, kind in (("--trainer.plugins=null", AtomicCheckpointIO), (plugin, Theirs)):
+        command = run_experiment([*QUICK[1:], option], run=False)
+        assert type(command.trainer.strategy.checkpoint_io) is kind
