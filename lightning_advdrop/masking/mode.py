@@ -233,7 +233,7 @@ class MaskingMode(TorchFunctionMode):
         """
         like, batch_dim = _empty_like(activation), 0 if told or self.rows != "unknown" else None
         if self.rows == "examples":
-            site = replace(site, layout=Examples(shape, 0))
+            site = replace(site, examples=Examples(shape, 0))
         return self._value_at(Observation(site, shape, tuple(activation.shape), like, mask=own, batch_dim=batch_dim))
 
     def _value_at(self, seen: Observation, number: int = 0) -> SiteValue | None:

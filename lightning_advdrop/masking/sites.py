@@ -67,7 +67,7 @@ class MaskSite:
         owner: the layer that holds the anchor. Its calls with a weight that is computed from the anchor, such as a
             normalised one, belong to the site.
         parameter: the anchor's name in the owner.
-        layout: for the kind ``dropout``, where the activation holds the examples, each of which is a row of the mask;
+        examples: for the kind ``dropout``, where the activation holds the examples, each of which is a row of the mask;
             None for the dimension in which rows begin. It is known after a pass.
         call: the number of the call of the layer in one forward, see `at_call`.
 
@@ -89,7 +89,7 @@ class MaskSite:
     scope: Mapping[int, str] = field(default_factory=dict, repr=False)
     owner: nn.Module | None = field(default=None, repr=False)
     parameter: str = ""
-    layout: Examples | None = field(default=None, repr=False)
+    examples: Examples | None = field(default=None, repr=False)
     call: int = 0
 
     def __eq__(self, other: object) -> bool:
@@ -126,11 +126,11 @@ class MaskSite:
 
     def as_rows(self, mask: Tensor) -> Tensor:
         """Reshape a mask of this site to rows with a budget each, ``(rows, units)``."""
-        return mask.reshape(-1, self.units) if self.layout is None else self.layout.rows(mask)
+        return mask.reshape(-1, self.units) if self.examples is None else self.examples.rows(mask)
 
     def from_rows(self, rows: Tensor, shape: Sequence[int]) -> Tensor:
         """Undo `as_rows` for a mask of a shape."""
-        return rows.view(tuple(shape)) if self.layout is None else self.layout.from_rows(rows, shape)
+        return rows.view(tuple(shape)) if self.examples is None else self.examples.from_rows(rows, shape)
 
     def at_call(self, number: int) -> MaskSite:
         """Return the site of one of several calls of its layer in a forward, for the perturbation of that call.
@@ -212,7 +212,7 @@ class Observation:
         mask: the binary mask that the pass used; None if it kept everything, or its mask was not to be kept.
         applied: the mask or perturbation that the pass applied, with its graph; None for none.
         calls: further calls of the layer, each of which has a perturbation of its own.
-        layout: where the activation holds the examples, once it is told.
+        examples: where the activation holds the examples, once it is told.
         alone: False for an embedding that is added to another one, or has no examples of its own, as of positions: a
             perturbation acts on the other one.
     """
@@ -228,7 +228,7 @@ class Observation:
     mask: Tensor | None = field(default=None, repr=False)
     applied: Any = field(default=None, repr=False)
     calls: tuple[Observation, ...] = field(default=(), repr=False)
-    layout: Examples | None = field(default=None, repr=False)
+    examples: Examples | None = field(default=None, repr=False)
     alone: bool = True
 
     @property
@@ -251,12 +251,11 @@ class Observation:
         Returns:
             Indices ``(rows,)``, for packed sequences in the order of packing.
         """
-        shared = self.site.layout is None if self.site.kind == "dropout" else self.site.kind == "embedding"
-        if self.site.rows is not None or shared:
+        weights = self.site.kind == "dropout" and self.site.examples is None
+        if self.site.rows is not None or self.site.kind == "embedding" or weights or not self.alone:
             return torch.full((rows,), -1, device=self.like.device)
-        return torch.arange(rows, device=self.like.device) % (
-            self.site.layout.size if self.site.layout else self.shape[0]
-        )
+        examples = self.shape[0] if self.site.examples is None else self.site.examples.size
+        return torch.arange(rows, device=self.like.device) % examples
 
     def ones(self, *, per_step: bool = False) -> Tensor:
         """Return a mask that keeps everything.

@@ -123,8 +123,8 @@ def _complete(passes: Passes, told: dict[MaskSite, _Told]) -> None:
         if not isinstance(found, Examples):
             return replace(seen, batch_sizes=found, batch_dim=0)
         if site.kind == "dropout":
-            site = replace(site, units=math.prod(found.view) // found.size, layout=found)
-        return replace(seen, site=site, layout=found, batch_dim=found.dim)
+            site = replace(site, units=math.prod(found.view) // found.size, examples=found)
+        return replace(seen, site=site, examples=found, batch_dim=found.dim)
 
     observed = [completed(seen) for seen in passes.observed.values()]
     passes.recorded.observed = {seen.site: seen for seen in observed}

@@ -60,7 +60,7 @@ def example_rows(seen: Observation) -> ExampleRows:
     """
     if seen.batch_sizes is not None:
         return _Packed(seen.batch_sizes)
-    return _Dense(seen.layout or Examples(seen.activation, seen.batch_dim or 0))
+    return _Dense(seen.examples or Examples(seen.activation, seen.batch_dim or 0))
 
 
 def norm_one(rows: Sequence[ExampleRows], values: Sequence[Tensor]) -> list[Tensor]:
