@@ -34,7 +34,7 @@ class Leaking(soak.Probe):
 
 def test_what_grows_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(soak, "Probe", Leaking)
-    probe: Any = soak.soak(tmp_path, steps=12, steps_an_epoch=3)
+    probe: Any = soak.soak(tmp_path, steps=16, steps_an_epoch=4)
     text, fine = soak.table(probe)
     grown = {name for name in EXACT if soak.growth(probe.seen[name]) > 0}
     assert grown == {"hooks", "tensors with a graph", "open files"}
