@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lightning_advdrop.callbacks import (
         AdversarialDropoutCallback,
         AdversarialTrainingCallback,
+        BestOrStartCheckpoint,
         ExpectationLinearDropoutCallback,
         ExponentialAveraging,
         FraternalDropoutCallback,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AdversarialDropoutCallback",
     "AdversarialTrainingCallback",
+    "BestOrStartCheckpoint",
     "DigitsDataModule",
     "ElecDataModule",
     "ExpectationLinearDropoutCallback",

@@ -236,6 +236,6 @@ def load_module(kind: type[_Module], path: str | Path) -> _Module:
         kind: the class of the module.
         path: the checkpoint.
     """
-    known = inspect.signature(kind.load_from_checkpoint).parameters
+    known = inspect.signature(LightningModule.load_from_checkpoint).parameters
     safe: dict[str, Any] = {"weights_only": True} if "weights_only" in known else {}
     return kind.load_from_checkpoint(path, map_location="cpu", **safe)

@@ -10,6 +10,7 @@ import functools
 import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from types import FrameType, FunctionType
 from typing import Any, NoReturn
 
@@ -71,29 +72,25 @@ def version_of(tensor: Tensor) -> int | None:
         >>> version_of(torch.zeros(2).add_(1))
         1
     """
-    return None if tensor.is_inference() else _internal(tensor, "_version")
-
-
-def base_of(tensor: Tensor) -> Tensor | None:
-    """Return the tensor of which another one is a view, or None.
-
-    Raises:
-        RuntimeError: if this release of torch doesn't tell.
-
-    Example:
-        >>> whole = torch.zeros(2)
-        >>> base_of(whole[:1]) is whole, base_of(whole)
-        (True, None)
-    """
-    base: Tensor | None = _internal(tensor, "_base")
-    return base
-
-
-def _internal(tensor: Tensor, name: str) -> Any:
+    if tensor.is_inference():
+        return None
     try:
-        return getattr(tensor, name)
+        return tensor._version
     except AttributeError:
-        _unknown_release(f"has no Tensor.{name}")
+        _unknown_release("has no Tensor._version")
+
+
+# Packed sequences.
+
+
+def packing_functions() -> tuple[list[Callable[..., Any]], list[Callable[..., Any]]]:
+    """Return torch's functions that pack padded sequences, and those that pad packed ones; none where torch has others.
+
+    The first return rows and their batch sizes, the second take these as their first two arguments.
+    """
+    names = "_pack_padded_sequence", "_pad_packed_sequence"
+    pack, pad = ([getattr(torch, name)] if hasattr(torch, name) else [] for name in names)
+    return pack, pad
 
 
 # Products on the CPU.
@@ -153,24 +150,21 @@ def accept_split_weights() -> None:
 
 # Modules.
 
-#: Attributes of a module that are its parts, not its state.
-PARTS = frozenset({"_parameters", "_modules", "_buffers"})
 
-
-def dictionaries_of(module: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the dictionaries in which a module keeps its attributes, and its buffers.
+def parameters_of(module: nn.Module) -> dict[str, Any]:
+    """Return what a module holds as its own parameters, which need not be parameters: other tensors may act for them.
 
     Raises:
-        RuntimeError: if this release of torch keeps its parts elsewhere.
+        RuntimeError: if this release of torch keeps them elsewhere.
 
     Example:
-        >>> sorted(dictionaries_of(nn.BatchNorm1d(2))[1])
-        ['num_batches_tracked', 'running_mean', 'running_var']
+        >>> sorted(parameters_of(nn.Linear(2, 2)))
+        ['bias', 'weight']
     """
-    attributes = vars(module)
-    if not attributes.keys() >= PARTS:
-        _unknown_release(f"keeps no {', '.join(sorted(PARTS - attributes.keys()))} in {type(module).__name__}")
-    return attributes, attributes["_buffers"]
+    found = vars(module).get("_parameters")
+    if found is None:
+        _unknown_release(f"keeps no _parameters in {type(module).__name__}")
+    return dict(found.items())
 
 
 # Attention.
@@ -202,6 +196,23 @@ def arguments_of(
 
 
 _signature = functools.cache(inspect.signature)
+
+
+def unseen_by_modes() -> AbstractContextManager[Any]:
+    """Make torch calls inside the context that no function mode sees.
+
+    Raises:
+        RuntimeError: if this release of torch can't.
+
+    Example:
+        >>> with unseen_by_modes():
+        ...     copy = torch.ones(2).clone()
+    """
+    context = getattr(torch._C, "DisableTorchFunction", None)
+    if context is None:
+        _unknown_release("can't switch function modes off")
+    unseen: AbstractContextManager[Any] = context()
+    return unseen
 
 
 @functools.cache

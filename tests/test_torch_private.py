@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
 from lightning_advdrop import _torch
@@ -127,10 +128,8 @@ def test_without_being_told_all_gradients_are_asked_for(monkeypatch: pytest.Monk
     assert gradients_asked_for(lambda x, y: [y]) == [True, True]
 
 
-def test_versions_and_bases() -> None:
+def test_versions() -> None:
     tensor = torch.zeros(3)
-    assert _torch.base_of(tensor[1:]) is tensor
-    assert _torch.base_of(tensor) is None
     before = _torch.version_of(tensor)
     tensor[1:].add_(1)
     assert _torch.version_of(tensor) != before
@@ -138,10 +137,10 @@ def test_versions_and_bases() -> None:
         assert _torch.version_of(torch.zeros(3)) is None
 
 
-@pytest.mark.parametrize(("function", "name"), [(_torch.version_of, "_version"), (_torch.base_of, "_base")])
-def test_without_versions_or_bases_the_release_is_named(function: Callable[[Any], Any], name: str) -> None:
-    with release_refused(f"Tensor.{name}"):
-        function(Lacking(torch.zeros(2), name))
+def test_without_versions_the_release_is_named() -> None:
+    lacking_it: Any = Lacking(torch.zeros(2), "_version")
+    with release_refused("Tensor._version"):
+        _torch.version_of(lacking_it)
 
 
 # Products on the CPU.
@@ -175,20 +174,33 @@ def test_without_its_operators_nothing_is_packed(monkeypatch: pytest.MonkeyPatch
 # Modules.
 
 
-def test_the_dictionaries_of_a_module_are_its_own() -> None:
-    module = nn.BatchNorm1d(2)
-    attributes, buffers = _torch.dictionaries_of(module)
-    attributes["colour"], buffers["more"] = "red", torch.ones(1)
-    assert module.colour == "red"
-    assert "more" in module.state_dict()
+def test_the_parameters_of_a_module_are_what_acts_for_them() -> None:
+    module, weight = nn.Linear(1, 1), torch.ones(1, 1)
+    assert _torch.parameters_of(module)["bias"] is module.bias
+    vars(module)["_parameters"]["weight"] = weight  # as torch.func.functional_call does
+    assert _torch.parameters_of(module)["weight"] is weight
 
 
-@pytest.mark.parametrize("name", sorted(_torch.PARTS))
-def test_a_module_that_keeps_its_parts_elsewhere_names_the_release(name: str) -> None:
+def test_a_module_that_keeps_its_parameters_elsewhere_names_the_release() -> None:
     module = nn.Linear(1, 1)
-    del vars(module)[name]
-    with release_refused(name):
-        _torch.dictionaries_of(module)
+    del vars(module)["_parameters"]
+    with release_refused("_parameters"):
+        _torch.parameters_of(module)
+
+
+def test_no_mode_sees_what_is_called_unseen() -> None:
+    class Refusing(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            raise AssertionError(func)
+
+    with Refusing(), _torch.unseen_by_modes():
+        assert torch.ones(2).add(1).sum() == 4
+
+
+def test_a_release_whose_modes_see_everything_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch._C, "DisableTorchFunction")
+    with release_refused("function modes"):
+        _torch.unseen_by_modes()
 
 
 @pytest.mark.parametrize("bias", [True, False])

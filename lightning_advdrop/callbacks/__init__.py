@@ -3,6 +3,7 @@
 from lightning_advdrop.callbacks.adversarial_dropout import AdversarialDropoutCallback
 from lightning_advdrop.callbacks.averaging import ExponentialAveraging
 from lightning_advdrop.callbacks.base import RegularizerCallback
+from lightning_advdrop.callbacks.best_or_start import BestOrStartCheckpoint
 from lightning_advdrop.callbacks.denormals import flush_denormals
 from lightning_advdrop.callbacks.description import describe_sites
 from lightning_advdrop.callbacks.inference_gap import InferenceGapMonitor
@@ -30,6 +31,7 @@ from lightning_advdrop.callbacks.training_step import regularized_loss
 __all__ = [
     "AdversarialDropoutCallback",
     "AdversarialTrainingCallback",
+    "BestOrStartCheckpoint",
     "ExpectationLinearDropoutCallback",
     "ExponentialAveraging",
     "FraternalDropoutCallback",

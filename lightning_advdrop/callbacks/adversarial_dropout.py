@@ -59,6 +59,7 @@ class AdversarialDropoutCallback(RegularizerCallback):
             `lightning_advdrop.regularizers.AdversarialDropout`.
         draws: the labels that the Fisher search draws for each example, at least 1.
         reference_in_base: whether the reference mask acts in the base pass, too.
+        batch_dim: for the kind ``dropout``, the dimension of an activation that holds the examples; None finds it.
         nonfinite: what happens where the penalty is NaN or infinite: ``raise``, or ``skip``, which leaves the penalty
             out of this step and logs how many steps of the epoch that were, as ``advdrop/skipped``.
         mask: the old name of ``padding_mask``, deprecated.
@@ -103,6 +104,7 @@ class AdversarialDropoutCallback(RegularizerCallback):
         search: Search = "gradient",
         draws: int = 1,
         reference_in_base: bool = False,
+        batch_dim: int | None = None,
         nonfinite: Nonfinite = "raise",
         mask: Target | None = None,
         class_dim: int | None = None,

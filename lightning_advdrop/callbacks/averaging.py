@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
 from lightning_advdrop._lightning import trainer_callbacks
+from lightning_advdrop._ranges import check_range
 from lightning_advdrop.callbacks.compatibility import misconfigured, refuse_sharded
 
 # Of either of Lightning's packages.
@@ -190,12 +191,17 @@ class ExponentialAveraging(AveragedWeights):
 
     The average starts as the weights of the first update. Until then, the raw weights are evaluated and saved.
 
+    With a warm-up, the decay of the ``t``-th update is ``min(decay, (1 + t) / (10 + t))``, so that the first weights
+    are forgotten sooner, as in TensorFlow's ``ExponentialMovingAverage`` with ``num_updates`` and in the published text
+    classification of Miyato, Dai & Goodfellow (2017) and Park et al. (2019).
+
     Args:
         decay: the share of the old average in the new one, in [0, 1).
         update_every_n_steps: how many steps lie between updates, at least 1.
         update_starting_at_step: the first step whose weights are averaged, from 0; None for the first of all.
         device: where the average is kept; None for the model's device.
         use_buffers: whether buffers are averaged as well; otherwise they are the model's.
+        warmup: whether the decay grows from update to update until it is ``decay``.
 
     Raises:
         ValueError: if ``decay``, ``update_every_n_steps`` or ``update_starting_at_step`` is out of its range.
@@ -212,23 +218,29 @@ class ExponentialAveraging(AveragedWeights):
         update_starting_at_step: int | None = None,
         device: str | int | None = None,
         use_buffers: bool = True,
+        warmup: bool = False,
     ) -> None:
         super().__init__(device, use_buffers)
-        if not 0 <= decay < 1:
-            raise ValueError(f"decay must be in [0, 1), got {decay}.")
-        if update_every_n_steps < 1:
-            raise ValueError(f"update_every_n_steps must be at least 1, got {update_every_n_steps}.")
-        if update_starting_at_step is not None and update_starting_at_step < 0:
-            raise ValueError(f"update_starting_at_step must be at least 0, or None, got {update_starting_at_step}.")
+        check_range("in [0, 1)", decay=decay)
+        check_range("at least 1", update_every_n_steps=update_every_n_steps)
+        check_range("at least 0 or None", update_starting_at_step=update_starting_at_step)
         self.decay = decay
         self.update_every_n_steps = update_every_n_steps
         self.update_starting_at_step = update_starting_at_step
+        self.warmup = warmup
 
     def should_update(self, step_idx: int) -> bool:
         """Return True after every ``update_every_n_steps``-th step from ``update_starting_at_step`` on."""
         return step_idx >= (self.update_starting_at_step or 0) and step_idx % self.update_every_n_steps == 0
 
     def averaging_function(self) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
-        """Return the moving average of ``decay``."""
+        """Return the moving average of ``decay``, with its warm-up."""
+        if self.warmup:
+            return self._warming_up
         function: Callable[[Tensor, Tensor, Tensor | int], Tensor] = get_ema_avg_fn(self.decay)  # type: ignore[no-untyped-call]
         return function
+
+    def _warming_up(self, average: Tensor, weights: Tensor, updates: Tensor | int) -> Tensor:
+        # What `updates` counts came before this one. The new share is computed itself, not as 1 less a rounded decay.
+        new = (9 / (11 + torch.as_tensor(updates))).clamp(min=1 - self.decay)
+        return (1 - new) * average + new * weights

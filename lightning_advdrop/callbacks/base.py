@@ -93,6 +93,8 @@ class RegularizerCallback(DecidingCallback, PenaltyMetrics, NonfinitePenalties, 
         ignore_index: int | None = None,
     ) -> None:
         super().__init__(sites, module, output, call, padding_mask, mask, class_dim)
+        if not isinstance(regularizer, Regularizer):
+            raise TypeError(f"regularizer must be a Regularizer, such as AdversarialDropout(), got {regularizer!r}.")
         at_least_zero("weight", weight)
         at_least_zero("rampup_epochs", rampup_epochs)
         if log_every_n_steps is not None:
@@ -236,6 +238,16 @@ class RegularizerCallback(DecidingCallback, PenaltyMetrics, NonfinitePenalties, 
                 f"sites: {names} took part in no forward pass of this epoch, so no mask acted there; name other sites."
             )
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state, the module whose output is compared, and the number of steps that were skipped."""
+        return super().state_dict() | {"counted": self.counted, "skipped": self.skipped}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned; earlier releases kept less."""
+        super().load_state_dict(state_dict)
+        self.counted = state_dict.get("counted")
+        self.skipped = state_dict.get("skipped", 0)
+
     @property
     def state_key(self) -> str:
         """Tell several callbacks of one class apart: by their sites, by ``module`` and by ``call``, and by the method.
@@ -248,16 +260,6 @@ class RegularizerCallback(DecidingCallback, PenaltyMetrics, NonfinitePenalties, 
     def _key(self, **settings: str) -> str:
         told = {name: value for name, value in {"module": self.module, "call": self.call}.items() if value is not None}
         return state_key(self, **settings, sites=self.site_specs, **told)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state, which module's output is compared, and the steps of this epoch without a penalty."""
-        return super().state_dict() | {"counted": self.counted, "skipped": self.skipped}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned; earlier releases counted no steps."""
-        super().load_state_dict(state_dict)
-        self.skipped = state_dict.get("skipped", 0)
-        self.counted = state_dict.get("counted")
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: Mapping[str, Any]) -> None:
         """Find the state under the name without the method, too, which it had in earlier releases."""

@@ -264,21 +264,28 @@ class InferenceGapMonitor(ComparingCallback):
         """Return what estimates the gap of a forward, from the present state and, with ``copies``, arguments."""
         with torch.inference_mode(False), torch.no_grad():
             args, kwargs = _without_inference((forward.args, forward.keywords), every=copies)
-            state = ModuleState(root)
+            copied = functools.partial(forward.func, *args, **kwargs)
+            state = ModuleState(root, copied, batch)
 
         def estimate() -> _Gap:
             with torch.inference_mode(False), torch.no_grad(), isolated(), state.borrowed():
-                return self._gap(root, part, lambda: forward.func(*args, **kwargs), batch)
+                return self._gap(root, part, copied, batch)
 
         return estimate
 
     def _gap(self, root: nn.Module, part: nn.Module, forward: Callable[[], Any], batch: SteppedBatch) -> _Gap:
         recorded = RecordedForward(part, self._sites, share_noise=True)
         again = quietly(root, forward)
-        with recorded.first_run():
+        with recorded.first_run(forward):
             result = again()
         passes = Passes(
-            recorded, again, result, generator=self._generator, output=self.output, comparison=self.comparison
+            recorded,
+            again,
+            result,
+            find_target(batch, self.target),
+            generator=self._generator,
+            output=self.output,
+            comparison=self.comparison,
         )
         passes.check_sites()
         self._batch_size = len(passes.base)
@@ -294,6 +301,4 @@ class InferenceGapMonitor(ComparingCallback):
 
 def _without_inference(value: Any, *, every: bool = False) -> Any:
     """Replace tensors made in inference mode, which no graph can use, or every tensor, by copies."""
-    return apply_to_collection(
-        value, Tensor, lambda tensor: tensor.clone() if every or tensor.is_inference() else tensor
-    )
+    return apply_to_collection(value, Tensor, lambda each: each.clone() if every or each.is_inference() else each)

@@ -174,7 +174,7 @@ class ForwardRecorder(ForwardWatch):
             self._calls.append(Call(path, None))
             return forward()
         recorded = self._record(module)
-        with recorded.first_run():
+        with recorded.first_run(forward):
             result = forward()
         again = quietly(self._root, forward)
         passes = Passes(recorded, again, result, output=self._output)

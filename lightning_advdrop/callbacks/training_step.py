@@ -112,6 +112,7 @@ def regularized_loss(
     *,
     target: Tensor | None = None,
     sample_weight: Tensor | None = None,
+    real_steps: Tensor | None = None,
 ) -> RegularizedLoss:
     """Compute a training step's loss with the penalties of all regularizers that the trainer has as callbacks.
 
@@ -125,6 +126,8 @@ def regularized_loss(
         loss: computes the supervised loss, a scalar, from what the base pass returned.
         target: the labels, for regularizers that need them.
         sample_weight: weights of the examples and time steps, broadcastable to ``(B, ...)``; 0 for padding.
+        real_steps: which time steps of the input are real, ``(B, T)``, where the prediction has no time steps, for
+            regularizers that perturb the input; None for all.
 
     Returns:
         The total and the supervised loss, and what the base pass returned.
@@ -143,8 +146,10 @@ def regularized_loss(
     def recording(callback: AddsToLoss) -> Iterator[Callable[[Any], list[Passes]]]:
         callback.compared_class = type(pl_module).__name__
         recorded, again = callback.recorded_forward(pl_module), quietly(pl_module, forward)
-        with recorded.first_run():
-            yield lambda result: [Passes(recorded, again, result, target, sample_weight, output=callback.output)]
+        with recorded.first_run(forward):
+            yield lambda result: [
+                Passes(recorded, again, result, target, sample_weight, output=callback.output, real_steps=real_steps)
+            ]
 
     result, supervised, penalty = _step(pl_module, attached_regularizers(pl_module), recording, forward, loss)
     return RegularizedLoss(supervised if penalty is None else supervised + penalty, supervised, result)

@@ -33,7 +33,9 @@ from lightning_advdrop.callbacks import (
     flush_denormals,
 )
 from lightning_advdrop.checkpoint_files import AtomicCheckpointIO
-from lightning_advdrop.cli.resuming import is_whole, last_checkpoint
+from lightning_advdrop.cli.parsing import ExperimentParser
+from lightning_advdrop.cli.resuming import last_checkpoint
+from lightning_advdrop.tasks.checkpoints import check_whole
 
 
 class RunConfig(SaveConfigCallback):
@@ -99,11 +101,8 @@ class ExperimentCLI(LightningCLI):
             super().parse_arguments(parser, args)
         command = self.config.get("subcommand")
         path = command and self.config[command].get("ckpt_path")
-        if path and Path(path).is_file() and not is_whole(Path(path)):
-            raise ValueError(
-                f"ckpt_path={str(path)!r} must be a whole checkpoint, got a file that is truncated or something else; "
-                "name another one."
-            )
+        if path and Path(path).is_file():
+            check_whole("ckpt_path", path)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Give the trainer the regularizers, and what lets a run be resumed to the bit and end at a broken loss.
@@ -176,6 +175,7 @@ def run_experiment(arguments: Sequence[str], *, run: bool = True) -> ExperimentC
                 subclass_mode_data=True,
                 save_config_callback=RunConfig,
                 args=list(arguments),
+                parser_class=ExperimentParser,
                 run=run,
             )
     finally:

@@ -34,7 +34,7 @@ class ContiguousBatches:
     1904.09816). All processes read pieces of the same lengths.
 
     With ``random_lengths`` the length of each piece is drawn: around ``length`` with probability 0.95, else around
-    half of it, with normal noise of deviation 5, at least 5 and at most ``length + 20``; the last piece is the rest.
+    half of it, with normal noise of deviation 5, at least 5 and at most ``max_length``; the last piece is the rest.
     The draws come from a separate generator and are a function of ``seed`` and the epoch. Epochs then differ in their
     number of batches: :func:`len` raises ``TypeError``, and :attr:`num_batches` is the number in the current epoch.
 
@@ -46,6 +46,7 @@ class ContiguousBatches:
         batch_size: Columns of one process, at least 1.
         length: Steps of a piece, at least 1.
         random_lengths: Whether to draw the lengths.
+        max_length: Most steps of a piece whose length is drawn, at least 5; ``None`` for ``length + 20``.
         seed: Seed of the lengths, from 0 to ``2**32 - 1``.
         rank: Rank of this process, from 0 to ``world_size - 1``.
         world_size: Number of processes, at least 1.
@@ -73,6 +74,7 @@ class ContiguousBatches:
         length: int,
         *,
         random_lengths: bool = False,
+        max_length: int | None = None,
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
@@ -82,6 +84,7 @@ class ContiguousBatches:
     ) -> None:
         sizes: dict[str, Any] = {size_argument: batch_size, "length": length, "world_size": world_size}
         check_integers(1, **sizes)
+        check_integers(_SHORTEST, optional=True, max_length=max_length)
         check_integers(0, MAX_SEED, seed=seed)
         check_integers(0, world_size - 1, rank=rank)
         text = _checked_tokens(tokens)
@@ -95,9 +98,10 @@ class ContiguousBatches:
         self.batch_size = batch_size
         self.length = length
         self.random_lengths = random_lengths
+        self.max_length = max_length
         self.seed = seed
         self.epoch = 0
-        settings = {"tokens": len(text), "columns": columns, "length": length}
+        settings = {"tokens": len(text), "columns": columns, "length": length, "max_length": max_length}
         self._position = EpochPosition(settings | {"random_lengths": random_lengths, "seed": seed}, used_batches)
         steps = -(-(len(text) - 1) // columns) if pad else (len(text) - 1) // columns
         mine = slice(rank * batch_size, (rank + 1) * batch_size)
@@ -147,7 +151,7 @@ class ContiguousBatches:
         Raises:
             ValueError: If the text, the columns or the lengths differ; it names the setting.
         """
-        self._position.load_state_dict(state_dict)
+        self._position.load_state_dict({"max_length": None} | state_dict)  # not in states of earlier versions
         self.epoch = state_dict["epoch"]
 
     def _ends(self) -> list[int]:
@@ -160,7 +164,8 @@ class ContiguousBatches:
         half = generator.random(count) < _PROBABILITY_OF_HALF
         around = np.where(half, self.length / 2, float(self.length))
         lengths = generator.normal(around, _DEVIATION).astype(np.int64)
-        ends = lengths.clip(_SHORTEST, self.length + _LONGEST_SURPLUS).cumsum()
+        longest = self.length + _LONGEST_SURPLUS if self.max_length is None else self.max_length
+        ends = lengths.clip(_SHORTEST, longest).cumsum()
         return [*ends[ends < steps].tolist(), steps]
 
 

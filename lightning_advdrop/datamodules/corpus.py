@@ -43,6 +43,7 @@ class CorpusDataModule(TextDataModule):
         length: Steps of a batch, on average in training: at least 1.
         random_lengths: Whether training batches have random lengths. Epochs then differ in their number of batches, and
             Lightning accepts no fractions for ``limit_train_batches`` and ``val_check_interval``.
+        max_length: Most steps of a training batch of a random length, at least 5; ``None`` for ``length + 20``.
         train_tokens: Train on the first ``train_tokens`` words, at least 2; ``None`` for all. The vocabulary stays that
             of the whole text.
         max_words: Most words of the vocabulary beside ``<unk>`` and ``<eos>``, at least 1; ``None`` for all. The most
@@ -86,6 +87,7 @@ class CorpusDataModule(TextDataModule):
         train_tokens: int | None = None,
         *,
         max_words: int | None = None,
+        max_length: int | None = None,
         **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
@@ -93,12 +95,14 @@ class CorpusDataModule(TextDataModule):
             1, batch_size=batch_size, eval_batch_size=eval_batch_size, test_batch_size=test_batch_size, length=length
         )
         check_integers(1, optional=True, max_words=max_words)
+        check_integers(5, optional=True, max_length=max_length)
         check_integers(2, optional=True, train_tokens=train_tokens)
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.test_batch_size = test_batch_size
         self.length = length
         self.random_lengths = random_lengths
+        self.max_length = max_length
         self.train_tokens = train_tokens
         self.max_words = max_words
 
@@ -173,6 +177,7 @@ class CorpusDataModule(TextDataModule):
             self.batch_size,
             self.length,
             random_lengths=self.random_lengths,
+            max_length=self.max_length,
             seed=self.seed,
             rank=rank,
             world_size=world_size,

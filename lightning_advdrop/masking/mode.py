@@ -6,19 +6,24 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from lightning_advdrop._torch import in_checkpoint
+from lightning_advdrop.masking.anchors import Anchors
+from lightning_advdrop.masking.checks import PERTURBED, check_same_batch, check_value
+from lightning_advdrop.masking.examples import BatchEvidence, Examples, Shape
 from lightning_advdrop.masking.prefix import Prefix, PrefixReader, flat_arguments
 from lightning_advdrop.masking.running import RunningModules
 from lightning_advdrop.masking.site_values import Perturbation, SiteValue
-from lightning_advdrop.masking.sites import MaskSite, Observation, Shape, anchor_key
+from lightning_advdrop.masking.sites import MaskSite, Observation
+from lightning_advdrop.masking.sums import EmbeddingSums
 
 Choose = Callable[[Observation], SiteValue | None]
+Rows = Literal["unknown", "examples", "weights"]
 Handlers = Mapping[Callable[..., Any], Callable[..., Any]]
 """The function that is called in place of each torch function, as ``handler(mode, function, args, kwargs)``."""
 
@@ -41,7 +46,10 @@ class MaskingMode(TorchFunctionMode):
     Attributes:
         observed: what each site met in the first run.
         inside: whether the present call is part of a call that was handled.
-        unrecognised: the functions that were called with weights that belong to no layer that is running.
+        anchors: the weights and modules by which sites are recognised.
+        evidence: what layers have shown of the batch.
+        sums: which embeddings are added to each other.
+        rows: what the first dimension of a dropout mask holds that is drawn now.
     """
 
     def __init__(
@@ -61,19 +69,17 @@ class MaskingMode(TorchFunctionMode):
         self.keep_masks = keep_masks
         self.dropout = dropout
         self.inside = False
-        self.unrecognised: set[str] = set()
+        self.evidence, self.sums = BatchEvidence(), EmbeddingSums()
+        self.rows: Rows = "unknown"
         self._handlers = handlers
-        self._sites = {site.key: site for site in sites}
-        self._anchors = {anchor_key(site.anchor) for site in sites}
-        self._owned = {(id(site.owner), site.parameter): site.anchor for site in sites if site.owner is not None}
+        self.anchors = Anchors(sites, running)
         self._scopes = list({id(site.scope): site for site in sites if site.scope}.values())
         self._choose = choose
         self._running = running
         self._reader = PrefixReader(Prefix() if prefix is None else prefix)
         self._first = first
         self._applied: dict[int, Tensor] = {}
-        self._aliases: dict[int, tuple[Tensor, Any]] = {}
-        self._calls: Counter[int] = Counter()
+        self._calls: Counter[object] = Counter()
         self._has_backward = torch.is_grad_enabled()
 
     def __torch_function__(
@@ -95,7 +101,10 @@ class MaskingMode(TorchFunctionMode):
         """Call a function, or return its result from an earlier run."""
         if self._applied and any(id(argument) in self._applied for argument in flat_arguments(args, kwargs)):
             self.before_mask()
-        return self._reader.call(function, args, kwargs)
+        result = self._reader.call(function, args, kwargs)
+        if self._first:
+            self.sums.follow(function, args, result)
+        return result
 
     @property
     def replays(self) -> bool:
@@ -145,18 +154,6 @@ class MaskingMode(TorchFunctionMode):
         self._applied[id(product)] = product
         return product
 
-    def has(self, anchor: object) -> bool:
-        """Tell whether a weight or module belongs to a site."""
-        return anchor_key(self._parameter(anchor)) in self._anchors
-
-    def register_alias(self, tensor: Tensor, parameter: Tensor) -> None:
-        """Register a tensor that was computed from a parameter and takes its place in this pass."""
-        self._aliases[id(tensor)] = tensor, self._parameter(parameter)
-
-    def _parameter(self, anchor: object) -> Any:
-        """Return the parameter whose place a tensor takes, else the anchor itself."""
-        return self._aliases.get(id(anchor), (None, anchor))[1]
-
     def masks(self, anchor: object, kind: str, shape: Shape, activation: Tensor, drop_rate: float) -> bool:
         """Tell whether a mask takes the place of one that the network is about to draw at a site.
 
@@ -167,7 +164,7 @@ class MaskingMode(TorchFunctionMode):
             activation: the masked activation, or a tensor of its type and device.
             drop_rate: the probability with which the network drops a unit, in (0, 1).
         """
-        known = self._sites.get((anchor_key(anchor), kind))
+        known = self.anchors.site(anchor, kind)
         if known is None:
             return False
         site = replace(known, drop_rate=drop_rate)
@@ -177,22 +174,6 @@ class MaskingMode(TorchFunctionMode):
         else:
             value, self.observed[site] = before.applied, replace(before, site=site)
         return isinstance(value, Tensor)
-
-    def recognise(self, function: Callable[..., Any], weight: Tensor, name: str) -> None:
-        """Recognise a weight that was computed, by the layer that is running and the name that it has there.
-
-        Args:
-            function: the function that is called with the weight.
-            weight: the weight; a parameter is recognised by itself.
-            name: its name in a layer that calls the function, ``weight_hh_l0``.
-        """
-        if isinstance(weight, nn.Parameter) or id(weight) in self._aliases:
-            return
-        anchor = self._owned.get((id(self._running.stack[-1]), name))
-        if anchor is None:
-            self.unrecognised.add(function.__name__)
-        else:
-            self._aliases[id(weight)] = weight, anchor
 
     def replaces_dropout(self, drop_rate: float) -> bool:
         """Tell whether dropout that is called now belongs to a site."""
@@ -209,7 +190,7 @@ class MaskingMode(TorchFunctionMode):
         self._calls[id(module)] += 1
         path = scope.scope[id(module)]
         name = f"{path}#{number}:dropout" if number else f"{path}:dropout"
-        known = self._sites.get((anchor_key(module), "dropout"), scope)
+        known = self.anchors.site(module, "dropout") or scope
         return replace(known, name=name, layer=path, anchor=module, drop_rate=drop_rate)
 
     def _scope(self) -> MaskSite | None:
@@ -230,12 +211,17 @@ class MaskingMode(TorchFunctionMode):
         Raises:
             ValueError: if the mask has another shape, or the layer was called with another batch size in this pass.
         """
-        site = self._sites.get((anchor_key(self._parameter(anchor)), kind))
+        site = self.anchors.site(anchor, kind)
         if site is None:
             return None
-        return self._value_at(Observation(site, shape, tuple(activation.shape), _empty_like(activation), **known))
+        number = self._calls[site.key]
+        self._calls[site.key] += 1
+        seen = Observation(site, shape, tuple(activation.shape), _empty_like(activation), **known)
+        return self._value_at(seen, number if kind in PERTURBED else 0)
 
-    def dropout_value_at(self, site: MaskSite, shape: Shape, activation: Tensor, own: Tensor | None) -> Any:
+    def dropout_value_at(
+        self, site: MaskSite, shape: Shape, activation: Tensor, own: Tensor | None, *, told: bool
+    ) -> Any:
         """Return the mask of a site that `dropout_site` found, as `value_at` does for other kinds.
 
         Args:
@@ -243,27 +229,47 @@ class MaskingMode(TorchFunctionMode):
             shape: the shape of its mask.
             activation: the masked activation.
             own: the binary mask that the network drew; None where masks are not kept.
+            told: whether the rows of its mask are known.
         """
-        return self._value_at(Observation(site, shape, tuple(activation.shape), _empty_like(activation), mask=own))
+        like, batch_dim = _empty_like(activation), 0 if told or self.rows != "unknown" else None
+        if self.rows == "examples":
+            site = replace(site, layout=Examples(shape, 0))
+        return self._value_at(Observation(site, shape, tuple(activation.shape), like, mask=own, batch_dim=batch_dim))
 
-    def _value_at(self, seen: Observation) -> SiteValue | None:
+    def _value_at(self, seen: Observation, number: int = 0) -> SiteValue | None:
         self.check_computed_once(f"sites: {seen.site.name}")
         before = self.observed.get(seen.site)
-        _check_same(before, seen)
-        # A layer that is called again in one forward has the same mask again.
+        check_same_batch(before, seen)
+        # A layer that is called again in one forward has the same mask again, but another perturbation.
         value = self._choose(seen) if before is None else before.applied
+        if number and not isinstance(value, Tensor):
+            seen = replace(seen, site=seen.site.at_call(number))
+            value = self._choose(seen)
+        self._latest = seen.site
         if value is not None:
-            _check_value(seen, value)
+            check_value(seen, value)
             tensor = value.value if isinstance(value, Perturbation) else value
             self._applied[id(tensor)] = tensor
         if self._first:
             self._reader.stop(complete=False)
-            if before is not None:
-                seen = replace(seen, site=before.site)
-            if isinstance(value, Tensor):
-                seen = replace(seen, mask=(value.detach() != 0).to(value.dtype))
-            self.observed[seen.site] = replace(seen, applied=value)
+            self._observe(replace(seen, applied=value), before)
         return value
+
+    def _observe(self, seen: Observation, before: Observation | None) -> None:
+        if before is not None and seen.site.call:
+            self.observed[before.site] = replace(before, calls=(*before.calls, seen))
+            return
+        if before is not None:
+            seen = replace(seen, site=before.site)
+        if isinstance(seen.applied, Tensor):
+            seen = replace(seen, mask=(seen.applied.detach() != 0).to(seen.applied.dtype))
+        self.observed[seen.site] = seen
+
+    def follow(self, embedded: Tensor) -> Tensor:
+        """Follow the output of the embedding whose site was met last, and return it."""
+        if self._first:
+            self.sums.begin(embedded, self._latest)
+        return embedded
 
     def check_prefix(self) -> None:
         """Raise the `PrefixMismatchError` of this run again if the forward swallowed it."""
@@ -277,29 +283,3 @@ class MaskingMode(TorchFunctionMode):
 
 def _empty_like(activation: Tensor) -> Tensor:
     return activation.detach().new_empty(0)
-
-
-def _check_same(before: Observation | None, now: Observation) -> None:
-    if before is not None and before.shape != now.shape:
-        raise ValueError(
-            f"sites: {now.site.name} is called with {before.shape[0]} and with {now.shape[0]} examples in one "
-            "forward, so that one mask can't fit both; name other sites."
-        )
-
-
-def _check_value(seen: Observation, value: SiteValue) -> None:
-    if isinstance(value, Perturbation):
-        if seen.site.kind not in {"embedding", "input"}:
-            raise ValueError(
-                f"sites must be of the kind 'embedding' or 'input' for something to be added, got {seen.site.name!r}."
-            )
-        allowed, shape, what = [seen.activation], tuple(value.value.shape), "perturbation"
-    else:
-        allowed, shape, what = [seen.shape], tuple(value.shape), "mask"
-        if seen.steps is not None:
-            allowed.append((seen.steps, *seen.shape))
-    if shape not in allowed:
-        shapes = " or ".join(map(str, allowed))
-        raise ValueError(
-            f"masks: the {what} of {seen.site.name} must have the shape {shapes} for this batch, got {shape}."
-        )

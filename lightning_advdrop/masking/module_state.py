@@ -1,82 +1,118 @@
-"""Restore a module's buffers and attributes around another run of its forward."""
+"""Restore what a module and the arguments of its forward hold around another run of that forward."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from lightning_advdrop._torch import PARTS, dictionaries_of, version_of
+from lightning_advdrop._torch import parameters_of, unseen_by_modes
+from lightning_advdrop.masking.facets import Globals
+from lightning_advdrop.masking.left_out import ATOMS
+from lightning_advdrop.masking.names import name_of
+from lightning_advdrop.masking.object_parts import facets_of, facets_of_type, is_numbers, is_special
+from lightning_advdrop.masking.own_generators import DrawsNumbers
+from lightning_advdrop.masking.parameter_writes import ParameterWrites, in_place_of
+from lightning_advdrop.masking.rebuilding import made_anew, ran_on
+from lightning_advdrop.masking.tensor_copies import copies_of
+
+_Swaps = dict[int, Any]
 
 
-@dataclass(frozen=True)
-class _Held:
-    """A tensor that a module held, with a copy of its content."""
+class _Entry(NamedTuple):
+    """What one facet of an object held."""
 
-    tensor: Tensor
-    version: int | None
-    content: Tensor
+    holder: Any
+    facet: Any
+    keys: Any
+    values: Sequence[Any]
 
-    @classmethod
-    def of(cls, tensor: Tensor) -> _Held:
-        return cls(tensor, version_of(tensor), tensor.detach().clone())
-
-    def value(self) -> Tensor:
-        """Return a copy of the content, or the tensor itself if that has a graph and was not written to since."""
-        unwritten = self.version is not None and version_of(self.tensor) == self.version
-        return self.tensor if self.tensor.requires_grad and unwritten else self.content.clone()
+    def fill(self, swaps: _Swaps) -> None:
+        values = [swaps.get(id(value), value) for value in self.values] if swaps else self.values
+        self.facet.fill(self.holder, self.keys, values)
 
 
-def _of_members(value: Any, change: Callable[[Any], Any]) -> Any:
-    """Change the members of a container; return anything else as it is."""
-    if type(value) is list:
-        return [change(member) for member in value]
-    if type(value) is dict:
-        return {name: change(member) for name, member in value.items()}
-    if type(value) is tuple:
-        return tuple(change(member) for member in value)
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)._make(change(member) for member in value)  # type: ignore[attr-defined]
-    return value
+class _Record:
+    """What the objects that can be reached from some roots hold at one time.
 
+    Args:
+        roots: where to start.
 
-def _hold(value: Any, held: dict[int, _Held]) -> Any:
-    """Copy a value's containers, with one `_Held` in place of each tensor."""
-    if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
-        return held.setdefault(id(value), _Held.of(value))
-    return _of_members(value, lambda member: _hold(member, held))
+    Attributes:
+        entries: what each one held, for those that can be refilled.
+        leaves: tensors without parameters, and arrays of numbers.
+        parameters: the parameters.
+        made: what can't be refilled, but made anew.
+    """
 
+    def __init__(self, roots: Sequence[Any]) -> None:
+        self.entries: list[_Entry] = []
+        self.leaves: dict[int, Any] = {}
+        self.parameters: dict[int, nn.Parameter] = {}
+        self.made: dict[int, _Entry] = {}
+        self._kept: set[int] = set()
+        self._seen: dict[int, Any] = {}
+        waiting = list(roots)
+        while waiting:
+            holder = waiting.pop()
+            if id(holder) not in self._seen:
+                self._seen[id(holder)] = holder
+                waiting.extend(self._look_into(holder))
+        for kept in self._kept:
+            self.leaves.pop(kept, None)
 
-def _release(value: Any, released: dict[int, Tensor]) -> Any:
-    """Undo `_hold`."""
-    if isinstance(value, _Held):
-        return released.setdefault(id(value), value.value())
-    return _of_members(value, lambda member: _release(member, released))
+    @property
+    def objects(self) -> list[Any]:
+        """Return all objects that were reached."""
+        return list(self._seen.values())
 
+    def _look_into(self, holder: Any) -> list[Any]:
+        """Record an object, and return those that it holds."""
+        kind: Any = type(holder)
+        if is_special(kind):
+            self._look_at(holder)
+        held: list[Any] = []
+        for facet in facets_of(holder) if is_special(kind) else facets_of_type(kind):
+            entry = _Entry(holder, facet, *facet.read(holder))
+            if facet.refills:
+                self.entries.append(entry)
+            else:
+                self.made[id(holder)] = entry
+            held += [value for value in entry.values if type(value) not in ATOMS]
+        return held
 
-def _refill(live: dict[str, Any], values: dict[str, Any]) -> None:
-    """Make a module's dictionary hold other values in their order, touching only the entries that differ."""
-    for name in [name for name in live if name not in values]:
-        del live[name]
-    for name, value in values.items():
-        if name not in live or live[name] is not value:
-            live[name] = value
-    if list(live) != list(values):
-        for name in values:
-            live[name] = live.pop(name)
+    def _look_at(self, holder: Any) -> None:
+        """Record a tensor or an array, and the tensors that act for a module's parameters."""
+        if isinstance(holder, nn.Module):
+            self._kept.update(map(id, parameters_of(holder).values()))
+        elif isinstance(holder, nn.Parameter):
+            self.parameters[id(holder)] = holder
+        elif isinstance(holder, Tensor) or is_numbers(holder):
+            self.leaves[id(holder)] = holder
+
+    def restore(self) -> None:
+        """Make all objects hold again what they held."""
+        for entry in self.entries:
+            entry.fill({})
 
 
 class ModuleState:
-    """A snapshot of a module's buffers and attributes, everything but its parameters.
+    """A snapshot of what a module holds: buffers, attributes, random generators, and what these hold in turn.
 
-    A forward pass may write to these: running statistics, a carried hidden state. Run it again from the snapshot to
-    get what the first run got, and keep the state as the first run left it.
+    A forward pass may write to these: running statistics, a carried hidden state, a queue, its own arguments. Run it
+    again from the snapshot to get what the first run got, and keep the state as the first run left it. Python objects
+    are refilled in place, so that each one stays itself for all that know it. In the place of tensors and arrays the
+    module holds copies meanwhile, since graphs may have saved the originals. Parameters that forward writes to are
+    found by comparing all parameters with a copy in the first passes of a module, and are restored, too.
+
+    Left alone are the trainer, loggers, data sets, optimizers and the like, see `left_out`; and what is not reached
+    from the module, such as global variables.
 
     Args:
         module: the module, with all its submodules.
+        others: what else a forward may write to: the function that calls it, with all that it refers to.
 
     Example:
         >>> import torch
@@ -88,27 +124,69 @@ class ModuleState:
         0
     """
 
-    def __init__(self, module: nn.Module) -> None:
-        held: dict[int, _Held] = {}
-        self._parts = [
-            (live, {name: v if name in PARTS else _hold(v, held) for name, v in live.items()})
-            for part in module.modules()
-            for live in dictionaries_of(part)
-        ]
+    def __init__(self, module: nn.Module, *others: Any) -> None:
+        self._module = module
+        self._roots = [*others, *map(Globals.of, others), module]
+        self._checked = False
+        with unseen_by_modes():
+            self._record = _Record(self._roots)
+            self._copies = copies_of(list(self._record.leaves.values()))
+            self._writes = ParameterWrites(module, self._record.parameters.values())
+
+    def check(self) -> None:
+        """Look for what the pass since the snapshot did that can't be undone in another one.
+
+        Raises:
+            ValueError: if the pass ran through something that can't be copied, such as a generator, or wrote to a
+                parameter that was not written to before.
+        """
+        for holder, facet, keys, _ in self._record.made.values():
+            if ran_on(holder, facet, keys):
+                name = name_of(holder, self._module, self._roots[0])
+                raise ValueError(
+                    f"module: forward must not run through an iterator that can't be copied, got {name}, a "
+                    f"{type(holder).__name__}, which no other pass can run through again; make it a list, or take "
+                    "from it before the forward what that needs."
+                )
+        with unseen_by_modes():
+            self._writes.find()
+        self._checked = True
 
     @contextmanager
-    def borrowed(self) -> Iterator[None]:
+    def borrowed(self, seed: int | None = None) -> Iterator[Sequence[tuple[Tensor, Tensor]]]:
         """Put the module into this state inside the context, and restore its present state afterwards.
 
-        Inside, the module holds copies of the tensors and containers of the snapshot. Writing to these leaves the
-        originals, and the graphs that saved them, intact.
+        Args:
+            seed: where the random generators start that the module owns, at least 0; None is where they were.
+
+        Returns:
+            Pairs of a tensor and the parameter in whose place it is.
         """
-        outside = [(live, dict(live)) for live, _ in self._parts]
-        released: dict[int, Tensor] = {}
-        for live, state in self._parts:
-            _refill(live, {name: v if name in PARTS else _release(v, released) for name, v in state.items()})
+        with unseen_by_modes():
+            present = _Record([*self._roots, *self._record.objects])
+            swaps = dict(zip(self._record.leaves, copies_of(self._copies), strict=True))
+            written = self._writes.before()
+            swaps |= {id(parameter): in_place_of(parameter, value) for parameter, value in written}
+            aliases = [(swaps[id(parameter)], parameter) for parameter, _ in written]
+            self._fill(swaps)
+            if seed is not None:
+                self._seed(seed)
+            # What a checked forward writes to is in the copies.
+            watched = None if self._checked else self._writes.again()
         try:
-            yield
+            yield aliases
         finally:
-            for live, values in outside:
-                _refill(live, values)
+            with unseen_by_modes():
+                present.restore()
+                if watched is not None:
+                    watched.undo()
+
+    def _fill(self, swaps: _Swaps) -> None:
+        swaps = made_anew(self._record.made, swaps)
+        for entry in self._record.entries:
+            entry.fill({} if swaps.keys().isdisjoint(map(id, entry.values)) else swaps)
+
+    def _seed(self, seed: int) -> None:
+        drawing = [entry for entry in self._record.entries if isinstance(entry.facet, DrawsNumbers)]
+        for number, entry in enumerate(drawing, 1):
+            entry.facet.seed(entry.holder, (seed + number) % 2**32)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from lightning_advdrop.masking.examples import BatchEvidence
 from lightning_advdrop.masking.handlers import HANDLERS
 from lightning_advdrop.masking.handlers.composing import begin_among_others
 from lightning_advdrop.masking.mode import Choose, MaskingMode
@@ -56,8 +57,15 @@ def apply(module: nn.Module, masks: Masks) -> Iterator[None]:
             raise ValueError(f"masks: the site {site.name} does not belong to this {type(module).__name__}.")
     running = RunningModules(module)
     mode = MaskingMode(HANDLERS, list(masks), lambda seen: masks.get(seen.site), running)
-    with isolated(), ModuleState(module).borrowed(), running, mode:
+    with isolated(), ModuleState(module).borrowed() as stand_ins, running, mode:
+        _register(mode, stand_ins)
         yield
+
+
+def _register(mode: MaskingMode, stand_ins: Iterable[tuple[Tensor, Tensor]]) -> None:
+    """Let a mode recognise parameters by what takes their place in this pass."""
+    for stand_in, parameter in stand_ins:
+        mode.anchors.register_alias(stand_in, parameter)
 
 
 def _nothing(seen: Observation) -> None:
@@ -86,6 +94,7 @@ class RecordedForward:
         observed: what each site met in the first run; sites that did not take part are missing, and dropout that no
             module stands for has been found.
         unrecognised: the functions that the first run called with weights that belong to no layer that was running.
+        evidence: what the layers of the first run have shown of the batch.
 
     Example:
         >>> from lightning_advdrop.masking import find_sites
@@ -112,16 +121,27 @@ class RecordedForward:
         self.share_noise = share_noise
         self.observed: dict[MaskSite, Observation] = {}
         self.unrecognised: frozenset[str] = frozenset()
+        self.evidence = BatchEvidence()
         self._first_masks = first_masks or _nothing
         self._module = module
         self._prefix, self._grad_mode = Prefix(), _grad_mode()
         self._noise: RandomState | None = None
+        self._seed: int | None = None
         self._state: ModuleState | None = None
 
     @contextmanager
-    def first_run(self) -> Iterator[None]:
-        """The context in which the forward runs as it is, or under the first masks."""
-        self._state, self._grad_mode = ModuleState(self._module), _grad_mode()
+    def first_run(self, *others: Any) -> Iterator[None]:
+        """The context in which the forward runs as it is, or under the first masks.
+
+        Args:
+            others: what else the forward may write to and other runs get as it was: the function that runs it again,
+                with the arguments that it hands over.
+
+        Raises:
+            ValueError: at the end, if the forward did what can't be undone in other runs: it ran through an iterator
+                that can't be copied, or wrote to a parameter that it did not write to in the first passes.
+        """
+        self._state, self._grad_mode = ModuleState(self._module, *others), _grad_mode()
         if self.share_noise:
             self._noise = RandomState.now()
         # Of a pass in which others have something act, too, nothing is handed back to runs without that.
@@ -139,12 +159,14 @@ class RecordedForward:
             with mode:
                 yield
         mode.stop_prefix()
-        self.observed, self.unrecognised = mode.observed, frozenset(mode.unrecognised)
+        self.observed, self.unrecognised = mode.sums.told(mode.observed), frozenset(mode.anchors.unrecognised)
+        self.evidence = mode.evidence
+        self._state.check()
 
     def draw_noise(self, seed: int) -> None:
         """Seed the noise that all further runs draw alike, unless they share that of the first run."""
         if not self.share_noise:
-            self._noise = RandomState.seeded(seed)
+            self._noise, self._seed = RandomState.seeded(seed), seed
 
     def run(
         self,
@@ -184,7 +206,7 @@ class RecordedForward:
         sites = [*self.observed, *(site for site in self.sites if site not in self.observed)]
         with ExitStack() as stack:
             stack.enter_context(isolated())
-            stack.enter_context(state.borrowed())
+            stand_ins = stack.enter_context(state.borrowed(self._seed))
             if self._noise is not None:
                 self._noise.restore()
             # Weights cast by autocast in a pass without gradients must not be taken for those of the next pass.
@@ -194,6 +216,7 @@ class RecordedForward:
             mode = MaskingMode(
                 HANDLERS, sites, lambda seen: masks.get(seen.site), running, prefix=prefix, dropout=dropout
             )
+            _register(mode, stand_ins)
             with mode:
                 result = forward()
                 mode.check_prefix()

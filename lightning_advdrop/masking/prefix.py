@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from types import BuiltinFunctionType, FunctionType
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lightning_advdrop._torch import base_of, is_recomputed, version_of
+from lightning_advdrop._torch import is_recomputed, unseen_by_modes, version_of
+from lightning_advdrop.masking.left_out import ATOMS
 from lightning_advdrop.masking.random_state import RandomState
+from lightning_advdrop.masking.tensor_copies import same_bits
 
 TorchFunction = Callable[..., Any]
+
+# Functions that give away a tensor's memory, where what is written to it has no version: to NumPy, to an alias.
+_DATA: Any = Tensor.data
+_ESCAPES: frozenset[Any] = frozenset(
+    {
+        *(Tensor.numpy, Tensor.__array__, Tensor.data_ptr, Tensor.untyped_storage, Tensor.storage, Tensor.__dlpack__),
+        *(_DATA.__get__, _DATA.__set__, Tensor.set_, Tensor.share_memory_),
+    }
+)
+# A call with such an argument is made anew in each run, since it draws from the generator, or shares the memory.
+_ANEW = (torch.Generator, np.ndarray)
 
 
 class PrefixMismatchError(BaseException):
@@ -22,11 +37,15 @@ class PrefixMismatchError(BaseException):
 
 
 class _Call(NamedTuple):
-    """A torch call: its function, the signature of its arguments, and its result."""
+    """A torch call: its function, the signature of its arguments, and its result.
+
+    What shares memory with others from outside the prefix has no result: it is called anew in each run.
+    """
 
     function: TorchFunction
     signature: tuple[Any, ...]
     result: Any
+    anew: bool
 
 
 class Prefix:
@@ -36,15 +55,18 @@ class Prefix:
     stopped. All runs share the graphs of the results.
 
     Only a call without side effects can be reused. The prefix ends before a call that returns nothing (such as
-    switching gradients off), that writes to a tensor from outside the prefix (such as a buffer), or that runs under
-    activation checkpointing, whose results must not be kept. Where results are views of a tensor that was written to,
-    nothing is reused.
+    switching gradients off), that writes to a tensor from outside the prefix (such as a buffer), that takes or returns
+    other objects than tensors, arrays, generators and plain values, or that runs under activation checkpointing,
+    whose results must not be kept. Views of tensors from outside are made anew in each run. Nothing is reused once a
+    result has been written to, also through memory that was given away, as by ``Tensor.numpy()``.
     """
 
     def __init__(self) -> None:
         self._calls: list[_Call] = []
         self._results: set[int] = set()
+        self._memory: set[int] = set()
         self._versions: list[tuple[Tensor, int | None]] = []
+        self._given_away: list[tuple[Tensor, Tensor]] = []
         self._random_state: RandomState | None = None
         self._complete = False
 
@@ -54,18 +76,21 @@ class Prefix:
     @property
     def valid(self) -> bool:
         """Whether no result has been written to since the prefix was stopped."""
-        return all(version_of(tensor) == version for tensor, version in self._versions)
+        return all(version_of(tensor) == version for tensor, version in self._versions) and all(
+            same_bits(tensor, content) for tensor, content in self._given_away
+        )
 
     def append(self, function: TorchFunction, arguments: list[Any], result: Any) -> None:
         """Add a call that can be reused."""
-        self._calls.append(_Call(function, self.signature(arguments), result))
-        given = {id(tensor) for a in arguments if isinstance(a, Tensor) for tensor in (a, base_of(a))}
-        for leaf in _tensors(result):
-            if id(leaf) not in given:  # dropout(x, 0) and x.contiguous() return x itself
-                self._results.add(id(leaf))
-                base = base_of(leaf)
-                if base is not None and id(base) not in given:
-                    self._results.add(id(base))  # made by the call itself, as by a linear layer
+        signature = self.signature(arguments)
+        outside = {_memory(argument) for argument in arguments if isinstance(argument, Tensor)} - self._memory
+        found = _tensors(result)
+        anew = function in _ESCAPES or any(isinstance(argument, _ANEW) for argument in arguments)
+        anew = anew or any(_memory(tensor) in outside for tensor in found)
+        self._calls.append(_Call(function, signature, None if anew else apart(result), anew))
+        if not anew:
+            self._results.update(map(id, found))
+            self._memory.update(map(_memory, found))
 
     def signature(self, arguments: list[Any]) -> tuple[Any, ...]:
         """Return what must be the same to reuse a call: numbers, parameters and results of the prefix."""
@@ -73,15 +98,20 @@ class Prefix:
             id(argument)
             if isinstance(argument, nn.Parameter) or id(argument) in self._results
             else argument
-            if argument is None or isinstance(argument, (bool, int, float, str, torch.dtype, torch.device))
+            if type(argument) in ATOMS
             else type(argument)
             for argument in arguments
         )
 
     def owns(self, tensor: Tensor) -> bool:
         """Tell whether a tensor's memory was allocated by a call of the prefix."""
-        base = base_of(tensor)
-        return id(tensor) in self._results and (base is None or id(base) in self._results)
+        return _memory(tensor) in self._memory
+
+    def give_away(self, arguments: list[Any]) -> None:
+        """Keep the content of results whose memory can be written to from now on without being noticed."""
+        for tensor in arguments:
+            if isinstance(tensor, Tensor) and self.owns(tensor):
+                self._given_away.append((tensor.detach(), tensor.detach().clone()))
 
     def stop(self, *, complete: bool, random_state: RandomState | None = None) -> None:
         """End a run's part; if ``complete``, no run may append any more."""
@@ -90,11 +120,11 @@ class Prefix:
         self._complete = complete
 
     def stop_before_write(self, written: list[Tensor], random_state: RandomState | None) -> None:
-        """End the prefix before a call that wrote to tensors from outside, and drop it if results are views of them."""
-        memory = {_memory(tensor) for tensor in written}
-        if any(_memory(tensor) in memory for tensor in self._tensors()):
+        """End the prefix before a call that wrote to tensors, and drop it if these are results."""
+        if any(self.owns(tensor) for tensor in written):
             self._calls.clear()
             self._results.clear()
+            self._memory.clear()
         self.stop(complete=True, random_state=random_state)
 
     def _tensors(self) -> list[Tensor]:
@@ -123,11 +153,16 @@ class PrefixReader:
         Raises:
             PrefixMismatchError: if an earlier run called something else at this position.
         """
-        if not self._open:
+        if not self._open and function not in _ESCAPES:
             return function(*args, **kwargs)
         arguments = list(flat_arguments(args, kwargs))
+        if function in _ESCAPES:
+            with unseen_by_modes():
+                self._prefix.give_away(arguments)
+        if not self._open:
+            return function(*args, **kwargs)
         if self._position < len(self._prefix):
-            return self._hand_back(function, arguments)
+            return self._hand_back(function, args, kwargs, arguments)
         return self._compute(function, args, kwargs, arguments)
 
     def stop(self, *, complete: bool) -> None:
@@ -147,7 +182,9 @@ class PrefixReader:
         self.mismatch = PrefixMismatchError(why)
         raise self.mismatch
 
-    def _hand_back(self, function: TorchFunction, arguments: list[Any]) -> Any:
+    def _hand_back(
+        self, function: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any], arguments: list[Any]
+    ) -> Any:
         prefix = self._prefix
         call = prefix._calls[self._position]
         # Property getters are new objects at every look, equal but not the same.
@@ -158,13 +195,13 @@ class PrefixReader:
             if prefix._random_state is not None:
                 prefix._random_state.restore()
             self._open = not prefix._complete
-        return call.result
+        return function(*args, **kwargs) if call.anew else apart(call.result)
 
     def _compute(
         self, function: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any], arguments: list[Any]
     ) -> Any:
         prefix = self._prefix
-        if is_recomputed():
+        if is_recomputed() or not all(map(_is_plain, arguments)):
             self.stop(complete=True)
             return function(*args, **kwargs)
         versions = [(a, version_of(a)) for a in arguments if isinstance(a, Tensor)]
@@ -173,7 +210,8 @@ class PrefixReader:
         written = [tensor for tensor, version in versions if version_of(tensor) != version]
         if result is not None:  # else it would be made again, and write to the same results in each run
             written = [tensor for tensor in written if not prefix.owns(tensor)]
-        if result is None or written:
+        plain = all(map(_is_plain, flat_arguments((result,), {}))) or function in _ESCAPES
+        if result is None or written or not plain:
             self._open = False
             prefix.stop_before_write(written, before)
         else:
@@ -199,6 +237,21 @@ def _tensors(result: Any) -> list[Tensor]:
     return [leaf for leaf in flat_arguments((result,), {}) if isinstance(leaf, Tensor)]
 
 
+def apart(result: Any) -> Any:
+    """Copy the lists and dictionaries of a result, which a forward may change, and nothing else."""
+    if type(result) is list:
+        return [apart(member) for member in result]
+    if type(result) is dict:
+        return {name: apart(member) for name, member in result.items()}
+    return result
+
+
+def _is_plain(value: Any) -> bool:
+    """Tell whether a value has no state that a call may change, but for that of tensors."""
+    plain = (Tensor, np.generic, FunctionType, BuiltinFunctionType, type, *_ANEW)
+    return isinstance(value, plain) or type(value) in ATOMS
+
+
 def _writes_in_place(function: TorchFunction) -> bool:
     """Tell by torch's naming convention whether a function writes to its arguments."""
     name = getattr(function, "__name__", "")
@@ -207,4 +260,5 @@ def _writes_in_place(function: TorchFunction) -> bool:
 
 def _memory(tensor: Tensor) -> int:
     """Identify a tensor's memory; a sparse tensor is never a view, and is identified by itself."""
-    return tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided else id(tensor)
+    with unseen_by_modes():
+        return tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided else id(tensor)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from lightning_advdrop._deprecation import warn_renamed
 from lightning_advdrop.functional import drop_one, rescale_mask, sample_bernoulli
-
-Shape = tuple[int, ...]
+from lightning_advdrop.masking.examples import Examples, Shape
 
 
 @dataclass(frozen=True)
@@ -68,6 +67,9 @@ class MaskSite:
         owner: the layer that holds the anchor. Its calls with a weight that is computed from the anchor, such as a
             normalised one, belong to the site.
         parameter: the anchor's name in the owner.
+        layout: for the kind ``dropout``, where the activation holds the examples, each of which is a row of the mask;
+            None for the dimension in which rows begin. It is known after a pass.
+        call: the number of the call of the layer in one forward, see `at_call`.
 
     Example:
         >>> from lightning_advdrop.masking import find_sites
@@ -87,6 +89,8 @@ class MaskSite:
     scope: Mapping[int, str] = field(default_factory=dict, repr=False)
     owner: nn.Module | None = field(default=None, repr=False)
     parameter: str = ""
+    layout: Examples | None = field(default=None, repr=False)
+    call: int = 0
 
     def __eq__(self, other: object) -> bool:
         """Compare names and anchors."""
@@ -122,7 +126,29 @@ class MaskSite:
 
     def as_rows(self, mask: Tensor) -> Tensor:
         """Reshape a mask of this site to rows with a budget each, ``(rows, units)``."""
-        return mask.reshape(-1, self.units)
+        return mask.reshape(-1, self.units) if self.layout is None else self.layout.rows(mask)
+
+    def from_rows(self, rows: Tensor, shape: Sequence[int]) -> Tensor:
+        """Undo `as_rows` for a mask of a shape."""
+        return rows.view(tuple(shape)) if self.layout is None else self.layout.from_rows(rows, shape)
+
+    def at_call(self, number: int) -> MaskSite:
+        """Return the site of one of several calls of its layer in a forward, for the perturbation of that call.
+
+        A mask is the same in all calls, while a perturbation belongs to one.
+
+        Args:
+            number: the number of the call, from 0.
+
+        Example:
+            >>> from lightning_advdrop.masking import find_sites
+            >>> site, = find_sites(nn.Embedding(9, 4), "embedding")
+            >>> site.at_call(0) == site, site.at_call(1).name
+            (True, '#1:embedding')
+        """
+        path, _, kind = self.name.rpartition(":")
+        path = path.rpartition("#")[0] if self.call else path
+        return replace(self, name=f"{path}#{number}:{kind}" if number else f"{path}:{kind}", call=number)
 
     def rescale(self, mask: Tensor) -> Tensor:
         """Rescale a binary mask so that the expected input of the next layer is unchanged; differentiable.
@@ -155,7 +181,7 @@ class MaskSite:
 
     def drop_one(self, mask: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Drop one random kept unit of each row, see `lightning_advdrop.functional.drop_one`."""
-        return drop_one(self.as_rows(mask), generator=generator).view(mask.shape)
+        return self.from_rows(drop_one(self.as_rows(mask), generator=generator), mask.shape)
 
     def sample_one_drop(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw a mask, ``shape(batch_size)``, with one random zero in each row."""
@@ -179,11 +205,16 @@ class Observation:
         activation: the shape of the masked activation.
         like: an empty tensor of the masks' type and device.
         steps: the number of time steps, where masks may differ from step to step; else None.
-        batch_dim: the dimension of the examples in the activation; without meaning for packed rows.
+        batch_dim: the dimension of the examples in the activation; None if the layer does not tell. Without
+            meaning for packed rows.
         batch_sizes: for packed rows, the number of rows of each step; else None.
         real: whether the activation is not padding, ``(..., 1)``; None if unknown, or nothing is padding.
         mask: the binary mask that the pass used; None if it kept everything, or its mask was not to be kept.
         applied: the mask or perturbation that the pass applied, with its graph; None for none.
+        calls: further calls of the layer, each of which has a perturbation of its own.
+        layout: where the activation holds the examples, once it is told.
+        alone: False for an embedding that is added to another one, or has no examples of its own, as of positions: a
+            perturbation acts on the other one.
     """
 
     site: MaskSite
@@ -191,11 +222,14 @@ class Observation:
     activation: Shape
     like: Tensor = field(repr=False)
     steps: int | None = None
-    batch_dim: int = 0
+    batch_dim: int | None = 0
     batch_sizes: Sequence[int] | None = field(default=None, repr=False)
     real: Tensor | None = field(default=None, repr=False)
     mask: Tensor | None = field(default=None, repr=False)
     applied: Any = field(default=None, repr=False)
+    calls: tuple[Observation, ...] = field(default=(), repr=False)
+    layout: Examples | None = field(default=None, repr=False)
+    alone: bool = True
 
     @property
     def acting(self) -> Any:
@@ -208,7 +242,7 @@ class Observation:
         """Whether a mask replaces one that the network draws, but its flips are not counted from that one."""
         return self.site.kind != "dropout" and self.site.drop_rate > 0
 
-    def examples(self, rows: int) -> Tensor:
+    def row_examples(self, rows: int) -> Tensor:
         """Tell which example each row of a mask of this site acts on; -1 where the batch shares the mask.
 
         Args:
@@ -217,9 +251,12 @@ class Observation:
         Returns:
             Indices ``(rows,)``, for packed sequences in the order of packing.
         """
-        if self.site.rows is not None or self.site.kind == "embedding":
+        shared = self.site.layout is None if self.site.kind == "dropout" else self.site.kind == "embedding"
+        if self.site.rows is not None or shared:
             return torch.full((rows,), -1, device=self.like.device)
-        return torch.arange(rows, device=self.like.device) % self.shape[0]
+        return torch.arange(rows, device=self.like.device) % (
+            self.site.layout.size if self.site.layout else self.shape[0]
+        )
 
     def ones(self, *, per_step: bool = False) -> Tensor:
         """Return a mask that keeps everything.

@@ -1,7 +1,7 @@
 """Adversarial dropout: the mask within a small budget that changes the prediction most."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,16 +13,24 @@ from lightning_advdrop.functional import Direction, Flips, adversarial_flips, fl
 from lightning_advdrop.masking import MaskSite, Observation
 from lightning_advdrop.regularizers.base import Regularizer
 from lightning_advdrop.regularizers.comparison import OF_LABELS, DivergenceChoice
-from lightning_advdrop.regularizers.fields import at_least_one, checked, in_unit_interval, one_of
-from lightning_advdrop.regularizers.flips import choose
+from lightning_advdrop.regularizers.examples import tell_examples
+from lightning_advdrop.regularizers.fields import (
+    at_least_one,
+    at_least_zero,
+    checked,
+    in_unit_interval,
+    one_of,
+    optionally,
+)
 from lightning_advdrop.regularizers.mask_search import (
     BinaryMasks,
     Search,
-    as_masks,
     base_gradients,
+    better_masks,
     first_order_masks,
+    flipped_around,
     rescaled,
-    rows_of,
+    rounds,
 )
 from lightning_advdrop.regularizers.passes import Passes, Penalty
 
@@ -78,6 +86,9 @@ class AdversarialDropout(Regularizer):
         draws: the labels that the Fisher search draws for each example, at least 1.
         reference_in_base: whether the reference acts in the base pass, too, also where the network would drop units
             itself (as by DropConnect at a ``weight``). It always does where the search needs no probe.
+        batch_dim: for sites of the kind ``dropout``, the dimension of an activation that holds the examples, wherever
+            it has this dimension beside its features; each example has a budget of its own. None finds it, by the
+            prediction's first dimension and the network's layers, and asks for it where that leaves more than one.
 
     Raises:
         ValueError: if an argument is not in its range or list, ``keep_start`` is True without a random drop, or the
@@ -105,6 +116,7 @@ class AdversarialDropout(Regularizer):
     search: Search = checked("gradient", one_of(Search))
     draws: int = checked(1, at_least_one)
     reference_in_base: bool = False
+    batch_dim: int | None = checked(None, optionally(at_least_zero))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -168,6 +180,7 @@ class AdversarialDropout(Regularizer):
                 find anything.
         """
         self._check_passes_differ(passes)
+        self._tell_examples(passes)
         # A site whose budget is 0 is left as it is, in all passes.
         reference = {
             s: self._reference(seen, passes.generator) for s, seen in passes.observed.items() if self._rate(seen.site)
@@ -186,51 +199,36 @@ class AdversarialDropout(Regularizer):
             passes: the base pass and the means to make others.
             reference: the masks from which flips are counted, binary.
         """
+        self._tell_examples(passes)
+        reference = {passes.observed[site].site: mask for site, mask in reference.items()}
         if self.search == "gradient":
             return self._by_rounds(passes, reference)
         budgets = self._budgets([passes.observed[site] for site in reference])
-        masks = first_order_masks(
-            passes,
-            reference,
-            budgets,
-            search=self.search,
-            divergence=self.divergence,
-            draws=self.draws,
-            flips=self.flips,
-        )
+        masks = first_order_masks(passes, reference, budgets, self.search, self.divergence, self.draws, self.flips)
         for _ in range(self.steps - 1):
-            masks = self._refined(passes, reference, masks, budgets)
+            gradients, before = self._probe(passes, masks)
+            flipped = flipped_around(passes, reference, gradients, budgets, self.flips)
+            masks = better_masks(passes, flipped, masks, before, self.divergence, self.direction)
         return masks
-
-    def _refined(
-        self, passes: Passes, reference: BinaryMasks, masks: BinaryMasks, budgets: Mapping[MaskSite, int]
-    ) -> BinaryMasks:
-        """Look for better masks by the divergence's gradient at the present ones."""
-        gradients, before = self._probe(passes, masks)
-        rows = rows_of(passes, reference, budgets, as_predicted=True)
-        flipped = [each.flipped(gradient, self.flips) for each, gradient in zip(rows, gradients.values(), strict=True)]
-        with torch.no_grad():
-            after = passes.run(rescaled(as_masks(masks, flipped), passes.observed))
-            examples = 1 + max(int(each.example.max()) for each in rows)
-            better = self._divergences(passes, after, examples) > self._divergences(passes, before, examples)
-        present = [site.as_rows(mask) for site, mask in masks.items()]
-        return as_masks(masks, choose(rows, better, flipped, present))
-
-    def _divergences(self, passes: Passes, other: Tensor, examples: int) -> Tensor:
-        return passes.distances(other, self.divergence, self.direction, examples)
 
     def _by_rounds(self, passes: Passes, reference: BinaryMasks) -> BinaryMasks:
         point = dict(reference)
         if self.start == "one_drop":
             point = {s: passes.observed[s].site.drop_one(mask, passes.generator) for s, mask in reference.items()}
         masks = dict(point if self.keep_start else reference)
-        for round_number, budgets in enumerate(self._rounds([passes.observed[site] for site in masks])):
+        for round_number, budgets in enumerate(
+            rounds(self._budgets([passes.observed[site] for site in masks]), self.steps)
+        ):
             gradients = self._gradients(passes, point, first=round_number == 0)
             for site, budget in budgets.items():
                 if budget:
                     masks[site] = self._flipped(passes.observed[site].site, masks[site], gradients[site], budget)
                     point[site] = masks[site]
         return masks
+
+    def _tell_examples(self, passes: Passes) -> None:
+        masked = [s for s, seen in passes.observed.items() if s.kind == "dropout" and self._rate(seen.site)]
+        tell_examples(passes, masked, self.batch_dim, self.known_examples)
 
     def _reference(self, seen: Observation, generator: torch.Generator | None) -> Tensor:
         acted = seen.applied is not None and (self.probes_base or self.reference_in_base)
@@ -242,7 +240,8 @@ class AdversarialDropout(Regularizer):
         return self.rate if site.rate is None else site.rate
 
     def _flipped(self, site: MaskSite, mask: Tensor, gradient: Tensor, budget: int) -> Tensor:
-        return adversarial_flips(site.as_rows(mask), site.as_rows(gradient), budget, self.flips).view(mask.shape)
+        rows = adversarial_flips(site.as_rows(mask), site.as_rows(gradient), budget, self.flips)
+        return site.from_rows(rows, mask.shape)
 
     def _budgets(self, observed: Sequence[Observation]) -> dict[MaskSite, int]:
         """Return the flips of a row that the search may make at each site."""
@@ -250,18 +249,6 @@ class AdversarialDropout(Regularizer):
             seen.site: max(0, flip_budget(self._rate(seen.site), seen.site.units) - self.keep_start)
             for seen in observed
         }
-
-    def _rounds(self, observed: Sequence[Observation]) -> Iterator[dict[MaskSite, int]]:
-        """Yield the flips of a row that each round may make at each site, without rounds in which no site may flip."""
-        totals = self._budgets(observed)
-        for round_number in range(self.steps):
-            last = round_number == self.steps - 1
-            shares = {
-                site: total - (self.steps - 1) * (total // self.steps) if last else total // self.steps
-                for site, total in totals.items()
-            }
-            if any(shares.values()):
-                yield shares
 
     def _gradients(self, passes: Passes, point: BinaryMasks, *, first: bool) -> BinaryMasks:
         """Compute the divergence's gradient, in the base pass or in a probe."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lightning_advdrop.masking import MaskSite, Observation, RecordedForward, SiteSpecs, SiteValue, find_sites
 from lightning_advdrop.regularizers.comparison import DivergenceChoice
 from lightning_advdrop.regularizers.deciding import UndecidedError
+from lightning_advdrop.regularizers.examples import Known
 from lightning_advdrop.regularizers.fields import at_least_zero, check_fields
 from lightning_advdrop.regularizers.passes import Passes, Penalty, uncompiled
 from lightning_advdrop.regularizers.predictions import Output
@@ -52,6 +53,12 @@ class Regularizer(ABC):
         """Check the fields of a regularizer that is a dataclass."""
         check_fields(self)
 
+    @property
+    def known_examples(self) -> Known:
+        """What passes have told of where activations hold the examples, see `tell_examples`."""
+        known: Known = vars(self).setdefault("_known_examples", {})
+        return known
+
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __call__(
         self,
@@ -66,6 +73,7 @@ class Regularizer(ABC):
         generator: torch.Generator | None = None,
         class_dim: int | None = None,
         ignore_index: int | None = None,
+        real_steps: Tensor | None = None,
     ) -> tuple[T, Tensor]:
         """Run a forward, and compute what to add to its loss.
 
@@ -88,6 +96,8 @@ class Regularizer(ABC):
             class_dim: the dimension of the prediction that holds the classes; None finds it by the labels, else takes
                 the last.
             ignore_index: the class index of what has no label, -100 by default.
+            real_steps: which time steps of the input are real, ``(B, T)``, where the prediction has no time steps, for
+                regularizers that perturb the input; None for all.
 
         Returns:
             The result of ``forward`` in the base pass, and a scalar with a graph: the weighted penalty, plus a further
@@ -113,6 +123,7 @@ class Regularizer(ABC):
             generator=generator,
             class_dim=class_dim,
             ignore_index=ignore_index,
+            real_steps=real_steps,
         )
         return cast("T", passes.result), self.evaluate(passes).weighted(weight)
 
@@ -128,6 +139,7 @@ class Regularizer(ABC):
         generator: torch.Generator | None = None,
         class_dim: int | None = None,
         ignore_index: int | None = None,
+        real_steps: Tensor | None = None,
     ) -> Passes:
         """Run a forward as the base pass, and keep what other passes need.
 
@@ -136,9 +148,10 @@ class Regularizer(ABC):
         if generator is None:  # one of its own: in other passes the global one repeats the network's noise
             generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
         recorded = self.record(module, _found(module, sites), generator)
-        with uncompiled(), recorded.first_run():
+        with uncompiled(), recorded.first_run(forward):
             result = forward()
-        return Passes(recorded, forward, result, target, sample_weight, generator, output, class_dim, ignore_index)
+        settings: dict[str, Any] = {"output": output, "class_dim": class_dim, "ignore_index": ignore_index}
+        return Passes(recorded, forward, result, target, sample_weight, generator, **settings, real_steps=real_steps)
 
     def evaluate(self, passes: Passes) -> Penalty:
         """Make the other passes, under noise that the generator draws once for all of them, and compare.

@@ -75,7 +75,7 @@ def decide(
     loss = _loss_of(losses, prediction)
     dim = None if class_dim is None else _checked(class_dim, prediction)
     if asked != "auto":
-        kind = _named_kind(asked, prediction, loss)
+        kind = _named_kind(asked, prediction, loss) if asked != "mse_logits" else _logits_kind(prediction, target, loss)
         name: DivergenceName = "bernoulli_ce" if (asked, kind) == ("ce", "labels") else asked
     else:
         if loss is None and losses:
@@ -189,6 +189,16 @@ def _named_kind(asked: DivergenceChoice, prediction: Tensor, loss: SeenLoss | No
     return takes
 
 
+def _logits_kind(prediction: Tensor, target: Tensor | None, loss: SeenLoss | None) -> Kind:
+    """Tell what logits describe: no matter to their own comparison, but to a loss of the second pass."""
+    if loss is not None:
+        return loss.kind
+    try:
+        return _kind_by(target, prediction, None, to_labels=False)
+    except UndecidedError:
+        return "numbers"
+
+
 # By the labels.
 
 
@@ -236,10 +246,12 @@ def _ask(prediction: Tensor, why: str, to_labels: bool) -> NoReturn:
     words: Iterable[tuple[Kind, str]] = (("labels", "one logit each"), ("numbers", "numbers"))
     if not one:
         words = (("classes", "exclusive classes"), ("labels", "several labels"), ("numbers", "numbers"))
-    choices = " or ".join(f"{_AUTO[kind][to_labels]!r} for {what}" for kind, what in words)
+    *first, last = (f"{_AUTO[kind][to_labels]!r} for {what}" for kind, what in words)
+    argument = "loss" if to_labels else "divergence"
+    choices = f"{', '.join(first)} or {last}"
     raise UndecidedError(
-        f"divergence='auto' can't tell what the prediction of the shape {tuple(prediction.shape)} describes, since "
-        f"{why}; name divergence= {choices}."
+        f"{argument}='auto' can't tell what the prediction of the shape {tuple(prediction.shape)} describes, since "
+        f"{why}; name {argument}={choices}."
     )
 
 

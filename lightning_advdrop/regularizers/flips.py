@@ -32,7 +32,7 @@ class Rows:
         """Flip the units of each row that raise an objective most, by its gradient ``(rows, units)``."""
         if not self.budget:
             return self.mask
-        return adversarial_flips(self.mask, gradient.reshape(self.mask.shape), self.budget, flips)
+        return adversarial_flips(self.mask, gradient, self.budget, flips)
 
 
 def together(sites: Sequence[Rows]) -> list[Rows]:

@@ -4,18 +4,25 @@ from dataclasses import dataclass
 
 from lightning_advdrop.regularizers.comparison import DivergenceChoice
 from lightning_advdrop.regularizers.fields import checked, compares_two, documented, fixed
-from lightning_advdrop.regularizers.pseudo_ensemble import PseudoEnsemble
+from lightning_advdrop.regularizers.passes import Passes, Penalty
+from lightning_advdrop.regularizers.random_masks import RandomMaskRegularizer
 
 
 @documented
 @dataclass(eq=False)
-class FraternalDropout(PseudoEnsemble):
-    """Penalise the squared difference of the logits under two random masks.
+class FraternalDropout(RandomMaskRegularizer):
+    """Train on the labels under two random masks, and penalise the squared difference of the logits.
 
     The base pass runs under the first mask, the other pass under the second, and all other dropout of the network is
-    drawn anew. The paper calls the penalty's weight kappa.
+    drawn anew. The supervised loss is the mean of both passes'. The paper calls the penalty's weight kappa.
 
     Source: Zolna, Arpit, Suhubdy & Bengio, "Fraternal Dropout", ICLR 2018 (arXiv 1711.00066), equation 4.
+
+    Args:
+        both_losses: whether both passes have a supervised loss. The first is the model's own; where that is not known,
+            as in a call of the regularizer, it must be the same as the second, which is the cross-entropy, or the mean
+            squared error of numbers. With False the first loss is the only one, no labels are needed, and any loss will
+            do. The paper compares with this form as the Pi-model.
 
     Example:
         >>> FraternalDropout(rate=0.1).divergence
@@ -24,6 +31,31 @@ class FraternalDropout(PseudoEnsemble):
 
     divergence: DivergenceChoice = checked("mse_logits", compares_two)
     share_masks: bool = fixed(False)
+    both_losses: bool = True
 
     log_prefix = "fraternal_dropout"
     masks_base = True
+
+    @property
+    def needs_target(self) -> bool:  # type: ignore[override]
+        """True with ``both_losses``."""
+        return self.both_losses
+
+    def penalty(self, passes: Passes) -> Penalty:
+        """Compute the squared difference, and what makes the supervised loss the mean of both passes'.
+
+        Raises:
+            ValueError: if ``both_losses`` is True and there are no labels.
+        """
+        if self.both_losses and passes.target is None:
+            raise ValueError(
+                "target must be given for both_losses=True, got None; give the labels, or set both_losses=False."
+            )
+        other = passes.run(self.random_masks(passes))
+        value = self.distance(passes, other)
+        if not self.both_losses:
+            return Penalty(value)
+        comparison = passes.compared(self.divergence)
+        first = passes.loss_to_target(passes.base, comparison) if passes.loss is None else passes.loss
+        second = passes.loss_to_target(other, comparison)
+        return Penalty(value, supervised=(second - first) / 2)  # the first is in the total already, with weight 1

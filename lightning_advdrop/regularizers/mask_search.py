@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_advdrop.functional import Flips
+from lightning_advdrop.functional import Direction, Flips
 from lightning_advdrop.masking import MaskSite, Observation
 from lightning_advdrop.regularizers.comparison import Comparison, DivergenceChoice
 from lightning_advdrop.regularizers.flips import Rows, choose, flips_by_scores, together
@@ -63,7 +63,7 @@ def rows_of(
     found = []
     for site, mask in masks.items():
         rows, seen = site.as_rows(mask), passes.observed[site]
-        example = seen.examples(len(rows))
+        example = seen.row_examples(len(rows))
         packed = as_predicted and seen.batch_sizes is not None
         found.append(Rows(rows, torch.full_like(example, -1) if packed else example, budgets[site]))
     return together(found)
@@ -71,14 +71,29 @@ def rows_of(
 
 def as_masks(masks: BinaryMasks, rows: Sequence[Tensor]) -> BinaryMasks:
     """Give rows the shapes of masks."""
-    return {site: found.view(mask.shape) for (site, mask), found in zip(masks.items(), rows, strict=True)}
+    return {site: site.from_rows(found, mask.shape) for (site, mask), found in zip(masks.items(), rows, strict=True)}
+
+
+def rounds(totals: Mapping[MaskSite, int], steps: int) -> Iterator[dict[MaskSite, int]]:
+    """Yield the flips of a row that each round may make at each site, without rounds in which no site may flip.
+
+    Args:
+        totals: the flips of a row in all rounds.
+        steps: the number of rounds.
+    """
+    for number in range(steps):
+        last = number == steps - 1
+        shares = {
+            site: total - (steps - 1) * (total // steps) if last else total // steps for site, total in totals.items()
+        }
+        if any(shares.values()):
+            yield shares
 
 
 def first_order_masks(
     passes: Passes,
     masks: BinaryMasks,
     budgets: Mapping[MaskSite, int],
-    *,
     search: Search,
     divergence: DivergenceChoice,
     draws: int,
@@ -108,8 +123,46 @@ def first_order_masks(
         signs = (-1, 1) if comparison.divergence == "mse" else (-1,)
     else:
         scores = _label_scores(passes, masks, rows, passes.compared(divergence))
-    as_rows = [score.reshape(len(score), *each.mask.shape) for score, each in zip(scores.values(), rows, strict=True)]
+    as_rows = [torch.stack([site.as_rows(of_draw) for of_draw in score]) for site, score in scores.items()]
     return as_masks(masks, flips_by_scores(rows, as_rows, flips, signs))
+
+
+def flipped_around(
+    passes: Passes, reference: BinaryMasks, gradients: BinaryMasks, budgets: Mapping[MaskSite, int], flips: Flips
+) -> BinaryMasks:
+    """Flip units of the reference by gradients, see `lightning_advdrop.functional.adversarial_flips`."""
+    rows = rows_of(passes, reference, budgets)
+    return as_masks(
+        reference,
+        [each.flipped(site.as_rows(gradients[site]), flips) for each, site in zip(rows, reference, strict=True)],
+    )
+
+
+def better_masks(
+    passes: Passes,
+    masks: BinaryMasks,
+    present: BinaryMasks,
+    before: Tensor,
+    divergence: DivergenceChoice,
+    direction: Direction,
+) -> BinaryMasks:
+    """Take new masks for the examples whose divergence they raise, and keep the present ones for the rest.
+
+    Args:
+        passes: the base pass.
+        masks: the new masks, for which one pass is run.
+        present: the present masks.
+        before: the prediction under these.
+        divergence: what examples are compared by.
+        direction: the direction of the divergence.
+    """
+    rows = rows_of(passes, masks, dict.fromkeys(masks, 0), as_predicted=True)
+    examples = 1 + max(int(each.example.max()) for each in rows)
+    with torch.no_grad():
+        after = passes.run(rescaled(masks, passes.observed))
+    first, second = (passes.distances(other, divergence, direction, examples) for other in (before, after))
+    new, old = ([site.as_rows(mask) for site, mask in of.items()] for of in (masks, present))
+    return as_masks(masks, choose(rows, second > first, new, old))
 
 
 def _scores(gradients: BinaryMasks) -> BinaryMasks:
@@ -119,16 +172,13 @@ def _scores(gradients: BinaryMasks) -> BinaryMasks:
 def _label_scores(passes: Passes, masks: BinaryMasks, rows: Sequence[Rows], comparison: Comparison) -> BinaryMasks:
     """Compute the gradient of minus the loss; of what the prediction leans on for examples that the loss leaves out."""
     gradients = base_gradients(-_supervised(passes, comparison), masks, passes)
-    examples = 1 + max(int(each.example.max()) for each in rows)
-    used = torch.zeros(examples, dtype=torch.bool, device=rows[0].mask.device)
-    for each, gradient in zip(rows, gradients.values(), strict=True):
-        used[each.example[gradient.reshape(each.mask.shape).any(-1)]] = True
+    used = torch.zeros(1 + max(int(each.example.max()) for each in rows), dtype=torch.bool, device=rows[0].mask.device)
+    for each, (site, gradient) in zip(rows, gradients.items(), strict=True):
+        used[each.example[site.as_rows(gradient).any(-1)]] = True
     if not used.all():
         leant = base_gradients(leaning(passes, comparison), masks, passes)
-        shaped = [
-            [g.reshape(e.mask.shape) for g, e in zip(of.values(), rows, strict=True)] for of in (gradients, leant)
-        ]
-        gradients = as_masks(masks, choose(rows, used, *shaped))
+        as_rows = [[site.as_rows(gradient) for site, gradient in of.items()] for of in (gradients, leant)]
+        gradients = as_masks(masks, choose(rows, used, *as_rows))
     return _scores(gradients)
 
 

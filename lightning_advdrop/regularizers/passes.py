@@ -43,6 +43,7 @@ class Passes:
         class_dim: the dimension of the prediction that holds the classes, see `decide`.
         ignore_index: the class index of examples without a label, see `decide`.
         losses: the loss functions that the model called in this step.
+        real_steps: which time steps of the input are real, ``(B, T)``, where the prediction has none; None for all.
         comparison: how predictions are compared, where that is decided; None decides it by what is known here.
         loss: the supervised loss of the base pass, a scalar with its graph; None if unknown.
 
@@ -69,6 +70,7 @@ class Passes:
     losses: Sequence[SeenLoss] = ()
     comparison: Comparison | None = None
     loss: Tensor | None = None
+    real_steps: Tensor | None = None
     _decided: dict[DivergenceChoice, Comparison] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property

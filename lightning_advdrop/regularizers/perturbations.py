@@ -1,7 +1,7 @@
 """Perturbations of a network's input: random, adversarial, and virtually adversarial."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -9,16 +9,20 @@ from torch import Tensor
 from lightning_advdrop.functional import Direction
 from lightning_advdrop.masking import MaskSite, Observation, Perturbation
 from lightning_advdrop.regularizers.base import Regularizer
-from lightning_advdrop.regularizers.comparison import DivergenceChoice
+from lightning_advdrop.regularizers.comparison import OF_LABELS, DivergenceChoice
+from lightning_advdrop.regularizers.examples import tell_examples
 from lightning_advdrop.regularizers.fields import (
     above_zero,
     at_least_one,
+    at_least_zero,
     checked,
     compares_two,
     documented,
     fixed,
     one_of,
+    optionally,
 )
+from lightning_advdrop.regularizers.norms import example_rows, norm_one
 from lightning_advdrop.regularizers.passes import Passes, Penalty
 
 LossToLabels = Literal["auto", "ce", "bernoulli_ce", "mse"]
@@ -30,12 +34,18 @@ _Values = dict[MaskSite, Tensor]
 class PerturbationRegularizer(Regularizer):
     """Add a small perturbation to an embedding's output or a recurrent layer's input.
 
-    Its L2 norm is ``epsilon`` over all steps and features of an example, at each site. Padding stays as it is: the
-    embedding's ``padding_idx``, and steps whose weight is 0.
+    Its L2 norm is ``epsilon`` over all steps and features of an example, at each site, and over all calls of its layer
+    in one forward. Padding stays as it is: the embedding's ``padding_idx``, steps whose weight is 0,
+    and those that ``real_steps`` leaves out.
+
+    Of embeddings that the network adds to each other, such as those of words, positions and types, the largest or first
+    one is perturbed, and none that is the same for all examples.
 
     Args:
         epsilon: the perturbation's L2 norm for each example, above 0.
-        batch_dim: the dimension of an embedding's output that holds the examples. For recurrent layers it is known.
+        batch_dim: the dimension of an embedding's output that holds the examples. None finds it: by packed sequences,
+            by the prediction's first dimension and by the network's layers; it asks where that leaves more than one.
+            For recurrent layers it is known.
         share_masks: whether the network's dropout is the same in all passes.
 
     Raises:
@@ -45,49 +55,56 @@ class PerturbationRegularizer(Regularizer):
     epsilon: float = checked(5.0, above_zero)
 
     # Every subclass ends with these two as fields: as fields of this class they would come before its own.
-    batch_dim = 0
+    batch_dim = cast("int | None", None)
     share_masks = True
 
+    def calls(self, passes: Passes) -> dict[MaskSite, Observation]:
+        """Return the calls of embeddings and recurrent layers whose output or input is perturbed, by their sites.
+
+        Raises:
+            ValueError: if none took part in the base pass, or the examples of one can't be told apart.
+        """
+        tell_examples(passes, passes.observed, self.batch_dim, self.known_examples)
+        calls = [call for seen in passes.observed.values() for call in (seen, *seen.calls)]
+        found = {call.site: call for call in calls if call.alone}
+        if not found:
+            names = ", ".join(call.site.name for call in calls)
+            raise ValueError(f"sites must have an embedding of its own for each example, got {names}.")
+        return found
+
     def noise(self, passes: Passes) -> _Values:
-        """Draw Gaussian noise for each site, of norm 1 for each example."""
+        """Draw Gaussian noise for each call, of norm 1 for each example."""
         drawn = {
             site: torch.randn(seen.activation, generator=passes.generator).to(seen.like)
-            for site, seen in passes.observed.items()
+            for site, seen in self.calls(passes).items()
         }
         return self.normalized(passes, drawn)
 
     def normalized(self, passes: Passes, values: _Values) -> _Values:
         """Set values at padding to zero and scale the rest to norm 1 for each example; zeros stay zeros."""
-        return {site: self._normalized(passes, passes.observed[site], value) for site, value in values.items()}
+        calls = self.calls(passes)
+        result: _Values = {}
+        of_layers: dict[tuple[object, str], list[MaskSite]] = {}
+        for site in values:
+            of_layers.setdefault(site.key, []).append(site)
+        for sites in of_layers.values():
+            given = [self._real_values(passes, calls[site], values[site]) for site in sites]
+            scaled = norm_one([example_rows(calls[site]) for site in sites], given)
+            result |= dict(zip(sites, scaled, strict=True))
+        return {site: result[site] for site in values}
 
-    def _normalized(self, passes: Passes, seen: Observation, value: Tensor) -> Tensor:
+    def _real_values(self, passes: Passes, seen: Observation, value: Tensor) -> Tensor:
         value = value.detach()
-        for real in (seen.real, self._real(passes.sample_weight, seen)):
+        for real in (seen.real, self._real(passes.sample_weight, seen), self._real(passes.real_steps, seen)):
             if real is not None:
                 value = value.masked_fill(~real, 0.0)
-        tiny = torch.finfo(value.dtype).tiny
-        # The largest of each example first, so that squares of small gradients don't vanish.
-        value = value / self._of_examples("amax", seen, value.abs()).clamp_min(tiny)
-        return value / self._of_examples("sum", seen, value.square()).sqrt().clamp_min(tiny)
-
-    def _of_examples(self, reduce: Literal["amax", "sum"], seen: Observation, value: Tensor) -> Tensor:
-        """Compute the largest value of each example or the sum, in a shape that broadcasts to the values."""
-        if seen.batch_sizes is None:
-            dims = [dim for dim in range(value.dim()) if dim != self._batch_dim(seen)]
-            return value.amax(dims, keepdim=True) if reduce == "amax" else value.sum(dims, keepdim=True)
-        # Packed rows: the first of each step belongs to the first example.
-        example = torch.cat([torch.arange(size) for size in seen.batch_sizes]).to(value.device)
-        rows = value.amax(-1) if reduce == "amax" else value.sum(-1)
-        return value.new_zeros(seen.batch_sizes[0]).scatter_reduce(0, example, rows, reduce)[example].unsqueeze(-1)
-
-    def _batch_dim(self, seen: Observation) -> int:
-        return self.batch_dim if seen.site.kind == "embedding" else seen.batch_dim
+        return value
 
     def _real(self, weight: Tensor | None, seen: Observation) -> Tensor | None:
         """Turn weights ``(B, T)`` into a mask of real steps, if the activation has these examples and steps."""
         if weight is None or weight.dim() != 2 or seen.batch_sizes is not None:
             return None
-        if self._batch_dim(seen) == 1:
+        if seen.batch_dim == 1:
             weight = weight.T
         return (weight != 0).unsqueeze(-1) if weight.shape == seen.activation[:-1] else None
 
@@ -129,7 +146,7 @@ class VirtualAdversarialTraining(PerturbationRegularizer):
     divergence: DivergenceChoice = checked("auto", _compares_two)
     direction: Direction = checked("base_adv", one_of(Direction))
     detach_base: bool = True
-    batch_dim: int = 0
+    batch_dim: int | None = checked(None, optionally(at_least_zero))
     share_masks: bool = True
 
     log_prefix = "virtual_adversarial"
@@ -160,8 +177,15 @@ class VirtualAdversarialTraining(PerturbationRegularizer):
 class RandomPerturbation(VirtualAdversarialTraining):
     """Penalise how a random perturbation changes the prediction: virtual adversarial training without an iteration.
 
+    With ``divergence="ce"`` it is a supervised loss instead, adversarial training without the search: so it is in the
+    published code of text classification.
+
     Source: Miyato, Dai & Goodfellow, "Adversarial Training Methods for Semi-Supervised Text Classification", ICLR 2017
     (arXiv 1605.07725), section 4, where it is the control.
+
+    Args:
+        divergence: as of `VirtualAdversarialTraining`, or ``ce`` or ``bernoulli_ce``, the loss of the perturbed
+            prediction to the labels.
 
     Example:
         >>> RandomPerturbation(epsilon=5.0).epsilon
@@ -170,8 +194,14 @@ class RandomPerturbation(VirtualAdversarialTraining):
 
     finite_difference: float = fixed(0.0)
     power_iterations: int = fixed(0)
+    divergence: DivergenceChoice = checked("auto", one_of(DivergenceChoice))
 
     log_prefix = "random_perturbation"
+
+    @property
+    def needs_target(self) -> bool:  # type: ignore[override]
+        """True for the divergences ``ce`` and ``bernoulli_ce``."""
+        return self.divergence in OF_LABELS
 
 
 @documented
@@ -185,7 +215,7 @@ class AdversarialTraining(PerturbationRegularizer):
     (arXiv 1605.07725), equations 2 to 4, on embeddings.
 
     Args:
-        divergence: the loss to the labels: ``auto`` to choose by the model's loss or the labels (see `decide`), ``ce``
+        loss: the loss to the labels: ``auto`` to choose by the model's loss or the labels (see `decide`), ``ce``
             for classes, ``bernoulli_ce`` for several labels, ``mse`` for numbers.
 
     Example:
@@ -193,13 +223,18 @@ class AdversarialTraining(PerturbationRegularizer):
         True
     """
 
-    batch_dim: int = 0
+    batch_dim: int | None = checked(None, optionally(at_least_zero))
     share_masks: bool = True
-    divergence: DivergenceChoice = checked("auto", one_of(LossToLabels))
+    loss: LossToLabels = checked("auto", one_of(LossToLabels))
 
     log_prefix = "adversarial_training"
     needs_target = True
     to_labels = True
+
+    @property
+    def divergence(self) -> DivergenceChoice:  # type: ignore[override]
+        """The loss, by which the prediction is compared with the labels."""
+        return self.loss
 
     def first_mask(self, seen: Observation, generator: torch.Generator) -> Perturbation:  # noqa: ARG002
         """Add zeros, which change nothing and have a gradient."""
@@ -217,8 +252,8 @@ class AdversarialTraining(PerturbationRegularizer):
             raise ValueError("target must be given for adversarial training, got None.")
         comparison = passes.compared(self.divergence, to_labels=True)
         loss = passes.loss_to_target(passes.base, comparison)
-        value: list[Any] = passes.applied(passes.observed)
-        zeros = {site: shift.value for site, shift in zip(passes.observed, value, strict=True)}
+        passes.applied(passes.observed)
+        zeros = {site: call.applied.value for site, call in self.calls(passes).items()}
         gradients = torch.autograd.grad(loss, list(zeros.values()), retain_graph=True, materialize_grads=True)
         directions = self.normalized(passes, dict(zip(zeros, gradients, strict=True)))
         other = passes.run(_perturbations(directions, self.epsilon))

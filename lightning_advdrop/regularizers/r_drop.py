@@ -5,11 +5,16 @@ from typing import Literal, get_args
 
 from lightning_advdrop.functional import Direction
 from lightning_advdrop.regularizers.comparison import DivergenceChoice
-from lightning_advdrop.regularizers.fields import checked, documented, fixed, one_of
+from lightning_advdrop.regularizers.fields import checked, compares_two, documented, fixed, one_of
 from lightning_advdrop.regularizers.passes import Passes, Penalty
 from lightning_advdrop.regularizers.random_masks import RandomMaskRegularizer
 
 RDropDivergence = Literal["auto", "kl", "bernoulli_kl", "mse"]
+
+
+def _symmetric(name: str, value: str) -> None:
+    compares_two(name, value, remedy="; use AdversarialTraining")
+    one_of(RDropDivergence)(name, value)
 
 
 @documented
@@ -34,7 +39,7 @@ class RDrop(RandomMaskRegularizer):
         True
     """
 
-    divergence: DivergenceChoice = checked("auto", one_of(RDropDivergence), kw_only=True)
+    divergence: DivergenceChoice = checked("auto", _symmetric, kw_only=True)
     direction: Direction = fixed("base_adv")
     detach_base: bool = fixed(False)
     share_masks: bool = fixed(False)

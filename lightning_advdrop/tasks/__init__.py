@@ -5,6 +5,7 @@ from lightning_advdrop.tasks.generation import GeneratedText, generate
 from lightning_advdrop.tasks.language_modeling import LanguageModelingTask, load_language_model
 from lightning_advdrop.tasks.neural_cache import NeuralCacheResult, cache_perplexities, evaluate_neural_cache
 from lightning_advdrop.tasks.perplexity import TokenPerplexity, token_loss
+from lightning_advdrop.tasks.rmsprop import RMSpropTF
 from lightning_advdrop.tasks.sequential_mnist import SequenceClassifier, SequentialMNISTTask
 from lightning_advdrop.tasks.text_classification import Classified, TextClassificationTask, load_text_classifier
 from lightning_advdrop.tasks.text_pretraining import TextPretrainingTask, load_pretrained
@@ -16,6 +17,7 @@ __all__ = [
     "GeneratedText",
     "LanguageModelingTask",
     "NeuralCacheResult",
+    "RMSpropTF",
     "SequenceClassifier",
     "SequentialMNISTTask",
     "TextClassificationTask",

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import Metric, MetricCollection
+
+from lightning_advdrop.tasks.checkpoints import check_shapes, check_whole, plain, read_checkpoint
 
 
 class BaseTask(LightningModule, ABC):
@@ -28,6 +32,9 @@ class BaseTask(LightningModule, ABC):
 
     #: The largest norm of all gradients together; None leaves clipping to the trainer.
     clip_norm: float | None = None
+
+    known_by: ClassVar[tuple[str, ...]] = ()
+    """Names of weights that every checkpoint of this task has."""
 
     # The blanks.
 
@@ -68,6 +75,54 @@ class BaseTask(LightningModule, ABC):
             MetricCollection(dict(self.make_metrics()), prefix=f"{stage}/", compute_groups=False)
             for stage in ("train", "val", "test")
         )
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Self:
+        """Load a task as `lightning.pytorch.LightningModule.load_from_checkpoint` does, after checks of the file.
+
+        Args:
+            checkpoint_path: a file, or what else Lightning can open.
+            args: others of Lightning's arguments.
+            kwargs: the same, and settings of the task in place of the saved ones.
+
+        Raises:
+            MissingCheckpointError: if there is no such file.
+            ValueError: if it is truncated or damaged, or a checkpoint of another task.
+        """
+        name, is_file = "checkpoint_path", isinstance(checkpoint_path, (str, os.PathLike))
+        if is_file and "://" not in str(checkpoint_path):
+            if kwargs.get("weights_only") is False:
+                check_whole(name, Path(checkpoint_path))
+            else:
+                cls.check_kind(read_checkpoint(name, Path(checkpoint_path)), f"{name}={str(checkpoint_path)!r}")
+        return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
+
+    @classmethod
+    def is_kind(cls, checkpoint: Mapping[str, Any]) -> bool:
+        """Whether the content of a checkpoint can be of this task."""
+        weights, settings = checkpoint.get("state_dict"), checkpoint.get("hyper_parameters", {})
+        return isinstance(weights, dict) and isinstance(settings, dict) and {*cls.known_by} <= weights.keys()
+
+    @classmethod
+    def check_kind(cls, checkpoint: Mapping[str, Any], where: str) -> None:
+        """Raise ``ValueError`` if the content of a checkpoint, which lies ``where``, is not of this task."""
+        if not cls.is_kind(checkpoint):
+            raise ValueError(f"{where} must be a checkpoint of {cls.__name__}, got one of another kind.")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep settings in plain types."""
+        if "hyper_parameters" in checkpoint:
+            checkpoint["hyper_parameters"] = plain(checkpoint["hyper_parameters"])
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Check that it is a checkpoint of this task and, where the network is made, of its settings.
+
+        Raises:
+            ValueError: if it is not.
+        """
+        self.check_kind(checkpoint, "ckpt_path")
+        if self.made:
+            check_shapes("ckpt_path", "settings", checkpoint["state_dict"], self.state_dict())
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Log the loss and the metrics."""
@@ -126,6 +181,24 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part, training in modes.items():
             part.training = training
+
+
+def clip_all_but_embeddings(module: nn.Module, norm: float) -> None:
+    """Clip the norm of all gradients but those of embeddings, which stay as they are.
+
+    Args:
+        module: the module whose gradients have been computed.
+        norm: the largest norm of the others together, above 0.
+
+    Example:
+        >>> words, layer = nn.Embedding(2, 1), nn.Linear(1, 1, bias=False)
+        >>> words.weight.grad, layer.weight.grad = torch.full((2, 1), 8.0), torch.full((1, 1), 8.0)
+        >>> clip_all_but_embeddings(nn.ModuleList([words, layer]), norm=1.0)
+        >>> words.weight.grad.flatten(), layer.weight.grad.flatten()
+        (tensor([8., 8.]), tensor([1.0000]))
+    """
+    embeddings = {id(part.weight) for part in module.modules() if isinstance(part, nn.Embedding)}
+    nn.utils.clip_grad_norm_([each for each in module.parameters() if id(each) not in embeddings], norm)
 
 
 def decaying_adam(module: nn.Module, learning_rate: float, decay: float) -> dict[str, Any]:

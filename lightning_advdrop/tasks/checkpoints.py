@@ -2,20 +2,51 @@
 
 from __future__ import annotations
 
-import pickle
+import zipfile
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
+import numpy as np
 import torch
 
 from lightning_advdrop.datamodules.text import Vocabulary
 
 _UNKNOWN = "<unk>"
+_VOCABULARY = {"words", "counts", "unknown"}
 
 
 class MissingCheckpointError(FileNotFoundError, ValueError):
     """Raised if the value of an argument is the path of a file that does not exist."""
+
+
+def check_whole(argument: str, path: str | Path) -> None:
+    """Check that the file whose path was given as an argument of that name is a checkpoint as it was written.
+
+    torch does not compare the checksums in a checkpoint with its content.
+
+    Raises:
+        MissingCheckpointError: if there is no such file.
+        ValueError: if it is truncated, damaged or something else.
+
+    Example:
+        >>> check_whole("ckpt_path", __file__)
+        Traceback (most recent call last):
+        ...
+        ValueError: ckpt_path='...' must be a checkpoint file, got one that can't be read: it is truncated or none.
+    """
+    where = f"{argument}={str(path)!r}"
+    if not Path(path).is_file():
+        raise MissingCheckpointError(f"{where} must be a checkpoint file, got no such file.")
+    try:
+        with zipfile.ZipFile(path) as content:
+            damaged = content.testzip()
+    except Exception:  # whatever damage makes of a zip archive
+        raise ValueError(
+            f"{where} must be a checkpoint file, got one that can't be read: it is truncated or none."
+        ) from None
+    if damaged is not None:
+        raise ValueError(f"{where} must be a checkpoint file, got one that is damaged: {damaged} has another checksum.")
 
 
 def read_checkpoint(argument: str, path: str | Path) -> dict[str, Any]:
@@ -26,13 +57,31 @@ def read_checkpoint(argument: str, path: str | Path) -> dict[str, Any]:
         ValueError: if it can't be read.
     """
     where = f"{argument}={str(path)!r}"
-    if not Path(path).is_file():
-        raise MissingCheckpointError(f"{where} must be a checkpoint file, got no such file.")
+    check_whole(argument, path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise ValueError(f"{where} must be a checkpoint file, got one that can't be read.") from error
+    except Exception as error:  # whatever a foreign file makes of unpickling
+        raise ValueError(
+            f"{where} must be a checkpoint file of weights and plain types, got one that can't be read."
+        ) from error
     return content if isinstance(content, dict) else {}
+
+
+def plain(value: Any) -> Any:
+    """Return a value in types that can be loaded with ``weights_only=True``: no paths, and no numbers of NumPy.
+
+    Example:
+        >>> import numpy as np
+        >>> plain({"pretrained": Path("a.ckpt"), "rates": (np.float32(0.5), 1)})
+        {'pretrained': 'a.ckpt', 'rates': (0.5, 1)}
+    """
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return {key: plain(each) for key, each in value.items()}
+    return type(value)(map(plain, value)) if type(value) in (list, tuple) else value
 
 
 def saved_vocabulary(checkpoint: Mapping[str, Any]) -> Vocabulary | None:
@@ -48,6 +97,10 @@ def saved_vocabulary(checkpoint: Mapping[str, Any]) -> Vocabulary | None:
     if not saved:
         return None
     if isinstance(saved, dict):
+        if saved.keys() != _VOCABULARY:
+            raise ValueError(
+                f"vocabulary must have {', '.join(sorted(_VOCABULARY))}, got {', '.join(map(str, saved))}."
+            )
         return Vocabulary(**saved)
     return Vocabulary(saved, [0] * len(saved), _UNKNOWN if _UNKNOWN in saved else None)
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from lightning_advdrop._deprecation import warn_renamed
+from lightning_advdrop._ranges import check_range
 from lightning_advdrop.callbacks import regularized_loss
 from lightning_advdrop.nn import AWDLSTM, AWDLSTMOutput
 from lightning_advdrop.tasks.checkpoints import check_shapes, saved_vocabulary
-from lightning_advdrop.tasks.checks import check_range
 from lightning_advdrop.tasks.next_words import Batch, NextWordTask, State
 from lightning_advdrop.tasks.perplexity import token_loss
 
@@ -36,8 +36,8 @@ class LanguageModelingTask(NextWordTask):
         hidden_size: the units of each layer but for the last one of a model with tied weights, at least 1.
         num_layers: the number of LSTM layers, at least 1.
         learning_rate: of SGD for a batch of ``reference_length`` steps, above 0.
-        reference_length: the rate is scaled by a batch's steps divided by this, at least 1; None for a rate that does
-            not depend on the length.
+        reference_length: the rate is scaled by a batch's steps divided by this, at least 1; where gradients are
+            accumulated, by the mean over their batches. None for a rate that does not depend on the length.
         weight_decay: of SGD, at least 0.
         clip_norm: the largest norm of the gradient, above 0; None leaves clipping to the trainer, whose own setting
             always goes first.
@@ -103,7 +103,7 @@ class LanguageModelingTask(NextWordTask):
         self.reference_length, self.rate_decay, self.decay_after = reference_length, rate_decay, decay_after
         self.alpha, self.beta = alpha, beta
         self.pretrained = pretrained
-        self._length = 1
+        self._lengths: list[int] = []
         if vocabulary_size is not None:
             self.make_parts()
 
@@ -200,7 +200,7 @@ class LanguageModelingTask(NextWordTask):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Keep the number of steps, by which the rate is scaled."""
-        self._length = len(batch[0])
+        self._lengths.append(len(batch[0]))
 
     def configure_optimizers(self) -> Any:
         """Make SGD, with a rate that falls after some epochs if ``rate_decay`` says so."""
@@ -213,9 +213,10 @@ class LanguageModelingTask(NextWordTask):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
-        """Take a step whose rate is scaled by the batch's length; the optimizer's own rate stays what it was."""
+        """Take a step whose rate is scaled by the mean length of its batches; the optimizer's own rate stays."""
         rates = [group["lr"] for group in optimizer.param_groups]
-        factor = 1.0 if self.reference_length is None else self._length / self.reference_length
+        lengths, self._lengths = self._lengths, []  # of all batches whose gradients have been accumulated
+        factor = 1.0 if self.reference_length is None else sum(lengths) / len(lengths) / self.reference_length
         try:
             for group in optimizer.param_groups:
                 group["lr"] *= factor

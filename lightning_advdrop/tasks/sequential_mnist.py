@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,11 +13,12 @@ from torch.optim import Optimizer
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
+from lightning_advdrop._ranges import check_range
 from lightning_advdrop.callbacks import regularized_loss
 from lightning_advdrop.functional import gaussian_rampdown
 from lightning_advdrop.nn import MaskedLSTM
 from lightning_advdrop.tasks.base_task import BaseTask
-from lightning_advdrop.tasks.checks import check_range
+from lightning_advdrop.tasks.rmsprop import RMSpropTF
 
 Batch = tuple[Tensor, Tensor]
 
@@ -24,8 +26,9 @@ Batch = tuple[Tensor, Tensor]
 class SequenceClassifier(nn.Module):
     """One LSTM layer, whose last output goes to a linear layer.
 
-    Initialised as in the published sequential MNIST experiments of Park et al. (2019): orthogonal weights, gate by
-    gate, biases of zero but for the forget gate, where they add up to 1.
+    Initialised as in the published sequential MNIST experiments of Park et al. (2019): each weight is one orthogonal
+    matrix, all gates together, and biases are uniform in ``[-a, a]`` with ``a = sqrt(3 / n)`` for ``n`` numbers (Glorot
+    & Bengio, 2010), those of the forget gate around 1. Of the LSTM's two biases the second starts at 0.
 
     Args:
         input_size: the features of a step.
@@ -46,14 +49,14 @@ class SequenceClassifier(nn.Module):
     def reset_parameters(self) -> None:
         """Draw the initial weights."""
         weight_ih, weight_hh, bias_ih, bias_hh = self.lstm.all_weights[0]
-        for gate in (*weight_ih.chunk(4), *weight_hh.chunk(4)):
-            nn.init.orthogonal_(gate)
-        nn.init.zeros_(bias_ih)
+        for weight in (weight_ih, weight_hh, self.head.weight):
+            nn.init.orthogonal_(weight)
+        for bias in (bias_ih, self.head.bias):
+            bound = math.sqrt(3 / len(bias))
+            nn.init.uniform_(bias, -bound, bound)
         nn.init.zeros_(bias_hh)
         with torch.no_grad():
-            bias_ih.chunk(4)[1].fill_(1.0)
-        nn.init.orthogonal_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+            bias_ih.chunk(4)[1].add_(1.0)
 
     def forward(self, sequences: Tensor) -> Tensor:
         """Compute the logits ``(B, classes)`` of sequences ``(B, steps, features)``."""
@@ -68,8 +71,8 @@ class SequentialMNISTTask(BaseTask):
     Logs ``train/loss`` (cross-entropy), ``train/accuracy``, ``val/loss``, ``val/accuracy``, ``test/loss`` and
     ``test/accuracy`` once an epoch, and ``train/loss_step`` every ``log_every_n_steps`` of the trainer.
     ``training_step`` hands itself to every regularizer callback of the trainer. The defaults are the published settings
-    of Park et al. (2019), section "Sequential MNIST": RMSprop, gradients clipped by value, and a learning rate that
-    falls over the last epochs.
+    of Park et al. (2019), section "Sequential MNIST": TensorFlow's RMSprop (`RMSpropTF`), gradients clipped by value,
+    and a learning rate that falls over the last epochs.
 
     Args:
         input_size: the features of a step: 1 for pixels, the image's width for rows.
@@ -94,6 +97,7 @@ class SequentialMNISTTask(BaseTask):
     #: Regularizers don't wrap ``training_step``: it asks them itself.
     delegates_regularization = True
     model: SequenceClassifier
+    known_by = ("model.lstm.weight_hh_l0", "model.head.weight")
 
     def __init__(
         self,
@@ -165,7 +169,7 @@ class SequentialMNISTTask(BaseTask):
 
     def configure_optimizers(self) -> Any:
         """Make RMSprop, with a learning rate that falls over the last epochs."""
-        optimizer = torch.optim.RMSprop(self.parameters(), lr=self.learning_rate, alpha=self.smoothing)
+        optimizer = RMSpropTF(self.parameters(), lr=self.learning_rate, alpha=self.smoothing)
         if not self.rampdown_epochs:
             return optimizer
         epochs = self.trainer.max_epochs

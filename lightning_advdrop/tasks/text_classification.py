@@ -9,17 +9,17 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningDataModule
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 from torchmetrics import Accuracy, F1Score, Metric
 
 from lightning_advdrop._lightning import trainer_callbacks
+from lightning_advdrop._ranges import check_range
 from lightning_advdrop.callbacks import RegularizerCallback, regularized_loss
 from lightning_advdrop.datamodules.text_batches import TextBatch, encode_documents
 from lightning_advdrop.functional import cross_entropy_to_label
 from lightning_advdrop.nn import DocumentClassifier
-from lightning_advdrop.tasks.base_task import decaying_adam, evaluating
-from lightning_advdrop.tasks.checks import check_range
+from lightning_advdrop.tasks.base_task import clip_all_but_embeddings, decaying_adam, evaluating
 from lightning_advdrop.tasks.document_classification import joined, predicted_classes
 from lightning_advdrop.tasks.text_pretraining import load_pretrained
 from lightning_advdrop.tasks.vocabulary import VocabularyTask
@@ -185,6 +185,7 @@ class TextClassificationTask(VocabularyTask):
             lambda: self(tokens, lengths),
             lambda logits: cross_entropy_to_label(logits, labels),
             target=labels,
+            real_steps=torch.arange(tokens.shape[1], device=tokens.device) < lengths.unsqueeze(1),
         )
         # The labelled ones come first.
         self._log_documents("train", loss.supervised, loss.prediction[: len(labelled.labels)], labelled.labels)
@@ -246,8 +247,7 @@ class TextClassificationTask(VocabularyTask):
     def clip_as_published(self, optimizer: Optimizer) -> None:
         """Clip the norm of all gradients but the embedding's."""
         if self.clip_norm is not None:
-            embeddings = {id(part.weight) for part in self.modules() if isinstance(part, nn.Embedding)}
-            nn.utils.clip_grad_norm_([p for p in self.parameters() if id(p) not in embeddings], self.clip_norm)
+            clip_all_but_embeddings(self, self.clip_norm)
 
     def _documents(self, labelled: TextBatch, unlabelled: TextBatch | None) -> TextBatch:
         """The documents of one pass: the unlabelled ones belong to it where a regularizer looks at them."""

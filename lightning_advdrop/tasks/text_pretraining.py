@@ -8,12 +8,13 @@ from typing import Any
 
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
+from torch.optim import Optimizer
 
+from lightning_advdrop._ranges import check_range
 from lightning_advdrop.datamodules.text import Vocabulary
 from lightning_advdrop.nn import DocumentEncoder, DocumentLanguageModel
-from lightning_advdrop.tasks.base_task import decaying_adam
+from lightning_advdrop.tasks.base_task import clip_all_but_embeddings, decaying_adam
 from lightning_advdrop.tasks.checkpoints import check_shapes
-from lightning_advdrop.tasks.checks import check_range
 from lightning_advdrop.tasks.next_words import Batch, NextWordTask
 
 
@@ -38,8 +39,8 @@ class TextPretrainingTask(NextWordTask):
         cutoffs: of the adaptive softmax, see `lightning_advdrop.nn.DocumentLanguageModel`.
         learning_rate: of Adam, above 0.
         decay: what the rate is multiplied by at each step, in (0, 1].
-        clip_norm: the largest norm of all gradients together, above 0; None leaves clipping to the trainer, whose own
-            setting always goes first.
+        clip_norm: the largest norm of all gradients but the embedding's together, above 0; None leaves clipping to the
+            trainer, whose own setting always goes first.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -101,6 +102,11 @@ class TextPretrainingTask(NextWordTask):
     def configure_optimizers(self) -> Any:
         """Make Adam, with a rate that falls from step to step."""
         return decaying_adam(self, self.learning_rate, self.decay)
+
+    def clip_as_published(self, optimizer: Optimizer) -> None:
+        """Clip the norm of all gradients but the embedding's."""
+        if self.clip_norm is not None:
+            clip_all_but_embeddings(self, self.clip_norm)
 
     def _loss(self, stage: str, batch: Batch, batch_idx: int) -> Tensor:
         tokens, targets = (part.t() for part in batch)  # (B, T)

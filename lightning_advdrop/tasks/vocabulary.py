@@ -11,7 +11,7 @@ from lightning.pytorch import LightningDataModule
 from lightning_advdrop._lightning import attached_trainer, load_module, trainer_datamodule
 from lightning_advdrop.datamodules.text import Tokenizer, Vocabulary
 from lightning_advdrop.tasks.base_task import BaseTask
-from lightning_advdrop.tasks.checkpoints import check_shapes, read_checkpoint, saved_vocabulary
+from lightning_advdrop.tasks.checkpoints import read_checkpoint, saved_vocabulary
 
 _Task = TypeVar("_Task", bound="VocabularyTask")
 
@@ -55,8 +55,6 @@ class VocabularyTask(BaseTask):
 
     data_task: ClassVar[str | None] = None
     """The ``task`` that a data module of documents must have; None for data other than documents."""
-    known_by: ClassVar[tuple[str, ...]]
-    """Names of weights that every checkpoint of this task has."""
     without_data: ClassVar[str] = "load the task from a checkpoint"
     """The remedy where the trainer has no data with a vocabulary, for the message."""
 
@@ -79,7 +77,7 @@ class VocabularyTask(BaseTask):
             ValueError: if it can't be read, is of another task, or of another vocabulary.
         """
         checkpoint, where = read_checkpoint(argument, path), f"{argument}={str(path)!r}"
-        cls._check_kind(checkpoint, where)
+        cls.check_kind(checkpoint, where)
         saved = saved_vocabulary(checkpoint)
         if vocabulary is not None and saved is not None:
             vocabulary.check_same(saved.words, where)
@@ -104,11 +102,13 @@ class VocabularyTask(BaseTask):
         return load_module(cls, path).eval()
 
     @classmethod
-    def _check_kind(cls, checkpoint: Mapping[str, Any], where: str) -> None:
-        weights = checkpoint.get("state_dict")
-        held = () if cls.data_task is None else ("vocabulary", "text")
-        if not isinstance(weights, dict) or {*cls.known_by} - weights.keys() or {*held} - checkpoint.keys():
-            raise ValueError(f"{where} must be a checkpoint of {cls.__name__}, got one of another kind.")
+    def is_kind(cls, checkpoint: Mapping[str, Any]) -> bool:
+        """Whether the content of a checkpoint can be of this task."""
+        if cls.data_task is not None:
+            text = checkpoint.get("text")
+            if "vocabulary" not in checkpoint or not isinstance(text, dict) or text.keys() != {*TextSettings._fields}:
+                return False
+        return super().is_kind(checkpoint)
 
     def start_from(self, data: LightningDataModule) -> None:
         """Give a network that was made for training other weights than random ones; by default, none."""
@@ -149,6 +149,7 @@ class VocabularyTask(BaseTask):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the vocabulary and the text settings, in plain types."""
+        super().on_save_checkpoint(checkpoint)
         if self.vocabulary is not None:
             words = self.vocabulary
             checkpoint["vocabulary"] = {"words": words.words, "counts": words.counts, "unknown": words.unknown}
@@ -161,7 +162,7 @@ class VocabularyTask(BaseTask):
         Raises:
             ValueError: if it is a checkpoint of another task or of other settings, or the words differ.
         """
-        self._check_kind(checkpoint, "ckpt_path")
+        self.check_kind(checkpoint, "ckpt_path")
         vocabulary, text = saved_vocabulary(checkpoint), checkpoint.get("text")
         if vocabulary is not None and self.vocabulary is not None:
             self.vocabulary.check_same(vocabulary.words, "ckpt_path")
@@ -171,4 +172,4 @@ class VocabularyTask(BaseTask):
             raise ValueError(
                 f"ckpt_path must be a checkpoint with a vocabulary, got one without; without one, {self.without_data}."
             )
-        check_shapes("ckpt_path", "settings", checkpoint["state_dict"], self.state_dict())
+        super().on_load_checkpoint(checkpoint)

@@ -28,7 +28,9 @@ def make_steps(detach_base: bool, device: str = "cpu") -> dict[str, Callable[[],
     model = SequenceClassifier(1, HIDDEN, CLASSES).to(device)
     x, y = torch.rand(BATCH, STEPS, 1, device=device), torch.randint(CLASSES, (BATCH,), device=device)
     sites = find_sites(model)
-    regularizer = AdversarialDropout(rate=0.03, direction="adv_base", detach_base=detach_base, keep_start=True)
+    regularizer = AdversarialDropout(
+        rate=0.03, divergence="kl", direction="adv_base", detach_base=detach_base, keep_start=True
+    )
 
     def backward(loss: Tensor) -> None:
         model.zero_grad(set_to_none=True)

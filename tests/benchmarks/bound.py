@@ -107,7 +107,7 @@ def divergence(model: Classifier, x: Tensor, mask: Tensor) -> Tensor:
 
 
 def _searched(model: Classifier, x: Tensor, budget: int, seed: int, arguments: dict[str, Any]) -> Tensor:
-    regularizer = AdversarialDropout(rate=budget / UNITS, **arguments)
+    regularizer = AdversarialDropout(rate=budget / UNITS, divergence="kl", **arguments)
     (mask,) = regularizer.penalty(passes_of(regularizer, model, x, seed=seed)).masks.values()
     return divergence(model, x, mask)
 

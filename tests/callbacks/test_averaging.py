@@ -253,10 +253,12 @@ def test_tied_weights_stay_tied_and_frozen_ones_are_kept() -> None:
     assert model.head.weight is model.embedding.weight
 
 
-def test_the_exponential_average_is_the_references(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("decay", "warmup"), [(0.8, False), (0.8, True), (0.5, True)])
+def test_the_exponential_average_is_the_references(decay: float, warmup: bool) -> None:
+    """With a warm-up the decay reaches 0.5 at the eighth update, and 0.8 not within these steps."""
     model, weights = seeded(Scripted), Weights()
-    averaged_fit(model, weights, ExponentialAveraging(0.8, update_starting_at_step=2), max_epochs=2)
-    wanted = torch.tensor(moving_average([each.tolist() for each in weights.seen[2:]], 0.8))
+    averaged_fit(model, weights, ExponentialAveraging(decay, update_starting_at_step=2, warmup=warmup), max_epochs=4)
+    wanted = torch.tensor(moving_average([each.tolist() for each in weights.seen[2:]], decay, warmup))
     torch.testing.assert_close(flat(model), wanted, rtol=0, atol=1e-6)
 
 

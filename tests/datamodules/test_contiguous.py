@@ -104,6 +104,30 @@ def test_random_lengths_follow_the_published_distribution() -> None:
     assert drawn[around_half].mean() == pytest.approx(34.5, abs=0.6)
 
 
+def test_random_lengths_are_at_most_max_length() -> None:
+    """The same draws, those above it cut: around 70 with deviation 5, one in seventy is above 80."""
+    text = torch.zeros(2_000_001, dtype=torch.uint8)
+    free, cut = (
+        lengths(ContiguousBatches(text, batch_size=1, length=70, random_lengths=True, max_length=longest))
+        for longest in (None, 80)
+    )
+    assert cut[:1000] == [min(length, 80) for length in free[:1000]]
+    assert np.mean(np.array(free) > 80) == pytest.approx(0.95 * 0.014, abs=0.003)
+    assert max(cut) == 80
+    with refused("max_length", "at least 5", 4):
+        ContiguousBatches(TEXT, batch_size=1, length=70, max_length=4)
+
+
+def test_a_state_from_before_max_length_goes_on() -> None:
+    loader = ContiguousBatches(TEXT, batch_size=2, length=20, random_lengths=True)
+    state = {name: value for name, value in loader.state_dict().items() if name != "max_length"}
+    loader.load_state_dict(state | {"batch": 3})
+    assert len(read_lengths := lengths(loader)) == loader.num_batches - 3
+    assert read_lengths == lengths(loader)[3:]
+    with refused("max_length", None, 30):
+        ContiguousBatches(TEXT, batch_size=2, length=20, random_lengths=True, max_length=30).load_state_dict(state)
+
+
 def test_random_lengths_are_at_least_five() -> None:
     drawn = lengths(ContiguousBatches(TEXT.repeat(20), batch_size=1, length=6, random_lengths=True))
     assert min(drawn[:-1]) == 5

@@ -19,9 +19,10 @@ def mean_of(weights: Sequence[Sequence[float]]) -> list[float]:
     return [sum(column) / len(weights) for column in zip(*weights, strict=True)]
 
 
-def moving_average(weights: Sequence[Sequence[float]], decay: float) -> list[float]:
+def moving_average(weights: Sequence[Sequence[float]], decay: float, warmup: bool = False) -> list[float]:
     """The exponential moving average of several vectors, which starts from the first."""
     average = list(weights[0])
-    for vector in weights[1:]:
-        average = [decay * old + (1 - decay) * new for old, new in zip(average, vector, strict=True)]
+    for t, vector in enumerate(weights[1:], start=2):  # the t-th update, from 1
+        now = min(decay, (1 + t) / (10 + t)) if warmup else decay
+        average = [now * old + (1 - now) * new for old, new in zip(average, vector, strict=True)]
     return average

@@ -147,6 +147,7 @@ class Problem:
     generator: torch.Generator | None = None
     base_noise: Tensor | None = None
     other_noise: Tensor | None = None
+    real_steps: Tensor | None = None
 
     def base(self, mask: Tensor | None = None) -> Tensor:
         return self.model.explicit(self.x, mask, self.kind, noise=self.base_noise)
@@ -165,7 +166,8 @@ class Problem:
         if self.settings["divergence"] == "ce":
             return self.loss(other)
         pair = (base, other) if self.settings.get("direction", "base_adv") == "base_adv" else (other, base)
-        measure: Callable[[Tensor, Tensor], Tensor] = getattr(each, f"each_{self.settings['divergence']}")
+        name = self.settings["divergence"]
+        measure: Callable[[Tensor, Tensor], Tensor] = getattr(each, f"each_{'kl' if name == 'auto' else name}")
         return self.mean(measure(*pair))
 
     def loss(self, logits: Tensor) -> Tensor:
@@ -213,6 +215,8 @@ class Problem:
             return False
         if self.model.embedding is not None and self.kind == "embedding" and self.x[b, t] == 0:
             return False
+        if self.real_steps is not None and not self.real_steps[b, t]:
+            return False
         return self.weight is None or self.weight.dim() < 2 or bool(self.weight[b, t] != 0)
 
 
@@ -232,8 +236,9 @@ def variational_dropout(p: Problem) -> Expected:
 
 def fraternal_dropout(p: Problem) -> Expected:
     first, second = p.mask(p.settings["rate"]), p.mask(p.settings["rate"])
-    base = p.base(scaled(first))
-    return Expected(base, p.distance(base, p.other(scaled(second))), _none(base))
+    base, other = p.base(scaled(first)), p.other(scaled(second))
+    both = (p.loss(base) + p.loss(other)) / 2
+    return Expected(base, p.distance(base, other), both - p.loss(base) if p.settings["both_losses"] else _none(base))
 
 
 def r_drop(p: Problem) -> Expected:

@@ -154,7 +154,6 @@ def test_views_of_what_is_written_to_are_of_no_use(written: str) -> None:
     reader = PrefixReader(prefix)
     view = reader.call(Tensor.__getitem__, (buffer, slice(0, 2)), {})
     reader.call(Tensor.add_, (view if written == "view" else buffer, 1), {})
-    assert len(prefix) == 0
     other = torch.zeros(3)
     again = PrefixReader(prefix)
     assert again.call(Tensor.__getitem__, (other, slice(0, 2)), {})._base is other

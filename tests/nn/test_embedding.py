@@ -36,6 +36,19 @@ def test_the_table_is_normalised_by_the_words_frequencies(counts: list[int]) -> 
     assert gradcheck(lambda weight: torch.func.functional_call(embedding, {"weight": weight}, words), embedding.weight)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_it_works_under_any_default_precision(dtype: torch.dtype) -> None:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        embedding = NormalizedEmbedding(COUNTS, 3)
+    finally:
+        torch.set_default_dtype(before)
+    assert embedding.frequencies.dtype is embedding.table().dtype is dtype
+    torch.testing.assert_close(embedding.frequencies, torch.tensor(COUNTS, dtype=dtype) / sum(COUNTS))
+    torch.testing.assert_close(embedding.table(), reference(embedding.weight, COUNTS))
+
+
 def test_autocast_leaves_the_table_its_precision() -> None:
     embedding = NormalizedEmbedding([1_000_000, *[1] * 50], 3)
     with torch.autocast("cpu", dtype=torch.bfloat16):

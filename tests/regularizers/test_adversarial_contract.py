@@ -38,7 +38,7 @@ def global_states() -> list[Any]:
 def test_gradients_and_random_states_are_left_alone(share_noise: bool) -> None:
     model = Tagger(dropout=0.3, layers=2)
     passes, before = passes_of(model, share_noise=share_noise), global_states()
-    value = AdversarialDropout(rate=0.3, steps=2, share_masks=share_noise).penalty(passes).value
+    value = AdversarialDropout(rate=0.3, steps=2, share_masks=share_noise, divergence="kl").penalty(passes).value
     assert global_states() == before
     assert all(parameter.grad is None for parameter in model.parameters())
     torch.autograd.backward(value + passes.base.sum())
@@ -49,7 +49,7 @@ def test_gradients_that_are_there_stay_as_they_are() -> None:
     model = Tagger()
     for parameter in model.parameters():
         parameter.grad = torch.full_like(parameter, 3.0)
-    AdversarialDropout(rate=0.3).penalty(passes_of(model))
+    AdversarialDropout(rate=0.3, divergence="kl").penalty(passes_of(model))
     assert all(parameter.grad is not None and (parameter.grad == 3).all() for parameter in model.parameters())
 
 
@@ -57,7 +57,7 @@ def test_gradients_that_are_there_stay_as_they_are() -> None:
 def test_a_search_computes_no_gradient_of_a_parameter(
     arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, regularizer = Tagger(), AdversarialDropout(rate=0.5, **arguments)
+    model, regularizer = Tagger(), AdversarialDropout(rate=0.5, divergence="kl", **arguments)
     x, generator = torch.randn(BATCH, 7, 4), torch.Generator()
     passes = regularizer.first_pass(lambda: model(x), model, generator=generator)
     passes.recorded.draw_noise(1)
@@ -76,7 +76,7 @@ def test_the_generator_alone_decides(start: Any) -> None:
         torch.manual_seed(8)
         passes = passes_of(model, seed=seed)
         torch.rand(jitter)
-        results.append(AdversarialDropout(rate=0.1, start=start).penalty(passes).value)
+        results.append(AdversarialDropout(rate=0.1, start=start, divergence="kl").penalty(passes).value)
     assert torch.equal(results[0], results[1])
     assert torch.equal(results[0], results[2]) == (start == "ones")
 
@@ -98,7 +98,7 @@ def test_only_cross_entropy_needs_labels() -> None:
 
 
 def test_a_degenerate_start_warns_once() -> None:
-    model, regularizer = Tagger(), AdversarialDropout(rate=0.3, start="ones", steps=2)
+    model, regularizer = Tagger(), AdversarialDropout(rate=0.3, start="ones", steps=2, divergence="kl")
     with pytest.warns(UserWarning, match=names("start='ones'", "start='one_drop'")) as caught:
         regularizer.penalty(passes_of(model))
     assert len(caught) == 1
@@ -108,7 +108,7 @@ def test_a_degenerate_start_warns_once() -> None:
 
 
 def test_other_noise_or_labels_are_no_degenerate_start() -> None:
-    AdversarialDropout(rate=0.3, start="ones").penalty(passes_of(Tagger(dropout=0.3)))
+    AdversarialDropout(rate=0.3, start="ones", divergence="kl").penalty(passes_of(Tagger(dropout=0.3)))
     target = torch.zeros(BATCH, dtype=torch.long)
     for share in (True, False):
         regularizer = AdversarialDropout(rate=0.3, start="ones", divergence="ce", share_masks=share)
@@ -146,7 +146,7 @@ def test_a_forward_that_meets_no_site_is_refused() -> None:
             return logits
 
     with refused("sites", "lstm.l0:recurrent", "lstm.l1:recurrent"):
-        AdversarialDropout().penalty(passes_of(Unused(layers=2)))
+        AdversarialDropout(divergence="kl").penalty(passes_of(Unused(layers=2)))
 
 
 @pytest.mark.parametrize("parameter", ["out.bias", "lstm.weight_hh_l0"])
@@ -155,7 +155,7 @@ def test_predictions_that_are_not_finite_are_refused(parameter: str) -> None:
     with torch.no_grad():
         model.get_parameter(parameter).fill_(float("nan"))
     with refused("grad", "NaN", "infinity"):
-        AdversarialDropout().penalty(passes_of(model))
+        AdversarialDropout(divergence="kl").penalty(passes_of(model))
 
 
 def test_a_site_without_influence_on_the_prediction_is_not_flipped() -> None:
@@ -171,7 +171,9 @@ def test_a_site_without_influence_on_the_prediction_is_not_flipped() -> None:
             return super().forward(x)
 
     passes = passes_of(TwoHeads())
-    found = AdversarialDropout(rate=0.3).find_masks(passes, {site: site.ones(BATCH) for site in passes.recorded.sites})
+    found = AdversarialDropout(rate=0.3, divergence="kl").find_masks(
+        passes, {site: site.ones(BATCH) for site in passes.recorded.sites}
+    )
     flips = {site.name: int((mask == 0).sum()) for site, mask in found.items()}
     assert flips["side.l0:recurrent"] == 0
     assert flips["lstm.l0:recurrent"] > 0

@@ -130,7 +130,7 @@ def test_layers_of_different_sizes_have_their_own_budgets() -> None:
     recorded = RecordedForward(model, find_sites(model), share_noise=True)
     with recorded.first_run():
         base = forward()
-    regularizer = AdversarialDropout(rate=0.2, steps=2, share_masks=True, flips="drop")
+    regularizer = AdversarialDropout(rate=0.2, steps=2, divergence="kl", share_masks=True, flips="drop")
     found = regularizer.find_masks(Passes(recorded, forward, base), {site: site.ones(BATCH) for site in recorded.sites})
     flips = {site.name: (mask == 0).sum(-1) for site, mask in found.items()}
     assert 1 < flips["wide.l0:recurrent"].max() <= 4

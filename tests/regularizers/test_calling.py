@@ -182,7 +182,7 @@ def test_the_global_seed_decides_and_the_base_pass_is_that_of_the_network() -> N
     assert not torch.equal(penalty, other[1])
     torch.manual_seed(1)
     torch.randint(2**62, ())  # the seed of the masks
-    noisy, _ = AdversarialDropout(rate=0.4)(lambda: model(x), model, generator=torch.Generator())
+    noisy, _ = AdversarialDropout(rate=0.4, divergence="kl")(lambda: model(x), model, generator=torch.Generator())
     torch.manual_seed(1)
     torch.randint(2**62, ())
     assert torch.equal(noisy, model(x))
@@ -229,7 +229,7 @@ def test_examples_of_weight_zero_do_not_count() -> None:
     torch.manual_seed(0)
     model, x = Tagger(), learnable_data()[0]
     real = (torch.arange(len(x)) % 4 > 0).float()
-    regularizer, values = VirtualAdversarialTraining(epsilon=0.5), []
+    regularizer, values = VirtualAdversarialTraining(epsilon=0.5, divergence="kl"), []
     for noise in (0.0, 1.0):
         x = x + noise * (1 - real).view(-1, 1, 1)
         generator = torch.Generator().manual_seed(1)

@@ -69,7 +69,7 @@ def enumerated(net: Net, x: Tensor, drops: int) -> Tensor:
 def test_random_and_adversarial_values_are_those_of_the_enumeration(rate: float, drops: int) -> None:
     net, x = network()
     every = enumerated(net, x, drops)
-    gap = inference_gap(passes(net, x), rate, samples=400)
+    gap = inference_gap(passes(net, x), rate, "kl", samples=400)
     assert abs(gap.random - every.mean()) < 4 * (every.var(0).mean() / (400 * BATCH)).sqrt()
     assert gap.random <= gap.adversarial <= every.max(0).values.mean() + 1e-12
     assert gap.adversarial > 0.6 * every.max(0).values.mean()
@@ -88,7 +88,7 @@ def test_each_row_has_exactly_the_budget_of_drops(monkeypatch: pytest.MonkeyPatc
         return run(self, forward, masks, **options)
 
     monkeypatch.setattr(RecordedForward, "run", watched)
-    inference_gap(passes_, rate=0.25, samples=3)
+    inference_gap(passes_, rate=0.25, divergence="kl", samples=3)
     random = seen[:-3]
     assert [drops.tolist() for drops in random] == 3 * [[5], [2] * BATCH, [2] * 4 * UNITS]
     assert [int(drops.max()) <= most for drops, most in zip(seen[-3:], (5, 2, 2), strict=True)] == [True] * 3
@@ -112,23 +112,23 @@ def test_direction_divergence_and_weight_are_followed(direction: Any) -> None:
 
 def test_kl_knows_its_direction() -> None:
     net, x = network()
-    one, other = (inference_gap(passes(net, x), 0.25, direction=d, samples=1) for d in ("base_adv", "adv_base"))
+    one, other = (inference_gap(passes(net, x), 0.25, "kl", direction=d, samples=1) for d in ("base_adv", "adv_base"))
     assert one.random != other.random
     assert one.adversarial != other.adversarial
 
 
 def test_a_site_has_a_budget_of_its_own_and_nothing_to_drop_is_no_gap() -> None:
     net, x = network()
-    none = inference_gap(passes(net, x), rate=0.0, samples=2)
+    none = inference_gap(passes(net, x), rate=0.0, divergence="kl", samples=2)
     assert (none.random.item(), none.adversarial.item(), none.samples.tolist()) == (0, 0, [0, 0])
-    own = inference_gap(passes(net, x, {"recurrent": 0.25, "weight": 0.0}), rate=0.9)
-    assert same(own, inference_gap(passes(net, x), rate=0.25))
+    own = inference_gap(passes(net, x, {"recurrent": 0.25, "weight": 0.0}), rate=0.9, divergence="kl")
+    assert same(own, inference_gap(passes(net, x), rate=0.25, divergence="kl"))
 
 
 def test_nothing_has_a_graph_and_the_same_generator_gives_the_same_values() -> None:
     net, x = network()
     state = torch.get_rng_state()
-    first, second = inference_gap(passes(net, x)), inference_gap(passes(net, x))
+    first, second = (inference_gap(passes(net, x), divergence="kl") for _ in range(2))
     assert not any(value.requires_grad for value in (first.random, first.adversarial, first.samples))
     assert same(first, second)
     assert all(parameter.grad is None for parameter in net.parameters())
@@ -160,9 +160,9 @@ def test_arguments_are_checked(arguments: dict[str, Any], parts: tuple[object, .
 def test_the_networks_own_dropout_must_be_off() -> None:
     net, x = network()
     with refused("sites", "dropout:dropout", "eval mode"):
-        inference_gap(passes(net.train(), x, "dropout"))
+        inference_gap(passes(net.train(), x, "dropout"), divergence="kl")
     with refused("sites", "none", "dropout:dropout"):
-        inference_gap(passes(net.eval(), x, "dropout"))
+        inference_gap(passes(net.eval(), x, "dropout"), divergence="kl")
 
 
 @pytest.mark.gpu
@@ -173,6 +173,6 @@ def test_cudnn_does_not_stand_in_the_way() -> None:
     recorded = RecordedForward(net, find_sites(net, "l0:recurrent"), share_noise=True)
     with recorded.first_run(), torch.no_grad():
         base = net(x)[0][-1]
-    gap = inference_gap(Passes(recorded, lambda: net(x)[0][-1], base), rate=0.25)
+    gap = inference_gap(Passes(recorded, lambda: net(x)[0][-1], base), rate=0.25, divergence="kl")
     assert isinstance(gap, InferenceGap)
     assert gap.adversarial > gap.random > 0

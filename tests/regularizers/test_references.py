@@ -43,9 +43,11 @@ class Case:
     kind: str = "recurrent"
     network: dict[str, Any] = field(default_factory=dict)
     weight: Tensor | None = None
+    real_steps: Tensor | None = None
 
     def __str__(self) -> str:
         parts = {**self.arguments, **self.network, **({} if self.weight is None else {"weighted": self.weight.dim()})}
+        parts |= {} if self.real_steps is None else {"padded": True}
         return "-".join([self.regularizer.__name__, self.kind, *(f"{key}={value}" for key, value in parts.items())])
 
 
@@ -69,7 +71,7 @@ CASES = [
     *(Case(r, {"rate": 0.4}, kind) for r in RANDOM for kind in ("weight", "input")),
     *(Case(r, {"rate": 0.4}, network={"dropout": 0.4}) for r in RANDOM),
     Case(PseudoEnsemble, {"rate": 0.4, "share_masks": True}, network={"dropout": 0.4}),
-    Case(RDrop, {"rate": 0.4, "both_losses": False}),
+    *(Case(r, {"rate": 0.4, "both_losses": False}) for r in (RDrop, FraternalDropout)),
     *(
         Case(r, {"rate": 0.4, "divergence": divergence, "direction": direction, "detach_base": detach})
         for r in COMPARING
@@ -86,6 +88,12 @@ CASES = [
     *(Case(r, {"epsilon": 0.7}, "embedding", WORDS) for r in PERTURBING),
     *(Case(r, {"epsilon": 0.7}, "embedding", WORDS | {"sequence": True}, FRACTIONS) for r in PERTURBING),
     *(Case(r, {"epsilon": 0.7}, "input", {"layout": "time_first", "sequence": True}, FRACTIONS) for r in PERTURBING),
+    *(
+        Case(r, {"epsilon": 0.7}, "input", {"layout": layout, "dropout": 0.4}, real_steps=FRACTIONS != 0)
+        for r in PERTURBING
+        for layout in ("batch_first", "time_first")
+    ),
+    *(Case(RandomPerturbation, {"epsilon": 0.7, "divergence": "ce"}, "input", **network) for network in NETWORKS),
     *(
         Case(r, {"divergence": divergence, "direction": direction, "detach_base": direction == "adv_base"}, "input")
         for r in PERTURBING[:2]
@@ -164,7 +172,12 @@ class Setting:
     def passes(self) -> Passes:
         self.before = RandomState.now()
         arguments = (self.regularizer, self.model, self.x, self.case.kind)
-        return passes_of(*arguments, target=self.target, sample_weight=self.weight)
+        settings: dict[str, Any] = {
+            "target": self.target,
+            "sample_weight": self.weight,
+            "real_steps": self.case.real_steps,
+        }
+        return passes_of(*arguments, **settings)
 
     def problem(self) -> Problem:
         """To be called after `passes`."""
@@ -175,7 +188,8 @@ class Setting:
         base = self._noise(self.before)
         other = base if self.regularizer.share_masks else self._noise(RandomState.seeded(1))
         generator = torch.Generator().manual_seed(5)
-        return Problem(self.model, self.x, settings, self.target, self.weight, self.case.kind, generator, base, other)
+        noise: dict[str, Any] = {"base_noise": base, "other_noise": other, "real_steps": self.case.real_steps}
+        return Problem(self.model, self.x, settings, self.target, self.weight, self.case.kind, generator, **noise)
 
     def _units(self) -> int:
         return FEATURES if self.case.kind == "input" else UNITS

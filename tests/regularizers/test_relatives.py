@@ -104,7 +104,7 @@ class Norms:
 
     def __init__(self, regularizer: PerturbationRegularizer, passes: Passes) -> None:
         self.regularizer, self.passes = regularizer, passes
-        ((self.site, self.seen),) = passes.observed.items()
+        ((self.site, self.seen),) = regularizer.calls(passes).items()
 
     def of(self, value: Tensor) -> Tensor:
         (unit,) = self.regularizer.normalized(self.passes, {self.site: value}).values()
@@ -161,7 +161,7 @@ def test_an_embedding_with_the_time_first() -> None:
             return outputs
 
     words = torch.tensor([[1, 2, 3], [4, 5, 0]])
-    regularizer = RandomPerturbation(batch_dim=1)
+    regularizer = RandomPerturbation()
     norms = Norms(regularizer, passes_of(regularizer, TimeFirst(), words, "embedding"))
     norms.of(torch.randn(norms.seen.activation))
     torch.testing.assert_close(norms.unit.square().sum((0, 2)), torch.ones(2))
@@ -172,9 +172,10 @@ def test_an_embedding_with_the_time_first() -> None:
     ("regularizer", "kind", "parts"),
     [
         (RDrop(), "recurrent", ("target", "both_losses=True", None)),
+        (FraternalDropout(), "recurrent", ("target", "both_losses=True", None, "both_losses=False")),
         (AdversarialTraining(), "input", ("target", "adversarial training", None)),
     ],
-    ids=["RDrop", "AdversarialTraining"],
+    ids=["RDrop", "FraternalDropout", "AdversarialTraining"],
 )
 def test_labels_that_are_missing_are_refused(regularizer: Regularizer, kind: str, parts: tuple[object, ...]) -> None:
     model, x = example()

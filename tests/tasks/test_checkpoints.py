@@ -97,7 +97,7 @@ def test_a_resumed_run_refuses_a_checkpoint_of_another_task(tmp_path: Path) -> N
     with refused("ckpt_path", "LanguageModelingTask", "another kind"):
         small_trainer().test(small_task(), small_data(tmp_path), ckpt_path=path, weights_only=True)
     for task in (LanguageModelingTask, TextClassificationTask):
-        with refused("ckpt_path", task.__name__, "another kind"):
+        with refused("checkpoint_path", task.__name__, "another kind"):
             task.load_from_checkpoint(path, weights_only=True, hidden_size=3)
 
 

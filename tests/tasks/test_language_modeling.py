@@ -68,11 +68,13 @@ class Watching(LanguageModelingTask):
     def on_train_start(self) -> None:
         super().on_train_start()
         self.lengths: list[int] = []
+        self.epochs: list[int] = []
         self.rates: list[float] = []
 
     def on_train_batch_start(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         super().on_train_batch_start(batch, batch_idx)
         self.lengths.append(len(batch[0]))
+        self.epochs.append(self.current_epoch)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         self.rates.append(optimizer.param_groups[0]["lr"])
@@ -87,6 +89,19 @@ def test_the_rate_is_scaled_by_the_length_and_falls(tmp_path: Path) -> None:
     assert steps == [4.0, 2.0, 1.0]
     assert len(set(task.lengths)) > 3
     assert trainer.optimizers[0].param_groups[0]["lr"] == 0.5
+
+
+def test_the_rate_of_a_step_is_scaled_by_the_mean_length_of_its_batches(tmp_path: Path) -> None:
+    task = Watching(None, 6, 6, 2, learning_rate=4.0, reference_length=10)
+    small_trainer(max_epochs=2, accumulate_grad_batches=3).fit(task, small_data(tmp_path))
+    groups: list[list[int]] = []
+    rest = list(zip(task.epochs, task.lengths, strict=True))
+    while rest:  # an epoch's last step has the batches that are left
+        group = [length for epoch, length in rest[:3] if epoch == rest[0][0]]
+        groups, rest = [*groups, group], rest[len(group) :]
+    assert {len(group) for group in groups} > {3}
+    assert any(len(set(group)) > 1 for group in groups)
+    assert task.rates == pytest.approx([4.0 * sum(group) / len(group) / 10 for group in groups])
 
 
 def test_a_rate_that_does_not_depend_on_the_length(tmp_path: Path) -> None:

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from lightning_advdrop.masking.handlers import attention, cells, composing, dropout, lookup, own_dropout, recurrent
+from lightning_advdrop.masking.handlers import (
+    attention,
+    cells,
+    composing,
+    dropout,
+    lookup,
+    own_dropout,
+    packing,
+    recurrent,
+)
 from lightning_advdrop.masking.mode import Handlers
 
 HANDLERS: Handlers = {
@@ -13,4 +22,5 @@ HANDLERS: Handlers = {
     **attention.HANDLERS,
     **composing.HANDLERS,
     **own_dropout.HANDLERS,
+    **packing.HANDLERS,
 }

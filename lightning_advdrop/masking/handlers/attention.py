@@ -56,6 +56,9 @@ def _attend(
 def _multi_head(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Multi-head attention, whose inner calls the mode sees where its dropout is a site or switched off."""
     arguments = _torch.arguments_of(function, args, kwargs, "dropout_p")
+    for sequence in (arguments["query"], arguments["key"]):
+        if sequence.dim() == 3:  # (T, B, E), whatever the layer's batch_first
+            mode.evidence.sequences.add(tuple(sequence.shape[:2]))
     if mode.dropout and not mode.replaces_dropout(arguments["dropout_p"]):
         return mode.call(function, args, kwargs)
     with mode:

@@ -36,8 +36,8 @@ def _cell(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...]
 
 def _add_masks(mode: MaskingMode, step: _Step) -> _Step:
     """Add the masks of this mode to a step; without any, return the step itself."""
-    mode.recognise(step.function, step.anchor, "weight_hh")
-    if not mode.has(step.anchor):
+    mode.anchors.recognise(step.function, step.anchor, "weight_hh")
+    if step.anchor not in mode.anchors:
         return step
     value = mode.value_at(step.anchor, "recurrent", tuple(step.hidden.shape), step.hidden)
     weights = under_weight_mask(mode, step.weights, step.anchor)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_advdrop.masking.mode import MaskingMode
 
@@ -39,7 +39,8 @@ def _dropout(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, .
         mode.before_mask()  # the next run goes on from the random state before this draw
     noise = _noise(function, x, shape, drop_rate) if mode.keep_masks else None
     own = None if noise is None else (noise != 0).to(noise.dtype)
-    mask = mode.dropout_value_at(replace(site, units=math.prod(shape[rows:])), shape, x, own)
+    told = not rows or isinstance(x, nn.Parameter) or x in mode.anchors  # the rows of a weight are no examples
+    mask = mode.dropout_value_at(replace(site, units=math.prod(shape[rows:])), shape, x, own, told=told)
     if mask is not None:
         mode.before_mask()
         if noise is None:  # drawn all the same, so that later dropout gets the random numbers that it always gets

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lightning_advdrop import _torch
 from lightning_advdrop.masking.handlers.composing import composed
 from lightning_advdrop.masking.mode import MaskingMode
 from lightning_advdrop.masking.site_values import Perturbation
@@ -40,51 +41,62 @@ def _look_up(
     look_up: Callable[[], Tensor],
 ) -> Tensor:
     found = look_up()
-    mode.recognise(function, weight, "weight")
-    if not mode.has(weight):
+    mode.anchors.recognise(function, weight, "weight")
+    if weight not in mode.anchors:
         return found
     real = None if padding is None else (words != padding).unsqueeze(-1)
-    value = mode.value_at(weight, "embedding", (len(weight), 1), found, real=real)
+    value = mode.value_at(weight, "embedding", (len(weight), 1), found, real=real, batch_dim=None)
     if value is None:
-        return found
+        return mode.follow(found)
     mode.before_mask()
     if isinstance(value, Perturbation):
-        return found + value.value
+        return mode.follow(found + value.value)
     # As a lookup in weight * mask, for these words only. Not by F.embedding, in which the mode would see a site.
     kept: Tensor = value.index_select(0, words.flatten()).view(*words.shape, 1)
     return found * kept
 
 
-class _Table(NamedTuple):
-    """An embedding table with its masks applied; ``given`` is the one by which its site is recognised."""
+class _Bags(NamedTuple):
+    """A call of an embedding bag with what acts at its site.
+
+    Attributes:
+        weight: the table, under the masks.
+        given: the table by which the site is recognised.
+        number: the number of bags.
+        added: the perturbations of the output, ``(B, E)``.
+    """
 
     weight: Tensor
     given: Tensor
+    number: int
+    added: tuple[Tensor, ...] = ()
 
 
 def _embedding_bag(
     mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    weight = _argument(args, kwargs, 1, "weight")
-    given = _Table(weight, weight)
-    found = given if mode.inside else _masked_table(mode, given)
+    arguments = _torch.arguments_of(F.embedding_bag, args, kwargs, "include_last_offset")
+    offsets, words = arguments["offsets"], arguments["input"]
+    count = len(words) if offsets is None else len(offsets) - arguments["include_last_offset"]
+    given = _Bags(arguments["weight"], arguments["weight"], count)
+    found = given if mode.inside else _at_bags(mode, given)
     if found is given:
         return mode.call(function, args, kwargs)
-    with composed(_masked_table, found) as (masked, _):
-        if len(args) > 1:
-            return function(args[0], masked, *args[2:], **kwargs)
-        return function(*args, **{**kwargs, "weight": masked})
+    with composed(_at_bags, found) as bags:
+        return sum(bags.added, function(**{**arguments, "weight": bags.weight}))
 
 
-def _masked_table(mode: MaskingMode, table: _Table) -> _Table:
-    """Apply the mask or perturbation of this mode to a table; without one, return the table itself."""
-    mode.recognise(F.embedding_bag, table.given, "weight")
-    value = mode.value_at(table.given, "embedding", (len(table.weight), 1), table.weight)
+def _at_bags(mode: MaskingMode, bags: _Bags) -> _Bags:
+    """Apply the mask of this mode to a table, or its perturbation to the bags; without one, return what is given."""
+    mode.anchors.recognise(F.embedding_bag, bags.given, "weight")
+    output = bags.weight.detach()[:1].expand(bags.number, -1)
+    value = mode.value_at(bags.given, "embedding", (len(bags.weight), 1), output, batch_dim=None)
     if value is None:
-        return table
+        return bags
     mode.before_mask()
-    weight = table.weight + value.value if isinstance(value, Perturbation) else table.weight * value
-    return table._replace(weight=weight)
+    if isinstance(value, Perturbation):
+        return bags._replace(added=(*bags.added, value.value))
+    return bags._replace(weight=bags.weight * value)
 
 
 def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], position: int, name: str) -> Any:

@@ -26,15 +26,19 @@ def _own_noise(
         mode.before_mask()
         draw_noise(shape, p, activation)  # all the same, so that later dropout gets the numbers that it always gets
         return None
-    with mode:  # to see the dropout that it calls
-        return draw_noise(shape, p, activation)
+    mode.rows = "examples" if len(shape) == 3 else "weights"  # (B, 1, D), or rows of a weight or table
+    try:
+        with mode:  # to see the dropout that it calls
+            return draw_noise(shape, p, activation)
+    finally:
+        mode.rows = "unknown"
 
 
 def _masked_weight(
     mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Tensor:
     product: Tensor = mode.call(function, args, kwargs)
-    mode.register_alias(product, args[0])
+    mode.anchors.register_alias(product, args[0])
     return product
 
 

@@ -41,6 +41,10 @@ def _call(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...]
     if mode.inside:
         return mode.call(function, args, kwargs)
     given = RecurrentCall.parse(function, args)
+    if given.packed:
+        mode.evidence.packed.add(tuple(given.batch_sizes))
+    else:
+        mode.evidence.sequences.add((len(given.batch_sizes), given.batch))
     call = given if mode.dropout else _without_dropout(mode, given)
     found = _add_masks(mode, _Call(call, RecurrentMasks([None] * len(call.weights)), call.weights))
     if found.call is given and found.masks.empty and not _needs_single_layers(mode, given):
@@ -70,7 +74,7 @@ def _needs_single_layers(mode: MaskingMode, call: RecurrentCall) -> bool:
 def _add_masks(mode: MaskingMode, found: _Call) -> _Call:
     """Add the masks of this mode to a call."""
     _recognise(mode, found)
-    if not any(mode.has(weights.weight_hh) or mode.has(weights.weight_ih) for weights in found.anchors):
+    if not any(weights.weight_hh in mode.anchors or weights.weight_ih in mode.anchors for weights in found.anchors):
         return found
     own = _masks(mode, found)
     first: Any = own.inputs[0]
@@ -90,8 +94,8 @@ def _recognise(mode: MaskingMode, found: _Call) -> None:
     for index, weights in enumerate(found.anchors):
         layer, direction = divmod(index, found.call.config.directions)
         place = f"l{layer}_reverse" if direction else f"l{layer}"
-        mode.recognise(found.call.function, weights.weight_ih, f"weight_ih_{place}")
-        mode.recognise(found.call.function, weights.weight_hh, f"weight_hh_{place}")
+        mode.anchors.recognise(found.call.function, weights.weight_ih, f"weight_ih_{place}")
+        mode.anchors.recognise(found.call.function, weights.weight_hh, f"weight_hh_{place}")
 
 
 def _without_dropout(mode: MaskingMode, call: RecurrentCall) -> RecurrentCall:

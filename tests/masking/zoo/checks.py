@@ -8,7 +8,7 @@ import inspect
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
 from unittest.mock import patch
@@ -20,7 +20,6 @@ from torch import Tensor
 
 from lightning_advdrop import InferenceGapMonitor, RegularizerCallback
 from lightning_advdrop.callbacks import flush_denormals, inference_gap
-from lightning_advdrop.functional import cross_entropy_to_label
 from lightning_advdrop.masking import Masks
 from lightning_advdrop.regularizers import (
     AdversarialDropout,
@@ -40,8 +39,6 @@ MONITOR = "InferenceGapMonitor"
 NAMES = [*(found.__name__ for found in CALLBACKS.values()), "RegularizerCallback", MONITOR]
 _METHODS: dict[str, type[Regularizer]] = {found.__name__: method for method, found in CALLBACKS.items()}
 
-#: The rounding of a prediction in single precision, of the size of 1; the stock layers and ours add up differently.
-ROUNDING = 2e-5
 _WEIGHT = 1e-30
 #: Logging takes much of the time of such small models.
 _QUICK = {"log_every_n_steps": 100}
@@ -64,7 +61,7 @@ class Outcome:
     refusal: str = ""
     error: str = ""
 
-    def faults(self, words: tuple[str, ...] | None) -> list[str]:
+    def faults(self, words: tuple[str, ...] | None, rounding: float) -> list[str]:
         """List what is wrong, for a model that must be refused in these words or else must work."""
         if self.error:
             return [self.error]
@@ -73,7 +70,7 @@ class Outcome:
             return [f"must be refused by {missing}: {self.refusal or 'it is not'}"] if missing else []
         if self.refusal:
             return [f"refused: {self.refusal}"]
-        found = [f"masks that do nothing change {self.zero}"] if self.zero is None or self.zero > ROUNDING else []
+        found = [f"masks that do nothing change {self.zero}"] if self.zero is None or self.zero > rounding else []
         if self.trace:
             first = sorted(self.trace, key=lambda where: "_parameters" in where or "optimizer" in where)
             found.append(f"training differs in {len(self.trace)} places: {'; '.join(first[:4])}")
@@ -240,11 +237,11 @@ def _method(entry: Entry, name: str) -> Regularizer:
     """Make the method with a strong setting; the base pass is the plain one, also where methods mask it."""
     kind = _METHODS.get(name, AdversarialDropout)
     arguments = inspect.signature(kind).parameters
-    fields = {field: value for field, value in entry.method.items() if field in arguments}
+    own = {field: value for field, value in entry.method.items() if field in arguments}
     strength: dict[str, Any] = {"epsilon": 1.0} if issubclass(kind, PerturbationRegularizer) else {"rate": 0.3}
     if name == "RegularizerCallback":
         strength |= {"share_masks": True, "steps": 2}
-    method = kind(**{**strength, **fields})
+    method = kind(**{**strength, **own})
     vars(method)["masks_base"] = False
     return method
 
@@ -286,12 +283,12 @@ def _measured(idle: Regularizer, entry: Entry, changes: list[float]) -> Regulari
 
     def evaluate(passes: Passes) -> Penalty:
         if isinstance(idle, ExpectationLinearDropout) and entry.drops:
-            passes = _Dropping(**vars(passes))
+            passes = _Dropping(**{each.name: getattr(passes, each.name) for each in fields(passes) if each.init})
         found = type(idle).evaluate(idle, passes)
         value = found.value.detach()
         if isinstance(idle, AdversarialTraining):
-            assert passes.target is not None
-            value = value - cross_entropy_to_label(passes.base, passes.target, passes.sample_weight).detach()
+            comparison = passes.compared(idle.divergence, to_labels=True)
+            value = value - passes.loss_to_target(passes.base, comparison).detach()
         changes.extend([abs(value.item()), _change(passes, _references(passes, idle))])
         return replace(found, supervised=None)
 

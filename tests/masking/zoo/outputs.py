@@ -120,19 +120,19 @@ class OneLogit(Binary):
         return super().forward(x)[:, :1]
 
 
-@model("several labels at once", KIND, method={"divergence": "bernoulli_kl"})
+@model("several labels at once", KIND)
 class MultiLabel(Binary):
     def batch(self, number: int) -> Any:
         x, _ = super().batch(number)
         return x, torch.randint(2, (BATCH, CLASSES)).float()
 
 
-@model("a regression", KIND, method={"divergence": "mse"}, **NO_CLASSES)
+@model("a regression", KIND)
 class Regression(Numbers):
     pass
 
 
-@model("a forecast of several steps and features", KIND, method={"divergence": "mse"}, **NO_CLASSES)
+@model("a forecast of several steps and features", KIND, refused={"targets": ("mse_loss", "huber_loss")})
 class Forecast(Numbers):
     def batch(self, number: int) -> Any:
         x, _ = super().batch(number)
@@ -170,7 +170,7 @@ def _mean(found: Any) -> Tensor:
     return found.mean  # type: ignore[no-any-return]
 
 
-@model("the mean of a distribution", KIND, method={"divergence": "mse"}, arguments={"output": _mean}, **NO_CLASSES)
+@model("the mean of a distribution", KIND, method={"divergence": "mse"}, arguments={"output": _mean})
 class GaussianMean(Gaussian):
     pass
 
@@ -237,7 +237,11 @@ class RuledOut(Recurrent):
         return x, y % 2
 
 
-@model("an auto-encoder", KIND, method={"divergence": "mse"}, **NO_CLASSES)
+def _itself(batch: Tensor) -> Tensor:
+    return batch
+
+
+@model("an auto-encoder", KIND, arguments={"target": _itself})
 class AutoEncoder(Small):
     def __init__(self) -> None:
         super().__init__()

@@ -1,0 +1,86 @@
+"""Seeing the losses that a step calls, and finding the one that reads a prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightning_advdrop.regularizers import LossWatch
+from lightning_advdrop.regularizers.losses import is_derived, is_same
+
+x, y, soft = torch.randn(4, 3), torch.tensor([0, 2, 1, 1]), torch.rand(4, 3).softmax(-1)
+CALLS: dict[str, tuple[str, Callable[[], Tensor]]] = {
+    "cross_entropy": ("classes", lambda: nn.CrossEntropyLoss()(x, y)),
+    "nll_loss": ("classes", lambda: nn.NLLLoss()(x, y)),
+    "kl_div": ("classes", lambda: nn.KLDivLoss(reduction="batchmean")(x, soft)),
+    "ctc_loss": (
+        "classes",
+        lambda: F.ctc_loss(x.view(4, 1, 3).log_softmax(-1), y[1:3].view(1, 2), torch.tensor([4]), torch.tensor([2])),
+    ),
+    "binary_cross_entropy": ("labels", lambda: nn.BCELoss()(soft, soft)),
+    "binary_cross_entropy_with_logits": ("labels", lambda: nn.BCEWithLogitsLoss()(x, soft)),
+    "multilabel_soft_margin_loss": ("labels", lambda: nn.MultiLabelSoftMarginLoss()(x, soft.round())),
+    "mse_loss": ("numbers", lambda: F.mse_loss(input=x, target=soft)),
+    "l1_loss": ("numbers", lambda: nn.L1Loss()(x, soft)),
+    "smooth_l1_loss": ("numbers", lambda: nn.SmoothL1Loss()(x, soft)),
+    "huber_loss": ("numbers", lambda: nn.HuberLoss()(x, soft)),
+    "gaussian_nll_loss": ("numbers", lambda: nn.GaussianNLLLoss()(x, soft, soft)),
+    "poisson_nll_loss": ("numbers", lambda: nn.PoissonNLLLoss()(x, soft)),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_losses_are_seen_with_their_input_and_change_nothing(name: str) -> None:
+    kind, call = CALLS[name]
+    with LossWatch() as watch:
+        found = call()
+    assert torch.equal(found, call())
+    assert [(seen.name, seen.kind) for seen in watch.seen] == [(name, kind)]
+    assert watch.seen[0].input.numel() == x.numel()
+
+
+def test_the_ignored_class_is_seen() -> None:
+    with LossWatch() as watch:
+        nn.CrossEntropyLoss(ignore_index=2)(x, y)
+        F.nll_loss(x, y, None, None, 1)
+    assert [seen.ignore_index for seen in watch.seen] == [2, 1]
+
+
+prediction = nn.Linear(3, 6)(torch.randn(2, 5, 3))
+SAME: list[Callable[[Tensor], Tensor]] = [
+    lambda p: p,
+    lambda p: p.view(-1, 6),
+    lambda p: p.transpose(1, 2).reshape(-1),
+    lambda p: p.movedim(0, 1),
+    lambda p: p.double(),
+]
+DERIVED: list[Callable[[Tensor], Tensor]] = [
+    lambda p: p[:, :-1].reshape(-1, 6),
+    lambda p: p[p > 0],
+    lambda p: p.log_softmax(-1).transpose(1, 2),
+    lambda p: p.sigmoid().clamp(0.1, 0.9),
+    lambda p: p / 2 + 1,
+]
+
+
+@pytest.mark.parametrize("read", SAME)
+def test_a_prediction_in_another_shape_is_the_same(read: Callable[[Tensor], Tensor]) -> None:
+    assert is_same(read(prediction), prediction)
+    assert is_derived(read(prediction), prediction)
+    assert is_derived(read(prediction.detach()), prediction) is None
+
+
+@pytest.mark.parametrize("read", DERIVED)
+def test_what_is_computed_without_weights_is_derived(read: Callable[[Tensor], Tensor]) -> None:
+    assert not is_same(read(prediction), prediction)
+    assert is_derived(read(prediction), prediction)
+
+
+def test_what_is_computed_by_weights_is_not_derived() -> None:
+    for layer in (nn.Linear(6, 6), nn.Linear(6, 6, bias=False)):
+        for value in (layer(prediction), layer(prediction[0]).softmax(-1)):
+            assert is_derived(value, prediction) is False
