@@ -17,7 +17,7 @@ EXACT = [name for name, (_, allowed) in soak.MEASURES.items() if allowed == 0]
 
 
 def test_nothing_is_left_behind_by_epochs(tmp_path: Path) -> None:
-    seen = soak.soak(tmp_path, steps=40, steps_an_epoch=8).seen
+    seen = soak.soak(tmp_path, steps=16, steps_an_epoch=4).seen
     assert {name: len(set(seen[name][1:])) for name in EXACT} == dict.fromkeys(EXACT, 1)
 
 
@@ -34,7 +34,7 @@ class Leaking(soak.Probe):
 
 def test_what_grows_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(soak, "Probe", Leaking)
-    probe: Any = soak.soak(tmp_path, steps=24, steps_an_epoch=4)
+    probe: Any = soak.soak(tmp_path, steps=16, steps_an_epoch=4)
     text, fine = soak.table(probe)
     grown = {name for name in EXACT if soak.growth(probe.seen[name]) > 0}
     assert grown == {"hooks", "tensors with a graph", "open files"}
