@@ -233,6 +233,7 @@ def test_the_published_settings_of_language_modelling(name: str) -> None:
         "detach_base": True,
         "start": "ones",
         "share_masks": False,
+        "reference_in_base": True,
     }
     assert config["trainer"]["max_epochs"] == 750
     assert config["trainer"]["callbacks"][0]["init_args"] == {"nonmono": 60}
