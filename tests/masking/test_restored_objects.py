@@ -226,9 +226,7 @@ def test_objects_stay_themselves(name: str) -> None:
 
 
 @SHARED
-@pytest.mark.parametrize(
-    "kind", ["torch.Generator", "np.random.Generator", "np.random.RandomState", "random.Random"]
-)
+@pytest.mark.parametrize("kind", ["torch.Generator", "np.random.Generator", "np.random.RandomState", "random.Random"])
 def test_own_generators_share_noise_or_draw_their_own(kind: str, share_noise: bool) -> None:
     """Also behind the mask; other noise is the same in all further passes."""
     init, change = CASES[kind]
@@ -304,7 +302,10 @@ def test_a_generator_function_is_refused_by_name() -> None:
     def numbers() -> Any:
         yield from itertools.count()
 
-    model, x = Net(assigned("held", lambda: {"numbers": numbers()}), lambda net, x: x + next(net.held["numbers"])), inputs()
+    model, x = (
+        Net(assigned("held", lambda: {"numbers": numbers()}), lambda net, x: x + next(net.held["numbers"])),
+        inputs(),
+    )
     with refused("module", "self.held['numbers']", "generator", "list"):
         recorded_base(model, lambda: model(x[0]))
 
