@@ -278,15 +278,9 @@ class InferenceGapMonitor(ComparingCallback):
         again = quietly(root, forward)
         with recorded.first_run(forward):
             result = again()
-        passes = Passes(
-            recorded,
-            again,
-            result,
-            find_target(batch, self.target),
-            generator=self._generator,
-            output=self.output,
-            comparison=self.comparison,
-        )
+        target = batch.read(lambda each: find_target(each, self.target))
+        how: dict[str, Any] = {"output": self.output, "comparison": self.comparison}
+        passes = Passes(recorded, again, result, target, generator=self._generator, **how)
         passes.check_sites()
         self._batch_size = len(passes.base)
         # A run that diverges must not end because it is watched. Logits may exclude classes by minus infinity.
