@@ -239,7 +239,7 @@ class RegularizerCallback(DecidingCallback, PenaltyMetrics, NonfinitePenalties, 
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state, which module's output is compared, and the number of steps of this epoch without a penalty."""
+        """Return the state, the module whose output is compared, and the number of steps that were skipped."""
         return super().state_dict() | {"counted": self.counted, "skipped": self.skipped}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
