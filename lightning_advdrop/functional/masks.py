@@ -130,13 +130,22 @@ def rescale_mask(mask: Tensor) -> Tensor:
     Returns:
         A tensor like ``mask``.
 
+    Raises:
+        ValueError: if ``mask`` is a scalar.
+
     Example:
         >>> rescale_mask(torch.tensor([[1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]]))
         tensor([[2., 2., 0., 0.],
                 [1., 1., 1., 1.]])
     """
+    _check_rows(mask)
     kept = mask.sum(-1, keepdim=True).clamp_min(1)
     return mask * (mask.shape[-1] / kept)
+
+
+def _check_rows(mask: Tensor) -> None:
+    if mask.dim() == 0:
+        raise ValueError("mask must have at least one dimension, its rows, got a scalar.")
 
 
 def adversarial_flips(mask: Tensor, grad: Tensor, budget: int, flips: Flips = "both") -> Tensor:
@@ -168,6 +177,7 @@ def adversarial_flips(mask: Tensor, grad: Tensor, budget: int, flips: Flips = "b
     """
     if mask.shape != grad.shape:
         raise ValueError(f"grad must have the shape of mask, {tuple(mask.shape)}, got {tuple(grad.shape)}.")
+    _check_rows(mask)
     check_range("at least 0", budget=budget)
     if flips not in get_args(Flips):
         raise ValueError(f"flips must be one of {', '.join(get_args(Flips))}, got {flips!r}.")

@@ -49,8 +49,9 @@ def gaussian_rampdown(epoch: float, total: float, length: float) -> float:
         [1.0, 1.0, 0.1353, 0.0]
     """
     _check(epoch=epoch, total=total, length=length)
-    into = epoch - (total - length)
-    return 1.0 if length == 0 or into <= 0 else math.exp(-((0.5 * into) ** 2) / length)
+    # As Python's numbers, and multiplied: a square of float32, or by `**`, may overflow with an error.
+    half = 0.5 * (float(epoch) - (float(total) - float(length)))
+    return 1.0 if length == 0 or half <= 0 else math.exp(-(half * half) / length)
 
 
 def _check(**arguments: float) -> None:
