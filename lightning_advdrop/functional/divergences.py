@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_advdrop._deprecation import renamed_argument
+from lightning_advdrop._suggestions import did_you_mean
 from lightning_advdrop.functional.labels import IGNORED_LABEL, cross_entropy_to_label
 from lightning_advdrop.functional.means import as_float, weighted_mean
 
@@ -222,6 +223,8 @@ def check_divergence(name: str, direction: str) -> None:
         >>> check_divergence("kl", "base_adv")
     """
     if name not in get_args(DivergenceName):
-        raise ValueError(f"divergence must be one of {', '.join(get_args(DivergenceName))}, got {name!r}.")
+        near = did_you_mean(name, get_args(DivergenceName))
+        raise ValueError(f"divergence must be one of {', '.join(get_args(DivergenceName))}, got {name!r}{near}")
     if direction not in get_args(Direction):
-        raise ValueError(f"direction must be one of {', '.join(get_args(Direction))}, got {direction!r}.")
+        near = did_you_mean(direction, get_args(Direction))
+        raise ValueError(f"direction must be one of {', '.join(get_args(Direction))}, got {direction!r}{near}")

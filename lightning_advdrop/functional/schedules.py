@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from lightning_advdrop._ranges import check_range
+
 
 def sigmoid_rampup(epoch: float, length: float) -> float:
     """Grow from about 0.007 at epoch 0 to 1 at ``length`` and after, by ``exp(-5 (1 - epoch / length)^2)``.
@@ -52,6 +54,4 @@ def gaussian_rampdown(epoch: float, total: float, length: float) -> float:
 
 
 def _check(**arguments: float) -> None:
-    for name, value in arguments.items():
-        if value < 0:
-            raise ValueError(f"{name} must be at least 0, got {value}.")
+    check_range("at least 0", **arguments)
