@@ -12,7 +12,7 @@ import yaml
 
 import lightning_advdrop
 from lightning_advdrop import callbacks, regularizers
-from lightning_advdrop.regularizers import AdversarialDropout, Regularizer
+from lightning_advdrop.regularizers import AdversarialDropout, RandomPerturbation, Regularizer
 from tests.helpers.family import CALLBACKS, REGULARIZERS
 from tests.helpers.messages import refused
 from tests.helpers.reference_registry import REFERENCES
