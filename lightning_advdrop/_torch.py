@@ -167,7 +167,7 @@ def hooks_of(module: nn.Module) -> list[dict[Any, Any]]:
 
 
 def scripted_names(module: torch.jit.ScriptModule) -> list[str]:
-    """Return the names of a scripted module's buffers and attributes; of one from a file, those of its buffers.
+    """Return the names of a scripted module's buffers and attributes.
 
     Args:
         module: a module that `torch.jit.script` or `torch.jit.load` returned.

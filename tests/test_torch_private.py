@@ -191,7 +191,7 @@ def test_a_module_that_keeps_its_parameters_elsewhere_names_the_release() -> Non
 
 
 def test_hooks_are_found_whatever_their_kind() -> None:
-    module = nn.Linear(1, 1)
+    module: Any = nn.Linear(1, 1)
     module.register_forward_hook(print)
     module.register_full_backward_hook(print)
     module.register_load_state_dict_post_hook(print)
@@ -201,11 +201,12 @@ def test_hooks_are_found_whatever_their_kind() -> None:
 @pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_names_of_a_scripted_module() -> None:
     module: Any = torch.jit.script(Carrying())
-    assert set(_torch.scripted_names(module)) >= {"carried", "counted", "calls"}
     file = io.BytesIO()
     torch.jit.save(module, file)
     file.seek(0)
-    assert _torch.scripted_names(torch.jit.load(file)) == ["counted"]
+    load: Any = torch.jit.load
+    for each in (module, load(file)):
+        assert set(_torch.scripted_names(each)) >= {"carried", "counted", "calls"}
 
 
 def test_no_mode_sees_what_is_called_unseen() -> None:
