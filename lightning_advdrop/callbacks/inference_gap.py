@@ -264,11 +264,12 @@ class InferenceGapMonitor(ComparingCallback):
         """Return what estimates the gap of a forward, from the present state and, with ``copies``, arguments."""
         with torch.inference_mode(False), torch.no_grad():
             args, kwargs = _without_inference((forward.args, forward.keywords), every=copies)
-            state = ModuleState(root, forward)
+            copied = functools.partial(forward.func, *args, **kwargs)
+            state = ModuleState(root, copied, batch)
 
         def estimate() -> _Gap:
             with torch.inference_mode(False), torch.no_grad(), isolated(), state.borrowed():
-                return self._gap(root, part, lambda: forward.func(*args, **kwargs), batch)
+                return self._gap(root, part, copied, batch)
 
         return estimate
 

@@ -33,7 +33,7 @@ def main(words: list[str], *, callbacks: list[str]) -> int:
     notes = []
     for entry in chosen:
         outcomes = {name: check(entry, name) for name in callbacks}
-        faults = {name: outcome.faults(words_of(entry, name)) for name, outcome in outcomes.items()}
+        faults = {name: outcome.faults(words_of(entry, name), entry.rounding) for name, outcome in outcomes.items()}
         bad = {name for name, found in faults.items() if found}
         notes += _notes(entry, faults)
         methods = [outcome for name, outcome in outcomes.items() if name != MONITOR and not outcome.refusal]

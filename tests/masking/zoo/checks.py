@@ -39,8 +39,6 @@ MONITOR = "InferenceGapMonitor"
 NAMES = [*(found.__name__ for found in CALLBACKS.values()), "RegularizerCallback", MONITOR]
 _METHODS: dict[str, type[Regularizer]] = {found.__name__: method for method, found in CALLBACKS.items()}
 
-#: The rounding of a prediction in single precision, of the size of 1; the stock layers and ours add up differently.
-ROUNDING = 2e-5
 _WEIGHT = 1e-30
 #: Logging takes much of the time of such small models.
 _QUICK = {"log_every_n_steps": 100}
@@ -63,7 +61,7 @@ class Outcome:
     refusal: str = ""
     error: str = ""
 
-    def faults(self, words: tuple[str, ...] | None) -> list[str]:
+    def faults(self, words: tuple[str, ...] | None, rounding: float) -> list[str]:
         """List what is wrong, for a model that must be refused in these words or else must work."""
         if self.error:
             return [self.error]
@@ -72,7 +70,7 @@ class Outcome:
             return [f"must be refused by {missing}: {self.refusal or 'it is not'}"] if missing else []
         if self.refusal:
             return [f"refused: {self.refusal}"]
-        found = [f"masks that do nothing change {self.zero}"] if self.zero is None or self.zero > ROUNDING else []
+        found = [f"masks that do nothing change {self.zero}"] if self.zero is None or self.zero > rounding else []
         if self.trace:
             first = sorted(self.trace, key=lambda where: "_parameters" in where or "optimizer" in where)
             found.append(f"training differs in {len(self.trace)} places: {'; '.join(first[:4])}")

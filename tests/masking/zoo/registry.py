@@ -16,6 +16,8 @@ BATCH, STEPS, FEATURES, HIDDEN, CLASSES, WORDS = 4, 5, 3, 6, 3, 9
 #: Batches of an epoch, in training and in validation.
 BATCHES = 2
 
+ROUNDING = 2e-5
+
 Words = tuple[str, ...]
 
 
@@ -35,6 +37,7 @@ class Entry:
         drops: whether the network drops units itself, apart from the sites.
         refused: words of the message, by the names of the callbacks that refuse the model (see `refusal`).
         trainer: arguments of the trainer.
+        rounding: of a prediction of the size of 1; the stock layers and ours add up in different orders.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Entry:
     drops: bool = False
     refused: Mapping[str, Words] = field(default_factory=dict)
     trainer: Mapping[str, Any] = field(default_factory=dict)
+    rounding: float = ROUNDING
 
     def refusal(self, callback: str, *groups: str) -> Words | None:
         """Return the words that a callback's refusal must have: its own, else its group's, else everybody's."""
