@@ -156,7 +156,7 @@ class Variational(Recurrent):
         z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
         return self.head(z), mean, log_variance
 
-    def step(self, batch: Any) -> Tensor:
+    def step(self, batch: Any) -> Any:
         logits, mean, log_variance = self(batch[0])
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
         return F.cross_entropy(logits, batch[1]) + 0.1 * kl
