@@ -138,7 +138,7 @@ class Cached(nn.Module):
         key = self.project(x)
         self.keys.append(key.detach())
         kept = torch.stack([*self.keys[:-1][-4:], key], 1)
-        return ((kept @ key.unsqueeze(-1)).softmax(1) * kept).sum(1)
+        return ((kept @ key.unsqueeze(-1)).softmax(1) * kept).sum(1)  # type: ignore[no-any-return]
 
 
 @model("a cache of keys", KIND)

@@ -280,16 +280,6 @@ class QuasiNewton(Recurrent):
         return torch.optim.LBFGS(self.parameters(), lr=0.1, max_iter=3)
 
 
-@model("autocast to bfloat16", KIND, trainer={"precision": "bf16-mixed"}, rounding=0.05)
-class Autocast(Recurrent):
-    pass
-
-
-@model("double precision", KIND, trainer={"precision": "64-true"}, rounding=1e-12)
-class Double(Recurrent):
-    pass
-
-
 @model("a sub-module that is replaced and put back", KIND)
 class Swapping(Recurrent):
     def __init__(self) -> None:

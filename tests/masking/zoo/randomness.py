@@ -176,7 +176,7 @@ class Iterating(Recurrent):
 class QuasiRandom(Recurrent):
     def __init__(self) -> None:
         super().__init__()
-        self.engine = torch.quasirandom.SobolEngine(FEATURES, scramble=True, seed=1)
+        self.engine = torch.quasirandom.SobolEngine(FEATURES, scramble=True, seed=1)  # type: ignore[no-untyped-call]
 
     def forward(self, x: Tensor) -> Any:
         return super().forward(x + self.engine.draw(BATCH).unsqueeze(1))

@@ -228,7 +228,7 @@ class MaskedWords(Decoder):
 class Truncated(Recurrent):
     def forward(self, x: Tensor) -> Any:
         state, outputs = None, []
-        for part in x.split(2, 1):
+        for part in x.split(2, 1):  # type: ignore[no-untyped-call]
             output, state = self.lstm(part, state)
             state = tuple(each.detach() for each in state)
             outputs.append(output)

@@ -127,7 +127,7 @@ class Reversing(Recurrent):
 
     def forward(self, x: Tensor) -> Any:
         hidden = self.lstm(x)[0][:, -1]
-        return self.head(hidden), self.domain(Negated.apply(hidden))
+        return self.head(hidden), self.domain(Negated.apply(hidden))  # type: ignore[no-untyped-call]
 
     def step(self, batch: Any) -> Any:
         logits, domain = self(batch[0])
@@ -159,7 +159,7 @@ class Reversible(Recurrent):
         self.weight = nn.Parameter(torch.randn(HIDDEN // 2, HIDDEN // 2))
 
     def forward(self, x: Tensor) -> Any:
-        return self.head(Coupling.apply(self.lstm(x)[0], self.weight)[:, -1])
+        return self.head(Coupling.apply(self.lstm(x)[0], self.weight)[:, -1])  # type: ignore[no-untyped-call]
 
 
 @model("exceptions for control flow", KIND)
