@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
 from lightning_advdrop._lightning import trainer_callbacks
+from lightning_advdrop._ranges import check_range
 from lightning_advdrop.callbacks.compatibility import misconfigured, refuse_sharded
 
 # Of either of Lightning's packages.
@@ -220,12 +221,9 @@ class ExponentialAveraging(AveragedWeights):
         warmup: bool = False,
     ) -> None:
         super().__init__(device, use_buffers)
-        if not 0 <= decay < 1:
-            raise ValueError(f"decay must be in [0, 1), got {decay}.")
-        if update_every_n_steps < 1:
-            raise ValueError(f"update_every_n_steps must be at least 1, got {update_every_n_steps}.")
-        if update_starting_at_step is not None and update_starting_at_step < 0:
-            raise ValueError(f"update_starting_at_step must be at least 0, or None, got {update_starting_at_step}.")
+        check_range("in [0, 1)", decay=decay)
+        check_range("at least 1", update_every_n_steps=update_every_n_steps)
+        check_range("at least 0 or None", update_starting_at_step=update_starting_at_step)
         self.decay = decay
         self.update_every_n_steps = update_every_n_steps
         self.update_starting_at_step = update_starting_at_step

@@ -93,6 +93,8 @@ class RegularizerCallback(DecidingCallback, PenaltyMetrics, NonfinitePenalties, 
         ignore_index: int | None = None,
     ) -> None:
         super().__init__(sites, module, output, call, padding_mask, mask, class_dim)
+        if not isinstance(regularizer, Regularizer):
+            raise TypeError(f"regularizer must be a Regularizer, such as AdversarialDropout(), got {regularizer!r}.")
         at_least_zero("weight", weight)
         at_least_zero("rampup_epochs", rampup_epochs)
         if log_every_n_steps is not None:
@@ -237,7 +239,7 @@ class RegularizerCallback(DecidingCallback, PenaltyMetrics, NonfinitePenalties, 
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state, which module's output is compared, and the number of steps of this epoch without a penalty."""
+        """Return the state, the module whose output is compared, and the number of steps that were skipped."""
         return super().state_dict() | {"counted": self.counted, "skipped": self.skipped}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

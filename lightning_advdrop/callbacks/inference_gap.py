@@ -245,13 +245,13 @@ class InferenceGapMonitor(ComparingCallback):
             with LossWatch() as losses:
                 result = step(*args, **kwargs)
             for path, output, estimate in self._waiting:
-                if path != outermost(self._calls):
-                    continue
-                prediction = select_prediction(output, self.output)
-                if self.comparison is None and not prediction.isnan().any():
-                    target = batch.read(lambda each: find_target(each, self.target))
-                    self.comparison = decide(self.divergence, prediction, target, losses.seen, class_dim=self.class_dim)
-                self._found.append((path, estimate()))
+                if path == outermost(self._calls):
+                    prediction = select_prediction(output, self.output)
+                    if self.comparison is None and not prediction.isnan().any():
+                        target = batch.read(lambda each: find_target(each, self.target))
+                        known = {"losses": losses.seen, "class_dim": self.class_dim}
+                        self.comparison = decide(self.divergence, prediction, target, **known)
+                    self._found.append((path, estimate()))
             return result
 
         return deciding
@@ -264,11 +264,12 @@ class InferenceGapMonitor(ComparingCallback):
         """Return what estimates the gap of a forward, from the present state and, with ``copies``, arguments."""
         with torch.inference_mode(False), torch.no_grad():
             args, kwargs = _without_inference((forward.args, forward.keywords), every=copies)
-            state = ModuleState(root, forward)
+            copied = functools.partial(forward.func, *args, **kwargs)
+            state = ModuleState(root, copied, batch)
 
         def estimate() -> _Gap:
             with torch.inference_mode(False), torch.no_grad(), isolated(), state.borrowed():
-                return self._gap(root, part, lambda: forward.func(*args, **kwargs), batch)
+                return self._gap(root, part, copied, batch)
 
         return estimate
 
@@ -277,15 +278,9 @@ class InferenceGapMonitor(ComparingCallback):
         again = quietly(root, forward)
         with recorded.first_run(forward):
             result = again()
-        passes = Passes(
-            recorded,
-            again,
-            result,
-            find_target(batch, self.target),
-            generator=self._generator,
-            output=self.output,
-            comparison=self.comparison,
-        )
+        target = _without_inference(batch.read(lambda each: find_target(each, self.target)))
+        passes = Passes(recorded, again, result, target, generator=self._generator, output=self.output)
+        passes = replace(passes, comparison=self.comparison)
         passes.check_sites()
         self._batch_size = len(passes.base)
         # A run that diverges must not end because it is watched. Logits may exclude classes by minus infinity.

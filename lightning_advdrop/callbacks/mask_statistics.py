@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from lightning_advdrop._lightning import logged_step, trainer_callbacks
+from lightning_advdrop._ranges import check_range
 from lightning_advdrop.callbacks.base import RegularizerCallback
 from lightning_advdrop.callbacks.processes import of_every_process
 from lightning_advdrop.drawing import as_png, heat_maps, histograms
@@ -55,10 +56,8 @@ class MaskStatistics(Callback):
     """
 
     def __init__(self, max_units: int = 512, plot_every_n_epochs: int = 10) -> None:
-        if max_units < 1:
-            raise ValueError(f"max_units must be at least 1, got {max_units}.")
-        if plot_every_n_epochs < 0:
-            raise ValueError(f"plot_every_n_epochs must be at least 0, got {plot_every_n_epochs}.")
+        check_range("at least 1", max_units=max_units)
+        check_range("at least 0", plot_every_n_epochs=plot_every_n_epochs)
         self.max_units = max_units
         self.plot_every_n_epochs = plot_every_n_epochs
         #: How often each unit was dropped in this epoch, and in how many masks: ``(2, units)`` by site.

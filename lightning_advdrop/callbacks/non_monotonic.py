@@ -9,6 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_advdrop._lightning import state_key
+from lightning_advdrop._ranges import check_range
 from lightning_advdrop.callbacks.averaging import AveragedWeights
 from lightning_advdrop.callbacks.compatibility import misconfigured
 
@@ -63,8 +64,7 @@ class NonMonotonicAveraging(AveragedWeights):
         use_buffers: bool = True,
     ) -> None:
         super().__init__(device, use_buffers)
-        if nonmono < 1:
-            raise ValueError(f"nonmono must be at least 1, got {nonmono}.")
+        check_range("at least 1", nonmono=nonmono)
         if mode not in get_args(Mode):
             raise ValueError(f"mode must be one of {', '.join(get_args(Mode))}, got {mode!r}.")
         self.nonmono = nonmono

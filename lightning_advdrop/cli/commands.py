@@ -14,6 +14,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 from lightning_advdrop.__about__ import __version__
+from lightning_advdrop._suggestions import did_you_mean
 
 EXPERIMENT_COMMANDS = ("fit", "validate", "test", "predict")
 TRACEBACK_VARIABLE = "LIGHTNING_ADVDROP_TRACEBACK"
@@ -272,8 +273,9 @@ def _hand_on(arguments: list[str], program: str) -> int:
                 sys.argv = [program, *arguments]
                 return int(entry_point.load()() or 0)
     elsewhere = " and lightning_sdk, which has other commands, is not installed" if program == "lightning" else ""
-    allowed = ", ".join(name for command in COMMANDS for name in command.names)
-    message = f"{program}: unknown command {arguments[0]!r}{elsewhere}; allowed are {allowed}."
+    known = [*(name for command in COMMANDS for name in command.names), "--version", "--help"]
+    allowed, near = ", ".join(known[:-2]), did_you_mean(arguments[0], known)
+    message = f"{program}: unknown command {arguments[0]!r}{elsewhere}; allowed are {allowed}{near}"
     print(message, file=sys.stderr)
     return 2
 

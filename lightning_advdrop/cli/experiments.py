@@ -33,6 +33,7 @@ from lightning_advdrop.callbacks import (
     flush_denormals,
 )
 from lightning_advdrop.checkpoint_files import AtomicCheckpointIO
+from lightning_advdrop.cli.parsing import ExperimentParser
 from lightning_advdrop.cli.resuming import last_checkpoint
 from lightning_advdrop.tasks.checkpoints import check_whole
 
@@ -174,6 +175,7 @@ def run_experiment(arguments: Sequence[str], *, run: bool = True) -> ExperimentC
                 subclass_mode_data=True,
                 save_config_callback=RunConfig,
                 args=list(arguments),
+                parser_class=ExperimentParser,
                 run=run,
             )
     finally:

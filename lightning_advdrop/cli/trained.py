@@ -12,10 +12,10 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from lightning_advdrop import tasks
+from lightning_advdrop._ranges import check_range
 from lightning_advdrop.cli.experiments import run_experiment
 from lightning_advdrop.files import TEXT_ENCODING
 from lightning_advdrop.functional import check_neural_cache
-from lightning_advdrop.tasks.checks import check_range
 
 
 def classify(options: Namespace) -> None:

@@ -50,5 +50,7 @@ def cache_root(folder: str | Path | None = None) -> Path:
 def _named(argument: str, folder: str | Path | None, variable: str) -> Path | None:
     if folder == "":
         raise ValueError(f"{argument} must name a folder or be None, got '': write '.' for the current directory")
+    if not isinstance(folder, (str, os.PathLike, type(None))):
+        raise TypeError(f"{argument} must be a path or None, got {folder!r}")
     found = folder if folder is not None else os.environ.get(variable)
     return Path(found).expanduser() if found else None

@@ -1,5 +1,6 @@
 """Any three text files, to train a language model on."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,9 @@ class TextFileDataModule(CorpusDataModule):
             raise ValueError(f"tokens must be 'whitespace' or 'word', got {tokens!r}")
         self.tokens = tokens
         self.min_count = min_count
+        for name, path in zip(SPLITS, (train, validation, test), strict=True):
+            if not isinstance(path, (str, os.PathLike)):
+                raise TypeError(f"{name} must be a path, got {path!r}")
         paths = (Path(path).expanduser() for path in (train, validation, test))
         self.paths: dict[Split, Path] = dict(zip(SPLITS, paths, strict=True))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import hashlib
 import io
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,7 +26,7 @@ _CHUNK = 1 << 20
 _LONGEST = 1_000_000
 _LONGEST_LABEL, _SHORT = 100, 60
 _NUL = "\0"
-_UNPACKING_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+_UNPACKING_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, struct.error)
 
 
 class DocumentError(ValueError):
@@ -172,6 +173,8 @@ def _opened(source: TextSource) -> Iterator[IO[bytes]]:
                 yield file
     except KeyError:
         raise DocumentError(f"{source.path} lacks {source.member}; delete the file and download it again") from None
+    except FileNotFoundError:
+        raise
     except _UNPACKING_ERRORS as error:
         raise DocumentError(f"{source} cannot be unpacked ({error}); delete the file and download it again") from error
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_advdrop._deprecation import renamed_argument
+from lightning_advdrop._suggestions import did_you_mean
 from lightning_advdrop.functional.labels import IGNORED_LABEL, cross_entropy_to_label
 from lightning_advdrop.functional.means import as_float, weighted_mean
 
@@ -22,12 +23,14 @@ DivergenceName = Literal["kl", "bernoulli_kl", "mse", "mse_logits", "mse_probs",
 Divergence = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
 
 
-def _pair(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+def _pair(first: Tensor, second: Tensor, least: int = 1) -> tuple[Tensor, Tensor]:
     if first.shape != second.shape:
         raise ValueError(
             f"Both outputs must have the same shape, got {tuple(first.shape)} and {tuple(second.shape)}; "
             "the two passes must predict the same examples."
         )
+    if first.dim() < least:
+        raise ValueError("Both outputs must have a last dimension, that of the classes or of one logit, got scalars.")
     return as_float(first), as_float(second)
 
 
@@ -106,7 +109,7 @@ def mse(p: Tensor, q: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         >>> mse(torch.zeros(2, 3), torch.ones(2, 3), torch.tensor([1, 0])).item()
         1.0
     """
-    p, q = _pair(p, q)
+    p, q = _pair(p, q, least=0)
     squares = (p - q).square()
     if sample_weight is not None and sample_weight.dim() < squares.dim():
         squares = squares.flatten(sample_weight.dim()).mean(-1)
@@ -131,7 +134,7 @@ def mse_logits(p_logits: Tensor, q_logits: Tensor, sample_weight: Tensor | None 
         >>> mse_logits(torch.zeros(1, 2), torch.tensor([[1.0, 3.0]])).item()
         5.0
     """
-    p, q = _pair(p_logits, q_logits)
+    p, q = _pair(p_logits, q_logits, least=0)
     if sample_weight is None:
         # One pass over the many logits of a language model, where the steps below take more.
         found = F.mse_loss(p, q)
@@ -222,6 +225,8 @@ def check_divergence(name: str, direction: str) -> None:
         >>> check_divergence("kl", "base_adv")
     """
     if name not in get_args(DivergenceName):
-        raise ValueError(f"divergence must be one of {', '.join(get_args(DivergenceName))}, got {name!r}.")
+        near = did_you_mean(name, get_args(DivergenceName))
+        raise ValueError(f"divergence must be one of {', '.join(get_args(DivergenceName))}, got {name!r}{near}")
     if direction not in get_args(Direction):
-        raise ValueError(f"direction must be one of {', '.join(get_args(Direction))}, got {direction!r}.")
+        near = did_you_mean(direction, get_args(Direction))
+        raise ValueError(f"direction must be one of {', '.join(get_args(Direction))}, got {direction!r}{near}")

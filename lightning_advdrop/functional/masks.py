@@ -12,6 +12,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from lightning_advdrop._ranges import check_range
+
 Flips = Literal["both", "drop"]
 
 # The largest relative error of a rate that was computed as a quotient or written as a decimal number, and of a product.
@@ -35,10 +37,8 @@ def flip_budget(rate: float, units: int) -> int:
         >>> flip_budget(0.03, 100), flip_budget(0.001, 100), flip_budget(0.0, 100)
         (3, 1, 0)
     """
-    if not 0 <= rate <= 1:
-        raise ValueError(f"rate must be in [0, 1], got {rate}.")
-    if units < 1:
-        raise ValueError(f"units must be at least 1, got {units}.")
+    check_range("in [0, 1]", rate=rate)
+    check_range("at least 1", units=units)
     product = rate * units
     nearest = round(product)
     flips = nearest if math.isclose(product, nearest, rel_tol=_ROUNDING) else math.floor(product)
@@ -70,8 +70,7 @@ def sample_bernoulli(
         tensor([[1., 1., 1.],
                 [1., 1., 1.]])
     """
-    if not 0 <= rate <= 1:
-        raise ValueError(f"rate must be in [0, 1], got {rate}.")
+    check_range("in [0, 1]", rate=rate)
     kept = torch.rand(tuple(shape), generator=generator) >= rate
     return kept.to(device=device, dtype=dtype)
 
@@ -131,13 +130,22 @@ def rescale_mask(mask: Tensor) -> Tensor:
     Returns:
         A tensor like ``mask``.
 
+    Raises:
+        ValueError: if ``mask`` is a scalar.
+
     Example:
         >>> rescale_mask(torch.tensor([[1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]]))
         tensor([[2., 2., 0., 0.],
                 [1., 1., 1., 1.]])
     """
+    _check_rows(mask)
     kept = mask.sum(-1, keepdim=True).clamp_min(1)
     return mask * (mask.shape[-1] / kept)
+
+
+def _check_rows(mask: Tensor) -> None:
+    if mask.dim() == 0:
+        raise ValueError("mask must have at least one dimension, its rows, got a scalar.")
 
 
 def adversarial_flips(mask: Tensor, grad: Tensor, budget: int, flips: Flips = "both") -> Tensor:
@@ -169,8 +177,8 @@ def adversarial_flips(mask: Tensor, grad: Tensor, budget: int, flips: Flips = "b
     """
     if mask.shape != grad.shape:
         raise ValueError(f"grad must have the shape of mask, {tuple(mask.shape)}, got {tuple(grad.shape)}.")
-    if budget < 0:
-        raise ValueError(f"budget must be at least 0, got {budget}.")
+    _check_rows(mask)
+    check_range("at least 0", budget=budget)
     if flips not in get_args(Flips):
         raise ValueError(f"flips must be one of {', '.join(get_args(Flips))}, got {flips!r}.")
     binary, grad = mask.detach().to(grad.dtype), grad.detach()

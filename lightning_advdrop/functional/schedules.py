@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from lightning_advdrop._ranges import check_range
+
 
 def sigmoid_rampup(epoch: float, length: float) -> float:
     """Grow from about 0.007 at epoch 0 to 1 at ``length`` and after, by ``exp(-5 (1 - epoch / length)^2)``.
@@ -47,11 +49,10 @@ def gaussian_rampdown(epoch: float, total: float, length: float) -> float:
         [1.0, 1.0, 0.1353, 0.0]
     """
     _check(epoch=epoch, total=total, length=length)
-    into = epoch - (total - length)
-    return 1.0 if length == 0 or into <= 0 else math.exp(-((0.5 * into) ** 2) / length)
+    # As Python's numbers, and multiplied: a square of float32, or by `**`, may overflow with an error.
+    half = 0.5 * (float(epoch) - (float(total) - float(length)))
+    return 1.0 if length == 0 or half <= 0 else math.exp(-(half * half) / length)
 
 
 def _check(**arguments: float) -> None:
-    for name, value in arguments.items():
-        if value < 0:
-            raise ValueError(f"{name} must be at least 0, got {value}.")
+    check_range("at least 0", **arguments)

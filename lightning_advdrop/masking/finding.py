@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from torch import nn
 
+from lightning_advdrop._suggestions import did_you_mean
 from lightning_advdrop.functional import flip_budget
 from lightning_advdrop.masking.sites import ComputedWeight, MaskSite
 
@@ -111,6 +112,7 @@ def find_sites(module: nn.Module, sites: SiteSpecs = "recurrent") -> list[MaskSi
         was named stands for the functional dropout below it.
 
     Raises:
+        TypeError: if ``module`` is no module.
         ValueError: if a kind is unknown, a rate is not in [0, 1], ``sites`` names a place without sites, or a layer
             can't be masked.
 
@@ -122,6 +124,8 @@ def find_sites(module: nn.Module, sites: SiteSpecs = "recurrent") -> list[MaskSi
         [('encoder.l1:hidden', 0.1), ('decoder.l0:weight', 0.05)]
     """
     check_sites(sites)
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"module must be a torch.nn.Module, got {module!r}.")
     rates: Mapping[str, float | None] = sites if isinstance(sites, Mapping) else dict.fromkeys(_listed(sites))
     found: dict[tuple[object, str], MaskSite] = {}
     for spec, rate in rates.items():
@@ -149,13 +153,18 @@ def check_sites(sites: SiteSpecs) -> None:
     if not sites:
         raise ValueError(f"sites must name at least one place, got {sites!r}.")
     for spec in _listed(sites):
+        if not isinstance(spec, str):
+            raise ValueError(  # noqa: TRY004 - as for any other value that is none of the kinds
+                f"sites must be names of places, such as 'recurrent', got {spec!r}."
+            )
         _split(spec)
     for rate in sites.values() if isinstance(sites, Mapping) else ():
         flip_budget(rate, 1)
 
 
 def _listed(sites: SiteSpecs) -> list[str]:
-    return [sites] if isinstance(sites, str) else list(sites)
+    given: Any = sites
+    return list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
 
 
 def _split(spec: str) -> tuple[str, str]:
@@ -163,7 +172,8 @@ def _split(spec: str) -> tuple[str, str]:
     if kind not in _KINDS:
         raise ValueError(
             f"sites: unknown kind {kind!r} in {spec!r}; allowed are {', '.join(_KINDS)}, "
-            "alone or behind the path of a module, as in 'encoder.lstm:recurrent'."
+            "alone or behind the path of a module, as in 'encoder.lstm:recurrent'"
+            f"{did_you_mean(kind, _KINDS)}"
         )
     return path, kind
 

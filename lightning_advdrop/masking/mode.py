@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from lightning_advdrop._torch import in_checkpoint
 from lightning_advdrop.masking.anchors import Anchors
 from lightning_advdrop.masking.checks import PERTURBED, check_same_batch, check_value
-from lightning_advdrop.masking.examples import BatchEvidence, Shape
+from lightning_advdrop.masking.examples import BatchEvidence, Examples, Shape
 from lightning_advdrop.masking.prefix import Prefix, PrefixReader, flat_arguments
 from lightning_advdrop.masking.running import RunningModules
 from lightning_advdrop.masking.site_values import Perturbation, SiteValue
@@ -23,6 +23,7 @@ from lightning_advdrop.masking.sites import MaskSite, Observation
 from lightning_advdrop.masking.sums import EmbeddingSums
 
 Choose = Callable[[Observation], SiteValue | None]
+Rows = Literal["unknown", "examples", "weights"]
 Handlers = Mapping[Callable[..., Any], Callable[..., Any]]
 """The function that is called in place of each torch function, as ``handler(mode, function, args, kwargs)``."""
 
@@ -48,7 +49,7 @@ class MaskingMode(TorchFunctionMode):
         anchors: the weights and modules by which sites are recognised.
         evidence: what layers have shown of the batch.
         sums: which embeddings are added to each other.
-        told: whether dropout that is called now has its rows in the first dimension.
+        rows: what the first dimension of a dropout mask holds that is drawn now.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class MaskingMode(TorchFunctionMode):
         self.dropout = dropout
         self.inside = False
         self.evidence, self.sums = BatchEvidence(), EmbeddingSums()
-        self.told = False
+        self.rows: Rows = "unknown"
         self._handlers = handlers
         self.anchors = Anchors(sites, running)
         self._scopes = list({id(site.scope): site for site in sites if site.scope}.values())
@@ -230,7 +231,9 @@ class MaskingMode(TorchFunctionMode):
             own: the binary mask that the network drew; None where masks are not kept.
             told: whether the rows of its mask are known.
         """
-        like, batch_dim = _empty_like(activation), 0 if told or self.told else None
+        like, batch_dim = _empty_like(activation), 0 if told or self.rows != "unknown" else None
+        if self.rows == "examples":
+            site = replace(site, examples=Examples(shape, 0))
         return self._value_at(Observation(site, shape, tuple(activation.shape), like, mask=own, batch_dim=batch_dim))
 
     def _value_at(self, seen: Observation, number: int = 0) -> SiteValue | None:

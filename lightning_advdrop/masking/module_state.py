@@ -6,16 +6,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import numpy as np
 from torch import Tensor, nn
 
 from lightning_advdrop._torch import parameters_of, unseen_by_modes
+from lightning_advdrop.masking.facets import Globals
 from lightning_advdrop.masking.left_out import ATOMS
 from lightning_advdrop.masking.names import name_of
-from lightning_advdrop.masking.object_parts import Globals, facets_of
+from lightning_advdrop.masking.object_parts import facets_of, facets_of_type, is_numbers, is_special
 from lightning_advdrop.masking.own_generators import DrawsNumbers
 from lightning_advdrop.masking.parameter_writes import ParameterWrites, in_place_of
-from lightning_advdrop.masking.rebuilding import ByReducing, Tuples, made_anew, ran_on
+from lightning_advdrop.masking.rebuilding import made_anew, ran_on
 from lightning_advdrop.masking.tensor_copies import copies_of
 
 _Swaps = dict[int, Any]
@@ -70,24 +70,27 @@ class _Record:
 
     def _look_into(self, holder: Any) -> list[Any]:
         """Record an object, and return those that it holds."""
-        if isinstance(holder, nn.Parameter):
-            self.parameters[id(holder)] = holder
-            return []
-        if isinstance(holder, Tensor) or (isinstance(holder, np.ndarray) and not holder.dtype.hasobject):
-            if not isinstance(holder, np.memmap):
-                self.leaves[id(holder)] = holder
-            return []
-        if isinstance(holder, nn.Module):  # a tensor that acts for a parameter, as in torch.func.functional_call
-            self._kept.update(map(id, parameters_of(holder).values()))
+        kind: Any = type(holder)
+        if is_special(kind):
+            self._look_at(holder)
         held: list[Any] = []
-        for facet in facets_of(holder):
+        for facet in facets_of(holder) if is_special(kind) else facets_of_type(kind):
             entry = _Entry(holder, facet, *facet.read(holder))
-            if isinstance(facet, (Tuples, ByReducing)):
-                self.made[id(holder)] = entry
-            else:
+            if facet.refills:
                 self.entries.append(entry)
+            else:
+                self.made[id(holder)] = entry
             held += [value for value in entry.values if type(value) not in ATOMS]
         return held
+
+    def _look_at(self, holder: Any) -> None:
+        """Record a tensor or an array, and the tensors that act for a module's parameters."""
+        if isinstance(holder, nn.Module):
+            self._kept.update(map(id, parameters_of(holder).values()))
+        elif isinstance(holder, nn.Parameter):
+            self.parameters[id(holder)] = holder
+        elif isinstance(holder, Tensor) or is_numbers(holder):
+            self.leaves[id(holder)] = holder
 
     def restore(self) -> None:
         """Make all objects hold again what they held."""
@@ -137,7 +140,7 @@ class ModuleState:
             ValueError: if the pass ran through something that can't be copied, such as a generator, or wrote to a
                 parameter that was not written to before.
         """
-        for holder, facet, keys, _ in [*self._record.entries, *self._record.made.values()]:
+        for holder, facet, keys, _ in self._record.made.values():
             if ran_on(holder, facet, keys):
                 name = name_of(holder, self._module, self._roots[0])
                 raise ValueError(

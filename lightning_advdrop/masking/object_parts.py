@@ -1,13 +1,10 @@
-"""Read and refill what Python objects hold, by type, in place: an object that others know too stays itself."""
+"""Tell how objects of each type hold others, so that all can be restored in place and stay themselves."""
 
 from __future__ import annotations
 
 import functools
-import operator
 import struct
-from abc import ABC, abstractmethod
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping, Sequence
 from types import (
     BuiltinFunctionType,
     CellType,
@@ -15,285 +12,53 @@ from types import (
     GeneratorType,
     MemberDescriptorType,
     MethodType,
-    ModuleType,
 )
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
+from lightning_advdrop.masking.facets import (
+    Attributes,
+    Bytes,
+    Cell,
+    Elements,
+    Entries,
+    Facet,
+    Fixed,
+    Globals,
+    Members,
+    Named,
+    OnClass,
+    Partial,
+    Variables,
+)
 from lightning_advdrop.masking.left_out import ATOMS, is_left_out, is_library
 from lightning_advdrop.masking.own_generators import DrawsNumbers, generator_type
 from lightning_advdrop.masking.rebuilding import ByReducing, OneShot, Tuples
 
-_ABSENT = object()
-
-
-# What an object holds: where each value is (or what else it takes to refill the object), and the values, which may hold
-# others in turn and are replaced by copies where needed.
-Contents = tuple[Any, Sequence[Any]]
-
-
-class Facet(ABC):
-    """One way in which objects of a type hold others. An object may have several: a dictionary with attributes."""
-
-    @abstractmethod
-    def read(self, holder: Any) -> Contents:
-        """Return what an object holds."""
-
-    @abstractmethod
-    def fill(self, holder: Any, keys: Any, values: Sequence[Any]) -> None:
-        """Make an object hold something else, writing only what differs."""
-
-    def name(self, key: Any) -> str:
-        """Return how a value is reached from its holder, for messages."""
-        return f"[{key!r}]"
-
-
-def same(first: Sequence[Any], second: Sequence[Any]) -> bool:
-    """Tell whether two sequences hold the same objects, not just equal ones."""
-    return len(first) == len(second) and all(map(operator.is_, first, second))
-
-
-def refill(live: dict[Any, Any], keys: Sequence[Any], values: Sequence[Any]) -> None:
-    """Make a dictionary hold other entries in their order, touching only those that differ.
-
-    The methods are those of `dict`: what a subclass does at each write has happened already.
-    """
-    kind: Any = OrderedDict if isinstance(live, OrderedDict) else dict
-    if same(list(kind.values(live)), values) and same(list(kind.keys(live)), keys):
-        return
-    known = set(map(id, keys))
-    for key in [key for key in kind.keys(live) if id(key) not in known]:
-        kind.__delitem__(live, key)
-    for key, value in zip(keys, values, strict=True):
-        if kind.get(live, key, _ABSENT) is not value:
-            kind.__setitem__(live, key, value)
-    if not same(list(kind.keys(live)), keys):
-        for key in keys:
-            kind.__setitem__(live, key, kind.pop(live, key))
-
-
-class _Entries(Facet):
-    """The entries of a dictionary."""
-
-    def read(self, holder: Any) -> Contents:
-        kind: Any = OrderedDict if isinstance(holder, OrderedDict) else dict
-        return list(kind.keys(holder)), list(kind.values(holder))
-
-    def fill(self, holder: Any, keys: Any, values: Sequence[Any]) -> None:
-        refill(holder, keys, values)
-
-
-class _Attributes(Facet):
-    """The attributes of an object, in its ``__dict__``."""
-
-    def read(self, holder: Any) -> Contents:
-        attributes = holder.__dict__
-        return list(attributes), list(attributes.values())
-
-    def fill(self, holder: Any, keys: Any, values: Sequence[Any]) -> None:
-        refill(holder.__dict__, keys, values)
-
-    def name(self, key: Any) -> str:
-        return f".{key}"
-
-
-class _Members(Facet):
-    """The members of a list, a set or a deque."""
-
-    def __init__(self, kind: Any) -> None:
-        self._kind = kind
-
-    def read(self, holder: Any) -> Contents:
-        members = list(self._kind.__iter__(holder))
-        return range(len(members)), members
-
-    def fill(self, holder: Any, keys: Any, values: Sequence[Any]) -> None:
-        if same(list(self._kind.__iter__(holder)), values):
-            return
-        self._kind.clear(holder)
-        add = {list: "extend", set: "update", deque: "extend"}[self._kind]
-        getattr(self._kind, add)(holder, values)
-
-
-class _Named(Facet):
-    """Attributes that are no entries of a ``__dict__``: slots, and the defaults and variables of a function."""
-
-    def __init__(self, names: Sequence[str], descriptors: Sequence[Any] = ()) -> None:
-        self._names = list(names)
-        self._descriptors = list(descriptors) or None
-
-    def read(self, holder: Any) -> Contents:
-        return self._names, [self._value(holder, place) for place in range(len(self._names))]
-
-    def _value(self, holder: Any, place: int) -> Any:
-        try:
-            if self._descriptors:
-                return self._descriptors[place].__get__(holder)
-            return getattr(holder, self._names[place])
-        except (AttributeError, ValueError):  # an empty slot, an empty cell
-            return _ABSENT
-
-    def fill(self, holder: Any, keys: Any, values: Sequence[Any]) -> None:
-        for place, value in enumerate(values):
-            if self._value(holder, place) is not value:
-                self._set(holder, place, value)
-
-    def _set(self, holder: Any, place: int, value: Any) -> None:
-        if self._descriptors:
-            descriptor = self._descriptors[place]
-            descriptor.__delete__(holder) if value is _ABSENT else descriptor.__set__(holder, value)
-        elif value is _ABSENT:
-            delattr(holder, self._names[place])
-        else:
-            setattr(holder, self._names[place], value)
-
-    def name(self, key: Any) -> str:
-        return f".{key}"
-
-
-class _Cell(_Named):
-    """The value of a variable of a function around others."""
-
-    def __init__(self) -> None:
-        super().__init__(["cell_contents"])
-
-    def name(self, key: Any) -> str:
-        return ""
-
-
-class _Fixed(Facet):
-    """Objects that another one holds for good, by name."""
-
-    def __init__(self, held: Callable[[Any], Mapping[str, Any]]) -> None:
-        self._held = held
-
-    def read(self, holder: Any) -> Contents:
-        held = self._held(holder)
-        return list(held), list(held.values())
-
-    def fill(self, holder: Any, keys: Any, values: Sequence[Any]) -> None:
-        """Do nothing."""
-
-    def name(self, key: Any) -> str:
-        return key and f".{key}"
-
-
-class Globals(NamedTuple):
-    """The global variables that a function names, apart from functions, classes and modules.
-
-    Attributes:
-        namespace: where they are.
-        names: their names.
-    """
-
-    namespace: dict[str, Any]
-    names: Sequence[str]
-
-    @classmethod
-    def of(cls, function: Callable[..., Any]) -> Globals:
-        """Return those of a function, none for anything else that can be called."""
-        if not isinstance(function, FunctionType):
-            return cls({}, ())
-        return cls(function.__globals__, function.__code__.co_names)
-
-
-class _Variables(Facet):
-    """The values of `Globals`."""
-
-    def read(self, holder: Any) -> Contents:
-        found = {name: holder.namespace[name] for name in holder.names if name in holder.namespace}
-        data = {name: value for name, value in found.items() if not isinstance(value, (FunctionType, ModuleType, type))}
-        return list(data), list(data.values())
-
-    def fill(self, holder: Any, keys: Any, values: Sequence[Any]) -> None:
-        for name, value in zip(keys, values, strict=True):
-            if holder.namespace.get(name, _ABSENT) is not value:
-                holder.namespace[name] = value
-
-    def name(self, key: Any) -> str:
-        return f".{key}"
-
-
-class _Partial(Facet):
-    """The arguments of a `functools.partial`."""
-
-    def read(self, holder: Any) -> Contents:
-        return ["func", "args", "keywords"], [holder.func, holder.args, holder.keywords]
-
-    def fill(self, holder: Any, keys: Any, values: Sequence[Any]) -> None:
-        if not same(self.read(holder)[1], values):
-            holder.__setstate__((*values, vars(holder) or None))
-
-    def name(self, key: Any) -> str:
-        return f".{key}"
-
-
-class _Elements(Facet):
-    """The elements of an array of Python objects."""
-
-    def read(self, holder: Any) -> Contents:
-        return range(holder.size), list(holder.ravel())
-
-    def fill(self, holder: Any, keys: Any, values: Sequence[Any]) -> None:
-        if not same(list(holder.ravel()), values):
-            for place, value in enumerate(values):
-                holder[np.unravel_index(place, holder.shape)] = value
-
-
-class _Bytes(Facet):
-    """The content of a `bytearray`."""
-
-    def read(self, holder: Any) -> Contents:
-        return bytes(holder), ()
-
-    def fill(self, holder: Any, keys: Any, values: Sequence[Any]) -> None:
-        if holder != keys:
-            holder[:] = keys
-
-
-class _OnClass(Facet):
-    """The objects that a class of the user's holds for all its modules; which ones it holds is not restored."""
-
-    def read(self, holder: Any) -> Contents:
-        data = {
-            name: value
-            for name, value in vars(holder).items()
-            if not (name.startswith("__") or callable(value) or hasattr(value, "__get__") or type(value) in ATOMS)
-        }
-        return list(data), list(data.values())
-
-    def fill(self, holder: Any, keys: Any, values: Sequence[Any]) -> None:
-        for name, value in zip(keys, values, strict=True):
-            if vars(holder).get(name, _ABSENT) is not value:
-                type.__setattr__(holder, name, value)
-
-    def name(self, key: Any) -> str:
-        return f".{key}"
-
-
-_ELEMENTS, _ATTRIBUTES, _ON_CLASS = (_Elements(),), _Attributes(), _OnClass()
+_ELEMENTS, _ATTRIBUTES, _ON_CLASS = (Elements(),), Attributes(), OnClass()
 _EXACT: dict[type, tuple[Any, ...]] = {
-    MethodType: (_Fixed(lambda method: {"": method.__self__, "__func__": method.__func__}),),
-    BuiltinFunctionType: (_Fixed(lambda method: {"": method.__self__}),),
-    CellType: (_Cell(),),
+    MethodType: (Fixed(lambda method: {"": method.__self__, "__func__": method.__func__}),),
+    BuiltinFunctionType: (Fixed(lambda method: {"": method.__self__}),),
+    CellType: (Cell(),),
     FunctionType: (
-        _Fixed(lambda f: dict(zip(f.__code__.co_freevars, f.__closure__ or (), strict=True))),
-        _Named(["__defaults__", "__kwdefaults__"]),
+        Fixed(lambda f: dict(zip(f.__code__.co_freevars, f.__closure__ or (), strict=True))),
+        Named(["__defaults__", "__kwdefaults__"]),
         _ATTRIBUTES,
     ),
     GeneratorType: (OneShot(),),
-    Globals: (_Variables(),),
-    np.random.Generator: (_Fixed(lambda generator: {"bit_generator": generator.bit_generator}),),
+    OrderedDict: (Entries(),),
+    Globals: (Variables(),),
+    np.random.Generator: (Fixed(lambda generator: {"bit_generator": generator.bit_generator}),),
 }
 _CONTAINERS: dict[type, Facet] = {
-    dict: _Entries(),
-    list: _Members(list),
-    set: _Members(set),
-    deque: _Members(deque),
-    bytearray: _Bytes(),
-    functools.partial: _Partial(),
+    dict: Entries(),
+    list: Members(list),
+    set: Members(set),
+    deque: Members(deque),
+    bytearray: Bytes(),
+    functools.partial: Partial(),
 }
 
 
@@ -301,21 +66,34 @@ def facets_of(holder: Any) -> tuple[Any, ...]:
     """Return the facets of an object: none for what can't change, or is left out by rule.
 
     Args:
-        holder: anything but a tensor, or an array of numbers.
+        holder: anything; a tensor, or an array of numbers, has none.
     """
-    if isinstance(holder, np.ndarray):
-        return _ELEMENTS
     if isinstance(holder, type):
         return () if is_library(holder) else (_ON_CLASS,)
-    return _facets(type(holder))
+    if isinstance(holder, np.ndarray):
+        return _ELEMENTS if holder.dtype.hasobject else ()
+    kind: Any = type(holder)
+    return facets_of_type(kind)
+
+
+def is_numbers(holder: Any) -> bool:
+    """Tell whether something is an array of numbers in memory, not in a file."""
+    return isinstance(holder, np.ndarray) and not holder.dtype.hasobject and not isinstance(holder, np.memmap)
 
 
 @functools.cache
-def _facets(kind: type) -> tuple[Any, ...]:
-    if kind in ATOMS or is_left_out(kind):
-        return ()
+def is_special(kind: type) -> bool:
+    """Tell whether objects of a type need a look at each one: tensors, arrays, classes and modules."""
+    return issubclass(kind, (Tensor, np.ndarray, type, nn.Module))
+
+
+@functools.cache
+def facets_of_type(kind: type) -> tuple[Any, ...]:
+    """Return the facets of objects of a type, other than classes and arrays."""
     if kind in _EXACT:
         return _EXACT[kind]
+    if kind in ATOMS or issubclass(kind, Tensor) or is_left_out(kind):
+        return ()
     if issubclass(kind, (tuple, frozenset)):
         return (Tuples(),)
     own = _own_facets(kind)
@@ -343,9 +121,9 @@ def _own_facets(kind: type) -> tuple[Any, ...]:
     slots = _slots(kind)
     facets: list[Any] = [_ATTRIBUTES] if kind.__dictoffset__ else []
     if slots:
-        facets.append(_Named(list(slots), list(slots.values())))
+        facets.append(Named(list(slots), list(slots.values())))
     if issubclass(kind, nn.Module):
-        facets.append(_Fixed(lambda module: {f"__class__.{base.__name__}": base for base in type(module).__mro__[:-1]}))
+        facets.append(Fixed(lambda module: {f"__class__.{base.__name__}": base for base in type(module).__mro__[:-1]}))
     return tuple(facets)
 
 

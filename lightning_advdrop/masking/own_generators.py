@@ -40,11 +40,7 @@ _TYPES: dict[type, GeneratorType] = {
     np.random.RandomState: GeneratorType(
         lambda g: g.get_state(legacy=False), lambda g, state: g.set_state(state), lambda g, seed: g.seed(seed)
     ),
-    random.Random: GeneratorType(
-        lambda g: random.Random.getstate(g),
-        lambda g, state: random.Random.setstate(g, state),
-        lambda g, seed: random.Random.seed(g, seed),
-    ),
+    random.Random: GeneratorType(random.Random.getstate, random.Random.setstate, random.Random.seed),
 }
 
 
@@ -60,6 +56,8 @@ def generator_type(kind: type) -> GeneratorType | None:
 
 class DrawsNumbers:
     """The facet of a random generator: its state, which is no object to look into."""
+
+    refills = True
 
     def __init__(self, kind: GeneratorType) -> None:
         self._kind = kind

@@ -18,10 +18,11 @@ from lightning_advdrop.masking.tensor_copies import same_bits
 TorchFunction = Callable[..., Any]
 
 # Functions that give away a tensor's memory, where what is written to it has no version: to NumPy, to an alias.
+_DATA: Any = Tensor.data
 _ESCAPES: frozenset[Any] = frozenset(
     {
         *(Tensor.numpy, Tensor.__array__, Tensor.data_ptr, Tensor.untyped_storage, Tensor.storage, Tensor.__dlpack__),
-        *(Tensor.data.__get__, Tensor.data.__set__, Tensor.set_, Tensor.share_memory_),
+        *(_DATA.__get__, _DATA.__set__, Tensor.set_, Tensor.share_memory_),
     }
 )
 # A call with such an argument is made anew in each run, since it draws from the generator, or shares the memory.
@@ -76,7 +77,7 @@ class Prefix:
     def valid(self) -> bool:
         """Whether no result has been written to since the prefix was stopped."""
         return all(version_of(tensor) == version for tensor, version in self._versions) and all(
-            same_bits(tensor, content) for tensor, content in self._given_away
+            same_bits(tensor.detach(), content) for tensor, content in self._given_away
         )
 
     def append(self, function: TorchFunction, arguments: list[Any], result: Any) -> None:
@@ -110,7 +111,7 @@ class Prefix:
         """Keep the content of results whose memory can be written to from now on without being noticed."""
         for tensor in arguments:
             if isinstance(tensor, Tensor) and self.owns(tensor):
-                self._given_away.append((tensor.detach(), tensor.detach().clone()))
+                self._given_away.append((tensor, tensor.detach().clone()))
 
     def stop(self, *, complete: bool, random_state: RandomState | None = None) -> None:
         """End a run's part; if ``complete``, no run may append any more."""

@@ -10,7 +10,7 @@ from typing import Any
 class Tuples:
     """The facet of tuples and frozen sets, made anew where a member is replaced."""
 
-    always = False
+    refills, always = False, False
 
     def read(self, holder: Any) -> Any:
         """Return the places and the members."""
@@ -43,7 +43,7 @@ class ByReducing:
     What can't be copied is left alone, such as locks.
     """
 
-    always = True
+    refills, always = False, True
 
     def read(self, holder: Any) -> Any:
         """Return what makes the object and its state; no values if it can't be copied."""
@@ -51,7 +51,7 @@ class ByReducing:
             warnings.simplefilter("ignore")
             try:
                 reduced = holder.__reduce_ex__(4)
-            except Exception:
+            except Exception:  # whatever a type raises that has no copies
                 reduced = None
         if not isinstance(reduced, tuple):
             return None, ()
@@ -82,6 +82,8 @@ class ByReducing:
 
 class OneShot:
     """The facet of generators, which run once and can't be copied: they are watched."""
+
+    refills, always = False, False
 
     def read(self, holder: Any) -> Any:
         """Return, in place of the keys, how far a generator has run."""

@@ -251,7 +251,8 @@ class Observation:
         Returns:
             Indices ``(rows,)``, for packed sequences in the order of packing.
         """
-        if self.site.rows is not None or self.site.kind == "embedding" or not self.alone:
+        weights = self.site.kind == "dropout" and self.site.examples is None
+        if self.site.rows is not None or self.site.kind == "embedding" or weights or not self.alone:
             return torch.full((rows,), -1, device=self.like.device)
         examples = self.shape[0] if self.site.examples is None else self.site.examples.size
         return torch.arange(rows, device=self.like.device) % examples

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from lightning_advdrop._ranges import check_range
+from lightning_advdrop.nn.embedding import check_indices
 from lightning_advdrop.nn.own_dropout import Place, dropped_weight, locked_dropout, word_dropout
 
 LSTMState = tuple[Tensor, Tensor]
@@ -121,6 +123,7 @@ class AWDLSTM(nn.Module):
         """
         if tokens.dim() != 2:
             raise ValueError(f"tokens must have the shape (steps, batch), got {tuple(tokens.shape)}.")
+        check_indices("tokens", tokens, self.embedding.num_embeddings)
         if states is not None and len(states) != len(self.rnns):
             raise ValueError(f"states must hold one for each of the {len(self.rnns)} layers, got {len(states)}.")
         x = word_dropout(tokens, self.embedding.weight, self.word_dropout, self.training)  # (T, B, E)
@@ -161,9 +164,5 @@ def _output(layer: nn.LSTM) -> Place:
 
 
 def _check(sizes: dict[str, int], rates: dict[str, float]) -> None:
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1, got {size}.")
-    for name, rate in rates.items():
-        if not 0 <= rate < 1:
-            raise ValueError(f"{name} must be in [0, 1), got {rate}.")
+    check_range("at least 1", **sizes)
+    check_range("in [0, 1)", **rates)

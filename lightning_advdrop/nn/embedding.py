@@ -12,6 +12,33 @@ from torch import Tensor, nn
 _EPSILON = 1e-6
 
 
+def check_indices(name: str, indices: Tensor, count: int) -> None:
+    """Check word indices before they are looked up.
+
+    Their range is checked on the CPU only: on other devices the check would wait for the device.
+
+    Args:
+        name: the argument, for the message.
+        indices: of any shape.
+        count: the number of words.
+
+    Raises:
+        ValueError: if they are no integers, or one is below 0 or at least ``count``.
+
+    Example:
+        >>> check_indices("tokens", torch.tensor([[0, 9]]), 9)
+        Traceback (most recent call last):
+        ...
+        ValueError: tokens must be from 0 to 8, got 9.
+    """
+    if indices.dtype not in (torch.int64, torch.int32):
+        raise ValueError(f"{name} must be int64, got {str(indices.dtype).removeprefix('torch.')}.")
+    if indices.device.type == "cpu" and indices.numel() and not torch.compiler.is_compiling():
+        low, high = (int(each) for each in torch.aminmax(indices))
+        if low < 0 or high >= count:
+            raise ValueError(f"{name} must be from 0 to {count - 1}, got {low if low < 0 else high}.")
+
+
 class NormalizedEmbedding(nn.Embedding):
     """An embedding whose features have mean 0 and variance 1 over the words, weighted by their frequency.
 

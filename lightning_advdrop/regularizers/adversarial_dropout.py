@@ -1,7 +1,7 @@
 """Adversarial dropout: the mask within a small budget that changes the prediction most."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,6 +30,7 @@ from lightning_advdrop.regularizers.mask_search import (
     first_order_masks,
     flipped_around,
     rescaled,
+    rounds,
 )
 from lightning_advdrop.regularizers.passes import Passes, Penalty
 
@@ -199,6 +200,7 @@ class AdversarialDropout(Regularizer):
             reference: the masks from which flips are counted, binary.
         """
         self._tell_examples(passes)
+        reference = {passes.observed[site].site: mask for site, mask in reference.items()}
         if self.search == "gradient":
             return self._by_rounds(passes, reference)
         budgets = self._budgets([passes.observed[site] for site in reference])
@@ -214,7 +216,8 @@ class AdversarialDropout(Regularizer):
         if self.start == "one_drop":
             point = {s: passes.observed[s].site.drop_one(mask, passes.generator) for s, mask in reference.items()}
         masks = dict(point if self.keep_start else reference)
-        for round_number, budgets in enumerate(self._rounds([passes.observed[site] for site in masks])):
+        totals = self._budgets([passes.observed[site] for site in masks])
+        for round_number, budgets in enumerate(rounds(totals, self.steps)):
             gradients = self._gradients(passes, point, first=round_number == 0)
             for site, budget in budgets.items():
                 if budget:
@@ -245,18 +248,6 @@ class AdversarialDropout(Regularizer):
             seen.site: max(0, flip_budget(self._rate(seen.site), seen.site.units) - self.keep_start)
             for seen in observed
         }
-
-    def _rounds(self, observed: Sequence[Observation]) -> Iterator[dict[MaskSite, int]]:
-        """Yield the flips of a row that each round may make at each site, without rounds in which no site may flip."""
-        totals = self._budgets(observed)
-        for round_number in range(self.steps):
-            last = round_number == self.steps - 1
-            shares = {
-                site: total - (self.steps - 1) * (total // self.steps) if last else total // self.steps
-                for site, total in totals.items()
-            }
-            if any(shares.values()):
-                yield shares
 
     def _gradients(self, passes: Passes, point: BinaryMasks, *, first: bool) -> BinaryMasks:
         """Compute the divergence's gradient, in the base pass or in a probe."""

@@ -5,6 +5,8 @@ from dataclasses import field, fields
 from typing import Any, TypeVar, get_args
 
 from lightning_advdrop._documentation import with_arguments
+from lightning_advdrop._ranges import check_range
+from lightning_advdrop._suggestions import did_you_mean
 from lightning_advdrop.regularizers.comparison import OF_LABELS, DivergenceChoice
 
 T = TypeVar("T")
@@ -56,19 +58,9 @@ def check_fields(instance: Any) -> None:
             each.metadata["check"](each.name, getattr(instance, each.name))
 
 
-def allowing(what: str, holds: Callable[[Any], bool]) -> Check:
-    """Make a check.
-
-    Args:
-        what: which values are allowed, as in messages.
-        holds: tells of a value whether it is.
-    """
-
-    def check(name: str, value: Any) -> None:
-        if not holds(value):
-            raise ValueError(f"{name} must be {what}, got {value!r}.")
-
-    return check
+def inside(allowed: str) -> Check:
+    """Allow the numbers of a range of `lightning_advdrop._ranges.check_range`."""
+    return lambda name, value: check_range(allowed, **{name: value})
 
 
 def optionally(check: Check) -> Check:
@@ -76,15 +68,22 @@ def optionally(check: Check) -> Check:
     return lambda name, value: None if value is None else check(name, value)
 
 
-in_unit_interval = allowing("in [0, 1]", lambda value: 0 <= value <= 1)
-above_zero = allowing("above 0", lambda value: value > 0)
-at_least_zero = allowing("at least 0", lambda value: value >= 0)
-at_least_one = allowing("at least 1", lambda value: value >= 1)
+in_unit_interval = inside("in [0, 1]")
+above_zero = inside("above 0")
+at_least_zero = inside("at least 0")
+at_least_one = inside("at least 1")
 
 
 def one_of(literal: Any) -> Check:
     """Allow the values of a ``Literal``."""
-    return allowing(f"one of {', '.join(get_args(literal))}", get_args(literal).__contains__)
+    allowed = get_args(literal)
+
+    def check(name: str, value: Any) -> None:
+        if value not in allowed:
+            near = did_you_mean(value, allowed)
+            raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}{near}")
+
+    return check
 
 
 def compares_two(name: str, value: str, remedy: str = ", which looks at one of them only") -> None:

@@ -19,10 +19,10 @@ class FraternalDropout(RandomMaskRegularizer):
     Source: Zolna, Arpit, Suhubdy & Bengio, "Fraternal Dropout", ICLR 2018 (arXiv 1711.00066), equation 4.
 
     Args:
-        both_losses: whether both passes have a supervised loss: the cross-entropy, or the mean squared error of
-            numbers, which the model's own loss must be, too, since half of the difference of the two is added to it.
-            With False the first pass's loss is the only one, no labels are needed, and any loss will do. The paper
-            compares with this form as the Pi-model.
+        both_losses: whether both passes have a supervised loss. The first is the model's own; where that is not known,
+            as in a call of the regularizer, it must be the same as the second, which is the cross-entropy, or the mean
+            squared error of numbers. With False the first loss is the only one, no labels are needed, and any loss will
+            do. The paper compares with this form as the Pi-model.
 
     Example:
         >>> FraternalDropout(rate=0.1).divergence
@@ -56,5 +56,6 @@ class FraternalDropout(RandomMaskRegularizer):
         if not self.both_losses:
             return Penalty(value)
         comparison = passes.compared(self.divergence)
-        first, second = (passes.loss_to_target(each, comparison) for each in (passes.base, other))
-        return Penalty(value, supervised=(second - first) / 2)  # the first is in the model's own loss, with weight 1
+        first = passes.loss_to_target(passes.base, comparison) if passes.loss is None else passes.loss
+        second = passes.loss_to_target(other, comparison)
+        return Penalty(value, supervised=(second - first) / 2)  # the first is in the total already, with weight 1

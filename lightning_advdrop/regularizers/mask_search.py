@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -72,6 +72,22 @@ def rows_of(
 def as_masks(masks: BinaryMasks, rows: Sequence[Tensor]) -> BinaryMasks:
     """Give rows the shapes of masks."""
     return {site: site.from_rows(found, mask.shape) for (site, mask), found in zip(masks.items(), rows, strict=True)}
+
+
+def rounds(totals: Mapping[MaskSite, int], steps: int) -> Iterator[dict[MaskSite, int]]:
+    """Yield the flips of a row that each round may make at each site, without rounds in which no site may flip.
+
+    Args:
+        totals: the flips of a row in all rounds.
+        steps: the number of rounds.
+    """
+    for number in range(steps):
+        last = number == steps - 1
+        shares = {
+            site: total - (steps - 1) * (total // steps) if last else total // steps for site, total in totals.items()
+        }
+        if any(shares.values()):
+            yield shares
 
 
 def first_order_masks(

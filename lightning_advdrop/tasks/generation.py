@@ -8,9 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lightning_advdrop._ranges import check_range
 from lightning_advdrop.datamodules.text import END, Vocabulary
 from lightning_advdrop.tasks.base_task import evaluating
-from lightning_advdrop.tasks.checks import check_range
 from lightning_advdrop.tasks.language_modeling import LanguageModelingTask
 
 

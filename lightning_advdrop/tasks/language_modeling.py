@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from lightning_advdrop._deprecation import warn_renamed
+from lightning_advdrop._ranges import check_range
 from lightning_advdrop.callbacks import regularized_loss
 from lightning_advdrop.nn import AWDLSTM, AWDLSTMOutput
 from lightning_advdrop.tasks.checkpoints import check_shapes, saved_vocabulary
-from lightning_advdrop.tasks.checks import check_range
 from lightning_advdrop.tasks.next_words import Batch, NextWordTask, State
 from lightning_advdrop.tasks.perplexity import token_loss
 

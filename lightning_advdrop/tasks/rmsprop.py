@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lightning_advdrop.tasks.checks import check_range
+from lightning_advdrop._ranges import check_range
 
 
 class RMSpropTF(Optimizer):

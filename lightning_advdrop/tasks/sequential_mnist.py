@@ -13,11 +13,11 @@ from torch.optim import Optimizer
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
+from lightning_advdrop._ranges import check_range
 from lightning_advdrop.callbacks import regularized_loss
 from lightning_advdrop.functional import gaussian_rampdown
 from lightning_advdrop.nn import MaskedLSTM
 from lightning_advdrop.tasks.base_task import BaseTask
-from lightning_advdrop.tasks.checks import check_range
 from lightning_advdrop.tasks.rmsprop import RMSpropTF
 
 Batch = tuple[Tensor, Tensor]

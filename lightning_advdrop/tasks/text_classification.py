@@ -14,12 +14,12 @@ from torch.optim import Optimizer
 from torchmetrics import Accuracy, F1Score, Metric
 
 from lightning_advdrop._lightning import trainer_callbacks
+from lightning_advdrop._ranges import check_range
 from lightning_advdrop.callbacks import RegularizerCallback, regularized_loss
 from lightning_advdrop.datamodules.text_batches import TextBatch, encode_documents
 from lightning_advdrop.functional import cross_entropy_to_label
 from lightning_advdrop.nn import DocumentClassifier
 from lightning_advdrop.tasks.base_task import clip_all_but_embeddings, decaying_adam, evaluating
-from lightning_advdrop.tasks.checks import check_range
 from lightning_advdrop.tasks.document_classification import joined, predicted_classes
 from lightning_advdrop.tasks.text_pretraining import load_pretrained
 from lightning_advdrop.tasks.vocabulary import VocabularyTask

@@ -10,11 +10,11 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.optim import Optimizer
 
+from lightning_advdrop._ranges import check_range
 from lightning_advdrop.datamodules.text import Vocabulary
 from lightning_advdrop.nn import DocumentEncoder, DocumentLanguageModel
 from lightning_advdrop.tasks.base_task import clip_all_but_embeddings, decaying_adam
 from lightning_advdrop.tasks.checkpoints import check_shapes
-from lightning_advdrop.tasks.checks import check_range
 from lightning_advdrop.tasks.next_words import Batch, NextWordTask
 
 

@@ -208,7 +208,7 @@ def test_a_step_that_calls_less_than_an_earlier_one_is_refused() -> None:
 
 
 def test_a_step_that_calls_more_than_an_earlier_one_is_compared_there() -> None:
-    callback = AdversarialDropoutCallback()
+    callback = AdversarialDropoutCallback(divergence="kl")
     fit(one_after_another(without_self, plain, features_before), callback)
     assert callback.counted == ""
 

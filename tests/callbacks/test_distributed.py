@@ -19,14 +19,14 @@ from lightning_advdrop import AdversarialDropoutCallback, NonMonotonicAveraging,
 from lightning_advdrop.regularizers import AdversarialDropout
 from tests.helpers.distributed import GlooStrategy
 from tests.helpers.messages import each_names, refused
-from tests.helpers.plain_models import QuietModel, SplitModel, quiet_trainer, seeded
+from tests.helpers.plain_models import QuietModel, SplitModel, learnable_data, quiet_trainer, seeded
 
 ROOT = Path(__file__).parent.parent.parent
 
 
-def weights(*callbacks: L.Callback, **trainer: Any) -> dict[str, Tensor]:
+def weights(*callbacks: L.Callback, kind: type[SplitModel] = SplitModel, **trainer: Any) -> dict[str, Tensor]:
     """The average of the weights, which is left in the model after the fit."""
-    model, averaging = seeded(SplitModel), NonMonotonicAveraging(from_start=True)
+    model, averaging = seeded(kind), NonMonotonicAveraging(from_start=True)
     together = quiet_trainer(callbacks=[*callbacks, averaging], max_epochs=1, use_distributed_sampler=False, **trainer)
     together.fit(model)
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
@@ -45,6 +45,31 @@ def test_two_processes_learn_what_one_learns_on_the_same_batches() -> None:
     for name in one:
         torch.testing.assert_close(two[name], one[name], rtol=0, atol=1e-6)
     assert any(not torch.equal(one[name], value) for name, value in weights().items())
+
+
+class OneNaN(SplitModel):
+    """Predicts NaN for one example, which only one of two processes sees."""
+
+    def forward(self, x: Tensor) -> Any:
+        marked = x[:, 0, 0] == learnable_data()[0][21, 0, 0]
+        return torch.where(marked[:, None], torch.nan, super().forward(x))
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Any:
+        x, y = batch
+        return torch.nn.functional.cross_entropy(self(x).nan_to_num(0.0), y)
+
+
+@pytest.mark.filterwarnings("ignore:.*barrier.*:UserWarning", "ignore:AdversarialDropoutCallback leaves the penalty")
+def test_all_processes_leave_out_a_penalty_that_is_nan_in_one() -> None:
+    def callback() -> L.Callback:
+        choices: dict[str, Any] = {"divergence": "ce", "start": "ones", "share_masks": True, "nonfinite": "skip"}
+        return AdversarialDropoutCallback(rate=0.2, **choices)
+
+    one = weights(callback(), kind=OneNaN)
+    two = weights(callback(), kind=OneNaN, strategy=GlooStrategy(), devices=2)
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], rtol=0, atol=1e-6)
+        assert one[name].isfinite().all()
 
 
 class MyFSDP(FSDPStrategy):

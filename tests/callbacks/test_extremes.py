@@ -101,7 +101,7 @@ def test_the_penalty_of_a_batch_is_the_mean_of_those_of_its_examples(layer: Any,
     x, y = torch.randn(4, steps, FEATURES), torch.randint(CLASSES, (4,))
 
     def penalty(rows: slice) -> float:
-        return method(lambda: model(x[rows]), model, "recurrent", target=y[rows])[1].item()
+        return float(method(lambda: model(x[rows]), model, "recurrent", target=y[rows])[1].detach())
 
     singles = [penalty(slice(row, row + 1)) for row in range(4)]
     assert penalty(slice(4)) == pytest.approx(sum(singles) / 4, rel=1e-5)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from lightning_advdrop.masking import ModuleState
-from lightning_advdrop.masking.object_parts import refill
+from lightning_advdrop.masking.facets import refill
 
 
 class Part(nn.Module):

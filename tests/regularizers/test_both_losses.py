@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
@@ -73,6 +74,19 @@ def test_the_loss_is_the_mean_of_both(name: str, weight: float) -> None:
     assert not torch.allclose(loss(passes.base, target), loss(other, target))
 
 
+def test_half_of_a_loss_of_the_models_own_is_left_where_it_is_known() -> None:
+    model, _, target = cases()["classes"]
+    x, method = torch.randn(BATCH, STEPS, FEATURES), FraternalDropout(rate=0.4)
+    passes = method.first_pass(lambda: model(x), model, target=target)
+    own = F.multi_margin_loss(passes.base, target)
+    found = method.evaluate(replace(passes, loss=own, generator=torch.Generator().manual_seed(3))).supervised
+    other = method.evaluate(replace(passes, generator=torch.Generator().manual_seed(3))).supervised
+    assert found is not None
+    assert other is not None
+    second = 2 * other + F.cross_entropy(passes.base, target)
+    torch.testing.assert_close(own + found, (own + second) / 2)
+
+
 class Module(L.LightningModule):
     """Knows nothing of regularizers, and keeps the gradient that it is trained by."""
 
@@ -107,9 +121,10 @@ def test_a_callback_trains_on_the_mean_of_both() -> None:
     layer.load_state_dict(module.model.rnn.state_dict())
     head = copy.deepcopy(module.model.out)
     quiet_trainer(max_steps=1, callbacks=[callback]).fit(module, DataLoader(TensorDataset(x, y), BATCH))
-    first, second = (F.cross_entropy(head(layer(x, recurrent_mask=mask)[0][:, -1]), y) for mask in masks)
+    first, second = (head(layer(x, recurrent_mask=mask)[0][:, -1]) for mask in masks)
+    both = (F.cross_entropy(first, y) + F.cross_entropy(second, y)) / 2
     parameters = [*layer.parameters(), *head.parameters()]
-    expected = torch.autograd.grad((first + second) / 2, parameters)
+    expected = torch.autograd.grad(both, parameters)
     torch.testing.assert_close(module.gradient, torch.cat([each.flatten() for each in expected]), rtol=1e-4, atol=1e-6)
     assert not torch.allclose(first, second)
 

@@ -12,7 +12,7 @@ import yaml
 
 import lightning_advdrop
 from lightning_advdrop import callbacks, regularizers
-from lightning_advdrop.regularizers import AdversarialDropout, Regularizer
+from lightning_advdrop.regularizers import AdversarialDropout, RandomPerturbation, Regularizer
 from tests.helpers.family import CALLBACKS, REGULARIZERS
 from tests.helpers.messages import refused
 from tests.helpers.reference_registry import REFERENCES
@@ -50,7 +50,7 @@ def test_it_refuses_what_is_out_of_range_or_unknown(regularizer: type[Regularize
         for value in (*OUT_OF_RANGE[type(parameter.default)], *((1.5,) if name.endswith("rate") else ())):
             with refused(name, repr(value)):
                 regularizer(**{name: value})
-    if "divergence" in inspect.signature(regularizer).parameters and regularizer is not AdversarialDropout:
+    if "divergence" in inspect.signature(regularizer).parameters and regularizer not in {AdversarialDropout, RandomPerturbation}:
         with refused("divergence", "two", "'ce'"):
             regularizer(divergence="ce")  # type: ignore[call-arg]
 

@@ -257,7 +257,7 @@ def test_a_mask_drops_words_wherever_examples_are(forward: Forward) -> None:
     """The mask of a table has one row, of all words, whatever the layout."""
     torch.manual_seed(0)
     model, words = Reading(forward), words_of()
-    method = AdversarialDropout(rate=0.3)
+    method = AdversarialDropout(rate=0.3, divergence="mse")
     passes = method.first_pass(lambda: model(words), model, "words:embedding")
     ((site, mask),) = method.evaluate(passes).masks.items()
     assert mask.shape == (WORDS, 1)

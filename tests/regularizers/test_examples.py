@@ -228,8 +228,25 @@ def test_what_one_batch_has_told_holds_for_the_next(monkeypatch: pytest.MonkeyPa
         return run(*args, **kwargs)
 
     monkeypatch.setattr(RecordedForward, "run", counted)
-    model, method = Dropping(time_first), AdversarialDropout(RATE, share_masks=True)
+    model, method = Dropping(time_first), AdversarialDropout(RATE, share_masks=True, divergence="mse")
     for steps, passes in ((STEPS, 2), (BATCH, 3), (BATCH, 2), (STEPS, 2)):
         runs.clear()
         method(lambda steps=steps: model(torch.ones(BATCH, steps, WIDTH)), model, "dropout")
         assert len(runs) == passes
+
+
+def test_rows_of_weights_belong_to_no_example() -> None:
+    """Those of activations belong to one each, also where the batch is in the second dimension."""
+
+    def forward(m: Any, x: Tensor) -> Any:
+        y = F.linear(m.drop(x.transpose(0, 1)), F.dropout(m.first.weight, 0.3))
+        return m.head(y.tanh().mean(0))
+
+    torch.manual_seed(0)
+    model, x = Dropping(forward, width=6), torch.randn(BATCH, STEPS, WIDTH)
+    method = AdversarialDropout(RATE, share_masks=True, divergence="mse", search="top")
+    passes = method.first_pass(lambda: model(x), model, "dropout")
+    method.evaluate(passes)
+    of_activation, of_weight = passes.observed.values()
+    assert of_activation.row_examples(BATCH).tolist() == [0, 1, 2]
+    assert of_weight.row_examples(6).tolist() == [-1] * 6

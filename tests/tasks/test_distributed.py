@@ -33,7 +33,9 @@ class Stateless(LanguageModelingTask):
         pass
 
 
-NO_DROPOUT = dict.fromkeys(["word_dropout", "input_dropout", "hidden_dropout", "output_dropout", "weight_dropout"], 0.0)
+NO_DROPOUT: dict[str, Any] = dict.fromkeys(
+    ["word_dropout", "input_dropout", "hidden_dropout", "output_dropout", "weight_dropout"], 0.0
+)
 MODELS: dict[str, Any] = {
     "images": lambda: SequentialMNISTTask(8, 8, rampdown_epochs=0),
     "documents": lambda: TextClassificationTask(**(TEXT | {"dropout": 0.0}), classifier_size=6),
@@ -61,7 +63,7 @@ def own_batches(data: Any) -> DataLoader[Any]:
     shares: list[Any] = [share(data, rank) for rank in (0, 1)]
     world, rank = data.trainer.world_size, data.trainer.global_rank
     batches = shares[rank] if world == 2 else [half for halves in zip(*shares, strict=True) for half in halves]
-    return DataLoader(batches, batch_size=None)
+    return DataLoader(batches, batch_size=None)  # type: ignore[arg-type]
 
 
 class TakesTurns(L.Callback):

@@ -94,7 +94,8 @@ def test_the_rate_is_scaled_by_the_length_and_falls(tmp_path: Path) -> None:
 def test_the_rate_of_a_step_is_scaled_by_the_mean_length_of_its_batches(tmp_path: Path) -> None:
     task = Watching(None, 6, 6, 2, learning_rate=4.0, reference_length=10)
     small_trainer(max_epochs=2, accumulate_grad_batches=3).fit(task, small_data(tmp_path))
-    groups, rest = [], list(zip(task.epochs, task.lengths, strict=True))
+    groups: list[list[int]] = []
+    rest = list(zip(task.epochs, task.lengths, strict=True))
     while rest:  # an epoch's last step has the batches that are left
         group = [length for epoch, length in rest[:3] if epoch == rest[0][0]]
         groups, rest = [*groups, group], rest[len(group) :]

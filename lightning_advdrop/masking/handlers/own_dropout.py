@@ -26,12 +26,12 @@ def _own_noise(
         mode.before_mask()
         draw_noise(shape, p, activation)  # all the same, so that later dropout gets the numbers that it always gets
         return None
-    mode.told = True
+    mode.rows = "examples" if len(shape) == 3 else "weights"  # (B, 1, D), or rows of a weight or table
     try:
         with mode:  # to see the dropout that it calls
             return draw_noise(shape, p, activation)
     finally:
-        mode.told = False
+        mode.rows = "unknown"
 
 
 def _masked_weight(

@@ -1,0 +1,159 @@
+"""Parameters that forward writes to: a momentum encoder, a centre, a weight that is normalised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lightning_advdrop.masking import apply, find_sites
+from tests.helpers.messages import refused
+from tests.helpers.stateful import FEATURES, Net, check_against_twin, inputs, recorded_base
+
+SHARED = pytest.mark.parametrize("share_noise", [True, False])
+
+
+def momentum(net: Any) -> None:
+    net.teacher = nn.Linear(FEATURES, FEATURES).requires_grad_(False)
+
+
+def update(net: Any) -> None:
+    with torch.no_grad():
+        for slow, fast in zip(net.teacher.parameters(), net.lift.parameters(), strict=True):
+            slow.mul_(0.5).add_(fast, alpha=0.5)
+
+
+def update_data(net: Any) -> None:
+    for slow, fast in zip(net.teacher.parameters(), net.lift.parameters(), strict=True):
+        slow.data.mul_(0.5).add_(fast.data, alpha=0.5)
+
+
+def assign_data(net: Any) -> None:
+    for slow, fast in zip(net.teacher.parameters(), net.lift.parameters(), strict=True):
+        slow.data = 0.5 * (slow.data + fast.data)
+
+
+def before_the_mask(write: Callable[[Any], None]) -> Net:
+    def change(net: Any, x: Tensor) -> Tensor:
+        write(net)
+        moved: Tensor = net.lift(x) + net.teacher(x)
+        return moved
+
+    return Net(momentum, change)
+
+
+def behind_the_mask(write: Callable[[Any], None]) -> Net:
+    def after(net: Any, x: Tensor, logits: Tensor) -> Tensor:
+        write(net)
+        return logits + net.teacher(x).mean()
+
+    return Net(momentum, lambda net, x: net.lift(x), after)
+
+
+@SHARED
+@pytest.mark.parametrize("place", [before_the_mask, behind_the_mask])
+@pytest.mark.parametrize("write", [update, update_data, assign_data])
+def test_a_momentum_encoder(write: Callable[[Any], None], place: Callable[[Any], Net], share_noise: bool) -> None:
+    check_against_twin(lambda: place(write), share_noise=share_noise)
+
+
+def normalised(net: Any, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        net.lift.weight.copy_(net.lift.weight / net.lift.weight.norm())
+    lifted: Tensor = net.lift(x)
+    return lifted
+
+
+def halved_in_the_masked_layer(net: Any, x: Tensor) -> Tensor:
+    net.lstm.weight_hh_l0.data.mul_(0.5)
+    return x
+
+
+@SHARED
+@pytest.mark.parametrize("change", [normalised, halved_in_the_masked_layer])
+def test_weights_that_are_trained(change: Any, share_noise: bool) -> None:
+    check_against_twin(lambda: Net(change=change), share_noise=share_noise)
+
+
+def test_their_gradients_are_those_of_the_passes_weights() -> None:
+    model, x = Net(change=normalised), inputs(1)[0]
+    recorded, base = recorded_base(model, lambda: model(x))
+    again = recorded.run(lambda: model(x), {})
+    weights = [model.lift.weight, *model.lstm.parameters()]
+    gradients = [torch.autograd.grad(output.sum(), weights) for output in (base, again)]
+    torch.testing.assert_close(*gradients)
+    assert all(gradient.abs().sum() > 0 for gradient in gradients[1])
+
+
+def late(write: Callable[[Any], None], first: int) -> Net:
+    def change(net: Any, x: Tensor) -> Tensor:
+        net.calls += 1
+        if net.calls >= first:
+            write(net)
+        moved: Tensor = net.lift(x) + net.teacher(x)
+        return moved
+
+    def init(net: Any) -> None:
+        momentum(net)
+        net.calls = 0
+
+    return Net(init, change)
+
+
+@pytest.mark.parametrize("write", [update, update_data, assign_data])
+@pytest.mark.parametrize("first", [2, 3])
+def test_a_write_that_is_not_the_first_pass_s(write: Callable[[Any], None], first: int) -> None:
+    check_against_twin(lambda: late(write, first))
+
+
+@pytest.mark.parametrize("write", [update, update_data, assign_data])
+def test_the_first_write_in_a_late_pass_is_refused_by_name(write: Callable[[Any], None]) -> None:
+    model, x = late(write, first=6), inputs(1)[0]
+    for _ in range(5):
+        recorded_base(model, lambda: model(x))
+    with refused("module", "teacher.weight", 3, "buffer"):
+        recorded_base(model, lambda: model(x))
+
+
+def test_an_optimizer_may_write_between_passes() -> None:
+    model, x = Net(), inputs(1)[0]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(6):
+        recorded, base = recorded_base(model, lambda: model(x))
+        (base.sum() + recorded.run(lambda: model(x), {}).sum()).backward()
+        optimizer.step()
+
+
+def test_nan_is_no_write() -> None:
+    model, x = Net(), inputs(1)[0]
+    with torch.no_grad():
+        model.lift.weight.fill_(torch.nan)
+    for _ in range(5):
+        recorded_base(model, lambda: model(x))
+
+
+@pytest.mark.parametrize("write", [update, update_data, assign_data])
+@pytest.mark.parametrize("place", [before_the_mask, behind_the_mask])
+def test_apply_leaves_them(write: Callable[[Any], None], place: Callable[[Any], Net]) -> None:
+    model, x = place(write), inputs(1)[0]
+    before = [parameter.clone() for parameter in model.parameters()]
+    masks = {site: site.ones(2) for site in find_sites(model)}
+    outputs = []
+    for _ in range(6):
+        with apply(model, masks), torch.no_grad():
+            outputs.append(model(x))
+        assert all(torch.equal(*pair) for pair in zip(before, model.parameters(), strict=True))
+    for output in outputs:
+        torch.testing.assert_close(output, outputs[0])
+
+
+def test_apply_refuses_a_late_write() -> None:
+    model, x = late(update_data, first=1), inputs(1)[0]
+    for _ in range(3):
+        with apply(model, {}):
+            pass
+    with refused("teacher.weight"), apply(model, {}):
+        model(x)
