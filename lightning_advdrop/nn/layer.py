@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.overrides import handle_torch_function, has_torch_function
 
 from lightning_advdrop import _torch
 from lightning_advdrop.nn.graphs import GRAPHS
 from lightning_advdrop.nn.matmul import RepeatedProduct, WeightGradient
+from lightning_advdrop.nn.once import differentiable_once
 from lightning_advdrop.nn.packed import Block, blocks, final_states, previous_states, split_steps, step_masks
 
 States = tuple[Tensor, ...]
@@ -213,7 +213,7 @@ class _MaskedLayer(torch.autograd.Function):
         return rows[0], *finals
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Any, ...]:
         needed, tensors, saved = tuple(_asked_for(ctx)[2:]), ctx.tensors, ctx.saved_tensors
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.masking.zoo.checks import NAMES, check, words_of
+from tests.masking.zoo.checks import check, words_of
+from tests.masking.zoo.methods import NAMES
 from tests.masking.zoo.table import ZOO
 
 #: Models that are not yet as expected; with the callbacks, where it is not all of them.

@@ -9,7 +9,8 @@ import warnings
 
 import torch
 
-from tests.masking.zoo.checks import MONITOR, NAMES, check, words_of
+from tests.masking.zoo.checks import check, words_of
+from tests.masking.zoo.methods import MONITOR, NAMES
 from tests.masking.zoo.table import ZOO, Entry
 
 
@@ -19,10 +20,9 @@ def _notes(entry: Entry, faults: dict[str, list[str]]) -> list[str]:
     for name, found in faults.items():
         if found:
             told.setdefault(", ".join(fault.partition(":")[0][:20] for fault in found), []).append(name)
-    return [
-        f"{entry.name} [{'all' if len(names) == len(faults) else ', '.join(names)}]: {'; '.join(faults[names[0]])[:600]}"
-        for names in told.values()
-    ]
+    whom = ("all" if len(names) == len(faults) else ", ".join(names) for names in told.values())
+    what = ("; ".join(faults[names[0]])[:600] for names in told.values())
+    return [f"{entry.name} [{who}]: {fault}" for who, fault in zip(whom, what, strict=True)]
 
 
 def main(words: list[str], *, callbacks: list[str]) -> int:
@@ -51,10 +51,9 @@ def main(words: list[str], *, callbacks: list[str]) -> int:
     print(*notes, sep="\n")
     cases = len(chosen) * len(callbacks)
     print(
-        f"{len(chosen)} models, {cases} cases: {cases - failed} as expected (of these {refused} refusals), {failed} not; ",
-        end="",
+        f"{len(chosen)} models, {cases} cases: {cases - failed} as expected (of these {refused} refusals), {failed} not"
     )
-    print(f"{time.process_time() - start:.0f} s")
+    print(f"{time.process_time() - start:.0f} s of one core")
     return int(failed > 0)
 
 

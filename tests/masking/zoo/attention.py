@@ -88,7 +88,7 @@ class Bag(Tokens):
         return self.head(self.bag(words))
 
 
-@model("a graph with scattered messages", KIND, sites="dropout", drops=True,
+@model("a graph with scattered messages", KIND, method={"batch_dim": 0}, sites="dropout", drops=True,
        refused={"perturbations": ("sites", "input"), "InferenceGapMonitor": ("sites",)})  # fmt: skip
 class Graph(Small):
     def __init__(self) -> None:
@@ -138,7 +138,7 @@ class Cached(nn.Module):
         key = self.project(x)
         self.keys.append(key.detach())
         kept = torch.stack([*self.keys[:-1][-4:], key], 1)
-        return ((kept @ key.unsqueeze(-1)).softmax(1) * kept).sum(1)
+        return ((kept @ key.unsqueeze(-1)).softmax(1) * kept).sum(1)  # type: ignore[no-any-return]
 
 
 @model("a cache of keys", KIND)
@@ -154,6 +154,8 @@ class KeyCache(Recurrent):
 class Hugging(Small):
     """A tiny model of Hugging Face, with random weights."""
 
+    net: Any
+
     def batch(self, number: int) -> Any:
         torch.manual_seed(100 + number)
         words = torch.randint(2, WORDS, (BATCH, STEPS))
@@ -165,8 +167,8 @@ class Hugging(Small):
     def forward(self, **batch: Any) -> Any:
         return self.net(**batch)
 
-    def step(self, batch: Any) -> Tensor:
-        return self(**batch).loss  # type: ignore[no-any-return]
+    def step(self, batch: Any) -> Any:
+        return self(**batch).loss
 
 
 HUGGING: dict[str, Any] = {
@@ -182,7 +184,7 @@ class Bert(Hugging):
         super().__init__()
         from transformers import BertConfig, BertForSequenceClassification
 
-        config = BertConfig(
+        config: Any = BertConfig(  # type: ignore[call-arg]
             vocab_size=WORDS, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8,
             max_position_embeddings=8, num_labels=CLASSES,
         )  # fmt: skip
@@ -209,7 +211,7 @@ class T5(Hugging):
         super().__init__()
         from transformers import T5Config, T5ForConditionalGeneration
 
-        config = T5Config(
+        config: Any = T5Config(  # type: ignore[call-arg]
             vocab_size=WORDS, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2, decoder_start_token_id=0,
             relative_attention_num_buckets=4,
         )  # fmt: skip

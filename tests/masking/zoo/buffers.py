@@ -64,7 +64,7 @@ class Momentum(Recurrent):
         self.place[0] = (start + BATCH) % len(self.queue)
         return logits
 
-    def step(self, batch: Any) -> Tensor:
+    def step(self, batch: Any) -> Any:
         logits = self(batch[0])
         return F.cross_entropy(logits, torch.zeros(BATCH, dtype=torch.long))
 
@@ -92,7 +92,7 @@ class StepTeacher(Recurrent):
     def forward(self, x: Tensor) -> Any:
         return self.head(self.lstm(x)[0][:, -1])
 
-    def step(self, batch: Any) -> Tensor:
+    def step(self, batch: Any) -> Any:
         with torch.no_grad():
             for old, new in zip(self.teacher.parameters(), self.head.parameters(), strict=True):
                 old.lerp_(new, 0.2)
@@ -119,10 +119,10 @@ class Centres(Recurrent):
 class MemoryBank(Recurrent):
     def __init__(self) -> None:
         super().__init__()
-        self.bank = {"keys": torch.zeros(BATCH, CLASSES), "used": [0] * BATCH}
+        self.bank: dict[str, Any] = {"keys": torch.zeros(BATCH, CLASSES), "used": [0] * BATCH}
 
     def forward(self, x: Tensor) -> Any:
-        keys: Any = self.bank["keys"]
+        keys = self.bank["keys"]
         logits = super().forward(x) + keys.clone()
         keys.mul_(0.5).add_(logits.detach(), alpha=0.5)
         self.bank["used"] = [n + 1 for n in self.bank["used"]]
@@ -167,7 +167,7 @@ class Experts(Recurrent):
             1
         )
 
-    def step(self, batch: Any) -> Tensor:
+    def step(self, batch: Any) -> Any:
         loss = F.cross_entropy(self(batch[0]), batch[1])
         assert self.balance is not None
         return loss + 0.01 * self.balance

@@ -235,10 +235,10 @@ class InUnregistered(Carrying):
         self.parts[0].register_buffer("h", hidden)
 
     def recall(self) -> Tensor:
-        return self.parts[0].h.clone()  # type: ignore[operator,union-attr,no-any-return]
+        return self.parts[0].h.clone()  # type: ignore[operator]
 
     def keep(self, hidden: Tensor) -> None:
-        self.parts[0].h.copy_(hidden)  # type: ignore[operator,union-attr]
+        self.parts[0].h.copy_(hidden)  # type: ignore[operator]
 
 
 @model("state keyed by the stage, with a graph of one step", KIND)

@@ -156,7 +156,7 @@ class Variational(Recurrent):
         z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
         return self.head(z), mean, log_variance
 
-    def step(self, batch: Any) -> Tensor:
+    def step(self, batch: Any) -> Any:
         logits, mean, log_variance = self(batch[0])
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
         return F.cross_entropy(logits, batch[1]) + 0.1 * kl
@@ -176,7 +176,7 @@ class Iterating(Recurrent):
 class QuasiRandom(Recurrent):
     def __init__(self) -> None:
         super().__init__()
-        self.engine = torch.quasirandom.SobolEngine(FEATURES, scramble=True, seed=1)
+        self.engine = torch.quasirandom.SobolEngine(FEATURES, scramble=True, seed=1)  # type: ignore[no-untyped-call]
 
     def forward(self, x: Tensor) -> Any:
         return super().forward(x + self.engine.draw(BATCH).unsqueeze(1))

@@ -29,7 +29,7 @@ NO_INPUT: dict[str, Any] = {"shifts": "embedding", "refused": {"perturbations": 
 class Packing(Small):
     """Sequences of several lengths, packed."""
 
-    lengths = [5, 4, 2, 1]
+    lengths = (5, 4, 2, 1)
     bidirectional = False
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Packing(Small):
         self.head = nn.Linear(HIDDEN * (2 if self.bidirectional else 1), CLASSES)
 
     def forward(self, x: Tensor) -> Any:
-        ordered = self.lengths == sorted(self.lengths, reverse=True)
+        ordered = self.lengths == tuple(sorted(self.lengths, reverse=True))
         packed = pack_padded_sequence(x, torch.tensor(self.lengths), batch_first=True, enforce_sorted=ordered)
         _, hidden = self.gru(packed)
         return self.head(torch.cat([*hidden], -1))
@@ -51,7 +51,7 @@ class Packed(Packing):
 
 @model("packed, not sorted, both directions", KIND)
 class PackedUnsorted(Packing):
-    lengths = [2, 5, 1, 4]
+    lengths = (2, 5, 1, 4)
     bidirectional = True
 
 
@@ -128,9 +128,9 @@ class Cells(Small):
     def forward(self, x: Tensor) -> Any:
         states = [x.new_zeros(len(x), HIDDEN) for _ in self.cells]
         for step in x.unbind(1):
-            for n, cell in enumerate(self.cells):
-                states[n] = step = cell(step, states[n])
-        return self.head(states[-1])
+            states[0] = self.cells[0](step, states[0])
+            states[1] = self.cells[1](states[0], states[1])
+        return self.head(states[1])
 
 
 @model("convolutions, then an LSTM", KIND)
@@ -200,7 +200,7 @@ class Decoder(Tokens):
     def loss(self, prediction: Any, target: Any) -> Tensor:
         return F.cross_entropy(prediction.flatten(0, 1), target.flatten())
 
-    def step(self, batch: Any) -> Tensor:
+    def step(self, batch: Any) -> Any:
         return self.loss(self(*batch), batch[1])
 
     def forward(self, words: Tensor, target: Tensor) -> Any:
@@ -228,7 +228,7 @@ class MaskedWords(Decoder):
 class Truncated(Recurrent):
     def forward(self, x: Tensor) -> Any:
         state, outputs = None, []
-        for part in x.split(2, 1):
+        for part in x.split(2, 1):  # type: ignore[no-untyped-call]
             output, state = self.lstm(part, state)
             state = tuple(each.detach() for each in state)
             outputs.append(output)

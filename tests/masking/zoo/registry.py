@@ -100,7 +100,7 @@ class Small(L.LightningModule):
     def loss(self, prediction: Any, target: Any) -> Tensor:
         return F.cross_entropy(prediction, target)
 
-    def step(self, batch: Any) -> Tensor:
+    def step(self, batch: Any) -> Any:
         x, y = batch
         return self.loss(self(x), y)
 
@@ -136,7 +136,8 @@ class Recurrent(Small):
         self.lstm = nn.LSTM(FEATURES, HIDDEN, batch_first=True, **layer)
         self.head = nn.Linear(HIDDEN, CLASSES)
 
-    def forward(self, x: Tensor) -> Any:
+    def forward(self, *args: Any) -> Any:
+        (x,) = args
         return self.head(self.lstm(x)[0][:, -1])
 
 

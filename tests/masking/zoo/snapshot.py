@@ -114,10 +114,10 @@ def _reduced(value: Any) -> dict[Any, Any]:
         return _attributes(value)
     if isinstance(parts, str):
         return {}
-    _, arguments, state, *items = (*parts, None)
+    arguments, state, items = parts[1], parts[2] if len(parts) > 2 else None, [_listed(part) for part in parts[3:]]
     if type(state) is dict:
-        return {**state, "<items>": [_listed(part) for part in items]}
-    return {"<arguments>": arguments, "<state>": state, "<items>": [_listed(part) for part in items]}
+        return {**state, "<items>": items}
+    return {"<arguments>": arguments, "<state>": state, "<items>": items}
 
 
 def _listed(part: Any) -> Any:

@@ -72,7 +72,7 @@ class History(Recurrent):
         self.outputs.append(logits.detach())
         return logits
 
-    def step(self, batch: Any) -> Tensor:
+    def step(self, batch: Any) -> Any:
         loss = super().step(batch)
         self.losses["train" if self.training else "val"].append(loss.item())
         return loss
@@ -101,7 +101,7 @@ class HookedOutside(Recurrent):
         self.features["last"] = output.detach()
         return output / 0.5
 
-    def step(self, batch: Any) -> Tensor:
+    def step(self, batch: Any) -> Any:
         return F.cross_entropy(self(batch[0]), batch[1]) + 0.0 * self.features["last"].sum()
 
 
@@ -127,9 +127,9 @@ class Reversing(Recurrent):
 
     def forward(self, x: Tensor) -> Any:
         hidden = self.lstm(x)[0][:, -1]
-        return self.head(hidden), self.domain(Negated.apply(hidden))
+        return self.head(hidden), self.domain(Negated.apply(hidden))  # type: ignore[no-untyped-call]
 
-    def step(self, batch: Any) -> Tensor:
+    def step(self, batch: Any) -> Any:
         logits, domain = self(batch[0])
         return F.cross_entropy(logits, batch[1]) + F.binary_cross_entropy_with_logits(domain, torch.ones(BATCH, 1))
 
@@ -159,7 +159,7 @@ class Reversible(Recurrent):
         self.weight = nn.Parameter(torch.randn(HIDDEN // 2, HIDDEN // 2))
 
     def forward(self, x: Tensor) -> Any:
-        return self.head(Coupling.apply(self.lstm(x)[0], self.weight)[:, -1])
+        return self.head(Coupling.apply(self.lstm(x)[0], self.weight)[:, -1])  # type: ignore[no-untyped-call]
 
 
 @model("exceptions for control flow", KIND)
@@ -275,6 +275,6 @@ class Inside(Recurrent):
         del self.lstm, self.head
         self.norm = nn.BatchNorm1d(FEATURES)
 
-    def step(self, batch: Any) -> Tensor:
+    def step(self, batch: Any) -> Any:
         x = self.norm(batch[0].transpose(1, 2)).transpose(1, 2)
         return F.cross_entropy(self.net(x) * 0.9, batch[1])

@@ -85,7 +85,7 @@ class Cayley(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         skew, eye = weight.triu(1) - weight.triu(1).T, torch.eye(len(weight))
-        return torch.linalg.solve(eye + skew, eye - skew)
+        return torch.linalg.solve(eye + skew, eye - skew)  # type: ignore[no-any-return]
 
 
 @model("orthogonal recurrent weights", KIND)
@@ -106,7 +106,7 @@ class WeightDrop(nn.Module):
     def __init__(self, layer: nn.LSTM) -> None:
         super().__init__()
         self.layer = layer
-        self.raw = nn.Parameter(layer.weight_hh_l0.data)
+        self.raw = nn.Parameter(layer.weight_hh_l0.data)  # type: ignore[arg-type]
         self.drop()
 
     def drop(self) -> None:
@@ -176,7 +176,7 @@ class Thawing(Recurrent):
 class FakeQuantised(Recurrent):
     def __init__(self) -> None:
         super().__init__()
-        self.quantise = torch.ao.quantization.FakeQuantize(
+        self.quantise = torch.ao.quantization.FakeQuantize(  # type: ignore[no-untyped-call]
             torch.ao.quantization.MovingAverageMinMaxObserver, quant_min=0, quant_max=255
         )
 
@@ -190,3 +190,13 @@ class Clipped(Recurrent):
         with torch.no_grad():
             self.head.weight.clamp_(-0.3, 0.3).mul_(0.99)
         return super().forward(x)
+
+
+@model("autocast to bfloat16", KIND, trainer={"precision": "bf16-mixed"}, rounding=0.05)
+class Autocast(Recurrent):
+    pass
+
+
+@model("double precision", KIND, trainer={"precision": "64-true"}, rounding=1e-12)
+class Double(Recurrent):
+    pass
