@@ -67,7 +67,7 @@ def test_nothing_is_left_of_further_passes(make: Any) -> None:
 
 def test_passes_that_share_noise_start_where_the_base_pass_did() -> None:
     class Watching(PseudoEnsembleCallback):
-        def log_penalty(self, pl_module: Any, weight: float, penalty: Any, batch_size: int) -> None:
+        def log_penalty(self, pl_module: Any, weight: float, penalty: Any, *others: Any, **more: Any) -> None:
             found.append(float(penalty.value.detach()))
 
     found: list[float] = []
