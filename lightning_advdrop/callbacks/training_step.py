@@ -187,8 +187,9 @@ def _step(
             supervised = loss(result)
         if result is None and batch is not None:  # of a training step, which Lightning skips then
             return None, None, None
+        own = supervised if batch is None else loss_in(result)
         calls = {
-            callback: [replace(passes, losses=losses.seen) for passes in passes_of(result)]
+            callback: [replace(passes, losses=losses.seen, loss=own) for passes in passes_of(result)]
             for callback, passes_of in recorded.items()
         }
         terms = [callback.term(pl_module, calls.get(callback, []), batch) for callback in callbacks]

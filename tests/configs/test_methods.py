@@ -51,7 +51,10 @@ WITH_OTHERS = [
     if (others := OTHERS[overlay.parent.name])
 ]
 # What belongs to the experiment, whatever the method: its length, its model and its logging.
-OF_THE_EXPERIMENT = {"rampup_epochs", "module", "output", "target", "call", "padding_mask", "mask", "log_every_n_steps"}
+OF_THE_EXPERIMENT = {
+    *("rampup_epochs", "module", "output", "target", "call", "padding_mask", "mask", "log_every_n_steps"),
+    *("class_dim", "ignore_index", "nonfinite"),
+}
 # Values other than those of any overlay.
 OTHER_VALUES: dict[str, Any] = {
     "sites": "weight",
