@@ -66,11 +66,9 @@ def test_nothing_is_left_of_further_passes(make: Any) -> None:
 
 
 def test_passes_that_share_noise_start_where_the_base_pass_did() -> None:
-    class Watching(PseudoEnsembleCallback):
-        def log_penalty(self, pl_module: Any, weight: float, penalty: Any, *others: Any, **more: Any) -> None:
-            found.append(float(penalty.value.detach()))
-
     found: list[float] = []
-    fitted(Watching(rate=0.0, share_masks=True))
+    callback = PseudoEnsembleCallback(rate=0.0, share_masks=True)
+    callback.listeners.append(lambda penalty: found.append(float(penalty.value.detach())))
+    fitted(callback)
     assert len(found) == 8
     assert max(map(abs, found)) < 1e-6

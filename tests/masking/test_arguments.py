@@ -141,7 +141,7 @@ def test_a_regularizer_that_is_called(change: Any) -> None:
     """The penalty of two passes without masks is 0, and the input is as after one."""
     model, x = Net(change=change), inputs(1)[0]
     expected = change(None, x.clone())
-    base, penalty = PseudoEnsemble(rate=0.0)(lambda: model(x), model, sites="recurrent")
+    base, penalty = PseudoEnsemble(rate=0.0, divergence="kl")(lambda: model(x), model, sites="recurrent")
     assert torch.equal(x, expected)
     assert torch.equal(base, model(inputs(1)[0]))
     assert float(penalty.detach()) == pytest.approx(0, abs=1e-6)
@@ -152,7 +152,7 @@ GLOBAL = torch.ones(5, 2, FEATURES)
 
 def test_a_global_variable_that_the_function_names() -> None:
     model = Net(change=divided)
-    base, penalty = PseudoEnsemble(rate=0.0)(lambda: model(GLOBAL), model, sites="recurrent")
+    base, penalty = PseudoEnsemble(rate=0.0, divergence="kl")(lambda: model(GLOBAL), model, sites="recurrent")
     assert torch.equal(GLOBAL, torch.full((5, 2, FEATURES), 0.5))
     assert torch.equal(base, model(torch.ones(5, 2, FEATURES)))
     assert float(penalty.detach()) == pytest.approx(0, abs=1e-6)
