@@ -167,6 +167,30 @@ def parameters_of(module: nn.Module) -> dict[str, Any]:
     return dict(found.items())
 
 
+def hooks_of(module: nn.Module) -> list[dict[Any, Any]]:
+    """Return the dictionaries in which a module keeps its hooks, as far as this release of torch has them so.
+
+    Example:
+        >>> module = nn.Identity()
+        >>> _ = module.register_forward_hook(print)
+        >>> [list(hooks.values()) for hooks in hooks_of(module) if hooks]
+        [[<built-in function print>]]
+    """
+    return [value for name, value in vars(module).items() if "hooks" in name and isinstance(value, dict)]
+
+
+def scripted_names(module: torch.jit.ScriptModule) -> list[str]:
+    """Return the names of a scripted module's buffers and attributes.
+
+    Args:
+        module: a module that `torch.jit.script` or `torch.jit.load` returned.
+    """
+    names = [name for name, _ in module.named_buffers(recurse=False)]
+    known: dict[str, Any] = getattr(vars(module).get("_concrete_type"), "get_attributes", dict)()
+    parameters = {name for name, _ in module.named_parameters(recurse=False)}
+    return [*names, *(name for name in known if name not in names and name not in parameters)]
+
+
 # Attention.
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import types
 import warnings
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from lightning_advdrop import _torch
 from lightning_advdrop.nn import MaskedLSTM
 from tests.helpers.messages import refused
+from tests.helpers.scripted import Carrying
 
 
 def release_refused(*parts: str) -> Any:
@@ -186,6 +188,25 @@ def test_a_module_that_keeps_its_parameters_elsewhere_names_the_release() -> Non
     del vars(module)["_parameters"]
     with release_refused("_parameters"):
         _torch.parameters_of(module)
+
+
+def test_hooks_are_found_whatever_their_kind() -> None:
+    module: Any = nn.Linear(1, 1)
+    module.register_forward_hook(print)
+    module.register_full_backward_hook(print)
+    module.register_load_state_dict_post_hook(print)
+    assert sum(len(hooks) for hooks in _torch.hooks_of(module)) == 3
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_names_of_a_scripted_module() -> None:
+    module: Any = torch.jit.script(Carrying())
+    file = io.BytesIO()
+    torch.jit.save(module, file)
+    file.seek(0)
+    load: Any = torch.jit.load
+    for each in (module, load(file)):
+        assert set(_torch.scripted_names(each)) >= {"carried", "counted", "calls"}
 
 
 def test_no_mode_sees_what_is_called_unseen() -> None:

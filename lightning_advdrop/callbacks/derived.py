@@ -23,8 +23,8 @@ class DerivedCallback(RegularizerCallback):
         ...     '''R-Drop of weights.'''
         >>> OtherDrop(rate=0.2, weight=0.5).regularizer
         RDrop(rate=0.2, divergence='auto', both_losses=True)
-        >>> list(inspect.signature(OtherDrop).parameters)[:3]
-        ['sites', 'rate', 'both_losses']
+        >>> list(inspect.signature(OtherDrop).parameters)[:4]
+        ['sites', 'rate', 'divergence', 'both_losses']
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -56,7 +56,7 @@ class EpochPosition:
             ValueError: If a setting differs; it names the setting.
         """
         for name, value in self._settings.items():
-            if state_dict[name] != value:
+            if state_dict.get(name, value) != value:  # earlier releases had fewer settings
                 raise ValueError(
                     f"{name} must be {state_dict[name]!r} to go on in the middle of the epoch that the checkpoint was"
                     f" saved in, got {value!r}"

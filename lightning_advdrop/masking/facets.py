@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lightning_advdrop._torch import scripted_names
 from lightning_advdrop.masking.left_out import ATOMS
 
 _ABSENT = object()
@@ -248,6 +249,21 @@ class Bytes(Facet):
     def fill(self, holder: Any, keys: Any, values: Sequence[Any]) -> None:
         if holder != keys:
             holder[:] = keys
+
+
+class Scripted(Facet):
+    """The buffers and attributes of a scripted module, which are no Python objects."""
+
+    def read(self, holder: Any) -> Contents:
+        names = [name for name in scripted_names(holder) if hasattr(holder, name)]
+        return names, [getattr(holder, name) for name in names]
+
+    def fill(self, holder: Any, keys: Any, values: Sequence[Any]) -> None:
+        for name, value in zip(keys, values, strict=True):
+            setattr(holder, name, value)
+
+    def name(self, key: Any) -> str:
+        return f".{key}"
 
 
 class OnClass(Facet):

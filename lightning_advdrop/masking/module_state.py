@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from lightning_advdrop._torch import parameters_of, unseen_by_modes
+from lightning_advdrop._torch import hooks_of, parameters_of, unseen_by_modes
 from lightning_advdrop.masking.facets import Globals
 from lightning_advdrop.masking.left_out import ATOMS
 from lightning_advdrop.masking.names import name_of
 from lightning_advdrop.masking.object_parts import facets_of, facets_of_type, is_numbers, is_special
 from lightning_advdrop.masking.own_generators import DrawsNumbers
-from lightning_advdrop.masking.parameter_writes import ParameterWrites, in_place_of
+from lightning_advdrop.masking.parameter_writes import ParameterWrites
 from lightning_advdrop.masking.rebuilding import made_anew, ran_on
 from lightning_advdrop.masking.tensor_copies import copies_of
 
@@ -43,16 +43,15 @@ class _Record:
     Attributes:
         entries: what each one held, for those that can be refilled.
         leaves: tensors without parameters, and arrays of numbers.
-        parameters: the parameters.
+        parameters: the parameters, and other tensors that act for them, as in ``torch.func.functional_call``.
         made: what can't be refilled, but made anew.
     """
 
     def __init__(self, roots: Sequence[Any]) -> None:
         self.entries: list[_Entry] = []
         self.leaves: dict[int, Any] = {}
-        self.parameters: dict[int, nn.Parameter] = {}
+        self.parameters: dict[int, Tensor] = {}
         self.made: dict[int, _Entry] = {}
-        self._kept: set[int] = set()
         self._seen: dict[int, Any] = {}
         waiting = list(roots)
         while waiting:
@@ -60,8 +59,8 @@ class _Record:
             if id(holder) not in self._seen:
                 self._seen[id(holder)] = holder
                 waiting.extend(self._look_into(holder))
-        for kept in self._kept:
-            self.leaves.pop(kept, None)
+        for name in self.parameters.keys() & self.leaves.keys():
+            del self.leaves[name]
 
     @property
     def objects(self) -> list[Any]:
@@ -84,9 +83,13 @@ class _Record:
         return held
 
     def _look_at(self, holder: Any) -> None:
-        """Record a tensor or an array, and the tensors that act for a module's parameters."""
+        """Record a tensor or an array, or the parameters of a module."""
         if isinstance(holder, nn.Module):
-            self._kept.update(map(id, parameters_of(holder).values()))
+            acting = {id(tensor): tensor for tensor in parameters_of(holder).values() if tensor is not None}
+            self.parameters |= acting
+            for hooks in hooks_of(holder):  # which there are, not what they refer to: they run in every pass
+                self._seen[id(hooks)] = hooks
+                self.entries += [_Entry(hooks, facet, *facet.read(hooks)) for facet in facets_of(hooks)]
         elif isinstance(holder, nn.Parameter):
             self.parameters[id(holder)] = holder
         elif isinstance(holder, Tensor) or is_numbers(holder):
@@ -165,16 +168,15 @@ class ModuleState:
         with unseen_by_modes():
             present = _Record([*self._roots, *self._record.objects])
             swaps = dict(zip(self._record.leaves, copies_of(self._copies), strict=True))
-            written = self._writes.before()
-            swaps |= {id(parameter): in_place_of(parameter, value) for parameter, value in written}
-            aliases = [(swaps[id(parameter)], parameter) for parameter, _ in written]
+            stand_ins = self._writes.stand_ins()
+            swaps |= {id(parameter): stand_in for stand_in, parameter in stand_ins}
             self._fill(swaps)
             if seed is not None:
                 self._seed(seed)
             # What a checked forward writes to is in the copies.
             watched = None if self._checked else self._writes.again()
         try:
-            yield aliases
+            yield stand_ins
         finally:
             with unseen_by_modes():
                 present.restore()

@@ -16,6 +16,7 @@ from types import (
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from lightning_advdrop.masking.facets import (
@@ -31,6 +32,7 @@ from lightning_advdrop.masking.facets import (
     Named,
     OnClass,
     Partial,
+    Scripted,
     Variables,
 )
 from lightning_advdrop.masking.left_out import ATOMS, is_left_out, is_library
@@ -82,13 +84,13 @@ def is_numbers(holder: Any) -> bool:
 
 
 @functools.cache
-def is_special(kind: type) -> bool:
+def is_special(kind: Any) -> bool:
     """Tell whether objects of a type need a look at each one: tensors, arrays, classes and modules."""
     return issubclass(kind, (Tensor, np.ndarray, type, nn.Module))
 
 
 @functools.cache
-def facets_of_type(kind: type) -> tuple[Any, ...]:
+def facets_of_type(kind: Any) -> tuple[Any, ...]:
     """Return the facets of objects of a type, other than classes and arrays."""
     if kind in _EXACT:
         return _EXACT[kind]
@@ -122,7 +124,9 @@ def _own_facets(kind: type) -> tuple[Any, ...]:
     facets: list[Any] = [_ATTRIBUTES] if kind.__dictoffset__ else []
     if slots:
         facets.append(Named(list(slots), list(slots.values())))
-    if issubclass(kind, nn.Module):
+    if issubclass(kind, torch.jit.ScriptModule):
+        facets.append(Scripted())
+    elif issubclass(kind, nn.Module):
         facets.append(Fixed(lambda module: {f"__class__.{base.__name__}": base for base in type(module).__mro__[:-1]}))
     return tuple(facets)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.utils.weak import WeakIdKeyDictionary
 
 from lightning_advdrop._torch import version_of
 from lightning_advdrop.masking.tensor_copies import same_bits
@@ -19,15 +19,10 @@ _COMPARED = 3
 _NUMBERS = 16
 
 
-@dataclass
-class _Known:
-    """What is known of a module's forward: the parameters it writes to, by identity, and the number of passes."""
-
-    written: set[int] = field(default_factory=set)
-    passes: dict[bool, int] = field(default_factory=dict)
-
-
-_KNOWN: WeakKeyDictionary[nn.Module, _Known] = WeakKeyDictionary()
+# The parameters that some forward writes to, and what takes their place in a pass.
+_WRITTEN = WeakIdKeyDictionary()
+# The number of passes of each module, in training and in evaluation.
+_PASSES: WeakKeyDictionary[nn.Module, dict[bool, int]] = WeakKeyDictionary()
 
 
 class ParameterWrites:
@@ -38,33 +33,38 @@ class ParameterWrites:
 
     Args:
         module: the module whose forward runs.
-        parameters: its parameters.
+        parameters: its parameters, and what acts for them.
+        number: the number of the pass; None for the next one.
     """
 
-    def __init__(self, module: nn.Module, parameters: Iterable[nn.Parameter]) -> None:
+    def __init__(self, module: nn.Module, parameters: Iterable[Tensor], number: int | None = None) -> None:
         self._module = module
-        self._known = _KNOWN.setdefault(module, _Known())
         self._parameters = [each for each in parameters if not is_lazy(each) and each.device.type != "meta"]
-        number = self._known.passes.get(module.training, 0)
-        self._known.passes[module.training] = number + 1
-        compared = number < _COMPARED
-        self._copies = {
-            id(each): _apart(each) for each in self._parameters if compared or id(each) in self._known.written
-        }
-        self._marks = None if compared else _Marks(self._unwritten())
+        self._number = _next_number(module) if number is None else number
+        self._written = [each for each in self._parameters if each in _WRITTEN]
+        written = set(map(id, self._written))
+        self._unwritten = [each for each in self._parameters if id(each) not in written]
+        compared = self._number < _COMPARED
+        self._copies = {id(each): each.detach().clone() for each in (self._parameters if compared else self._written)}
+        self._found: list[Tensor] = []
+        self._marks = None if compared else _Marks(self._unwritten)
 
     def again(self) -> ParameterWrites:
-        """Return the same for the present moment."""
-        return ParameterWrites(self._module, self._parameters)
+        """Return the same for the present moment of the same pass."""
+        return ParameterWrites(self._module, self._parameters, self._number)
 
-    def before(self) -> list[tuple[nn.Parameter, Tensor]]:
-        """Return the parameters that forward writes to, with their content before the pass."""
-        written = self._known.written
-        return [
-            (each, self._copies[id(each)]) for each in self._parameters if id(each) in written & self._copies.keys()
-        ]
+    def stand_ins(self) -> list[tuple[Tensor, Tensor]]:
+        """Make what takes the place of each parameter that forward writes to, with its content before the pass.
 
-    def find(self) -> list[nn.Parameter]:
+        Returns:
+            Pairs of a stand-in, whose gradient goes to the parameter, and the parameter.
+        """
+        found = [(_in_place_of(each, self._copies[id(each)]), each) for each in [*self._written, *self._found]]
+        for stand_in, _ in found:
+            _WRITTEN[stand_in] = True
+        return found
+
+    def find(self) -> list[Tensor]:
         """Find the parameters that were written to since, and know them from now on.
 
         Raises:
@@ -78,7 +78,9 @@ class ParameterWrites:
                 f"not written to in the first {_COMPARED}; write to it outside of the forward, as in "
                 "on_train_batch_end, or register it as a buffer, which is restored in any case."
             )
-        self._known.written.update(map(id, found))
+        for each in found:
+            _WRITTEN[each] = True
+        self._found = found
         return found
 
     def undo(self) -> None:
@@ -91,16 +93,13 @@ class ParameterWrites:
             for parameter in self.find():
                 parameter.copy_(self._copies[id(parameter)])
 
-    def _unwritten(self) -> list[nn.Parameter]:
-        return [each for each in self._parameters if id(each) not in self._known.written]
-
-    def _changed(self) -> list[nn.Parameter]:
-        """Return the parameters that differ, without those that are known already."""
+    def _changed(self) -> list[Tensor]:
+        """Return the parameters that differ, without those that were known already."""
         if self._marks is not None:
             return self._marks.changed()
-        return [each for each in self._unwritten() if not same_bits(each.detach(), self._copies[id(each)])]
+        return [each for each in self._unwritten if not same_bits(each.detach(), self._copies[id(each)])]
 
-    def _named(self, parameters: Sequence[nn.Parameter]) -> str:
+    def _named(self, parameters: Sequence[Tensor]) -> str:
         names = {id(parameter): name for name, parameter in self._module.named_parameters()}
         return ", ".join(names.get(id(each), "a parameter") for each in parameters)
 
@@ -108,12 +107,12 @@ class ParameterWrites:
 class _Marks:
     """The versions of parameters, where their memory is, and a few numbers of each."""
 
-    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+    def __init__(self, parameters: Sequence[Tensor]) -> None:
         self._parameters = parameters
         self._places = [_place(each) for each in parameters]
         self._numbers = _numbers(parameters)
 
-    def changed(self) -> list[nn.Parameter]:
+    def changed(self) -> list[Tensor]:
         """Return the parameters that were written to since."""
         moved = [each for each, place in zip(self._parameters, self._places, strict=True) if _place(each) != place]
         if moved:
@@ -140,7 +139,7 @@ class _Marks:
         return found
 
 
-def _place(parameter: nn.Parameter) -> tuple[int | None, int]:
+def _place(parameter: Tensor) -> tuple[int | None, int]:
     return version_of(parameter), parameter.data_ptr() if parameter.layout is torch.strided else 0
 
 
@@ -148,14 +147,14 @@ def _kind(tensor: Tensor) -> tuple[torch.device, torch.dtype]:
     return tensor.device, tensor.dtype
 
 
-def _few(parameter: nn.Parameter) -> Tensor:
+def _few(parameter: Tensor) -> Tensor:
     """Return a view of a few numbers, evenly apart; of none where a tensor has gaps."""
     if parameter.layout is not torch.strided or not parameter.is_contiguous():
         return parameter.detach().new_empty(0)
     return parameter.detach().view(-1)[:: max(1, parameter.numel() // _NUMBERS)]
 
 
-def _numbers(parameters: Sequence[nn.Parameter]) -> dict[tuple[torch.device, torch.dtype], Tensor]:
+def _numbers(parameters: Sequence[Tensor]) -> dict[tuple[torch.device, torch.dtype], Tensor]:
     """Copy a few numbers of each parameter, in one tensor for each device and type."""
     groups: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
     for each in parameters:
@@ -163,11 +162,14 @@ def _numbers(parameters: Sequence[nn.Parameter]) -> dict[tuple[torch.device, tor
     return {kind: torch.cat(few) for kind, few in groups.items()}
 
 
-def _apart(parameter: nn.Parameter) -> Tensor:
-    return parameter.detach().clone()
+def _next_number(module: nn.Module) -> int:
+    passes = _PASSES.setdefault(module, {})
+    number = passes.get(module.training, 0)
+    passes[module.training] = number + 1
+    return number
 
 
-def in_place_of(parameter: nn.Parameter, content: Tensor) -> Tensor:
+def _in_place_of(parameter: Tensor, content: Tensor) -> Tensor:
     """Return a tensor of another content that takes a parameter's place in a pass, and hands it its gradient.
 
     Writing to it leaves the parameter alone, and the graphs that have saved that.

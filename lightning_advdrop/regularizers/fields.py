@@ -15,13 +15,12 @@ C = TypeVar("C", bound=type)
 Check = Callable[[str, Any], None]
 
 
-def checked(default: T, check: Check, *, kw_only: bool = False) -> T:
+def checked(default: T, check: Check) -> T:
     """Make a dataclass field whose value is checked by `check_fields`.
 
     Args:
         default: the value if none is given.
         check: raises a `ValueError` for a value that is not allowed.
-        kw_only: whether the argument is given by name only.
 
     Example:
         >>> from dataclasses import dataclass
@@ -33,7 +32,7 @@ def checked(default: T, check: Check, *, kw_only: bool = False) -> T:
         Traceback (most recent call last):
         ValueError: rate must be in [0, 1], got 1.5.
     """
-    return field(default=default, kw_only=kw_only, metadata={"check": check})
+    return field(default=default, metadata={"check": check})
 
 
 def fixed(value: T) -> T:

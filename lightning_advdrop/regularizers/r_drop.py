@@ -39,7 +39,7 @@ class RDrop(RandomMaskRegularizer):
         True
     """
 
-    divergence: DivergenceChoice = checked("auto", _symmetric, kw_only=True)
+    divergence: DivergenceChoice = checked("auto", _symmetric)
     direction: Direction = fixed("base_adv")
     detach_base: bool = fixed(False)
     share_masks: bool = fixed(False)

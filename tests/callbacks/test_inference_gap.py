@@ -135,7 +135,7 @@ def test_values_are_those_of_the_function_and_stand_beside_the_other_validation_
         with recorded.first_run(), torch.no_grad():
             base = model(batch[0])
         passes = Passes(recorded, functools.partial(model, batch[0]), base, generator=generator)
-        expected.append(inference_gap(passes, 0.2, samples=3, steps=2))
+        expected.append(inference_gap(passes, 0.2, "kl", samples=3, steps=2))
     for name in ("random", "adversarial"):
         value = torch.stack([getattr(gap, name) for gap in expected]).mean()
         torch.testing.assert_close(trainer.logged_metrics[f"gap/{name}"], value, rtol=1e-5, atol=1e-8)

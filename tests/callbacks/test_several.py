@@ -106,7 +106,7 @@ def test_two_by_composition_have_states_and_metrics_of_their_methods(tmp_path: P
     sites = ["recurrent", "recurrent", "recurrent", "weight"]
     callbacks = [RegularizerCallback(method, where, weight=0.5) for method, where in zip(methods, sites, strict=True)]
     assert repr(callbacks[0]) == (
-        "RegularizerCallback(RDrop(rate=0.3, both_losses=True), sites='recurrent', weight=0.5)"
+        "RegularizerCallback(RDrop(rate=0.3, divergence='auto', both_losses=True), sites='recurrent', weight=0.5)"
     )
     assert callbacks[0].state_key == "RegularizerCallback{'regularizer': 'RDrop', 'sites': 'recurrent'}"
     trainer = quiet_trainer(callbacks=callbacks, max_epochs=1)

@@ -51,16 +51,17 @@ def rows(version: int) -> list[dict[str, str]]:
 
 
 def test_a_killed_run_is_resumed_from_the_last_good_checkpoint() -> None:
-    """It is killed in the third epoch, when half of ``last.ckpt`` is written: that of the second one is still there."""
+    """It is killed when half of a checkpoint is written; that of an epoch before is still there."""
     whole = fit("--test_after_fit", "last")
     killed_while_saving(lambda: fit("--regularizer.init_args.log_every_n_steps", "2"), save=5)
     folder = RUNS / "version_1" / "checkpoints"
     assert list(folder.glob(".*.part"))
-    assert torch.load(folder / "last.ckpt", weights_only=True)["epoch"] == 1
+    finished = torch.load(folder / "last.ckpt", weights_only=True)["epoch"] + 1
+    assert 0 < finished < 4
     resumed = fit("--test_after_fit", "last", "--regularizer.init_args.log_every_n_steps", "2", "--ckpt_path", "last")
     assert (RUNS / "version_2" / "checkpoints" / "last.ckpt").is_file()
     assert difference(weights(whole), weights(resumed)) == []
-    assert rows(0)[2:] == rows(2)
+    assert rows(0)[finished:] == rows(2)
 
 
 def write_run(root: Path, name: str, config: dict[str, Any], seconds: int, *, whole: bool = True) -> Path:

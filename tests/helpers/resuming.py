@@ -20,6 +20,7 @@ from lightning_advdrop import (
     AdversarialTrainingCallback,
     DigitsDataModule,
     ExponentialAveraging,
+    FraternalDropoutCallback,
     GlobalRandomState,
     IMDBDataModule,
     LanguageModelingTask,
@@ -80,7 +81,7 @@ TASKS = {
     ),
 }
 # Pre-training compares features, which no label belongs to.
-NO_LABELS = (AdversarialTrainingCallback, RDropCallback)
+NO_LABELS = (AdversarialTrainingCallback, FraternalDropoutCallback, RDropCallback)
 CASES = [
     (task, method)
     for task, method in itertools.product(TASKS, [None, *CALLBACKS.values()])

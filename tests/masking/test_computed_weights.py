@@ -162,7 +162,7 @@ def test_a_regularizer_finds_what_it_finds_in_the_stock_layer(wrap: str) -> None
     for each_model in (model, twin):
         generator = torch.Generator().manual_seed(0)
         forward = functools.partial(lambda network: network(x)[0][-1], each_model)
-        penalties.append(AdversarialDropout(rate=0.3)(forward, each_model, generator=generator)[1])
+        penalties.append(AdversarialDropout(rate=0.3, divergence="kl")(forward, each_model, generator=generator)[1])
     assert penalties[0] > 0
     torch.testing.assert_close(penalties[0], penalties[1])
 
@@ -176,7 +176,7 @@ def test_finding_and_a_penalty_leave_no_trace_in_spectral_norm(normalized: Calla
         built.append(normalized(nn.GRU(FEATURES, UNITS), "weight_hh_l0"))
     (plain, model), x = built, torch.randn(STEPS, BATCH, FEATURES)
     expected = plain(x)[0][-1]
-    found, penalty = AdversarialDropout(rate=0.3)(lambda: model(x)[0][-1], model)
+    found, penalty = AdversarialDropout(rate=0.3, divergence="kl")(lambda: model(x)[0][-1], model)
     assert penalty > 0
     assert torch.equal(found, expected)
     for one, other in zip(model.buffers(), plain.buffers(), strict=True):
@@ -205,7 +205,7 @@ def test_a_normalised_table_has_perturbations_and_masks() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(parametrizations.weight_norm(nn.Embedding(9, 4)), nn.Flatten(1), nn.Linear(12, 3))
     words = torch.randint(9, (BATCH, 3))
-    for regularizer in (VirtualAdversarialTraining(epsilon=1.0), AdversarialDropout(rate=0.3)):
+    for regularizer in (VirtualAdversarialTraining(1.0, divergence="kl"), AdversarialDropout(0.3, divergence="kl")):
         _, penalty = regularizer(lambda: model(words), model, sites="embedding")
         assert penalty > 0
 

@@ -51,7 +51,7 @@ WRITES = [add_numpy, add_asarray, add_dlpack, add_data, set_data, add_storage, a
 @SHARED
 @pytest.mark.parametrize("write", WRITES)
 def test_before_the_mask(write: Callable[[Tensor], None], share_noise: bool) -> None:
-    def change(net: Any, x: Tensor) -> Tensor:
+    def change(net: Any, x: Tensor) -> Any:
         hidden = net.lift(x).detach()
         doubled = hidden * 2
         write(hidden)
@@ -63,11 +63,11 @@ def test_before_the_mask(write: Callable[[Tensor], None], share_noise: bool) -> 
 @SHARED
 @pytest.mark.parametrize("write", WRITES)
 def test_behind_the_mask(write: Callable[[Tensor], None], share_noise: bool) -> None:
-    def change(net: Any, x: Tensor) -> Tensor:
+    def change(net: Any, x: Tensor) -> Any:
         net.hidden = net.lift(x).detach()
         return net.hidden * 1
 
-    def after(net: Any, x: Tensor, logits: Tensor) -> Tensor:
+    def after(net: Any, x: Tensor, logits: Tensor) -> Any:
         write(net.hidden)
         return logits + net.hidden.mean()
 
@@ -75,7 +75,7 @@ def test_behind_the_mask(write: Callable[[Tensor], None], share_noise: bool) -> 
 
 
 def test_reading_costs_no_reuse() -> None:
-    def change(net: Any, x: Tensor) -> Tensor:
+    def change(net: Any, x: Tensor) -> Any:
         hidden = net.lift(x)
         return hidden * float(hidden.detach().numpy().max())
 
@@ -88,7 +88,7 @@ def test_reading_costs_no_reuse() -> None:
 
 @SHARED
 def test_a_list_that_a_call_returned(share_noise: bool) -> None:
-    def change(net: Any, x: Tensor) -> Tensor:
+    def change(net: Any, x: Tensor) -> Any:
         numbers = net.lift(x)[0, 0].tolist()
         return x + numbers.pop() + len(numbers)
 
@@ -97,7 +97,7 @@ def test_a_list_that_a_call_returned(share_noise: bool) -> None:
 
 @SHARED
 def test_an_array_as_an_argument(share_noise: bool) -> None:
-    def change(net: Any, x: Tensor) -> Tensor:
+    def change(net: Any, x: Tensor) -> Any:
         array = x.numpy().copy()
         tensor = torch.as_tensor(array)
         array += 1

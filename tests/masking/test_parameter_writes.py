@@ -37,7 +37,7 @@ def assign_data(net: Any) -> None:
 
 
 def before_the_mask(write: Callable[[Any], None]) -> Net:
-    def change(net: Any, x: Tensor) -> Tensor:
+    def change(net: Any, x: Tensor) -> Any:
         write(net)
         moved: Tensor = net.lift(x) + net.teacher(x)
         return moved
@@ -46,7 +46,7 @@ def before_the_mask(write: Callable[[Any], None]) -> Net:
 
 
 def behind_the_mask(write: Callable[[Any], None]) -> Net:
-    def after(net: Any, x: Tensor, logits: Tensor) -> Tensor:
+    def after(net: Any, x: Tensor, logits: Tensor) -> Any:
         write(net)
         return logits + net.teacher(x).mean()
 
@@ -60,14 +60,14 @@ def test_a_momentum_encoder(write: Callable[[Any], None], place: Callable[[Any],
     check_against_twin(lambda: place(write), share_noise=share_noise)
 
 
-def normalised(net: Any, x: Tensor) -> Tensor:
+def normalised(net: Any, x: Tensor) -> Any:
     with torch.no_grad():
         net.lift.weight.copy_(net.lift.weight / net.lift.weight.norm())
     lifted: Tensor = net.lift(x)
     return lifted
 
 
-def halved_in_the_masked_layer(net: Any, x: Tensor) -> Tensor:
+def halved_in_the_masked_layer(net: Any, x: Tensor) -> Any:
     net.lstm.weight_hh_l0.data.mul_(0.5)
     return x
 
@@ -89,7 +89,7 @@ def test_their_gradients_are_those_of_the_passes_weights() -> None:
 
 
 def late(write: Callable[[Any], None], first: int) -> Net:
-    def change(net: Any, x: Tensor) -> Tensor:
+    def change(net: Any, x: Tensor) -> Any:
         net.calls += 1
         if net.calls >= first:
             write(net)

@@ -50,7 +50,10 @@ def test_it_refuses_what_is_out_of_range_or_unknown(regularizer: type[Regularize
         for value in (*OUT_OF_RANGE[type(parameter.default)], *((1.5,) if name.endswith("rate") else ())):
             with refused(name, repr(value)):
                 regularizer(**{name: value})
-    if "divergence" in inspect.signature(regularizer).parameters and regularizer not in {AdversarialDropout, RandomPerturbation}:
+    if "divergence" in inspect.signature(regularizer).parameters and regularizer not in {
+        AdversarialDropout,
+        RandomPerturbation,
+    }:
         with refused("divergence", "two", "'ce'"):
             regularizer(divergence="ce")  # type: ignore[call-arg]
 

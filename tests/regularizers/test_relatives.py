@@ -110,7 +110,7 @@ class Norms:
         (unit,) = self.regularizer.normalized(self.passes, {self.site: value}).values()
         self.unit = unit
         if self.seen.batch_sizes is None:
-            norms: Tensor = unit.movedim(self.seen.batch_dim, 0).flatten(1).square().sum(1).sqrt()
+            norms: Tensor = unit.movedim(self.seen.batch_dim or 0, 0).flatten(1).square().sum(1).sqrt()
             return norms
         rows = [
             unit[[start + b for start, size in self._starts() if b < size]] for b in range(self.seen.batch_sizes[0])
@@ -131,7 +131,9 @@ def test_gradients_of_very_different_sizes_have_the_same_norm(layout: str) -> No
     value = torch.randn(norms.seen.activation)
     sizes = torch.tensor([1.0, 1e-20, 1e-30, 0.0])
     if norms.seen.batch_sizes is None:
-        value = (value.movedim(norms.seen.batch_dim, 0) * sizes.view(-1, 1, 1)).movedim(0, norms.seen.batch_dim)
+        value = (value.movedim(norms.seen.batch_dim or 0, 0) * sizes.view(-1, 1, 1)).movedim(
+            0, norms.seen.batch_dim or 0
+        )
     else:
         value = value * torch.cat([sizes[:size] for size in norms.seen.batch_sizes]).unsqueeze(-1)
     torch.testing.assert_close(norms.of(value), torch.tensor([1.0, 1.0, 1.0, 0.0]))
@@ -146,7 +148,7 @@ def test_padding_is_found_in_either_layout(layout: str, steps: int) -> None:
     regularizer = RandomPerturbation()
     norms = Norms(regularizer, passes_of(regularizer, model, x[:, :steps], "input", sample_weight=weight))
     torch.testing.assert_close(norms.of(torch.randn(norms.seen.activation)), torch.ones(BATCH))
-    added = norms.unit.movedim(norms.seen.batch_dim, 0).abs().sum(-1) > 0  # (B, T)
+    added = norms.unit.movedim(norms.seen.batch_dim or 0, 0).abs().sum(-1) > 0  # (B, T)
     assert torch.equal(added, weight > 0)
 
 

@@ -282,7 +282,7 @@ def test_examples_without_a_label_take_what_their_prediction_leans_on(kind: str)
     labels[[1, 3]] = -100
     masks = {}
     for search in ("top", "label"):
-        regularizer = AdversarialDropout(rate=0.5, search=search)  # type: ignore[arg-type]
+        regularizer = AdversarialDropout(rate=0.5, search=search)
         passes = recording.passes_of(regularizer, model, x, kind, target=labels)
         (masks[search],) = regularizer.penalty(passes).masks.values()
     same = (masks["top"] == masks["label"]).flatten(1).all(1)
@@ -358,8 +358,9 @@ def test_the_reference_acts_in_the_base_pass(search: Any) -> None:
 
 def test_a_sampled_reference_acts_in_the_base_pass_and_flips_count_from_it() -> None:
     model, x = batch()
-    for more in ({"search": "top"}, {"divergence": "ce"}):
-        regularizer = AdversarialDropout(  # type: ignore[arg-type]
+    settings: list[dict[str, Any]] = [{"search": "top"}, {"divergence": "ce"}]
+    for more in settings:
+        regularizer = AdversarialDropout(
             rate=0.34, start="sampled", start_rate=0.5, reference_in_base=True, flips="drop", **more
         )
         passes = passes_of(regularizer, model, x)
