@@ -7,16 +7,34 @@ from typing import Any
 import pytest
 
 from tests.masking.zoo.checks import check, words_of
-from tests.masking.zoo.methods import NAMES
+from tests.masking.zoo.methods import MONITOR, NAMES
 from tests.masking.zoo.table import ZOO
 
-#: Models that are not yet as expected; with the callbacks, where it is not all of them.
-_TO_MEND: dict[str, tuple[str, ...]] = dict.fromkeys(
-    [
-        "a generator in a submodule and a list",
-    ],
-    tuple(NAMES),
+_SHARED = ("FraternalDropoutCallback", "PiModelCallback", "PseudoEnsembleCallback", "RDropCallback")
+_MASKS = (
+    "AdversarialDropoutCallback",
+    "ExpectationLinearDropoutCallback",
+    *_SHARED,
+    "RegularizerCallback",
+    "VariationalDropoutCallback",
 )
+#: Cases that are not yet as expected: the callbacks, by the models.
+_TO_MEND: dict[str, tuple[str, ...]] = {
+    # Attention with dropout is computed in another order than torch's own.
+    **dict.fromkeys(["a transformer encoder", "a transformer decoder, causal", "BERT", "GPT-2"], _MASKS),
+    # The gradient of the penalty arrives in another memory layout, and is summed in another order.
+    "logits (B, classes, time)": ("ExpectationLinearDropoutCallback", *_SHARED),
+    # Parameters that are written in the forward, and weights that are a parameter in validation only.
+    **dict.fromkeys(
+        [
+            "a queue of negatives (MoCo) with a momentum encoder",
+            "centres of a centre loss, written in the forward",
+            "weights clipped in the forward",
+            "WeightDrop around a layer",
+        ],
+        (MONITOR,),
+    ),
+}
 
 
 def _cases() -> list[Any]:

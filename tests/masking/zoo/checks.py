@@ -95,7 +95,7 @@ def _plain(entry: Entry) -> dict[str, dict[str, str]]:
 def _failed(error: Exception, entry: Entry, name: str) -> Outcome:
     where = traceback.extract_tb(error.__traceback__)[-1]
     message = f"{error}"
-    steps = 2 * BATCHES if name == MONITOR else 0
+    steps = BATCHES + 1 if name == MONITOR else 0
     ours = "/lightning_advdrop/" in where.filename and (where.line or "").startswith("raise")
     if not ours or "\n" in message:
         return Outcome(error=f"{type(error).__name__} of {where.name}, line {where.lineno}: {message}")

@@ -19,7 +19,6 @@ from lightning_advdrop.masking import Masks
 from lightning_advdrop.regularizers import (
     AdversarialDropout,
     AdversarialTraining,
-    ExpectationLinearDropout,
     Passes,
     Penalty,
     PerturbationRegularizer,
@@ -112,14 +111,15 @@ def _measured(idle: Regularizer, entry: Entry, changes: list[float]) -> Regulari
     """Note by how much masks that do nothing change the prediction, and what they cost."""
 
     def evaluate(passes: Passes) -> Penalty:
-        if isinstance(idle, ExpectationLinearDropout) and entry.drops:
-            passes = _Dropping(**{each.name: getattr(passes, each.name) for each in fields(passes) if each.init})
-        found = type(idle).evaluate(idle, passes)
-        value = found.value.detach()
+        watched = _Watched(**{each.name: getattr(passes, each.name) for each in fields(passes) if each.init})
+        vars(watched)["drops"] = entry.drops
+        found = type(idle).evaluate(idle, watched)
+        value, other = found.value.detach(), vars(watched).get("last")
         if isinstance(idle, AdversarialTraining):
             comparison = passes.compared(idle.divergence, to_labels=True)
             value = value - passes.loss_to_target(passes.base, comparison).detach()
-        changes.extend([abs(value.item()), _change(passes, _references(passes, idle))])
+        masks = {site: seen.site.rescale(seen.reference(passes.generator)) for site, seen in passes.observed.items()}
+        changes.extend([abs(value.item()), _change(passes.base, passes.run(masks) if other is None else other)])
         return replace(found, supervised=None)
 
     measured = copy.copy(idle)
@@ -127,25 +127,20 @@ def _measured(idle: Regularizer, entry: Entry, changes: list[float]) -> Regulari
     return measured
 
 
-class _Dropping(Passes):
-    """Passes in which the network goes on to drop units itself."""
+class _Watched(Passes):
+    """Passes that keep the prediction of the last one; a network that drops units itself goes on to do so."""
 
     def run(self, masks: Masks, *, dropout: bool = True) -> Tensor:
-        return super().run(masks)
+        vars(self)["last"] = super().run(masks, dropout=dropout or vars(self)["drops"])
+        return vars(self)["last"]  # type: ignore[no-any-return]
 
 
-def _references(passes: Passes, idle: Regularizer) -> Masks:
-    if isinstance(idle, PerturbationRegularizer):
-        return {}
-    return {site: seen.site.rescale(seen.reference(passes.generator)) for site, seen in passes.observed.items()}
-
-
-def _change(passes: Passes, masks: Masks) -> float:
-    with torch.no_grad():
-        other = passes.run(masks)
-    if other.shape != passes.base.shape:
+def _change(base: Tensor, other: Tensor) -> float:
+    if other.shape != base.shape:
         return float("inf")
-    return (other - passes.base).detach().abs().nan_to_num(0.0).max().item()
+    base, other = base.detach(), other.detach()
+    change = torch.where(other == base, 0.0, other - base).abs()
+    return change.nan_to_num(nan=float("inf")).max().item()
 
 
 @contextmanager
@@ -154,7 +149,9 @@ def measured_gap(changes: list[float]) -> Iterator[None]:
 
     def measured(passes: Passes, *args: Any, **kwargs: Any) -> Any:
         found = inference_gap(passes, *args, **kwargs)
-        changes.append(_change(passes, {site: seen.ones() for site, seen in passes.observed.items()}))
+        with torch.no_grad():
+            other = passes.run({site: seen.ones() for site, seen in passes.observed.items()})
+        changes.append(_change(passes.base, other))
         return found
 
     with patch("lightning_advdrop.callbacks.inference_gap.inference_gap", measured):
