@@ -82,6 +82,10 @@ class Comparison:
             )
         if self.divergence == "mse":
             return prediction
+        if self.class_dim != -1 and prediction.requires_grad:
+            # In the prediction's memory layout, its gradient is summed with others in the order of plain training.
+            prediction = prediction.view_as(prediction)
+            prediction.register_hook(torch.Tensor.contiguous)
         logits = prediction.unsqueeze(-1) if self.dims == 1 else prediction.movedim(self.class_dim, -1)
         if not self.probabilities:
             return logits

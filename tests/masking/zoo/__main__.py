@@ -28,6 +28,9 @@ def _notes(entry: Entry, faults: dict[str, list[str]]) -> list[str]:
 def main(words: list[str], *, callbacks: list[str]) -> int:
     start, failed, refused = time.process_time(), 0, 0
     chosen = [each for each in ZOO.values() if not words or any(word in (each.kind, each.name) for word in words)]
+    if not chosen:
+        print(f"no model or kind is called {' or '.join(map(repr, words))}")
+        return 2
     width = max(len(entry.name) for entry in chosen)
     print(f"{'model':{width}}  zero      trace  monitor  refused by")
     notes = []

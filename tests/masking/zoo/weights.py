@@ -119,7 +119,8 @@ class WeightDrop(nn.Module):
         return self.layer(x)
 
 
-@model("WeightDrop around a layer", KIND, drops=True)
+# In validation the weight is a parameter of the layer, and none that a mask was found for.
+@model("WeightDrop around a layer", KIND, drops=True, refused={"InferenceGapMonitor": ("sites", "recurrent")})
 class Dropped(Small):
     def __init__(self) -> None:
         super().__init__()
