@@ -85,7 +85,7 @@ class Comparison:
         if self.class_dim != -1 and prediction.requires_grad:
             # In the prediction's memory layout, its gradient is summed with others in the order of plain training.
             prediction = prediction.view_as(prediction)
-            prediction.register_hook(torch.Tensor.contiguous)
+            prediction.register_hook(torch.Tensor.contiguous)  # type: ignore[no-untyped-call]
         logits = prediction.unsqueeze(-1) if self.dims == 1 else prediction.movedim(self.class_dim, -1)
         if not self.probabilities:
             return logits
