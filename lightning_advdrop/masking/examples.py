@@ -104,6 +104,7 @@ def candidates(activation: Shape, prediction: Shape, evidence: BatchEvidence) ->
         whole = Examples((1, math.prod(activation)), 0)
         return [Candidate(whole, Examples(prediction, 0))]
     found = list(_pairs(activation, prediction)) or list(_flattened(activation, prediction))
+    found = found or list(_told_by_layers(activation, prediction, evidence))
     dim = evidence.dim(activation)
     told = Examples(activation, 0 if dim is None else dim)
     fitting = [each for each in found if each.activation == told]
@@ -132,6 +133,15 @@ def _flattened(activation: Shape, prediction: Shape) -> Iterator[Candidate]:
         steps = activation[0] // size
         for view, dim in (((size, steps), 0), ((steps, size), 1)):
             yield Candidate(Examples((*view, *activation[1:]), dim), Examples(prediction, 0))
+
+
+def _told_by_layers(activation: Shape, prediction: Shape, evidence: BatchEvidence) -> Iterator[Candidate]:
+    """Find attention weights ``(B, heads, L, S)`` whose prediction holds examples and steps in one dimension."""
+    for steps, batch in sorted(evidence.sequences):
+        if len(activation) > 2 and activation[0] == batch and prediction[0] == steps * batch:
+            views = ((steps, batch), 1), ((batch, steps), 0)
+            for view, dim in views if batch > 1 else views[:1]:
+                yield Candidate(Examples(activation, 0), Examples((*view, *prediction[1:]), dim))
 
 
 def fits(candidate: Candidate, prediction: Tensor, values: Tensor) -> bool:

@@ -13,7 +13,7 @@ from tests.helpers.messages import refused
 
 IMAGES = {"by", "permuted", "train_size", "batch_size", "eval_batch_size", "num_workers", "seed"}
 TEXTS = {"batch_size", "eval_batch_size", "test_batch_size", "length", "random_lengths", "train_tokens", "max_words"}
-TEXTS |= {"seed", "cache"}
+TEXTS |= {"max_length", "seed", "cache"}
 PUBLISHED = {"root", "download", "mirrors"}
 DOCUMENTS = {"root", "task", "reverse", "train_size", "unlabelled_size", "max_tokens", "max_vocabulary", "batch_size"}
 DOCUMENTS |= {"unlabelled_batch_size", "eval_batch_size", "vectors", "num_workers", "seed", "cache"}

@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from lightning_advdrop.functional import flip_budget
 from lightning_advdrop.masking import MaskSite, RecordedForward
+from lightning_advdrop.masking.examples import BatchEvidence, Examples, candidates
 from lightning_advdrop.regularizers import (
     AdversarialDropout,
     AdversarialTraining,
@@ -250,3 +251,13 @@ def test_rows_of_weights_belong_to_no_example() -> None:
     of_activation, of_weight = passes.observed.values()
     assert of_activation.row_examples(BATCH).tolist() == [0, 1, 2]
     assert of_weight.row_examples(6).tolist() == [-1] * 6
+
+
+def test_attention_weights_are_told_by_the_layer_where_a_prediction_is_flat() -> None:
+    """Steps and examples of a prediction in one dimension, and weights ``(B, heads, L, S)`` of the same layer."""
+    for batch in (1, 2):
+        evidence = BatchEvidence(sequences={(7, batch)})
+        found = candidates((batch, 4, 7, 7), (7 * batch, 9), evidence)
+        assert {each.activation for each in found} == {Examples((batch, 4, 7, 7), 0)}
+        assert {each.prediction.view for each in found} <= {(7, batch, 9), (batch, 7, 9)}
+        assert not candidates((batch, 4, 7, 7), (7 * batch, 9), BatchEvidence())
