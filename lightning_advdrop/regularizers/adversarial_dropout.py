@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_advdrop._deprecation import warn_renamed
-from lightning_advdrop.functional import Direction, Flips, adversarial_flips, flip_budget
+from lightning_advdrop.functional import Direction, Flips, flip_budget
 from lightning_advdrop.masking import MaskSite, Observation
 from lightning_advdrop.regularizers.base import Regularizer
 from lightning_advdrop.regularizers.comparison import OF_LABELS, DivergenceChoice
@@ -28,7 +28,7 @@ from lightning_advdrop.regularizers.mask_search import (
     base_gradients,
     better_masks,
     first_order_masks,
-    flipped_around,
+    flipped,
     rescaled,
     rounds,
 )
@@ -180,7 +180,6 @@ class AdversarialDropout(Regularizer):
                 find anything.
         """
         self._check_passes_differ(passes)
-        self._tell_examples(passes)
         # A site whose budget is 0 is left as it is, in all passes.
         reference = {
             s: self._reference(seen, passes.generator) for s, seen in passes.observed.items() if self._rate(seen.site)
@@ -188,9 +187,9 @@ class AdversarialDropout(Regularizer):
         masks = self.find_masks(passes, reference)
         prediction = passes.run(rescaled(masks, passes.observed))
         value = passes.distance(prediction, self.divergence, self.direction, detach_base=self.detach_base)
-        flipped = sum((masks[site] != reference[site]).sum() for site in masks)
+        flips = sum((masks[site] != reference[site]).sum() for site in masks)
         units = sum(mask.numel() for mask in masks.values())
-        return Penalty(value, {"flip_rate": flipped / max(1, units)}, masks=masks)
+        return Penalty(value, {"flip_rate": flips / max(1, units)}, masks=masks)
 
     def find_masks(self, passes: Passes, reference: BinaryMasks) -> BinaryMasks:
         """Find the adversarial masks around ``reference``, binary and without a graph.
@@ -199,7 +198,8 @@ class AdversarialDropout(Regularizer):
             passes: the base pass and the means to make others.
             reference: the masks from which flips are counted, binary.
         """
-        self._tell_examples(passes)
+        masked = [s for s, seen in passes.observed.items() if s.kind == "dropout" and self._rate(seen.site)]
+        tell_examples(passes, masked, self.batch_dim, self.known_examples)
         reference = {passes.observed[site].site: mask for site, mask in reference.items()}
         if self.search == "gradient":
             return self._by_rounds(passes, reference)
@@ -207,8 +207,8 @@ class AdversarialDropout(Regularizer):
         masks = first_order_masks(passes, reference, budgets, self.search, self.divergence, self.draws, self.flips)
         for _ in range(self.steps - 1):
             gradients, before = self._probe(passes, masks)
-            flipped = flipped_around(passes, reference, gradients, budgets, self.flips)
-            masks = better_masks(passes, flipped, masks, before, self.divergence, self.direction)
+            others = flipped(reference, gradients, budgets, self.flips)
+            masks = better_masks(passes, others, masks, before, self.divergence, self.direction)
         return masks
 
     def _by_rounds(self, passes: Passes, reference: BinaryMasks) -> BinaryMasks:
@@ -219,15 +219,9 @@ class AdversarialDropout(Regularizer):
         totals = self._budgets([passes.observed[site] for site in masks])
         for round_number, budgets in enumerate(rounds(totals, self.steps)):
             gradients = self._gradients(passes, point, first=round_number == 0)
-            for site, budget in budgets.items():
-                if budget:
-                    masks[site] = self._flipped(passes.observed[site].site, masks[site], gradients[site], budget)
-                    point[site] = masks[site]
+            masks = flipped(masks, gradients, budgets, self.flips)
+            point |= {site: masks[site] for site, budget in budgets.items() if budget}
         return masks
-
-    def _tell_examples(self, passes: Passes) -> None:
-        masked = [s for s, seen in passes.observed.items() if s.kind == "dropout" and self._rate(seen.site)]
-        tell_examples(passes, masked, self.batch_dim, self.known_examples)
 
     def _reference(self, seen: Observation, generator: torch.Generator | None) -> Tensor:
         acted = seen.applied is not None and (self.probes_base or self.reference_in_base)
@@ -237,10 +231,6 @@ class AdversarialDropout(Regularizer):
 
     def _rate(self, site: MaskSite) -> float:
         return self.rate if site.rate is None else site.rate
-
-    def _flipped(self, site: MaskSite, mask: Tensor, gradient: Tensor, budget: int) -> Tensor:
-        rows = adversarial_flips(site.as_rows(mask), site.as_rows(gradient), budget, self.flips)
-        return site.from_rows(rows, mask.shape)
 
     def _budgets(self, observed: Sequence[Observation]) -> dict[MaskSite, int]:
         """Return the flips of a row that the search may make at each site."""

@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 
 from lightning_advdrop.regularizers.comparison import DivergenceChoice
-from lightning_advdrop.regularizers.fields import checked, compares_two, documented, fixed
+from lightning_advdrop.regularizers.fields import checked, compares_two, documented
 from lightning_advdrop.regularizers.passes import Passes, Penalty
-from lightning_advdrop.regularizers.random_masks import RandomMaskRegularizer
+from lightning_advdrop.regularizers.random_masks import TrainsOnBoth
 
 
 @documented
 @dataclass(eq=False)
-class FraternalDropout(RandomMaskRegularizer):
+class FraternalDropout(TrainsOnBoth):
     """Train on the labels under two random masks, and penalise the squared difference of the logits.
 
     The base pass runs under the first mask, the other pass under the second, and all other dropout of the network is
@@ -30,16 +30,8 @@ class FraternalDropout(RandomMaskRegularizer):
     """
 
     divergence: DivergenceChoice = checked("mse_logits", compares_two)
-    share_masks: bool = fixed(False)
-    both_losses: bool = True
 
     log_prefix = "fraternal_dropout"
-    masks_base = True
-
-    @property
-    def needs_target(self) -> bool:  # type: ignore[override]
-        """True with ``both_losses``."""
-        return self.both_losses
 
     def penalty(self, passes: Passes) -> Penalty:
         """Compute the squared difference, and what makes the supervised loss the mean of both passes'.
@@ -47,11 +39,7 @@ class FraternalDropout(RandomMaskRegularizer):
         Raises:
             ValueError: if ``both_losses`` is True and there are no labels.
         """
-        if self.both_losses and passes.target is None:
-            raise ValueError(
-                "target must be given for both_losses=True, got None; give the labels, or set both_losses=False."
-            )
-        other = passes.run(self.random_masks(passes))
+        other = self.second(passes)
         value = self.distance(passes, other)
         if not self.both_losses:
             return Penalty(value)

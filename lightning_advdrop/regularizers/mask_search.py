@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_advdrop.functional import Direction, Flips
+from lightning_advdrop.functional import Direction, Flips, adversarial_flips
 from lightning_advdrop.masking import MaskSite, Observation
 from lightning_advdrop.regularizers.comparison import Comparison, DivergenceChoice
 from lightning_advdrop.regularizers.flips import Rows, choose, flips_by_scores, together
@@ -127,15 +127,23 @@ def first_order_masks(
     return as_masks(masks, flips_by_scores(rows, as_rows, flips, signs))
 
 
-def flipped_around(
-    passes: Passes, reference: BinaryMasks, gradients: BinaryMasks, budgets: Mapping[MaskSite, int], flips: Flips
-) -> BinaryMasks:
-    """Flip units of the reference by gradients, see `lightning_advdrop.functional.adversarial_flips`."""
-    rows = rows_of(passes, reference, budgets)
-    return as_masks(
-        reference,
-        [each.flipped(site.as_rows(gradients[site]), flips) for each, site in zip(rows, reference, strict=True)],
-    )
+def flipped(masks: BinaryMasks, gradients: BinaryMasks, budgets: Mapping[MaskSite, int], flips: Flips) -> BinaryMasks:
+    """Flip units of masks by gradients, see `lightning_advdrop.functional.adversarial_flips`.
+
+    Args:
+        masks: the binary masks.
+        gradients: an objective's gradients with respect to them.
+        budgets: the most flips of a row at each site; a mask without any is left as it is.
+        flips: ``both`` or ``drop``.
+    """
+    return {
+        site: site.from_rows(
+            adversarial_flips(site.as_rows(mask), site.as_rows(gradients[site]), budgets[site], flips), mask.shape
+        )
+        if budgets[site]
+        else mask
+        for site, mask in masks.items()
+    }
 
 
 def better_masks(

@@ -7,7 +7,7 @@ from lightning_advdrop.functional import Direction
 from lightning_advdrop.regularizers.comparison import DivergenceChoice
 from lightning_advdrop.regularizers.fields import checked, compares_two, documented, fixed, one_of
 from lightning_advdrop.regularizers.passes import Passes, Penalty
-from lightning_advdrop.regularizers.random_masks import RandomMaskRegularizer
+from lightning_advdrop.regularizers.random_masks import TrainsOnBoth
 
 RDropDivergence = Literal["auto", "kl", "bernoulli_kl", "mse"]
 
@@ -19,7 +19,7 @@ def _symmetric(name: str, value: str) -> None:
 
 @documented
 @dataclass(eq=False)
-class RDrop(RandomMaskRegularizer):
+class RDrop(TrainsOnBoth):
     """Penalise the symmetric KL divergence of two passes under random masks, and train both on the labels.
 
     The penalty is the mean of the KL divergences in both directions; the paper calls its weight alpha. The second
@@ -32,7 +32,6 @@ class RDrop(RandomMaskRegularizer):
     Args:
         divergence: ``auto`` to choose by the model's loss or the labels (see `decide`), ``kl`` for classes,
             ``bernoulli_kl`` for several labels, ``mse`` for numbers.
-        both_losses: whether the second pass has a supervised loss, too; without it no labels are needed.
 
     Example:
         >>> RDrop(rate=0.1).needs_target
@@ -42,16 +41,8 @@ class RDrop(RandomMaskRegularizer):
     divergence: DivergenceChoice = checked("auto", _symmetric)
     direction: Direction = fixed("base_adv")
     detach_base: bool = fixed(False)
-    share_masks: bool = fixed(False)
-    both_losses: bool = True
 
     log_prefix = "r_drop"
-    masks_base = True
-
-    @property
-    def needs_target(self) -> bool:  # type: ignore[override]
-        """True with ``both_losses``."""
-        return self.both_losses
 
     def penalty(self, passes: Passes) -> Penalty:
         """Compute the symmetric divergence, and the second pass's cross-entropy.
@@ -59,9 +50,7 @@ class RDrop(RandomMaskRegularizer):
         Raises:
             ValueError: if ``both_losses`` is True and there are no labels.
         """
-        if self.both_losses and passes.target is None:
-            raise ValueError("target must be given for both_losses=True, got None.")
-        other = passes.run(self.random_masks(passes))
+        other = self.second(passes)
         one, two = (passes.distance(other, self.divergence, direction) for direction in get_args(Direction))
         value = (one + two) / 2
         if not self.both_losses:

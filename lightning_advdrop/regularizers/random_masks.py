@@ -9,7 +9,7 @@ from lightning_advdrop.functional import Direction
 from lightning_advdrop.masking import Masks, MaskSite, Observation, SiteValue
 from lightning_advdrop.regularizers.base import Regularizer
 from lightning_advdrop.regularizers.comparison import DivergenceChoice
-from lightning_advdrop.regularizers.fields import checked, compares_two, in_unit_interval, one_of
+from lightning_advdrop.regularizers.fields import checked, compares_two, fixed, in_unit_interval, one_of
 from lightning_advdrop.regularizers.passes import Passes
 
 
@@ -65,3 +65,34 @@ class RandomMaskRegularizer(Regularizer):
     def distance(self, passes: Passes, other: Tensor) -> Tensor:
         """Compute the divergence between the base prediction and another one."""
         return passes.distance(other, self.divergence, self.direction, detach_base=self.detach_base)
+
+
+@dataclass(eq=False)
+class TrainsOnBoth(RandomMaskRegularizer):
+    """Compare two passes under random masks, and train both on the labels.
+
+    Args:
+        both_losses: whether the second pass has a supervised loss, too; without it no labels are needed.
+    """
+
+    share_masks: bool = fixed(False)
+    both_losses: bool = True
+
+    masks_base = True
+
+    @property
+    def needs_target(self) -> bool:  # type: ignore[override]
+        """True with ``both_losses``."""
+        return self.both_losses
+
+    def second(self, passes: Passes) -> Tensor:
+        """Run the second pass.
+
+        Raises:
+            ValueError: if ``both_losses`` is True and there are no labels.
+        """
+        if self.both_losses and passes.target is None:
+            raise ValueError(
+                "target must be given for both_losses=True, got None; give the labels, or set both_losses=False."
+            )
+        return passes.run(self.random_masks(passes))
