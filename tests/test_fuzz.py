@@ -32,7 +32,7 @@ from tests.helpers.document_files import make_texts, tar_gz, write_rcv1
 from tests.helpers.idx_files import idx_bytes
 
 same = settings(
-    derandomize=True, max_examples=150, deadline=2000, suppress_health_check=list(HealthCheck), database=None
+    derandomize=True, max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), database=None
 )
 SPARE = 1 << 29
 # Not any ValueError: that of a failed conversion names neither the file nor what to do.

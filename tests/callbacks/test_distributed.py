@@ -61,11 +61,13 @@ class OneNaN(SplitModel):
 
 @pytest.mark.filterwarnings("ignore:.*barrier.*:UserWarning", "ignore:AdversarialDropoutCallback leaves the penalty")
 def test_all_processes_leave_out_a_penalty_that_is_nan_in_one() -> None:
-    def callback() -> L.Callback:
+    def callback() -> AdversarialDropoutCallback:
         choices: dict[str, Any] = {"divergence": "ce", "start": "ones", "share_masks": True, "nonfinite": "skip"}
         return AdversarialDropoutCallback(rate=0.2, **choices)
 
-    one = weights(callback(), kind=OneNaN)
+    alone = callback()
+    one = weights(alone, kind=OneNaN)
+    assert alone.skipped == 1
     two = weights(callback(), kind=OneNaN, strategy=GlooStrategy(), devices=2)
     for name in one:
         torch.testing.assert_close(two[name], one[name], rtol=0, atol=1e-6)

@@ -74,8 +74,12 @@ def test_neither_the_order_nor_the_kind_of_model_matters(masking: str, other: st
     ]
     logged, weights = results[0]
     assert all(math.isfinite(value) for value in logged.values())
-    # Fraternal dropout's part of it is half of a difference of losses, too.
+    # Fraternal dropout's part of the penalty is half of a difference of losses, too.
     assert logged["train/penalty"] > 0 or masking == "fraternal"
+    divergences = [value for name, value in logged.items() if name.endswith("/divergence")]
+    assert len(divergences) == 2
+    assert max(divergences) > 0
+    assert min(divergences) >= 0
     for again, same in results[1:]:
         assert again == pytest.approx(logged, rel=1e-4, abs=1e-7)
         for name, value in weights.items():

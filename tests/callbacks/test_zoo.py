@@ -30,5 +30,11 @@ def test_no_difference_that_nobody_asked_for(model: str) -> None:
     assert {name: found for name, found in faults.items() if found} == {}
 
 
-def test_the_zoo_is_large_enough() -> None:
-    assert len(ZOO) >= 60
+def test_the_zoo_is_as_large_as_told() -> None:
+    assert len(ZOO) == 158
+
+
+@pytest.mark.parametrize("model", ["state in an attribute", "state in a dictionary"])
+def test_state_that_is_not_restored_is_found(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning_advdrop.masking.facets.refill", lambda *_: None)
+    assert check(ZOO[model], "PseudoEnsembleCallback").faults(None, ZOO[model].rounding)

@@ -37,7 +37,22 @@ def mirror(files: Mapping[str, bytes], behaviour: Behaviour = "ok", redirect: st
         redirect: Address that every request is redirected to.
     """
     seen = Mirror("")
+    # No daemon threads, so that server_close waits for the last answer.
+    server_class = type("Server", (ThreadingHTTPServer,), {"daemon_threads": False})
+    with server_class(("127.0.0.1", 0), _handler(seen, files, behaviour, redirect)) as server:
+        seen.address = f"http://127.0.0.1:{server.server_address[1]}/"
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield seen
+        finally:
+            server.shutdown()
+            thread.join()
 
+
+def _handler(
+    seen: Mirror, files: Mapping[str, bytes], behaviour: Behaviour, redirect: str | None
+) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             name = self.path.lstrip("/")
@@ -73,17 +88,7 @@ def mirror(files: Mapping[str, bytes], behaviour: Behaviour = "ok", redirect: st
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is http.server's
             """Keep the output of the tests clean."""
 
-    # No daemon threads, so that server_close waits for the last answer.
-    server_class = type("Server", (ThreadingHTTPServer,), {"daemon_threads": False})
-    with server_class(("127.0.0.1", 0), Handler) as server:
-        seen.address = f"http://127.0.0.1:{server.server_address[1]}/"
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield seen
-        finally:
-            server.shutdown()
-            thread.join()
+    return Handler
 
 
 def _spoil(content: bytes, behaviour: Behaviour) -> bytes:

@@ -147,7 +147,7 @@ def test_as_a_stock_layer_with_the_computed_weights(wrap: str, layer: str, kind:
         [w for w, _ in weights], raw, [g for _, g in weights], allow_unused=True, materialize_grads=True
     )
     for one, other in zip(gradients, chained, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize("wrap", WRAPS)

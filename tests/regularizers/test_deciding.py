@@ -16,7 +16,8 @@ from lightning_advdrop.regularizers import AdversarialDropout, AdversarialTraini
 from tests.helpers.messages import refused
 
 BATCH, STEPS, CLASSES = 6, 5, 3
-LABELS, TAGS = torch.randint(CLASSES, (BATCH,)), torch.randint(CLASSES, (BATCH, STEPS))
+_DRAWN = torch.randint(CLASSES, (BATCH, STEPS + 1), generator=torch.Generator().manual_seed(0))
+LABELS, TAGS = _DRAWN[:, 0], _DRAWN[:, 1:]
 HEAD = nn.Linear(4, CLASSES)
 
 

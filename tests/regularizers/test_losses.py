@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from lightning_advdrop.regularizers import LossWatch
 from lightning_advdrop.regularizers.losses import is_derived, is_same
 
-x, y, soft = torch.randn(4, 3), torch.tensor([0, 2, 1, 1]), torch.rand(4, 3).softmax(-1)
+x, soft = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0))
+y, soft = torch.tensor([0, 2, 1, 1]), soft.softmax(-1)
 CALLS: dict[str, tuple[str, Callable[[], Tensor]]] = {
     "cross_entropy": ("classes", lambda: nn.CrossEntropyLoss()(x, y)),
     "nll_loss": ("classes", lambda: nn.NLLLoss()(x, y)),
