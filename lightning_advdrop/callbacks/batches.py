@@ -6,9 +6,12 @@ import copy
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+import numpy as np
 from torch import Tensor
 
 T = TypeVar("T")
+
+_PLAIN = (int, float, complex, str, bytes, type(None))
 
 
 class SteppedBatch:
@@ -18,7 +21,9 @@ class SteppedBatch:
     is no longer there after the step is read from what the batch held before.
 
     Args:
-        batch: what the data loader yields, before the step. Its containers are copied, its tensors are not.
+        batch: what the data loader yields, before the step.
+        kept: whether its containers are copied (its tensors and arrays are not), so that what the step takes out of
+            it can be read.
 
     Example:
         >>> batch = {"x": [1, 2], "y": [3]}
@@ -29,9 +34,9 @@ class SteppedBatch:
         ([1, 2, 3], [3])
     """
 
-    def __init__(self, batch: Any) -> None:
+    def __init__(self, batch: Any, *, kept: bool = True) -> None:
         self._after = batch
-        self._before = _copied(batch)
+        self._before = copied(batch) if kept else batch
 
     def read(self, select: Callable[[Any], T]) -> T:
         """Read a part of the batch as the step left it, or, where it isn't there, as it was before.
@@ -50,14 +55,18 @@ class SteppedBatch:
         return select(self._before) if found is None else found
 
 
-def _copied(value: Any) -> Any:
-    """Copy containers, and objects that hold parts as attributes; not tensors, nor what hands out batches itself."""
-    if isinstance(value, (Tensor, Iterator)):
+def copied(value: Any) -> Any:
+    """Copy containers, and objects that hold parts as attributes; not tensors, nor what hands out batches itself.
+
+    Args:
+        value: anything.
+    """
+    if isinstance(value, (Tensor, Iterator, np.ndarray, *_PLAIN)):
         return value
     if type(value) in {list, tuple}:
-        return type(value)(_copied(member) for member in value)
+        return type(value)(copied(member) for member in value)
     if type(value) is dict:
-        return {name: _copied(member) for name, member in value.items()}
+        return {name: copied(member) for name, member in value.items()}
     try:
         return copy.copy(value)
     except Exception:  # noqa: BLE001, RUF100 - whatever an object says that can't be copied

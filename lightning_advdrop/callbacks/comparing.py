@@ -69,6 +69,10 @@ class ComparingCallback(Callback):
         warn_renamed(f"{type(self).__name__}.mask", f"{type(self).__name__}.padding_mask")
         return self.padding_mask
 
+    def forget_comparison(self) -> None:
+        """Decide anew, in another fit."""
+        self.comparison, self._told = None, False
+
     def with_padding(self, passes: Passes, batch: SteppedBatch) -> Passes:
         """Give passes the weights that tell padding in their batch, where ``padding_mask`` says where these are.
 

@@ -37,10 +37,6 @@ class DecidingCallback(ComparingCallback, OwnGenerator):
         """Whether it is not known yet how predictions are compared."""
         return self.comparison is None and self.regularizer.compares and self.regularizer.divergence is not None
 
-    def forget_comparison(self) -> None:
-        """Decide anew, in another fit."""
-        self.comparison, self._told = None, False
-
     def labelled(self, call: Passes, batch: SteppedBatch | None) -> Passes:
         """Give passes the labels, the weights of padding, and how they are compared.
 
@@ -76,29 +72,36 @@ class DecidingCallback(ComparingCallback, OwnGenerator):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the generator's state, and how predictions are compared; the schedule follows the trainer's epoch."""
-        decided = {} if self.comparison is None else {"comparison": self.comparison.state_dict()}
+        decided = {} if self.comparison is None else {"comparison": self.comparison.state_dict(), "asked": self._asked}
         return super().state_dict() | decided
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the generator, and compare as before."""
         super().load_state_dict(state_dict)
-        decided = state_dict.get("comparison", {})
-        if decided and decided["asked"] == self.regularizer.divergence:
-            self.comparison = Comparison(**decided)
+        if "comparison" in state_dict and state_dict.get("asked") == self._asked:
+            self.comparison = Comparison(**state_dict["comparison"])
+
+    @property
+    def _asked(self) -> list[Any]:
+        """What the decision follows beside the model."""
+        return [self.regularizer.divergence, self.class_dim, self.ignore_index]
 
 
 def comparison_beside(callback: ComparingCallback, trainer: Trainer) -> Comparison | None:
-    """Return how the trainer's regularizer compares two predictions that looks at the same output as a callback.
+    """Return how the trainer's regularizer compares two predictions that has a callback's sites and output.
 
     Args:
         callback: the callback.
         trainer: the trainer.
 
     Returns:
-        None where there is no such regularizer, or it has not decided yet.
+        None where there is no such regularizer, it has not decided yet, or the callback names ``class_dim`` itself.
     """
-    for each in trainer_callbacks(trainer):
-        same = isinstance(each, DecidingCallback) and (each.module, each.output) == (callback.module, callback.output)
-        if same and each.comparison is not None:
+
+    def looks_at(each: ComparingCallback) -> tuple[object, ...]:
+        return each.site_specs, each.module, each.output
+
+    for each in trainer_callbacks(trainer) if callback.class_dim is None else []:
+        if isinstance(each, DecidingCallback) and each.comparison is not None and looks_at(each) == looks_at(callback):
             return of_two_predictions(each.comparison)
     return None

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from lightning_advdrop.callbacks.batches import SteppedBatch
 from lightning_advdrop.callbacks.comparing import ComparingCallback
 from lightning_advdrop.callbacks.compatibility import refuse_sharded
-from lightning_advdrop.callbacks.counting import outermost
+from lightning_advdrop.callbacks.counted_calls import outermost
 from lightning_advdrop.callbacks.deciding import comparison_beside
 from lightning_advdrop.callbacks.own_metrics import log_own, unwatch_log, watch_log
 from lightning_advdrop.callbacks.recording import ForwardWatch, around, quietly

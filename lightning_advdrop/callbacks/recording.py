@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_advdrop.callbacks.batches import copied
 from lightning_advdrop.callbacks.copied_targets import model_input
-from lightning_advdrop.callbacks.counting import Call, compared, trained
+from lightning_advdrop.callbacks.counted_calls import Call, compared, trained, versions_in
 from lightning_advdrop.callbacks.replacing import replaced
 from lightning_advdrop.masking import MaskSite, RecordedForward
 from lightning_advdrop.regularizers import Passes
@@ -177,8 +178,9 @@ class ForwardRecorder(ForwardWatch):
         with recorded.first_run(forward):
             result = forward()
         again = quietly(self._root, forward)
-        passes = Passes(recorded, again, result, output=self._output)
-        self._calls.append(Call(path, passes, model_input(forward.args, forward.keywords)))
+        # The step may put other parts into the result.
+        passes = Passes(recorded, again, copied(result), output=self._output)
+        self._calls.append(Call(path, passes, model_input(forward.args, forward.keywords), versions_in(result)))
         return result
 
     def take(self, loss: Tensor | None) -> list[Passes]:
@@ -204,6 +206,8 @@ class ForwardRecorder(ForwardWatch):
         calls = [call for call in calls if call.path == path]
         if self._call is not None:
             calls = [self._chosen(calls, self._call)]
+        for each in calls:
+            each.check_unwritten()
         passes = trained(calls, loss)
         self.input = calls[0].input
         if not passes:

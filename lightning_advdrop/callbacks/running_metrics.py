@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,7 +35,7 @@ class RunningMetrics(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add what the metrics of every process have seen."""
-        metrics = {name: _state(part) for name, part in pl_module.named_modules() if _is_of_training(name, part)}
+        metrics = {name: _state(part) for name, part in pl_module.named_modules() if is_of_training(name, part)}
         own = {"means": epoch_means(trainer), "metrics": metrics}
         checkpoint["callbacks"][self.state_key] = {"processes": of_every_process(trainer, own)}
 
@@ -68,9 +69,15 @@ class RunningMetrics(Callback):
         self._means = {}
 
 
-def _is_of_training(name: str, part: Any) -> bool:
-    """Whether a part is a metric that has seen something, and is not named after another stage."""
-    return isinstance(part, Metric) and part.update_called and not name.startswith(("val", "test"))
+def is_of_training(name: str, part: Any) -> bool:
+    """Tell whether a part is a metric that has seen something, and is not named after another stage.
+
+    Args:
+        name: its path in the module.
+        part: a part of the module.
+    """
+    elsewhere = any(word.startswith(("val", "test")) for word in re.split(r"[._]", name))
+    return isinstance(part, Metric) and part.update_called and not elsewhere
 
 
 def _state(metric: Any) -> dict[str, Any]:

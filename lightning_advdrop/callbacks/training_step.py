@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from lightning_advdrop._deprecation import renamed_argument
 from lightning_advdrop._lightning import attached_trainer, trainer_callbacks
 from lightning_advdrop.callbacks.batches import SteppedBatch
-from lightning_advdrop.callbacks.counting import loss_in
+from lightning_advdrop.callbacks.counted_calls import loss_in
 from lightning_advdrop.callbacks.own_metrics import log_own, unwatch_log
 from lightning_advdrop.callbacks.recording import ForwardRecorder, quietly
 from lightning_advdrop.callbacks.replacing import replaced
@@ -177,7 +177,7 @@ def _step(
     Returns the result, the loss of the result, and the sum. The batch, in which labels and padding are found, is None
     where the passes have them.
     """
-    active = [callback for callback in callbacks if callback.current_weight(pl_module.trainer) > 0]
+    active = _active(pl_module, callbacks)
     losses = LossWatch()
     with uncompiled() if active else nullcontext():
         with losses if any(callback.undecided for callback in active) else nullcontext():
@@ -192,7 +192,8 @@ def _step(
             callback: [replace(passes, losses=losses.seen, loss=own) for passes in passes_of(result)]
             for callback, passes_of in recorded.items()
         }
-        terms = [callback.term(pl_module, calls.get(callback, []), batch) for callback in callbacks]
+        asked = callbacks if _is_training(pl_module) else []
+        terms = [callback.term(pl_module, calls.get(callback, []), batch) for callback in asked]
         found = [term for term in terms if term is not None]
         if not found:
             return result, supervised, None
@@ -200,6 +201,15 @@ def _step(
         how = {"on_step": False, "on_epoch": True, "sync_dist": True}
         log_own(pl_module, {"train/penalty": total.detach()}, batch_size=len([*calls.values()][-1][0].base), **how)
     return result, supervised, total
+
+
+def _is_training(pl_module: LightningModule) -> bool:
+    """Tell whether a training step is one of the fit, and not called by ``validation_step``."""
+    return bool(pl_module.trainer.training)
+
+
+def _active(pl_module: LightningModule, callbacks: Sequence[AddsToLoss]) -> list[AddsToLoss]:
+    return [each for each in callbacks if _is_training(pl_module) and each.current_weight(pl_module.trainer) > 0]
 
 
 def _wrap_training_step(pl_module: LightningModule, callback: AddsToLoss) -> None:
@@ -228,7 +238,8 @@ def _wrap_training_step(pl_module: LightningModule, callback: AddsToLoss) -> Non
 
     @functools.wraps(step)
     def regularized_step(*args: Any, **kwargs: Any) -> Any:
-        batch = SteppedBatch(kwargs["batch"] if "batch" in kwargs else args[0])
+        given = kwargs["batch"] if "batch" in kwargs else args[0]
+        batch = SteppedBatch(given, kept=bool(_active(pl_module, callbacks)))
         run = functools.partial(step, *args, **kwargs)
         result, _, penalty = _step(pl_module, callbacks, recording, run, lambda _: None, batch)
         return result if penalty is None else add_to_loss(result, penalty)

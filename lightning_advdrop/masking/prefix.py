@@ -83,14 +83,14 @@ class Prefix:
     def append(self, function: TorchFunction, arguments: list[Any], result: Any) -> None:
         """Add a call that can be reused."""
         signature = self.signature(arguments)
-        outside = {_memory(argument) for argument in arguments if isinstance(argument, Tensor)} - self._memory
+        outside = {memory_of(argument) for argument in arguments if isinstance(argument, Tensor)} - self._memory
         found = _tensors(result)
         anew = function in _ESCAPES or any(isinstance(argument, _ANEW) for argument in arguments)
-        anew = anew or any(_memory(tensor) in outside for tensor in found)
+        anew = anew or any(memory_of(tensor) in outside for tensor in found)
         self._calls.append(_Call(function, signature, None if anew else apart(result), anew))
         if not anew:
             self._results.update(map(id, found))
-            self._memory.update(map(_memory, found))
+            self._memory.update(map(memory_of, found))
 
     def signature(self, arguments: list[Any]) -> tuple[Any, ...]:
         """Return what must be the same to reuse a call: numbers, parameters and results of the prefix."""
@@ -105,7 +105,7 @@ class Prefix:
 
     def owns(self, tensor: Tensor) -> bool:
         """Tell whether a tensor's memory was allocated by a call of the prefix."""
-        return _memory(tensor) in self._memory
+        return memory_of(tensor) in self._memory
 
     def give_away(self, arguments: list[Any]) -> None:
         """Keep the content of results whose memory can be written to from now on without being noticed."""
@@ -258,7 +258,11 @@ def _writes_in_place(function: TorchFunction) -> bool:
     return name.endswith("_") and not name.endswith("__")
 
 
-def _memory(tensor: Tensor) -> int:
-    """Identify a tensor's memory; a sparse tensor is never a view, and is identified by itself."""
+def memory_of(tensor: Tensor) -> int:
+    """Identify a tensor's memory; a sparse tensor is never a view, and is identified by itself.
+
+    Args:
+        tensor: any tensor.
+    """
     with unseen_by_modes():
         return tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided else id(tensor)

@@ -63,6 +63,7 @@ def _span(number: int, leaf: Any) -> _Span:
     """Return the span of a leaf; an empty one of its own for what is never taken for a view."""
     if isinstance(leaf, Tensor):
         plain = type(leaf) is Tensor and leaf.layout is torch.strided and not leaf.requires_grad
+        plain = plain and not leaf.is_conj() and not leaf.is_neg()  # bytes that are read as other numbers
         if not plain or not leaf.numel() or leaf.is_quantized or leaf.device.type == "meta":
             return _Span("", number, number, number)
         reach = sum((size - 1) * stride for size, stride in zip(leaf.shape, leaf.stride(), strict=True)) + 1

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_advdrop import AdversarialDropoutCallback, InferenceGapMonitor, RDropCallback
-from lightning_advdrop.callbacks.counting import depends_on
+from lightning_advdrop.callbacks.counted_calls import depends_on
 from tests.helpers.messages import refused
 from tests.helpers.plain_models import CLASSES, FEATURES, loader, quiet_trainer, seeded
 
@@ -138,6 +138,59 @@ def one_after_another(*steps: Step) -> Step:
         return next(left)(model, x, y)
 
     return step
+
+
+def halved_in_place(model: Layered, x: Tensor, y: Tensor) -> Tensor:
+    prediction: Tensor = model(x)
+    prediction /= 2
+    return F.cross_entropy(prediction, y)
+
+
+def halved(model: Layered, x: Tensor, y: Tensor) -> Tensor:
+    loss: Tensor = F.cross_entropy(model(x) / 2, y)
+    return loss
+
+
+def features_in_place(model: Layered, x: Tensor, y: Tensor) -> Tensor:
+    """Write to what is not compared."""
+    loss = plain(model, x, y)
+    with torch.no_grad():
+        model(2 * x).zero_()
+    return loss
+
+
+def test_a_step_that_writes_to_the_prediction_is_refused() -> None:
+    with refused(
+        ValueError,
+        "module",
+        "must not write to the prediction",
+        "got one that it changed in place after the forward",
+        "write p = p / 2 instead of p /= 2",
+    ):
+        divergences(halved_in_place)
+    assert divergences(halved)
+    assert divergences(features_in_place) == divergences(plain)
+
+
+class Validates(Layered):
+    """Compute the same in validation as in training."""
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self.log("val/loss", self.training_step(batch, batch_idx))
+
+
+def test_a_training_step_that_validation_calls_has_no_penalty() -> None:
+    found = []
+    for callbacks in ([], [AdversarialDropoutCallback(rate=0.3, weight=5.0, divergence="kl")]):
+        model = seeded(Validates, plain)
+        trainer = quiet_trainer(callbacks=callbacks, max_epochs=1, limit_train_batches=1, limit_val_batches=2)
+        trainer.validate(model, loader(), verbose=False)
+        before = trainer.callback_metrics["val/loss"]
+        trainer.fit(model, loader(), loader())
+        after = trainer.callback_metrics["val/loss"]
+        assert after == trainer.validate(model, loader(), verbose=False)[0]["val/loss"]
+        found.append(before)
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("step", ALIKE)

@@ -245,6 +245,16 @@ def test_the_monitor_takes_what_the_regularizer_names() -> None:
         assert monitor.comparison.divergence == ("kl" if name == "ce" else name)
 
 
+def test_the_monitor_decides_itself_where_the_regularizer_looks_elsewhere() -> None:
+    for alike in (True, False):
+        monitor = InferenceGapMonitor(rate=0.3)
+        sites = "recurrent" if alike else "input"
+        callback = AdversarialDropoutCallback(sites=sites, rate=0.3, divergence="mse_logits")
+        fitted(Forecaster(3, F.cross_entropy), BINARY, callback, monitor)
+        assert monitor.comparison is not None
+        assert monitor.comparison.divergence == ("mse_logits" if alike else "kl")
+
+
 def test_the_monitor_leaves_out_the_steps_that_the_loss_ignores() -> None:
     tags = torch.arange(80).view(16, 5) % 4
     model = Forecaster(4, lambda p, y: F.cross_entropy(p.transpose(1, 2), y, ignore_index=0), lambda o: o)

@@ -24,6 +24,7 @@ def float_mask(allowed: Tensor) -> Tensor:
 MASKS: dict[str, dict[str, Any]] = {
     "none": {},
     "scaled": {"scale": 0.3},
+    "negative": {"scale": -0.3},
     "causal": {"is_causal": True},
     "bool": {"attn_mask": torch.ones(QUERIES, KEYS, dtype=torch.bool).tril(1)},
     "float": {"attn_mask": torch.linspace(-2, 2, QUERIES * KEYS, dtype=torch.float64).view(QUERIES, KEYS)},

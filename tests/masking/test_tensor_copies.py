@@ -87,6 +87,13 @@ def test_kinds_of_leaves(leaf: Any) -> None:
     assert copy.dtype == leaf.dtype
 
 
+def test_tensors_whose_bytes_are_read_as_other_numbers_are_copied_apart() -> None:
+    whole = torch.tensor([1 + 2j, 3 - 4j])
+    for leaf, values in ((whole.conj(), [1 - 2j, 3 + 4j]), (whole.conj().imag, [-2.0, 4.0])):
+        copies = copies_of([whole, leaf])
+        assert [copy.tolist() for copy in copies] == [[1 + 2j, 3 - 4j], values]
+
+
 def test_a_graph_is_kept() -> None:
     weight = torch.ones(2, requires_grad=True)
     leaf = weight * 2

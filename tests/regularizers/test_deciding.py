@@ -17,7 +17,7 @@ from tests.helpers.messages import refused
 
 BATCH, STEPS, CLASSES = 6, 5, 3
 _DRAWN = torch.randint(CLASSES, (BATCH, STEPS + 1), generator=torch.Generator().manual_seed(0))
-LABELS, TAGS = _DRAWN[:, 0], _DRAWN[:, 1:]
+LABELS, TAGS = _DRAWN[:, 0], _DRAWN[:, 1:].contiguous()
 HEAD = nn.Linear(4, CLASSES)
 
 

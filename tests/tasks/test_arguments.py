@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from lightning_advdrop import LanguageModelingTask, SequentialMNISTTask, TextClassificationTask, TextPretrainingTask
+from lightning_advdrop._ranges import check_range
 from lightning_advdrop.nn import AWDLSTM
 from lightning_advdrop.tasks import BaseTask
-from lightning_advdrop.tasks.checks import check_range
 from tests.helpers.messages import refused
 
 TEXT: dict[str, Any] = {

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from torchmetrics import MeanMetric
 
 from lightning_advdrop import (
     AdversarialDropoutCallback,
@@ -19,6 +20,7 @@ from lightning_advdrop import (
     RunningMetrics,
 )
 from lightning_advdrop.callbacks.mask_generator import OwnGenerator
+from lightning_advdrop.callbacks.running_metrics import is_of_training
 from lightning_advdrop.datamodules.position import EpochPosition
 from tests.helpers.resuming import CASES, PLACES, care, difference, fit, name_of, prepare, saving
 
@@ -113,3 +115,14 @@ def test_trainers_with_other_limits_are_resumed_to_the_bit(task: str, limit: str
     for file in within:
         resumed = adversarial(task, tmp_path, file, **LIMITS[limit])
         assert difference(whole, resumed) == [], file.stem
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("accuracy", True), ("train_acc", True), ("val_acc", False), ("metrics.val.f1", False), ("my_test", False)],
+)
+def test_which_metrics_are_of_training(name: str, expected: bool) -> None:
+    metric = MeanMetric()
+    assert not is_of_training(name, metric)
+    metric.update(1.0)
+    assert is_of_training(name, metric) is expected

@@ -42,8 +42,9 @@ def _attend(
         groups = query.shape[-3] // key.shape[-3]
         key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
     # In the order of torch's own computation, so that the base pass is the plain one to the bit.
-    factor = math.sqrt(1 / math.sqrt(query.shape[-1]) if scale is None else scale)
-    scores = (query * factor) @ (key.transpose(-2, -1) * factor)
+    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    factor = math.sqrt(abs(scale))
+    scores = (query * math.copysign(factor, scale)) @ (key.transpose(-2, -1) * factor)
     if is_causal:
         attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
     if attn_mask is None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from lightning_advdrop._torch import version_of
+from lightning_advdrop.masking.prefix import memory_of
 from lightning_advdrop.regularizers import Passes
 
 
@@ -18,11 +22,49 @@ class Call(NamedTuple):
         path: the module's path.
         passes: the recorded pass; None where it can't count: without a graph, or of a module inside the one that does.
         input: what the forward got.
+        versions: the tensors in its result, with how often each was written to when the forward ended.
     """
 
     path: str
     passes: Passes | None
     input: Tensor | None = None
+    versions: Sequence[tuple[Tensor, int | None]] = ()
+
+    def check_unwritten(self) -> None:
+        """Check that the step did not write to the prediction, which other passes don't see changed.
+
+        Raises:
+            ValueError: if it did.
+        """
+        if self.passes is None or all(version_of(tensor) == version for tensor, version in self.versions):
+            return
+        written = [tensor for tensor, version in self.versions if version_of(tensor) != version]
+        base = self.passes.base
+        if callable(self.passes.output) or memory_of(base) in map(memory_of, written):
+            raise ValueError(
+                "module: training_step must not write to the prediction that is compared, got one that it changed in "
+                "place after the forward; write p = p / 2 instead of p /= 2, or do it in the forward."
+            )
+
+
+def versions_in(result: Any) -> list[tuple[Tensor, int | None]]:
+    """List the tensors in the result of a forward, with how often each was written to.
+
+    Args:
+        result: a tensor, or what holds tensors.
+    """
+    return [(leaf, version_of(leaf)) for leaf in _tensors(result)]
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        yield from itertools.chain.from_iterable(map(_tensors, value))
+    elif isinstance(value, Mapping):
+        yield from itertools.chain.from_iterable(map(_tensors, value.values()))
+    elif dataclasses.is_dataclass(value):
+        yield from itertools.chain.from_iterable(map(_tensors, vars(value).values()))
 
 
 def outermost(paths: Iterable[str]) -> str:
