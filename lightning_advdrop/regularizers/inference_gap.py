@@ -12,9 +12,10 @@ from torch import Tensor
 from lightning_advdrop.functional import Direction, flip_budget
 from lightning_advdrop.masking import MaskSite, Observation
 from lightning_advdrop.regularizers.adversarial_dropout import AdversarialDropout
+from lightning_advdrop.regularizers.base_scores import BinaryMasks
 from lightning_advdrop.regularizers.comparison import DivergenceChoice
 from lightning_advdrop.regularizers.fields import at_least_one, compares_two
-from lightning_advdrop.regularizers.mask_search import BinaryMasks, rescaled
+from lightning_advdrop.regularizers.mask_search import rescaled
 from lightning_advdrop.regularizers.passes import Passes
 
 
