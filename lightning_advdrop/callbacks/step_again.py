@@ -87,7 +87,10 @@ def losses_of_others(
             others = {other: _as_before(passes) for other, passes in calls.items() if other != number}
             found = loss_in(again(instead=substituted(recorder, {**others, number: result}).watching()))
             if found is None:
-                raise ValueError("training_step must return a loss again for another prediction, got none.")
+                raise ValueError(
+                    "training_step must return a loss again for another prediction, got None; decide by "
+                    "the batch alone whether a step has one."
+                )
             return found
 
         return loss_of
