@@ -14,6 +14,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 from lightning_advdrop.__about__ import __version__
+from lightning_advdrop._extras import MissingExtraError
 from lightning_advdrop._suggestions import did_you_mean
 
 EXPERIMENT_COMMANDS = ("fit", "validate", "test", "predict")
@@ -41,7 +42,7 @@ def refusal(error: BaseException) -> str | None:
     raised_in = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)][-1:]
     ours = [name.partition(".")[0] for name in raised_in] == [__name__.partition(".")[0]]
     if isinstance(error, FileNotFoundError) or (
-        ours and isinstance(error, (ValueError, DownloadError, FloatingPointError, OSError))
+        ours and isinstance(error, (ValueError, DownloadError, FloatingPointError, OSError, MissingExtraError))
     ):
         return str(error)
     # What makes objects from a configuration wraps what they raise.

@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import wandb
 import yaml
-from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
@@ -23,6 +21,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 # Their classes can be named without their modules in configurations and options.
 from lightning_advdrop import datamodules, tasks  # noqa: F401
+from lightning_advdrop._extras import needed
 from lightning_advdrop._lightning import attach, forget_average, trainer_callbacks
 from lightning_advdrop.callbacks import (
     GlobalRandomState,
@@ -36,6 +35,10 @@ from lightning_advdrop.checkpoint_files import AtomicCheckpointIO
 from lightning_advdrop.cli.parsing import ExperimentParser
 from lightning_advdrop.cli.resuming import last_checkpoint
 from lightning_advdrop.tasks.checkpoints import check_whole
+
+with needed("Running experiments"):
+    import wandb
+    from jsonargparse import Namespace
 
 
 class RunConfig(SaveConfigCallback):
