@@ -38,6 +38,10 @@ def named(module: str, extra: str) -> str:
     return next(name for name in EXTRAS[extra] if name == module or find_spec(name) is None)
 
 
+def _watched() -> None:
+    MaskStatistics().on_fit_start(Trainer(logger=False, enable_checkpointing=False), LightningModule())
+
+
 def _summary() -> object:
     make_runs(Path("digits"), [0.1, 0.3])
     make_runs(Path("digits"), [0.2, 0.5], regularizer(), first=2)
@@ -52,7 +56,12 @@ def _summary() -> object:
         ("requests", "data", lambda: download(Path("labels.gz"), ["https://a.org"], None), "Downloading labels.gz"),
         ("platformdirs", "data", cache_root, "LIGHTNING_ADVDROP_CACHE"),
         ("matplotlib", "report", lambda: as_png(lambda: panel_grid(1)[0]), "figures"),
-        ("matplotlib", "report", lambda: MaskStatistics().on_fit_start(Trainer(), LightningModule()), "MaskStatistics"),
+        (
+            "matplotlib",
+            "report",
+            _watched,
+            "MaskStatistics",
+        ),
         ("scipy", "report", _summary, "test of a report"),
         ("sklearn", "examples", lambda: DigitsDataModule().load_test(), "DigitsDataModule"),
     ],
