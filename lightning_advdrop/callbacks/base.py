@@ -15,6 +15,7 @@ from lightning_advdrop.callbacks.compatibility import check_trainable
 from lightning_advdrop.callbacks.deciding import DecidingCallback
 from lightning_advdrop.callbacks.denormals import flush_denormals
 from lightning_advdrop.callbacks.description import describe_sites
+from lightning_advdrop.callbacks.other_noise import warn_of_other_noise
 from lightning_advdrop.callbacks.own_metrics import watch_log
 from lightning_advdrop.callbacks.penalties import Nonfinite, NonfinitePenalties, mean_penalty
 from lightning_advdrop.callbacks.penalty_metrics import PenaltyMetrics
@@ -112,6 +113,7 @@ class RegularizerCallback(DecidingCallback, PenaltyMetrics, NonfinitePenalties, 
         self.sites = []
         self._missing: set[MaskSite] = set()
         self._trained = False  # whether a batch of this epoch has been
+        self._looked_at_noise = False
         #: Called with each penalty that is computed, one for each forward pass of a training step.
         self.listeners: list[Callable[[Penalty], None]] = []
 
@@ -193,6 +195,9 @@ class RegularizerCallback(DecidingCallback, PenaltyMetrics, NonfinitePenalties, 
         for call in calls:
             self._missing -= took_part(self._missing, call.recorded.observed)
         penalties = [self.regularizer.evaluate(call) for call in calls]
+        if not self._looked_at_noise:
+            self._looked_at_noise = True
+            warn_of_other_noise(self.regularizer, calls[0])
         found = mean_penalty(penalties)
         for listener in self.listeners:
             for penalty in penalties:
@@ -209,7 +214,7 @@ class RegularizerCallback(DecidingCallback, PenaltyMetrics, NonfinitePenalties, 
         flush_denormals(trainer.strategy.root_device)
         self.seed_generator(trainer)
         self.forget_comparison()
-        self.counted, self._warned = None, False
+        self.counted, self._warned, self._looked_at_noise = None, False, False
         watch_log(pl_module, self)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
