@@ -58,7 +58,8 @@ class RegularizerCallback(DecidingCallback, PenaltyMetrics, NonfinitePenalties, 
             module calls no known loss: an index, a key or a callable.
         log_every_n_steps: how often the metrics of single steps go to the loggers, at least 1; None follows the
             trainer. Their means over each epoch are logged too.
-        call: which of several forward passes in one training step counts, from 0; None takes the mean over all.
+        call: which of several forward passes in one training step counts, from 0. None takes all that the loss depends
+            on, and their mean.
         padding_mask: where a batch tells real examples or time steps from padding (an index, a key or a callable): a
             tensor ``(B,)``, or ``(B, T)`` for predictions with a time dimension, 1 where they are real and 0 at
             padding; None where there is no padding.
