@@ -50,7 +50,8 @@ class AdversarialDropoutCallback(RegularizerCallback):
         log_every_n_steps: how often the metrics of single steps go to the loggers; None follows the trainer.
         keep_start: whether the random drop at the start stays, as the first flip of the budget.
         target: where a batch has the labels, for ``divergence="ce"`` and to choose one: an index, a key or a callable.
-        call: which of several forward passes in one training step counts, from 0; None takes the mean over all.
+        call: which of several forward passes in one training step counts, from 0. None takes all that the loss depends
+            on, and their mean.
         padding_mask: where a batch tells real examples or time steps from padding: an index, a key or a callable that
             leads to a tensor ``(B,)`` or ``(B, T)``, 1 where they are real; None where there is no padding.
         start_rate: the probability of dropping a unit in a sampled start, in [0, 1].

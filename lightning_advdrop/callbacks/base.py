@@ -16,6 +16,7 @@ from lightning_advdrop.callbacks.compatibility import check_trainable
 from lightning_advdrop.callbacks.deciding import DecidingCallback
 from lightning_advdrop.callbacks.denormals import flush_denormals
 from lightning_advdrop.callbacks.description import describe_sites
+from lightning_advdrop.callbacks.other_noise import warn_of_other_noise
 from lightning_advdrop.callbacks.own_metrics import watch_log
 from lightning_advdrop.callbacks.penalties import Nonfinite, NonfinitePenalties, mean_penalty
 from lightning_advdrop.callbacks.penalty_metrics import PenaltyMetrics
@@ -58,7 +59,8 @@ class RegularizerCallback(DecidingCallback, PenaltyMetrics, NonfinitePenalties, 
             module calls no known loss: an index, a key or a callable.
         log_every_n_steps: how often the metrics of single steps go to the loggers, at least 1; None follows the
             trainer. Their means over each epoch are logged too.
-        call: which of several forward passes in one training step counts, from 0; None takes the mean over all.
+        call: which of several forward passes in one training step counts, from 0. None takes all that the loss depends
+            on, and their mean.
         padding_mask: where a batch tells real examples or time steps from padding (an index, a key or a callable): a
             tensor ``(B,)``, or ``(B, T)`` for predictions with a time dimension, 1 where they are real and 0 at
             padding; None where there is no padding.
@@ -113,6 +115,7 @@ class RegularizerCallback(DecidingCallback, PenaltyMetrics, NonfinitePenalties, 
         self.sites = []
         self._missing: set[MaskSite] = set()
         self._trained = False  # whether a batch of this epoch has been
+        self._looked_at_noise = False
         #: Called with each penalty that is computed, one for each forward pass of a training step.
         self.listeners: list[Callable[[Penalty], None]] = []
 
@@ -223,6 +226,9 @@ class RegularizerCallback(DecidingCallback, PenaltyMetrics, NonfinitePenalties, 
         for call in calls:
             self._missing -= took_part(self._missing, call.recorded.observed)
         penalties = [self.regularizer.evaluate(call) for call in calls]
+        if not self._looked_at_noise:
+            self._looked_at_noise = True
+            warn_of_other_noise(self.regularizer, calls[0])
         found = mean_penalty(penalties)
         for listener in self.listeners:
             for penalty in penalties:
@@ -239,7 +245,7 @@ class RegularizerCallback(DecidingCallback, PenaltyMetrics, NonfinitePenalties, 
         flush_denormals(trainer.strategy.root_device)
         self.seed_generator(trainer)
         self.forget_comparison()
-        self.counted, self._warned, self.told_graph = None, False, False
+        self.counted, self._warned, self.told_graph, self._looked_at_noise = None, False, False, False
         watch_log(pl_module, self)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
