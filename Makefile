@@ -36,6 +36,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python -m tests.benchmarks.bench_lstm
 	$(BIN)/python -m tests.benchmarks.bench_step
 	$(BIN)/python -m tests.benchmarks.bench_lm_step
+	$(BIN)/python -m tests.benchmarks.bench_state
 	$(BIN)/python -m tests.benchmarks.bench_imdb
 	$(BIN)/python -m tests.benchmarks.soak
 
