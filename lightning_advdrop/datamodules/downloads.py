@@ -100,7 +100,7 @@ def download(target: Path, mirrors: Sequence[str], checksum: str | None, timeout
 
 
 def _is_private(address: str) -> bool:
-    """Whether nobody on the way can change what comes from an address."""
+    """Tell whether nobody on the way can change what comes from an address."""
     return address.startswith("https://") or urlsplit(address).hostname in ("localhost", "127.0.0.1", "::1")
 
 
