@@ -8,7 +8,7 @@ from lightning_advdrop.callbacks.base import RegularizerCallback
 from lightning_advdrop.callbacks.penalties import Nonfinite
 from lightning_advdrop.functional import Direction, Flips
 from lightning_advdrop.masking import SiteSpecs
-from lightning_advdrop.regularizers import AdversarialDropout, DivergenceChoice, Search, Start
+from lightning_advdrop.regularizers import AdversarialDropout, DivergenceChoice, Rescaling, Search, Start
 from lightning_advdrop.regularizers.predictions import Output, Target
 
 
@@ -67,6 +67,10 @@ class AdversarialDropoutCallback(RegularizerCallback):
         class_dim: the dimension of the prediction that holds the classes; None takes that of the module's own loss,
             else the last.
         ignore_index: the class index of what has no label; None takes that of the module's own loss, else -100.
+        both_losses: whether the supervised loss is the mean of that of the base pass and that under the adversarial
+            mask, instead of the first alone. The second is what ``training_step`` computes of that pass.
+        rescaling: what a mask is multiplied by: ``rows``, each row by ``units / kept``, or ``expected``, all by
+            ``1 / (1 - start_rate)`` with a sampled start.
 
     Raises:
         ValueError: if an argument is not in its range or list, or `AdversarialDropout` refuses their combination.
@@ -110,6 +114,8 @@ class AdversarialDropoutCallback(RegularizerCallback):
         mask: Target | None = None,
         class_dim: int | None = None,
         ignore_index: int | None = None,
+        both_losses: bool = False,
+        rescaling: Rescaling = "rows",
     ) -> None:
         given = {name: value for name, value in locals().items() if name not in {"self", "__class__"}}
         own = {each.name: given.pop(each.name) for each in fields(AdversarialDropout)}

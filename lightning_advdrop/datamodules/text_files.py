@@ -257,5 +257,8 @@ def check_words(words: Sequence[str], path: Path, line: int) -> Sequence[str]:
 
 def checksum(path: Path) -> str:
     """Return the SHA-256 of the content of a file, hexadecimal."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()

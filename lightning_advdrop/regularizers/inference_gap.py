@@ -12,10 +12,11 @@ from torch import Tensor
 from lightning_advdrop.functional import Direction, flip_budget
 from lightning_advdrop.masking import MaskSite, Observation
 from lightning_advdrop.regularizers.adversarial_dropout import AdversarialDropout
+from lightning_advdrop.regularizers.base_scores import BinaryMasks
 from lightning_advdrop.regularizers.comparison import DivergenceChoice
 from lightning_advdrop.regularizers.fields import at_least_one, compares_two
 from lightning_advdrop.regularizers.flips import choose
-from lightning_advdrop.regularizers.mask_search import BinaryMasks, as_masks, rescaled, rows_of
+from lightning_advdrop.regularizers.mask_search import as_masks, rescaled, rows_of
 from lightning_advdrop.regularizers.mean_prediction import MeanPrediction
 from lightning_advdrop.regularizers.passes import Passes
 
