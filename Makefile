@@ -36,6 +36,7 @@ docs: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m tests.benchmarks.price --save price.json $(PRICE_FLAGS)
+	$(BIN)/python -m tests.benchmarks.bench_state
 	$(BIN)/python -m tests.benchmarks.bench_imdb
 	$(BIN)/python -m tests.benchmarks.soak
 
