@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 RUNS ?= runs
 SEEDS ?= 0 1 2
 PYTEST_FLAGS ?=
+# For example --compare earlier.json, to print ratios to the price.json of another checkout.
+PRICE_FLAGS ?=
 # Processes that run the tests, with one thread each: with two, tiny tensors take five to ten times as long.
 WORKERS ?= 2
 
@@ -17,7 +19,7 @@ $(VENV)/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet --editable . --group dev
+	$(BIN)/python -m pip install --quiet --editable '.[all]' --group dev
 	touch $@
 
 lint: $(VENV)/.installed
@@ -33,9 +35,7 @@ docs: $(VENV)/.installed
 	$(BIN)/sphinx-build -W -b html docs docs/_build/html
 
 bench: $(VENV)/.installed
-	$(BIN)/python -m tests.benchmarks.bench_lstm
-	$(BIN)/python -m tests.benchmarks.bench_step
-	$(BIN)/python -m tests.benchmarks.bench_lm_step
+	$(BIN)/python -m tests.benchmarks.price --save price.json $(PRICE_FLAGS)
 	$(BIN)/python -m tests.benchmarks.bench_imdb
 	$(BIN)/python -m tests.benchmarks.soak
 
