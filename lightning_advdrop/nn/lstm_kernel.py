@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lightning_advdrop import _torch
+from lightning_advdrop import _operators
+from lightning_advdrop.nn.fused_kernels import FusedLSTMKernel
 from lightning_advdrop.nn.layer import LayerInputs, LayerKernel, LayerWeights, States, run_layer
 from lightning_advdrop.nn.matmul import RepeatedProduct, WeightGradient
 from lightning_advdrop.nn.packed import Block, previous_states
@@ -60,11 +61,11 @@ class LSTMKernel(LayerKernel):
         gates = self.gates[block.rows]
         flat, tanh_c, through_cell = (rows[: len(gates)] for rows in self._block_rows)
         torch.tanh(self.cells[block.rows], out=tanh_c)
-        _torch.tanh_gradient(gates[:, 3], tanh_c, out=through_cell)  # of o tanh(c) with respect to c
+        _operators.tanh_gradient(gates[:, 3], tanh_c, out=through_cell)  # of o tanh(c) with respect to c
         keep = grad_h.new_empty(len(gates), grad_h.shape[1]) if self.need_hr else None
         grads = flat.view_as(gates)
         rows = tanh_c, through_cell, *gates.unbind(1), gates[:, :2], *grads.unbind(1), grads[:, :2], flat
-        sigmoid_gradient, tanh_gradient = _torch.sigmoid_gradient, _torch.tanh_gradient
+        sigmoid_gradient, tanh_gradient = _operators.sigmoid_gradient, _operators.tanh_gradient
         for t, dy, kept, tanh, through, i, f, g, o, i_f, d_i, d_f, d_g, d_o, d_if, grad in self.steps_back(
             block, incoming, keep, *rows
         ):
@@ -123,4 +124,6 @@ def masked_lstm_layer(
         >>> torch.allclose(output.view(5, 2, 3), layer(x)[0], atol=1e-6)
         True
     """
-    return run_layer(masked_lstm_layer, LSTMKernel, x, batch_sizes, state, mask, weights)
+    fused = weights.weight_hr is None and _operators.has_fused_cells(x.device)
+    kernel = FusedLSTMKernel if fused else LSTMKernel
+    return run_layer(masked_lstm_layer, kernel, x, batch_sizes, state, mask, weights)

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lightning_advdrop import _torch
+from lightning_advdrop import _operators
 from lightning_advdrop.nn.layer import LayerInputs, LayerKernel, LayerWeights, States, run_layer
 from lightning_advdrop.nn.packed import Block
 
@@ -59,14 +59,14 @@ class TanhKernel(RNNKernel):
     """The kernel of a tanh layer."""
 
     activate_ = staticmethod(torch.tanh_)
-    gradient = staticmethod(_torch.tanh_gradient)
+    gradient = staticmethod(_operators.tanh_gradient)
 
 
 class ReluKernel(RNNKernel):
     """The kernel of a ReLU layer."""
 
     activate_ = staticmethod(torch.relu_)
-    gradient = staticmethod(_torch.relu_gradient)
+    gradient = staticmethod(_operators.relu_gradient)
 
 
 def masked_rnn_tanh_layer(
