@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lightning_advdrop import _operators
 from lightning_advdrop.nn.layer import LayerInputs, LayerKernel, States
-from lightning_advdrop.nn.packed import Block, previous_states
+from lightning_advdrop.nn.packed import Block, first_rows, previous_states
 
 
 class FusedLSTMKernel(LayerKernel):
@@ -42,7 +42,7 @@ class FusedLSTMKernel(LayerKernel):
         grad_h, grad_c = grad_states
         grads: list[Tensor] = []
         for t, dy, c, gates in self.steps_back(block, incoming, self.cells[block.rows], self.gates[block.rows]):
-            dh, dc = grad_h[: len(dy)], grad_c[: len(dy)]
+            dh, dc = first_rows(grad_h, len(dy)), first_rows(grad_c, len(dy))
             grad_product, grad_c_prev = _operators.lstm_cell_backward(dh.add_(dy), dc, self.c_prev[t], c, gates)
             dc.copy_(grad_c_prev)
             torch.mul(self.through_product(t, grad_product), self.masks[t], out=dh)
@@ -78,7 +78,7 @@ class FusedGRUKernel(LayerKernel):
         (grad_h,) = grad_states
         grads: list[tuple[Tensor, Tensor]] = []
         for t, dy, kept in self.steps_back(block, incoming, self.kept[block.rows]):
-            dh = grad_h[: len(dy)]
+            dh = first_rows(grad_h, len(dy))
             grad_projected, grad_product, carried = _operators.gru_cell_backward(dh.add_(dy), kept)
             torch.addcmul(carried, self.through_product(t, grad_product), self.masks[t], out=dh)
             grads.append((grad_projected, grad_product))

@@ -10,7 +10,7 @@ from torch import Tensor
 from lightning_advdrop import _operators
 from lightning_advdrop.nn.fused_kernels import FusedGRUKernel
 from lightning_advdrop.nn.layer import LayerInputs, LayerKernel, LayerWeights, States, run_layer
-from lightning_advdrop.nn.packed import Block, split_steps
+from lightning_advdrop.nn.packed import Block, first_rows, split_steps
 
 
 class GRUKernel(LayerKernel):
@@ -58,7 +58,7 @@ class GRUKernel(LayerKernel):
         grads = self._block[1][: len(slopes)].view_as(slopes)
         product = grads.view(-1, 4 * self.units)[:, : 3 * self.units]
         for t, dy, slope, grad, grad_product in self.steps_back(block, incoming, slopes, grads, product):
-            dh = grad_h[: len(dy)]
+            dh = first_rows(grad_h, len(dy))
             dh.add_(dy)
             torch.mul(slope, dh.unsqueeze(1), out=grad)
             dh.mul_(self.z[t]).addcmul_(self.through_product(t, grad_product), self.masks[t])

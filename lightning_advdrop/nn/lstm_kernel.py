@@ -11,7 +11,7 @@ from lightning_advdrop import _operators
 from lightning_advdrop.nn.fused_kernels import FusedLSTMKernel
 from lightning_advdrop.nn.layer import LayerInputs, LayerKernel, LayerWeights, States, run_layer
 from lightning_advdrop.nn.matmul import RepeatedProduct, WeightGradient
-from lightning_advdrop.nn.packed import Block, previous_states
+from lightning_advdrop.nn.packed import Block, first_rows, previous_states
 
 
 class LSTMKernel(LayerKernel):
@@ -69,7 +69,7 @@ class LSTMKernel(LayerKernel):
         for t, dy, kept, tanh, through, i, f, g, o, i_f, d_i, d_f, d_g, d_o, d_if, grad in self.steps_back(
             block, incoming, keep, *rows
         ):
-            dh, dc = grad_h[: len(dy)], grad_c[: len(dy)]
+            dh, dc = first_rows(grad_h, len(dy)), first_rows(grad_c, len(dy))
             dh.add_(dy)
             if kept is not None:
                 kept.copy_(dh)

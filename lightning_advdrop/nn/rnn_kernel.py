@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightning_advdrop import _operators
 from lightning_advdrop.nn.layer import LayerInputs, LayerKernel, LayerWeights, States, run_layer
-from lightning_advdrop.nn.packed import Block
+from lightning_advdrop.nn.packed import Block, first_rows
 
 
 class RNNKernel(LayerKernel):
@@ -49,7 +49,7 @@ class RNNKernel(LayerKernel):
         gradient = self.gradient
         grads = self._grads[: block.stop - block.start]
         for t, dy, h, grad in self.steps_back(block, incoming, self.hidden[block.rows], grads):
-            dh = grad_h[: len(dy)]
+            dh = first_rows(grad_h, len(dy))
             gradient(dh.add_(dy), h, grad)
             torch.mul(self.through_product(t, grad), self.masks[t], out=dh)
         return grads, grads
