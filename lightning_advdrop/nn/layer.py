@@ -19,7 +19,15 @@ from lightning_advdrop import _torch
 from lightning_advdrop.nn.graphs import GRAPHS
 from lightning_advdrop.nn.matmul import RepeatedProduct, WeightGradient
 from lightning_advdrop.nn.once import differentiable_once
-from lightning_advdrop.nn.packed import Block, blocks, final_states, previous_states, split_steps, step_masks
+from lightning_advdrop.nn.packed import (
+    Block,
+    blocks,
+    final_states,
+    first_rows,
+    previous_states,
+    split_steps,
+    step_masks,
+)
 
 States = tuple[Tensor, ...]
 
@@ -160,7 +168,7 @@ class LayerKernel(ABC):
 
         The result is overwritten by the next call.
         """
-        grad_masked_h = self._recurrent(grad_product, out=self._grad_masked_h[: len(grad_product)])
+        grad_masked_h = self._recurrent(grad_product, out=first_rows(self._grad_masked_h, len(grad_product)))
         if self._grad_masks is not None:
             self._grad_masks[step].addcmul_(grad_masked_h, self.h_prev[step])
         return grad_masked_h
