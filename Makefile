@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 RUNS ?= runs
 SEEDS ?= 0 1 2
 PYTEST_FLAGS ?=
+# For example --compare earlier.json, to print ratios to the price.json of another checkout.
+PRICE_FLAGS ?=
 # Processes that run the tests, with one thread each: with two, tiny tensors take five to ten times as long.
 WORKERS ?= 2
 
@@ -73,9 +75,7 @@ docs: $(VENV)/.installed
 	$(BIN)/sphinx-build -W -b html docs docs/_build/html
 
 bench: $(VENV)/.installed
-	$(BIN)/python -m tests.benchmarks.bench_lstm
-	$(BIN)/python -m tests.benchmarks.bench_step
-	$(BIN)/python -m tests.benchmarks.bench_lm_step
+	$(BIN)/python -m tests.benchmarks.price --save price.json $(PRICE_FLAGS)
 	$(BIN)/python -m tests.benchmarks.bench_imdb
 	$(BIN)/python -m tests.benchmarks.soak
 

@@ -103,7 +103,7 @@ class MaskingMode(TorchFunctionMode):
             self.before_mask()
         result = self._reader.call(function, args, kwargs)
         if self._first:
-            self.sums.follow(function, args, result)
+            self.sums.follow(function, args, kwargs, result)
         return result
 
     @property

@@ -136,6 +136,12 @@ class ModuleState:
             self._copies = copies_of(list(self._record.leaves.values()))
             self._writes = ParameterWrites(module, self._record.parameters.values())
 
+    @property
+    def tensors(self) -> list[Tensor]:
+        """The tensors that were reached, parameters too."""
+        leaves = [leaf for leaf in self._record.leaves.values() if isinstance(leaf, Tensor)]
+        return [*leaves, *self._record.parameters.values()]
+
     def check(self) -> None:
         """Look for what the pass since the snapshot did that can't be undone in another one.
 

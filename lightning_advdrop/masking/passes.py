@@ -163,6 +163,12 @@ class RecordedForward:
         self.evidence = mode.evidence
         self._state.check()
 
+    @property
+    def hands_over(self) -> list[Tensor]:
+        """What further runs take as it is, with its graph: from the module, its arguments, and the first run."""
+        held = [] if self._state is None else self._state.tensors
+        return [*held, *self._prefix.results]
+
     def draw_noise(self, seed: int) -> None:
         """Seed the noise that all further runs draw alike, unless they share that of the first run."""
         if not self.share_noise:

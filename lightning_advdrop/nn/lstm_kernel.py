@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from lightning_advdrop import _torch
 from lightning_advdrop.nn.layer import LayerInputs, LayerKernel, LayerWeights, States, run_layer
 from lightning_advdrop.nn.matmul import RepeatedProduct, WeightGradient
 from lightning_advdrop.nn.packed import Block, previous_states, split_steps
@@ -24,7 +25,9 @@ class LSTMKernel(LayerKernel):
         self.c_prev = previous_states(self.cells, inputs.states[1], self.sizes)
         weight_hr = inputs.weights.weight_hr
         self.project = None if weight_hr is None else RepeatedProduct(weight_hr.t(), self.sizes[0], len(self.sizes))
-        self._grad_hr = WeightGradient(self.need_hr, transposed=self.few_rows)
+        self._minus_one = self.cells.new_tensor(-1)
+        self._grad_hr = WeightGradient(self.need_hr)
+        self._block = self.block_rows(4 * self.units, 4 * self.units, self.units, self.units)
 
     @classmethod
     def forward(cls, inputs: LayerInputs) -> Sequence[Tensor]:
@@ -37,11 +40,12 @@ class LSTMKernel(LayerKernel):
         project = None if weight_hr is None else RepeatedProduct(weight_hr, sizes[0], len(sizes))
         bias_ih, bias_hh = inputs.weights.biases
         each_gate = sigmoids.view(-1, 4, units).unbind(1)
+        masked = torch.empty_like(h)
         steps = inputs.steps(bias_ih + bias_hh, sigmoids, *each_gate, hidden, cells)
         for gates, m, i, f, s, o, h_t, c_t in steps:
             if len(h) != len(h_t):
-                h, c = h[: len(h_t)], c[: len(h_t)]
-            recurrent.add_to(gates, h * m)
+                h, c, masked = h[: len(h_t)], c[: len(h_t)], masked[: len(h_t)]
+            recurrent.add_to(gates, torch.mul(h, m, out=masked))
             s.mul_(2)  # tanh(z) = 2 sigmoid(2 z) - 1, so that one sigmoid computes all gates
             gates.sigmoid_()
             torch.mul(f, c, out=c_t).sub_(i).addcmul_(i, s, value=2)  # f c + i (2 s - 1)
@@ -56,8 +60,8 @@ class LSTMKernel(LayerKernel):
         """Return the gradient of the gates before their activation, twice."""
         grad_h, grad_c = grad_states
         per_cell, per_output, through_cell = self._slopes(block)
-        grad_gates = torch.empty_like(per_cell)
-        flat = grad_gates.view(-1, 4 * self.units)
+        flat = self._block[1][: len(per_cell)]
+        grad_gates = flat.view_as(per_cell)
         keep = grad_h.new_empty(len(per_cell), grad_h.shape[1]) if self.need_hr else None
         slopes, grads = (per_cell[:, :3], per_output, through_cell), (flat, grad_gates[:, :3], grad_gates[:, 3])
         steps = self.steps_back(block, incoming, keep, *slopes, *grads)
@@ -91,15 +95,18 @@ class LSTMKernel(LayerKernel):
         """
         sigmoids = self.sigmoids[block.rows]
         i, _, s, o = sigmoids.unbind(1)
-        tanh_c = self.cells[block.rows].tanh()
-        slopes = torch.addcmul(sigmoids, sigmoids, sigmoids, value=-1)  # s (1 - s), the derivative of the sigmoid
-        slopes[:, 0].mul_(torch.sub(2 * s, 1))
-        slopes[:, 2].mul_(i).mul_(4)  # tanh(z) = 2 s(2 z) - 1 has the derivative 4 s (1 - s)
-        slopes[:, 3].mul_(tanh_c)
+        flat, _, tanh_c, through_cell = (rows[: len(i)] for rows in self._block)
+        torch.tanh(self.cells[block.rows], out=tanh_c)
+        slopes = flat.view_as(sigmoids)
+        # What each gate is multiplied by, then the derivative of the sigmoid. tanh(z) = 2 sigmoid(2 z) - 1.
+        torch.add(self._minus_one, s, alpha=2, out=slopes[:, 0])
         sizes = self.sizes[block.steps]
         for slope, c in zip(split_steps(slopes[:, 1], sizes), self.c_prev[block.steps], strict=True):
-            slope.mul_(c)
-        return slopes, slopes[:, 3], torch.addcmul(o, o, tanh_c.square_(), value=-1)
+            slope.copy_(c)
+        torch.mul(i, 4, out=slopes[:, 2])
+        slopes[:, 3] = tanh_c
+        _torch.sigmoid_gradient(slopes, sigmoids, out=slopes)
+        return slopes, slopes[:, 3], _torch.tanh_gradient(o, tanh_c, out=through_cell)
 
 
 def masked_lstm_layer(

@@ -5,7 +5,7 @@ from torch import Tensor
 from lightning_advdrop import _torch
 from lightning_advdrop.nn.matmul import RepeatedProduct
 
-WIDTH, LARGE = 256, (1024, 256)  # 2 ** 18 elements, the least that is packed
+WIDTH, LARGE = 256, (8192, 256)  # 2 ** 21 elements, the least that is packed
 needs_packing = pytest.mark.skipif(not _torch.has_packed_product(), reason="this torch has no packed linear product")
 
 
@@ -50,7 +50,7 @@ def test_large_weights_of_many_products_are_packed() -> None:
 
 @pytest.mark.parametrize(
     ("shape", "dtype", "products"),
-    [(LARGE, torch.float32, 7), ((1023, WIDTH), torch.float32, 8), (LARGE, torch.float64, 8)],
+    [(LARGE, torch.float32, 7), ((8191, WIDTH), torch.float32, 8), (LARGE, torch.float64, 8)],
 )
 def test_others_are_not_packed(shape: tuple[int, int], dtype: torch.dtype, products: int) -> None:
     assert RepeatedProduct(torch.ones(shape, dtype=dtype), rows=2, products=products)._packed is None
