@@ -89,9 +89,10 @@ def fit(root: Path, task: str, *, processes: int, plain: bool = False) -> tuple[
         method.weight, method.rampup_epochs = 0.1, 0
         if method.site_specs == "model.rnns.1:weight":  # one mask for the batch of a process
             method.site_specs = "model.rnns.1:recurrent"
+    folder = root / ("plain" if plain else f"{processes}")
     two: dict[str, Any] = {"strategy": GlooStrategy(), "devices": 2} if processes == 2 else {}
     trainer = quiet_trainer(
-        callbacks=[*methods, TakesTurns(), ModelCheckpoint(root / f"{processes}", "last")],
+        callbacks=[*methods, TakesTurns(), ModelCheckpoint(folder, "last")],
         enable_checkpointing=True,
         max_epochs=1,
         limit_val_batches=0,
@@ -104,7 +105,7 @@ def fit(root: Path, task: str, *, processes: int, plain: bool = False) -> tuple[
     trainer.fit(model, data)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if not name.endswith("_step")}
     # A network that is made for its data is in the processes only.
-    return torch.load(root / f"{processes}" / "last.ckpt", weights_only=True)["state_dict"], metrics
+    return torch.load(folder / "last.ckpt", weights_only=True)["state_dict"], metrics
 
 
 @pytest.mark.parametrize("task", MODELS)
