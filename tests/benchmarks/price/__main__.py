@@ -23,6 +23,7 @@ import torch
 
 from tests.benchmarks.bench_lstm import Size
 from tests.benchmarks.bench_lstm import measure as measure_layer
+from tests.benchmarks.page import DOCS, write_between
 from tests.benchmarks.price import formula, growth
 from tests.benchmarks.price.cell import Cell, memory
 from tests.benchmarks.price.meters import Clock, ClockName, GPUPeakMemory, Meter
@@ -33,8 +34,7 @@ from tests.benchmarks.price.steps import Measured, StepError, measure
 from tests.benchmarks.price.tables import comparison, report, sizes_of
 
 PARTS = (*SHAPES, "layers", "growth", "formula")
-PAGE = Path(__file__).parents[3] / "docs" / "performance.md"
-BEGIN, END = "<!-- price: begin -->", "<!-- price: end -->"
+PAGE = DOCS / "performance.md"
 LAYERS = {
     "LSTM, 784 x 100 x 100": ("lstm", Size(784, 100, 100, 1), Size(8, 4, 4, 1)),
     "LSTM, 70 x 20 x 1150": ("lstm", Size(70, 20, 1150, 1150), Size(8, 4, 4, 4)),
@@ -96,21 +96,6 @@ def measure_part(name: str, results: Results, options: argparse.Namespace) -> No
         results.formula = formula.measured(options.clock, small=options.small, repeats=options.repeats or 5)
 
 
-def write_page(text: str, page: Path) -> None:
-    """Put the tables between the markers of a page.
-
-    Raises:
-        ValueError: if it has no markers.
-    """
-    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(
-            f"{page.name} must have the lines {BEGIN!r} and {END!r}, got none; put them where the tables go."
-        )
-    page.write_text(f"{before}{begin}\n{text.rstrip()}\n{end}{after}", encoding="utf-8")
-
-
 def parse(args: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks.price",
@@ -162,7 +147,7 @@ def main(args: Sequence[str] | None = None, say: Callable[[str], object] = print
     if options.compare:
         say(comparison(Results.of(json.loads(options.compare.read_text())), results))
     if options.docs:
-        write_page(report(results), PAGE)
+        write_between(PAGE, "price", report(results))
     return results
 
 

@@ -12,7 +12,6 @@ Coefficients are fitted to relative errors, none below 0. All processes have one
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import linear_regression, mean, median
@@ -160,8 +159,10 @@ def measured(clock: ClockName, *, small: bool, repeats: int) -> list[dict[str, A
     finally:
         torch.set_num_threads(threads)
     by_two = {True: SMALL[:1] if small else FITTED_BY_TWO, False: SMALL[1:2] if small else CHECKED_BY_TWO}
-    for fitted, all_sizes in by_two.items():
-        for sizes in all_sizes:
-            cell = Cell("smnist", "label", sizes, processes=2, repeats=repeats, clock=clock)
-            points.append(Point(sizes, "label", 2, seconds(cell, random.randint(20_000, 60_000)), fitted))
+    pairs = [(sizes, fitted) for fitted, all_sizes in by_two.items() for sizes in all_sizes]
+    cells = [Cell("smnist", "label", sizes, processes=2, repeats=repeats, clock=clock) for sizes, _ in pairs]
+    for (sizes, fitted), value in zip(pairs, seconds(cells), strict=True):
+        if isinstance(value, str):
+            raise RuntimeError(f"A step in two processes failed at {sizes}: {value}")  # noqa: TRY004
+        points.append(Point(sizes, "label", 2, value, fitted))
     return [asdict(point) for point in points]

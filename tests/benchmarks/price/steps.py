@@ -68,7 +68,7 @@ class Turns(Callback):
         mine = [each for each in self.callbacks.values() if each is not None]
         active = self.callbacks[self.current]
         trainer.callbacks = [each for each in self.all if each is active or each not in mine]  # type: ignore[attr-defined]
-        gc.collect(1)  # a pause of the collector is no part of a step
+        gc.collect()  # a pause of the collector is no part of a step, and what it frees is none of what the step finds
         for meter in self.meters.values():
             meter.start()
 
@@ -125,6 +125,7 @@ def measure(
                 enable_checkpointing=False,
                 enable_progress_bar=False,
                 enable_model_summary=False,
+                use_distributed_sampler=False,  # each process has all steps
                 **{"devices": 1, **trainer},
             ).fit(module, data)
         except Exception as error:
