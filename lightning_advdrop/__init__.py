@@ -51,7 +51,7 @@ if TYPE_CHECKING:
         TextPretrainingTask,
     )
 
-# Classes only: `from lightning_advdrop import *` must not replace the user's own `nn`, `functional`, `__version__`.
+# No modules: `from lightning_advdrop import *` must not replace the user's own `nn`, `functional`, `__version__`.
 __all__ = [
     "AdversarialDropoutCallback",
     "AdversarialTrainingCallback",

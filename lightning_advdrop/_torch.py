@@ -9,13 +9,14 @@ from __future__ import annotations
 import functools
 import inspect
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType, FunctionType
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from torch.utils.checkpoint import checkpoint
 
 
@@ -52,6 +53,39 @@ def is_recomputed() -> bool:
 
 
 # Autograd.
+
+
+@contextmanager
+def without_tensor_hooks(tensors: Sequence[Tensor]) -> Iterator[None]:
+    """A context in which the backward hooks of tensors don't run.
+
+    Args:
+        tensors: leaves of a graph.
+
+    Example:
+        >>> x = torch.ones(2, requires_grad=True)
+        >>> handle = x.register_hook(lambda gradient: 2 * gradient)
+        >>> with without_tensor_hooks([x]):
+        ...     torch.autograd.grad(x.sum(), x)[0].tolist()
+        [1.0, 1.0]
+        >>> torch.autograd.grad(x.sum(), x)[0].tolist()
+        [2.0, 2.0]
+    """
+    # The dictionary that torch reads at each call; None where there are no hooks.
+    found = [hooks for tensor in tensors if (hooks := getattr(tensor, "_backward_hooks", None))]
+    before = [dict(hooks) for hooks in found]
+    for hooks in found:
+        hooks.clear()
+    try:
+        yield
+    finally:
+        for hooks, own in zip(found, before, strict=True):
+            hooks.update(own)
+
+
+def parametrizations_are_cached() -> bool:
+    """Tell whether `torch.nn.utils.parametrize.cached` is in use, by which several passes share computed weights."""
+    return bool(getattr(parametrize, "_cache_enabled", 0))
 
 
 def will_run(node: Any) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lightning_advdrop._extras import needed
 from lightning_advdrop.mask_shares import MaskShares, Rows
 
 if TYPE_CHECKING:
@@ -43,8 +44,9 @@ def as_png(make: Callable[[], Figure]) -> bytes:
     Args:
         make: Makes the figure, in the style of this package.
     """
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    with needed("Drawing figures"):
+        import matplotlib
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     # Defaults first: a user's matplotlibrc must not change the pictures. The backend is not ours to choose.
     style: dict[Any, Any] = {**matplotlib.rcParamsDefault, **_STYLE}

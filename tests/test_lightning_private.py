@@ -13,7 +13,7 @@ import pytest
 import torch
 from lightning.fabric import Fabric
 from lightning.pytorch import LightningDataModule, LightningModule
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
+from lightning.pytorch.callbacks import Callback
 
 from lightning_advdrop import _lightning
 from lightning_advdrop._lightning import (
@@ -32,6 +32,7 @@ from lightning_advdrop._lightning import (
     trainer_datamodule,
 )
 from tests.helpers.messages import refused
+from tests.helpers.releases import SAFE, EMAWeightAveraging, since
 
 each_package = pytest.mark.parametrize("package", ["lightning.pytorch", "pytorch_lightning"])
 
@@ -101,14 +102,15 @@ def test_a_trainer_knows_the_data_that_it_was_given() -> None:
 
 
 def test_a_state_key_is_the_one_that_lightning_makes() -> None:
-    callback = EMAWeightAveraging()
+    callback = Callback()
     settings: dict[str, Any] = {"monitor": "val/loss", "call": None}
     assert state_key(callback, **settings) == callback._generate_state_key(**settings)
 
 
+@since(2, 6, "the average came with it")
 def test_lightnings_average_is_forgotten_and_others_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     theirs, other = EMAWeightAveraging(), Callback()
-    theirs._average_model = other._average_model = average = object()  # type: ignore[assignment, attr-defined]
+    theirs._average_model = other._average_model = average = object()  # type: ignore[attr-defined]
     for callback in (theirs, other):
         forget_average(callback)
     assert theirs._average_model is None
@@ -164,7 +166,7 @@ class Earlier(Small):
     @classmethod
     def load_from_checkpoint(cls, path: Any, map_location: Any = None, strict: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
         assert not kwargs
-        return super().load_from_checkpoint(path, map_location, weights_only=True)
+        return super().load_from_checkpoint(path, map_location, **SAFE)
 
 
 @pytest.mark.parametrize("kind", [Small, Earlier])

@@ -7,6 +7,7 @@ import importlib
 import pkgutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from types import FunctionType
 
@@ -15,6 +16,7 @@ import pytest
 import torch
 
 import lightning_advdrop
+from tests.helpers.wheels import Prefix, build
 
 ROOT = Path(__file__).parent.parent
 
@@ -78,19 +80,38 @@ def test_rooms_are_imported_when_they_are_used() -> None:
 
 
 def test_the_wheel_works_outside_the_repository(tmp_path: Path) -> None:
-    """Builds the wheel, unpacks it elsewhere and runs the command from there."""
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
-    subprocess.run(build, check=True, capture_output=True)
-    wheel = next(tmp_path.glob("*.whl"))
-    inside = tmp_path / "installed"
-    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(inside)]
-    subprocess.run([*install, str(wheel)], check=True, capture_output=True)
-    assert (inside / "lightning_advdrop" / "py.typed").exists()
-    code = (
-        "import lightning_advdrop as a; print(a.__file__); from lightning_advdrop.cli import main; main(['--version'])"
+    """Trains and compares two methods there, with configurations that are found by name."""
+    prefix, elsewhere = Prefix(tmp_path / "installed"), tmp_path / "elsewhere"
+    prefix.install(build(tmp_path))
+    elsewhere.mkdir()
+    assert (prefix.modules / "lightning_advdrop" / "py.typed").exists()
+    assert "smnist_rows" in prefix.run("advdrop", "configs", "list", cwd=elsewhere).stdout
+    few = ("--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--trainer.enable_progress_bar", "false")
+    for method in ((), ("--config", "methods/r_drop")):
+        fit = prefix.run("lightning", "fit", "--config", "quickstart", *method, *few, cwd=elsewhere)
+        assert fit.returncode == 0, fit.stderr
+    report = prefix.run("advdrop", "report", "runs", cwd=elsewhere)
+    assert "adversarial dropout" in report.stdout
+    assert "R-Drop" in report.stdout
+    code = "import lightning_advdrop.cli; print(lightning_advdrop.cli.__file__)"
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": str(prefix.modules)},
+        cwd=elsewhere,
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=inside, capture_output=True, text=True, check=True, env={"PATH": "/usr/bin"}
-    )
-    assert result.stdout.startswith(str(inside.resolve()))
-    assert "lightning-advdrop" in result.stdout
+    assert found.stdout.startswith(str(prefix.modules))
+
+
+def test_the_source_distribution_holds_what_the_wheel_and_the_tests_need(tmp_path: Path) -> None:
+    with tarfile.open(build(tmp_path, "sdist")) as archive:
+        held = {name.partition("/")[2] for name in archive.getnames()}
+    tracked = {
+        str(path.relative_to(ROOT))
+        for folder in ("lightning_advdrop", "tests", "configs", "docs", ".github")
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and not {"__pycache__", "_build"} & {*path.parts}
+    }
+    assert tracked | {"Makefile", "README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE", ".ci/run"} <= held

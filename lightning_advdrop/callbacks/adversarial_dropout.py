@@ -8,7 +8,7 @@ from lightning_advdrop.callbacks.base import RegularizerCallback
 from lightning_advdrop.callbacks.penalties import Nonfinite
 from lightning_advdrop.functional import Direction, Flips
 from lightning_advdrop.masking import SiteSpecs
-from lightning_advdrop.regularizers import AdversarialDropout, DivergenceChoice, Search, Start
+from lightning_advdrop.regularizers import AdversarialDropout, DivergenceChoice, Rescaling, Search, Start
 from lightning_advdrop.regularizers.predictions import Output, Target
 
 
@@ -50,7 +50,8 @@ class AdversarialDropoutCallback(RegularizerCallback):
         log_every_n_steps: how often the metrics of single steps go to the loggers; None follows the trainer.
         keep_start: whether the random drop at the start stays, as the first flip of the budget.
         target: where a batch has the labels, for ``divergence="ce"`` and to choose one: an index, a key or a callable.
-        call: which of several forward passes in one training step counts, from 0; None takes the mean over all.
+        call: which of several forward passes in one training step counts, from 0. None takes all that the loss depends
+            on, and their mean.
         padding_mask: where a batch tells real examples or time steps from padding: an index, a key or a callable that
             leads to a tensor ``(B,)`` or ``(B, T)``, 1 where they are real; None where there is no padding.
         start_rate: the probability of dropping a unit in a sampled start, in [0, 1].
@@ -66,6 +67,10 @@ class AdversarialDropoutCallback(RegularizerCallback):
         class_dim: the dimension of the prediction that holds the classes; None takes that of the module's own loss,
             else the last.
         ignore_index: the class index of what has no label; None takes that of the module's own loss, else -100.
+        both_losses: whether the supervised loss is the mean of that of the base pass and that under the adversarial
+            mask, instead of the first alone. The second is what ``training_step`` computes of that pass.
+        rescaling: what a mask is multiplied by: ``rows``, each row by ``units / kept``, or ``expected``, all by
+            ``1 / (1 - start_rate)`` with a sampled start.
 
     Raises:
         ValueError: if an argument is not in its range or list, or `AdversarialDropout` refuses their combination.
@@ -109,6 +114,8 @@ class AdversarialDropoutCallback(RegularizerCallback):
         mask: Target | None = None,
         class_dim: int | None = None,
         ignore_index: int | None = None,
+        both_losses: bool = False,
+        rescaling: Rescaling = "rows",
     ) -> None:
         given = {name: value for name, value in locals().items() if name not in {"self", "__class__"}}
         own = {each.name: given.pop(each.name) for each in fields(AdversarialDropout)}

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from lightning_advdrop._lightning import state_key
 from lightning_advdrop.callbacks.batches import SteppedBatch
 from lightning_advdrop.callbacks.compatibility import check_trainable
 from lightning_advdrop.callbacks.deciding import DecidingCallback
 from lightning_advdrop.callbacks.denormals import flush_denormals
 from lightning_advdrop.callbacks.description import describe_sites
+from lightning_advdrop.callbacks.other_noise import warn_of_other_noise
 from lightning_advdrop.callbacks.own_metrics import watch_log
 from lightning_advdrop.callbacks.penalties import Nonfinite, NonfinitePenalties, mean_penalty
 from lightning_advdrop.callbacks.penalty_metrics import PenaltyMetrics
 from lightning_advdrop.callbacks.recording import ForwardRecorder, took_part
-from lightning_advdrop.callbacks.training_step import AddsToLoss
+from lightning_advdrop.callbacks.state_keys import KeyedBySettings
+from lightning_advdrop.callbacks.training_step import WrapsTrainingStep
 from lightning_advdrop.functional import sigmoid_rampup
 from lightning_advdrop.masking import MaskSite, RecordedForward, SiteSpecs, find_sites
 from lightning_advdrop.regularizers import Passes, Penalty, Regularizer
@@ -27,7 +29,7 @@ from lightning_advdrop.regularizers.fields import at_least_one, at_least_zero, o
 from lightning_advdrop.regularizers.predictions import Output, Target
 
 
-class RegularizerCallback(DecidingCallback, PenaltyMetrics, NonfinitePenalties, AddsToLoss):
+class RegularizerCallback(KeyedBySettings, DecidingCallback, PenaltyMetrics, NonfinitePenalties, WrapsTrainingStep):
     """Add a regularizer's penalty to the loss of any LightningModule under automatic optimization.
 
     A module with a true attribute ``delegates_regularization`` asks for its penalty itself, by
@@ -57,7 +59,8 @@ class RegularizerCallback(DecidingCallback, PenaltyMetrics, NonfinitePenalties, 
             module calls no known loss: an index, a key or a callable.
         log_every_n_steps: how often the metrics of single steps go to the loggers, at least 1; None follows the
             trainer. Their means over each epoch are logged too.
-        call: which of several forward passes in one training step counts, from 0; None takes the mean over all.
+        call: which of several forward passes in one training step counts, from 0. None takes all that the loss depends
+            on, and their mean.
         padding_mask: where a batch tells real examples or time steps from padding (an index, a key or a callable): a
             tensor ``(B,)``, or ``(B, T)`` for predictions with a time dimension, 1 where they are real and 0 at
             padding; None where there is no padding.
@@ -112,11 +115,17 @@ class RegularizerCallback(DecidingCallback, PenaltyMetrics, NonfinitePenalties, 
         self.sites = []
         self._missing: set[MaskSite] = set()
         self._trained = False  # whether a batch of this epoch has been
+        self._looked_at_noise = False
         #: Called with each penalty that is computed, one for each forward pass of a training step.
         self.listeners: list[Callable[[Penalty], None]] = []
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.regularizer!r}, sites={self.site_specs!r}, weight={self.weight})"
+
+    @property
+    def method_name(self) -> str | None:
+        """The name of the method; None where that of the class tells it."""
+        return type(self.regularizer).__name__ if type(self) is RegularizerCallback else None
 
     def describe(self, module: nn.Module) -> str:
         """Return a table of the sites in a module and of what they don't cover, see `describe_sites`.
@@ -153,29 +162,58 @@ class RegularizerCallback(DecidingCallback, PenaltyMetrics, NonfinitePenalties, 
             counted=self.counted,
         )
 
-    def term(
+    @property
+    def both_losses(self) -> bool:
+        """Whether the regularizer asks for the loss of other passes."""
+        return self.regularizer.both_losses
+
+    @property
+    def keeps_base_graph(self) -> bool:
+        """Whether the penalty has a gradient to the base pass."""
+        return self.regularizer.keeps_base_graph
+
+    def prepare(
         self, pl_module: LightningModule, calls: Sequence[Passes], batch: SteppedBatch | None = None
-    ) -> Tensor | None:
+    ) -> tuple[list[Passes], list[Tensor]]:
+        """Take from the forward passes of a step what needs their graph.
+
+        Args:
+            pl_module: the module that is trained.
+            calls: the forward passes.
+            batch: the batch, in which labels and padding are found; None where the passes have them.
+
+        Returns:
+            The passes with labels and padding, and what gradients of the loss are wanted at.
+
+        Raises:
+            ValueError: if a prediction has no gradient, or the batch no labels or padding mask where they should be.
+        """
+        labelled = [self.labelled(call, batch) for call in calls]
+        wanted: list[Tensor] = []
+        with suppress(FloatingPointError):  # `term` finds it again
+            for call in labelled:
+                wanted += self.regularizer.prepare(call)
+        return labelled, wanted
+
+    def term(self, pl_module: LightningModule, calls: Sequence[Passes]) -> Tensor | None:
         """Compute and log this callback's term of the loss: the weighted mean penalty over the passes of a step.
 
         Args:
             pl_module: the module that is trained.
-            calls: the forward passes; none where the weight is 0.
-            batch: the batch, in which labels and padding are found; None where the passes have them.
+            calls: what `prepare` returned; none where the weight is 0.
 
         Returns:
             A scalar with a graph, or None where there are no passes.
 
         Raises:
-            ValueError: if a prediction has no gradient, or the batch no labels or padding mask where they should be.
+            ValueError: if a prediction has no gradient.
             FloatingPointError: if a prediction or the penalty is NaN or infinite, with ``nonfinite="raise"``.
         """
         weight = self.current_weight(pl_module.trainer)
         if not calls:
             self.log_penalty(pl_module, weight, None, 1)
             return None
-        labelled = [self.labelled(call, batch) for call in calls]
-        found = self.finite(pl_module.trainer, lambda: self.penalty(labelled))
+        found = self.finite(pl_module.trainer, lambda: self.penalty(calls))
         skipped = self.skipped if self.nonfinite == "skip" else None
         self.log_penalty(pl_module, weight, found, len(calls[0].base), skipped)
         return None if found is None else found.weighted(weight)
@@ -193,6 +231,9 @@ class RegularizerCallback(DecidingCallback, PenaltyMetrics, NonfinitePenalties, 
         for call in calls:
             self._missing -= took_part(self._missing, call.recorded.observed)
         penalties = [self.regularizer.evaluate(call) for call in calls]
+        if not self._looked_at_noise:
+            self._looked_at_noise = True
+            warn_of_other_noise(self.regularizer, calls[0])
         found = mean_penalty(penalties)
         for listener in self.listeners:
             for penalty in penalties:
@@ -209,7 +250,7 @@ class RegularizerCallback(DecidingCallback, PenaltyMetrics, NonfinitePenalties, 
         flush_denormals(trainer.strategy.root_device)
         self.seed_generator(trainer)
         self.forget_comparison()
-        self.counted, self._warned = None, False
+        self.counted, self._warned, self.told_graph, self._looked_at_noise = None, False, False, False
         watch_log(pl_module, self)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -247,23 +288,3 @@ class RegularizerCallback(DecidingCallback, PenaltyMetrics, NonfinitePenalties, 
         super().load_state_dict(state_dict)
         self.counted = state_dict.get("counted")
         self.skipped = state_dict.get("skipped", 0)
-
-    @property
-    def state_key(self) -> str:
-        """Tell several callbacks of one class apart: by their sites, by ``module`` and by ``call``, and by the method.
-
-        Of callbacks that are alike in all of them, Lightning refuses to train with more than one.
-        """
-        bare = type(self) is RegularizerCallback  # the name of any other class tells the method
-        return self._key(regularizer=type(self.regularizer).__name__) if bare else self._key()
-
-    def _key(self, **settings: str) -> str:
-        told = {name: value for name, value in {"module": self.module, "call": self.call}.items() if value is not None}
-        return state_key(self, **settings, sites=self.site_specs, **told)
-
-    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: Mapping[str, Any]) -> None:
-        """Find the state under the name without the method, too, which it had in earlier releases."""
-        states = checkpoint.get("callbacks", {})
-        if self._key() in states:
-            states.setdefault(self.state_key, states[self._key()])
-        super().on_load_checkpoint(trainer, pl_module, checkpoint)

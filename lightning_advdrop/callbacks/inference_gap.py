@@ -33,18 +33,22 @@ from lightning_advdrop.regularizers.passes import uncompiled
 from lightning_advdrop.regularizers.predictions import Output, Target, find_target, select_prediction
 
 _Forward = functools.partial[Any]
-_Gap = tuple[float, float]
+_Gap = tuple[float, ...]
+_NAMES = ("mean_prediction", "random", "random_max", "adversarial")  # the attributes of `InferenceGap` that are logged
 
 
 class InferenceGapMonitor(ComparingCallback):
     """Log how far random and adversarial masks of one budget move the prediction of the network without dropout.
 
-    ``gap/random`` is the mean divergence over random masks, the gap between dropout's training phase and its inference
-    phase. ``gap/adversarial`` is the value of adversarial dropout, which bounds that gap from above;
-    `lightning_advdrop.regularizers.inference_gap` tells where it may not. Both are means over the first batches of each
-    validation epoch, beside the other validation metrics. The monitor works with and without a regularizer in the
-    trainer, for any LightningModule whose ``validation_step`` computes its prediction in the forward of a module. Of
-    several validation loaders it takes the first.
+    Logged are means over the first batches of each validation epoch: ``gap/random``, the mean divergence over random
+    masks, which is the gap between dropout's training phase and its inference phase; ``gap/mean_prediction``, the
+    divergence of the mean prediction under them, which is at most as large (the mean of probabilities for classes and
+    labels, and of values for numbers); ``gap/random_max``, each example's largest divergence under them; and
+    ``gap/adversarial``, that under the masks which adversarial dropout finds. The last two estimate the largest of all
+    masks, which bounds the gap, from below; see `lightning_advdrop.regularizers.inference_gap`.
+
+    The monitor works with and without a regularizer in the trainer, for any LightningModule whose ``validation_step``
+    computes its prediction in the forward of a module. Of several validation loaders it takes the first.
 
     Nothing else changes: ``validation_step`` runs once, and buffers, attributes, metrics and global random generators
     stay as they are. The masks come from a generator of the callback's own, which starts from ``seed`` in each
@@ -197,16 +201,9 @@ class InferenceGapMonitor(ComparingCallback):
         self._stop()
         if not found:
             raise ValueError(self._nothing_called())
-        random, adversarial = (sum(values) / len(found) for values in zip(*found, strict=True))
-        log_own(
-            pl_module,
-            {"gap/random": random, "gap/adversarial": adversarial},
-            on_step=False,
-            on_epoch=True,
-            batch_size=self._batch_size,
-            sync_dist=True,
-            add_dataloader_idx=False,
-        )
+        means = {f"gap/{name}": sum(of) / len(found) for name, of in zip(_NAMES, zip(*found, strict=True), strict=True)}
+        how = {"on_step": False, "on_epoch": True, "sync_dist": True, "add_dataloader_idx": False}
+        log_own(pl_module, means, batch_size=self._batch_size, **how)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave the module as it was."""
@@ -285,12 +282,12 @@ class InferenceGapMonitor(ComparingCallback):
         self._batch_size = len(passes.base)
         # A run that diverges must not end because it is watched. Logits may exclude classes by minus infinity.
         if passes.base.isnan().any() or passes.base.isposinf().any():
-            return math.nan, math.nan
+            return (math.nan,) * len(_NAMES)
         self.tell(self._sites, type(part).__name__, passes.base)
         passes = self.with_padding(passes, batch)
         passes = replace(passes, sample_weight=_without_inference(passes.sample_weight))
         found = inference_gap(passes, self.rate, self.divergence, self.direction, self.samples, self.steps)
-        return found.random.item(), found.adversarial.item()
+        return tuple(getattr(found, name).item() for name in _NAMES)
 
 
 def _without_inference(value: Any, *, every: bool = False) -> Any:

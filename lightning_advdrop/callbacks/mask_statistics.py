@@ -14,6 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
+from lightning_advdrop._extras import needed
 from lightning_advdrop._lightning import logged_step, trainer_callbacks
 from lightning_advdrop._ranges import check_range
 from lightning_advdrop.callbacks.base import RegularizerCallback
@@ -86,7 +87,9 @@ class MaskStatistics(Callback):
         self._rank = trainer.global_rank
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen to the regularizers, and warn if there are none."""
+        """Listen to the regularizers, and warn if there are none; check that pictures can be drawn."""
+        with needed(type(self).__name__):  # at once, and not when the first epochs have been trained
+            import matplotlib  # noqa: F401
         self._stop_listening()
         self._history, self._read = {}, False
         self._listening = [each for each in trainer_callbacks(trainer) if isinstance(each, RegularizerCallback)]

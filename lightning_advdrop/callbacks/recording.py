@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -24,7 +25,7 @@ def _log_nothing(*args: Any, **kwargs: Any) -> None:
     """Take the place of ``self.log`` where a forward runs once more."""
 
 
-def quietly(root: nn.Module, forward: Callable[[], Any]) -> Callable[[], Any]:
+def quietly(root: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
     """Make a forward log nothing: it has done so in its first run.
 
     Args:
@@ -32,10 +33,10 @@ def quietly(root: nn.Module, forward: Callable[[], Any]) -> Callable[[], Any]:
         forward: what a regularizer runs again.
     """
 
-    def again() -> Any:
+    def again(*args: Any) -> Any:
         loggers = [part for part in root.modules() if hasattr(part, "log_dict")]
         with replaced((part, name, _log_nothing) for part in loggers for name in ("log", "log_dict")):
-            return forward()
+            return forward(*args)
 
     return again
 
@@ -116,6 +117,12 @@ class ForwardWatch:
         finally:
             self._idle = False
 
+    def watch(self, called: Called) -> ForwardWatch:
+        """Return another watch of the same modules, in which something else happens at a call."""
+        other = copy.copy(self)
+        other._called = called
+        return other
+
     def _watched(self, path: str, module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
         def watched(*args: Any, **kwargs: Any) -> Any:
             if not self._idle:
@@ -147,6 +154,7 @@ class ForwardRecorder(ForwardWatch):
     Attributes:
         counted: the path of the module that counts, after `take`.
         input: the input of its first call, after `take`.
+        numbers: which of its calls the passes are from that `take` returned.
     """
 
     def __init__(
@@ -163,6 +171,7 @@ class ForwardRecorder(ForwardWatch):
         super().__init__(root, sites, module, self._record_call)
         self.counted = counted
         self.input: Tensor | None = None
+        self.numbers: list[int] = []
         self._layers = _layers(sites)
         self._record = record
         self._output = output
@@ -203,12 +212,13 @@ class ForwardRecorder(ForwardWatch):
                 f" calls {path!r} inside it; name the one that every step calls, as module={path!r}."
             )
         self.counted = path
-        calls = [call for call in calls if call.path == path]
+        of_module = calls = [call for call in calls if call.path == path]
         if self._call is not None:
             calls = [self._chosen(calls, self._call)]
         for each in calls:
             each.check_unwritten()
         passes = trained(calls, loss)
+        self.numbers = [number for each in passes for number, call in enumerate(of_module) if call.passes is each]
         self.input = calls[0].input
         if not passes:
             raise ValueError(

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import functools
-import operator
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor, nn
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
 
 from lightning_advdrop._deprecation import renamed_argument
 from lightning_advdrop._lightning import attached_trainer, trainer_callbacks
+from lightning_advdrop.callbacks.adds_to_loss import AddsToLoss
 from lightning_advdrop.callbacks.batches import SteppedBatch
 from lightning_advdrop.callbacks.counted_calls import loss_in
-from lightning_advdrop.callbacks.own_metrics import log_own, unwatch_log
-from lightning_advdrop.callbacks.recording import ForwardRecorder, quietly
+from lightning_advdrop.callbacks.own_metrics import unwatch_log
+from lightning_advdrop.callbacks.recording import quietly
 from lightning_advdrop.callbacks.replacing import replaced
-from lightning_advdrop.masking import RecordedForward
-from lightning_advdrop.regularizers import LossWatch, Passes
-from lightning_advdrop.regularizers.passes import uncompiled
-from lightning_advdrop.regularizers.predictions import Output, parts_of, type_of
+from lightning_advdrop.callbacks.step_again import StepAgain, losses_of_others
+from lightning_advdrop.callbacks.stepping import active_ones, take_step
+from lightning_advdrop.regularizers import Passes
+from lightning_advdrop.regularizers.predictions import parts_of, type_of
 
 # Attributes of a wrapped training step: the callbacks it serves, and the context in which the module has it.
 _SERVED = "_regularizer_callbacks"
@@ -45,39 +44,8 @@ class RegularizedLoss(NamedTuple):
     prediction: Any
 
 
-class AddsToLoss(Callback, ABC):
-    """A callback that adds a term to the loss of each training step."""
-
-    output: Output
-    #: The path of the module whose forward passes count, once a step has told.
-    counted: str | None = None
-    #: Its class.
-    compared_class: str = ""
-    #: What it got in that step, until the term is computed.
-    input: Tensor | None = None
-
-    @property
-    def undecided(self) -> bool:
-        """Whether it needs to see which loss the module calls."""
-        return False
-
-    @abstractmethod
-    def current_weight(self, trainer: Trainer) -> float:
-        """Return the weight in the trainer's current epoch."""
-
-    @abstractmethod
-    def recorded_forward(self, module: nn.Module) -> RecordedForward:
-        """Make the recorder of a forward of a module, to be run once in this step and then again under masks."""
-
-    @abstractmethod
-    def recorder(self, pl_module: LightningModule) -> ForwardRecorder:
-        """Make what records the forward passes of a training step that knows nothing of callbacks."""
-
-    @abstractmethod
-    def term(
-        self, pl_module: LightningModule, calls: Sequence[Passes], batch: SteppedBatch | None = None
-    ) -> Tensor | None:
-        """Compute the term from the forward passes of a step; None where there are none."""
+class WrapsTrainingStep(AddsToLoss):
+    """A callback that adds its term to the loss of a training step by wrapping that, unless the module delegates."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Wrap ``training_step``, unless the module delegates."""
@@ -99,10 +67,6 @@ class AddsToLoss(Callback, ABC):
         unwatch_log(pl_module, self)
 
 
-# Makes the context in which a callback records; it gives the function that returns the passes, from a step's result.
-_Recording = Callable[[AddsToLoss], AbstractContextManager[Callable[[Any], list[Passes]]]]
-
-
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 @renamed_argument("weight", "sample_weight")
 def regularized_loss(
@@ -113,6 +77,7 @@ def regularized_loss(
     target: Tensor | None = None,
     sample_weight: Tensor | None = None,
     real_steps: Tensor | None = None,
+    complete: bool = False,
 ) -> RegularizedLoss:
     """Compute a training step's loss with the penalties of all regularizers that the trainer has as callbacks.
 
@@ -128,6 +93,8 @@ def regularized_loss(
         sample_weight: weights of the examples and time steps, broadcastable to ``(B, ...)``; 0 for padding.
         real_steps: which time steps of the input are real, ``(B, T)``, where the prediction has no time steps, for
             regularizers that perturb the input; None for all.
+        complete: whether ``loss`` is all that the step is trained on, so that nothing else needs the graph of the
+            prediction. Regularizers that don't need it either then free it before they make other passes.
 
     Returns:
         The total and the supervised loss, and what the base pass returned.
@@ -143,16 +110,24 @@ def regularized_loss(
     """
 
     @contextmanager
-    def recording(callback: AddsToLoss) -> Iterator[Callable[[Any], list[Passes]]]:
+    def recording(callback: AddsToLoss, again: StepAgain | None) -> Iterator[Callable[[Any], list[Passes]]]:
         callback.compared_class = type(pl_module).__name__
-        recorded, again = callback.recorded_forward(pl_module), quietly(pl_module, forward)
-        with recorded.first_run(forward):
-            yield lambda result: [
-                Passes(recorded, again, result, target, sample_weight, output=callback.output, real_steps=real_steps)
-            ]
+        recorded = callback.recorded_forward(pl_module)
+        quiet = quietly(pl_module, forward)
 
-    result, supervised, penalty = _step(pl_module, attached_regularizers(pl_module), recording, forward, loss)
-    return RegularizedLoss(supervised if penalty is None else supervised + penalty, supervised, result)
+        def passes_of(result: Any) -> list[Passes]:
+            given = recorded, quiet, result, target, sample_weight
+            return [Passes(*given, output=callback.output, real_steps=real_steps, loss_of=again)]
+
+        with recorded.first_run(forward):
+            yield passes_of
+
+    def again() -> StepAgain:
+        return StepAgain(pl_module, loss)
+
+    callbacks = attached_regularizers(pl_module)
+    stepped = take_step(pl_module, callbacks, recording, again, forward, loss, complete=complete)
+    return RegularizedLoss(stepped.total, stepped.supervised, stepped.result)
 
 
 def attached_regularizers(pl_module: LightningModule) -> list[AddsToLoss]:
@@ -162,54 +137,6 @@ def attached_regularizers(pl_module: LightningModule) -> list[AddsToLoss]:
         pl_module: a module; without a trainer, and under Lightning Fabric, there are none.
     """
     return [each for each in trainer_callbacks(attached_trainer(pl_module)) if isinstance(each, AddsToLoss)]
-
-
-def _step(
-    pl_module: LightningModule,
-    callbacks: Sequence[AddsToLoss],
-    recording: _Recording,
-    run: Callable[[], Any],
-    loss: Callable[[Any], Any],
-    batch: SteppedBatch | None = None,
-) -> tuple[Any, Any, Tensor | None]:
-    """Run a step while callbacks record its forward passes, and compute and log the sum of their terms.
-
-    Returns the result, the loss of the result, and the sum. The batch, in which labels and padding are found, is None
-    where the passes have them.
-    """
-    active = _active(pl_module, callbacks)
-    losses = LossWatch()
-    with uncompiled() if active else nullcontext():
-        with losses if any(callback.undecided for callback in active) else nullcontext():
-            with ExitStack() as watching:
-                recorded = {callback: watching.enter_context(recording(callback)) for callback in active}
-                result = run()
-            supervised = loss(result)
-        if result is None and batch is not None:  # of a training step, which Lightning skips then
-            return None, None, None
-        own = supervised if batch is None else loss_in(result)
-        calls = {
-            callback: [replace(passes, losses=losses.seen, loss=own) for passes in passes_of(result)]
-            for callback, passes_of in recorded.items()
-        }
-        asked = callbacks if _is_training(pl_module) else []
-        terms = [callback.term(pl_module, calls.get(callback, []), batch) for callback in asked]
-        found = [term for term in terms if term is not None]
-        if not found:
-            return result, supervised, None
-        total = functools.reduce(operator.add, found)
-        how = {"on_step": False, "on_epoch": True, "sync_dist": True}
-        log_own(pl_module, {"train/penalty": total.detach()}, batch_size=len([*calls.values()][-1][0].base), **how)
-    return result, supervised, total
-
-
-def _is_training(pl_module: LightningModule) -> bool:
-    """Tell whether a training step is one of the fit, and not called by ``validation_step``."""
-    return bool(pl_module.trainer.training)
-
-
-def _active(pl_module: LightningModule, callbacks: Sequence[AddsToLoss]) -> list[AddsToLoss]:
-    return [each for each in callbacks if _is_training(pl_module) and each.current_weight(pl_module.trainer) > 0]
 
 
 def _wrap_training_step(pl_module: LightningModule, callback: AddsToLoss) -> None:
@@ -222,7 +149,7 @@ def _wrap_training_step(pl_module: LightningModule, callback: AddsToLoss) -> Non
     callbacks = [callback]
 
     @contextmanager
-    def recording(callback: AddsToLoss) -> Iterator[Callable[[Any], list[Passes]]]:
+    def recording(callback: AddsToLoss, again: StepAgain | None) -> Iterator[Callable[[Any], list[Passes]]]:
         recorder = callback.recorder(pl_module)
 
         def passes_of(result: Any) -> list[Passes]:
@@ -231,7 +158,10 @@ def _wrap_training_step(pl_module: LightningModule, callback: AddsToLoss) -> Non
             callback.counted = recorder.counted
             callback.compared_class = type(pl_module.get_submodule(recorder.counted or "")).__name__
             callback.input = recorder.input if first else None
-            return passes
+            if again is None:
+                return passes
+            losses = losses_of_others(again, recorder, dict(zip(recorder.numbers, passes, strict=True)), loss_in)
+            return [replace(each, loss_of=losses[at]) for at, each in zip(recorder.numbers, passes, strict=True)]
 
         with recorder.watching():
             yield passes_of
@@ -239,10 +169,16 @@ def _wrap_training_step(pl_module: LightningModule, callback: AddsToLoss) -> Non
     @functools.wraps(step)
     def regularized_step(*args: Any, **kwargs: Any) -> Any:
         given = kwargs["batch"] if "batch" in kwargs else args[0]
-        batch = SteppedBatch(given, kept=bool(_active(pl_module, callbacks)))
+        batch = SteppedBatch(given, kept=bool(active_ones(pl_module, callbacks)))
         run = functools.partial(step, *args, **kwargs)
-        result, _, penalty = _step(pl_module, callbacks, recording, run, lambda _: None, batch)
-        return result if penalty is None else add_to_loss(result, penalty)
+
+        def again() -> StepAgain:
+            return StepAgain(pl_module, run)
+
+        stepped = take_step(pl_module, callbacks, recording, again, run, _loss_of_step, batch, complete=True)
+        if stepped.penalty is None and stepped.supervised is loss_in(stepped.result):
+            return stepped.result
+        return with_loss(stepped.result, stepped.total)
 
     setattr(regularized_step, _SERVED, callbacks)
     wrapped = ExitStack()
@@ -260,24 +196,30 @@ def _unwrap_training_step(pl_module: LightningModule, callback: AddsToLoss) -> N
             getattr(step, _WRAPPED).close()
 
 
-def add_to_loss(result: Any, penalty: Tensor) -> Any:
-    """Add a penalty to the loss in what a training step returned.
+def with_loss(result: Any, loss: Tensor) -> Any:
+    """Replace the loss in what a training step returned.
 
     Args:
         result: a scalar tensor, or a mapping with one under ``loss``; not changed.
-        penalty: a scalar tensor.
+        loss: a scalar tensor.
+
+    Example:
+        >>> with_loss({"loss": torch.tensor(1.0)}, torch.tensor(1.5))
+        {'loss': tensor(1.5000)}
+    """
+    return {**result, "loss": loss} if isinstance(result, Mapping) else loss
+
+
+def _loss_of_step(result: Any) -> Tensor | None:
+    """Return the loss in what a training step returned; None where that is None, by which it skips a batch.
 
     Raises:
         ValueError: if there is no loss.
-
-    Example:
-        >>> add_to_loss({"loss": torch.tensor(1.0)}, torch.tensor(0.5))
-        {'loss': tensor(1.5000)}
     """
     loss = loss_in(result)
-    if loss is None:
+    if loss is None and result is not None:
         raise ValueError(
             f"training_step must return a loss tensor, a mapping with the key 'loss', or None, got {type_of(result)}"
             f"{parts_of(result)}."
         )
-    return {**result, "loss": loss + penalty} if isinstance(result, Mapping) else loss + penalty
+    return loss

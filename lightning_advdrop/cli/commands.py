@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import sys
 import traceback
@@ -14,7 +13,9 @@ from pkgutil import resolve_name
 from typing import Any
 
 from lightning_advdrop.__about__ import __version__
+from lightning_advdrop._extras import MissingExtraError
 from lightning_advdrop._suggestions import did_you_mean
+from lightning_advdrop.cli.programs import OTHERS, hand_on, tell_once
 
 EXPERIMENT_COMMANDS = ("fit", "validate", "test", "predict")
 TRACEBACK_VARIABLE = "LIGHTNING_ADVDROP_TRACEBACK"
@@ -41,7 +42,7 @@ def refusal(error: BaseException) -> str | None:
     raised_in = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)][-1:]
     ours = [name.partition(".")[0] for name in raised_in] == [__name__.partition(".")[0]]
     if isinstance(error, FileNotFoundError) or (
-        ours and isinstance(error, (ValueError, DownloadError, FloatingPointError, OSError))
+        ours and isinstance(error, (ValueError, DownloadError, FloatingPointError, OSError, MissingExtraError))
     ):
         return str(error)
     # What makes objects from a configuration wraps what they raise.
@@ -180,6 +181,13 @@ COMMANDS = (
         experiment=True,
     ),
     Command(
+        ("configs",),
+        "{list,copy} [NAME ...]",
+        "Lists or copies the configurations that --config finds by name.",
+        _lazily("cli.configs:run"),
+        _lazily("cli.configs:add_arguments"),
+    ),
+    Command(
         ("classify",),
         "--ckpt_path FILE [TEXT ...]",
         "Classifies texts, given or read line by line.",
@@ -226,7 +234,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "advdrop") -> in
 
     Args:
         arguments: what stands behind the program's name; None takes ``sys.argv``.
-        program: ``lightning`` or ``advdrop``. As ``lightning``, other commands are handed to ``lightning_sdk``.
+        program: ``lightning`` or ``advdrop``. As ``lightning``, other commands are handed to another package's
+            command of that name, where one is installed.
 
     Returns:
         The exit code.
@@ -247,7 +256,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "advdrop") -> in
     if name in {"-h", "--help"}:
         print(_usage(program))
         return 0
-    return _hand_on(arguments, program)
+    code = hand_on(arguments) if program == "lightning" else None
+    return _unknown(name, program) if code is None else code
 
 
 def _usage(program: str) -> str:
@@ -265,22 +275,20 @@ def _usage(program: str) -> str:
     )
 
 
-def _hand_on(arguments: list[str], program: str) -> int:
-    """Run the ``lightning`` command of ``lightning_sdk``, whose name this package's command takes."""
-    if program == "lightning":
-        for entry_point in importlib.metadata.entry_points(group="console_scripts", name="lightning"):
-            if entry_point.dist is not None and entry_point.dist.name.replace("-", "_") == "lightning_sdk":
-                sys.argv = [program, *arguments]
-                return int(entry_point.load()() or 0)
-    elsewhere = " and lightning_sdk, which has other commands, is not installed" if program == "lightning" else ""
-    known = [*(name for command in COMMANDS for name in command.names), "--version", "--help"]
-    allowed, near = ", ".join(known[:-2]), did_you_mean(arguments[0], known)
-    message = f"{program}: unknown command {arguments[0]!r}{elsewhere}; allowed are {allowed}{near}"
-    print(message, file=sys.stderr)
+def _unknown(command: str, program: str) -> int:
+    """Say that there is no such command, and which there are."""
+    others = f", nor is another package installed that has one, such as {' or '.join(OTHERS)}"
+    known = [*(name for each in COMMANDS for name in each.names), "--version", "--help"]
+    allowed, near = ", ".join(known[:-2]), did_you_mean(command, known)
+    elsewhere = others if program == "lightning" else ""
+    print(f"{program}: unknown command {command!r}{elsewhere}; allowed are {allowed}{near}", file=sys.stderr)
     return 2
 
 
 def entry_point() -> None:
     """Run the program by whose name the console script was called."""
-    program = Path(sys.argv[0]).stem
-    sys.exit(main(program="lightning" if program == "lightning" else "advdrop"))
+    script = Path(sys.argv[0])
+    if script.stem == "lightning":
+        sys.exit(main(program="lightning"))
+    tell_once(script)
+    sys.exit(main())

@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import wandb
 import yaml
-from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
@@ -23,6 +21,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 # Their classes can be named without their modules in configurations and options.
 from lightning_advdrop import datamodules, tasks  # noqa: F401
+from lightning_advdrop._extras import needed
 from lightning_advdrop._lightning import attach, forget_average, trainer_callbacks
 from lightning_advdrop.callbacks import (
     GlobalRandomState,
@@ -33,9 +32,14 @@ from lightning_advdrop.callbacks import (
     flush_denormals,
 )
 from lightning_advdrop.checkpoint_files import AtomicCheckpointIO
+from lightning_advdrop.cli.configs import with_files
 from lightning_advdrop.cli.parsing import ExperimentParser
 from lightning_advdrop.cli.resuming import last_checkpoint
 from lightning_advdrop.tasks.checkpoints import check_whole
+
+with needed("Running experiments"):
+    import wandb
+    from jsonargparse import Namespace
 
 
 class RunConfig(SaveConfigCallback):
@@ -152,14 +156,15 @@ def run_experiment(arguments: Sequence[str], *, run: bool = True) -> ExperimentC
     """Run ``fit``, ``validate``, ``test`` or ``predict``.
 
     Args:
-        arguments: the command and its options, as on the command line.
+        arguments: the command and its options, as on the command line; ``--config`` takes a file, or the name of a
+            configuration that comes with this package.
         run: False to make the objects only; the arguments are then options without a command.
 
     Returns:
         The finished command, with its ``model``, ``datamodule`` and ``trainer``.
 
     Raises:
-        ValueError: if Weights & Biases is to be online and has no key.
+        ValueError: if Weights & Biases is to be online and has no key, or there is no configuration of a name.
     """
     flush_denormals(torch.device("cpu"))  # before any thread starts that would go without
     _keep_wandb_quiet()
@@ -174,7 +179,7 @@ def run_experiment(arguments: Sequence[str], *, run: bool = True) -> ExperimentC
                 subclass_mode_model=True,
                 subclass_mode_data=True,
                 save_config_callback=RunConfig,
-                args=list(arguments),
+                args=with_files(arguments),
                 parser_class=ExperimentParser,
                 run=run,
             )

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_advdrop._extras import needed
 from lightning_advdrop.datamodules.sequences import SequenceImageDataModule
 
 _SIDE = 8
@@ -70,8 +71,8 @@ class DigitsDataModule(SequenceImageDataModule):
 
 
 def _load_shuffled() -> tuple[Tensor, Tensor]:
-    # Imported here: it takes a second.
-    from sklearn.datasets import load_digits
+    with needed("DigitsDataModule"):  # imported here: it takes a second
+        from sklearn.datasets import load_digits
 
     digits = load_digits()
     order = np.random.RandomState(_SPLIT_SEED).permutation(len(digits.target))

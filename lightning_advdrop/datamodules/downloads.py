@@ -1,19 +1,10 @@
 """Downloading a published file from the first mirror that has it."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-from urllib.parse import urljoin, urlsplit
 
-import pooch  # type: ignore[import-untyped]
-import requests
-
+from lightning_advdrop._extras import needed
 from lightning_advdrop.files import writing
-
-_CHUNK = 1 << 18
-# Some hosts refuse the default user agents of libraries, and the files are compressed already.
-_HEADERS = {"User-Agent": "lightning-advdrop (data set download)", "Accept-Encoding": "identity"}
 
 
 class DownloadError(RuntimeError):
@@ -64,6 +55,7 @@ def download(target: Path, mirrors: Sequence[str], checksum: str | None, timeout
         ValueError: If ``mirrors`` is empty or contains something else than HTTP addresses, or one that neither encrypts
             nor has a checksum, or ``timeout`` is not more than 0.
         DownloadError: If no mirror delivered the file; it names the reason of each, and the path of the file.
+        MissingExtraError: If pooch is not installed, which the extra ``data`` brings.
         OSError: If the file cannot be written.
 
     Example:
@@ -73,7 +65,9 @@ def download(target: Path, mirrors: Sequence[str], checksum: str | None, timeout
         ValueError: mirrors must start with http:// or https://, got 'labels.org'
     """
     addresses = check_mirrors(mirrors)
-    if checksum is None and (open_ones := [address for address in addresses if not _is_private(address)]):
+    with needed(f"Downloading {target.name}"):
+        from lightning_advdrop.datamodules.fetching import fetch, is_private
+    if checksum is None and (open_ones := [address for address in addresses if not is_private(address)]):
         raise ValueError(f"mirrors must start with https:// where no checksum is known, got {open_ones[0]!r}")
     if not timeout > 0:
         raise ValueError(f"timeout must be more than 0 seconds, got {timeout!r}")
@@ -82,12 +76,10 @@ def download(target: Path, mirrors: Sequence[str], checksum: str | None, timeout
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         for address in addresses:
-            try:
-                _fetch(address + target.name, target, known_hash, timeout)
-            except (ValueError, requests.RequestException) as error:  # pooch reports a wrong checksum as a ValueError
-                reasons.append(f"  {address}: {_reason(error)}")
-            else:
+            failure = fetch(address + target.name, target, known_hash, timeout)
+            if failure is None:
                 return target
+            reasons.append(f"  {address}: {failure}")
     raise DownloadError(
         "\n".join(
             [
@@ -97,62 +89,3 @@ def download(target: Path, mirrors: Sequence[str], checksum: str | None, timeout
             ]
         )
     )
-
-
-def _is_private(address: str) -> bool:
-    """Whether nobody on the way can change what comes from an address."""
-    return address.startswith("https://") or urlsplit(address).hostname in ("localhost", "127.0.0.1", "::1")
-
-
-def _fetch(url: str, target: Path, known_hash: str | None, timeout: float) -> None:
-    """Download one file from one mirror, leaving nothing behind if that fails."""
-    received: list[requests.Response] = []
-
-    def hook(response: requests.Response, **_: Any) -> None:
-        received.append(response)
-        _keep_compressed(response)
-        if known_hash is None:
-            _stay_private(response)
-
-    http = pooch.HTTPDownloader(
-        progressbar=sys.stderr.isatty(),
-        chunk_size=_CHUNK,
-        headers=_HEADERS,
-        timeout=timeout,
-        hooks={"response": hook},
-    )
-
-    def downloader(url: str, temporary: str, manager: Any) -> None:
-        # pooch's temporary file is private to its owner, which is wrong in a shared data folder: create it anew.
-        Path(temporary).unlink()
-        http(url, temporary, manager)
-
-    pooch.get_logger().setLevel("WARNING")
-    try:
-        pooch.retrieve(url, known_hash, fname=target.name, path=target.parent, downloader=downloader)
-    finally:
-        for response in received:  # pooch leaves them open if it fails
-            response.close()
-
-
-def _keep_compressed(response: requests.Response) -> None:
-    """Keep requests from decompressing a ``.gz`` file that a server declares as encoded."""
-    response.raw.headers.discard("Content-Encoding")
-
-
-def _stay_private(response: requests.Response) -> None:
-    """Refuse a redirection to where the file could be changed on the way."""
-    target = urljoin(response.url, response.headers.get("Location", ""))
-    if response.is_redirect and not _is_private(target):
-        raise requests.exceptions.InvalidURL(f"redirects to {target}, where no checksum is known and no https://")
-
-
-def _reason(error: Exception) -> str:
-    """Return the reason why a mirror failed, before the message of the library."""
-    if isinstance(error, requests.HTTPError):
-        return f"HTTP status {error}"
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return f"truncated: {error}"
-    if isinstance(error, (requests.ConnectionError, requests.Timeout)):
-        return f"cannot be reached, or stopped answering: {error}"
-    return str(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import platformdirs
+from lightning_advdrop._extras import needed
 
 DATA_ROOT_VARIABLE = "LIGHTNING_ADVDROP_DATA"
 """Environment variable that names the folder holding one sub-folder per data set."""
@@ -39,12 +39,18 @@ def cache_root(folder: str | Path | None = None) -> Path:
 
     Raises:
         ValueError: If ``folder`` is an empty string.
+        MissingExtraError: If no folder is named and platformdirs is not installed, which the extra ``data`` brings.
 
     Example:
         >>> cache_root("prepared").as_posix()
         'prepared'
     """
-    return _named("folder", folder, CACHE_VARIABLE) or platformdirs.user_cache_path("lightning_advdrop")
+    named = _named("folder", folder, CACHE_VARIABLE)
+    if named is not None:
+        return named
+    with needed(f"Finding your cache folder (unless {CACHE_VARIABLE} names one)"):
+        import platformdirs
+    return platformdirs.user_cache_path("lightning_advdrop")
 
 
 def _named(argument: str, folder: str | Path | None, variable: str) -> Path | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from torchtext.vocab import Vocab
+from lightning_advdrop._extras import needed
 
 UNKNOWN, PADDING, END = "<unk>", "<pad>", "<eos>"
 """Special words: for words outside the vocabulary, for padding, and for the end of a document or line."""
@@ -97,10 +97,13 @@ class Vocabulary:
 
         Raises:
             ValueError: If ``min_count`` or ``max_size`` is below 1, or ``unknown`` is none of the words.
+            MissingExtraError: If torchtext is not installed, which the extra ``text`` brings.
         """
         for name, value in (("min_count", min_count), ("max_size", max_size)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}.")
+        with needed("Building a vocabulary"):
+            from torchtext.vocab import Vocab
         words = Vocab(Counter(counts), max_size=max_size, min_freq=min_count, specials=list(specials)).itos
         return cls(words, [counts.get(word, 0) for word in words], unknown)
 

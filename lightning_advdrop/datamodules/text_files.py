@@ -26,6 +26,13 @@ _CHUNK = 1 << 20
 _LONGEST = 1_000_000
 _LONGEST_LABEL, _SHORT = 100, 60
 _NUL = "\0"
+# The mark of UTF-32 in little-endian order begins with that of UTF-16, and so is looked for before it.
+_WIDE = {
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
 _UNPACKING_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, struct.error)
 
 
@@ -192,8 +199,9 @@ def decode(raw: bytes, source: object, first_line: int = 1) -> str:
         a.txt, line 7: found byte 0xe9 at position 4 of the line, expected UTF-8; convert the file
     """
     start = len(codecs.BOM_UTF8) if first_line == 1 and raw.startswith(codecs.BOM_UTF8) else 0
-    if first_line == 1 and raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise DocumentError(f"{source}: found the byte order mark of UTF-16, expected UTF-8; convert the file")
+    wide = next((name for mark, name in _WIDE.items() if raw.startswith(mark)), None) if first_line == 1 else None
+    if wide is not None:
+        raise DocumentError(f"{source}: found the byte order mark of {wide}, expected UTF-8; convert the file")
     try:
         text = raw[start:].decode("utf-8")
         wrong = raw.find(0)
@@ -249,5 +257,8 @@ def check_words(words: Sequence[str], path: Path, line: int) -> Sequence[str]:
 
 def checksum(path: Path) -> str:
     """Return the SHA-256 of the content of a file, hexadecimal."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -103,12 +103,12 @@ class MaskingMode(TorchFunctionMode):
             self.before_mask()
         result = self._reader.call(function, args, kwargs)
         if self._first:
-            self.sums.follow(function, args, result)
+            self.sums.follow(function, args, kwargs, result)
         return result
 
     @property
     def replays(self) -> bool:
-        """Whether what is random in this pass was drawn in an earlier one, or will be drawn again in a later one."""
+        """Tell whether what is random in this pass was drawn in an earlier one, or will be drawn again later."""
         return not self._first or self.keep_masks
 
     def before_mask(self) -> None:

@@ -22,7 +22,7 @@ _Swaps = dict[int, Any]
 
 
 class _Entry(NamedTuple):
-    """What one facet of an object held."""
+    """The content of one facet of an object."""
 
     holder: Any
     facet: Any
@@ -35,7 +35,7 @@ class _Entry(NamedTuple):
 
 
 class _Record:
-    """What the objects that can be reached from some roots hold at one time.
+    """The contents, at one time, of the objects that can be reached from some roots.
 
     Args:
         roots: where to start.
@@ -135,6 +135,12 @@ class ModuleState:
             self._record = _Record(self._roots)
             self._copies = copies_of(list(self._record.leaves.values()))
             self._writes = ParameterWrites(module, self._record.parameters.values())
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """The tensors that were reached, parameters too."""
+        leaves = [leaf for leaf in self._record.leaves.values() if isinstance(leaf, Tensor)]
+        return [*leaves, *self._record.parameters.values()]
 
     def check(self) -> None:
         """Look for what the pass since the snapshot did that can't be undone in another one.

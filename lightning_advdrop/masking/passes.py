@@ -73,7 +73,7 @@ def _nothing(seen: Observation) -> None:
 
 
 def _grad_mode() -> tuple[bool, bool]:
-    """What decides whether results have a graph; those of another mode can't be handed back."""
+    """Return what decides whether results have a graph; those of another mode can't be handed back."""
     return torch.is_grad_enabled(), torch.is_inference_mode_enabled()
 
 
@@ -162,6 +162,12 @@ class RecordedForward:
         self.observed, self.unrecognised = mode.sums.told(mode.observed), frozenset(mode.anchors.unrecognised)
         self.evidence = mode.evidence
         self._state.check()
+
+    @property
+    def hands_over(self) -> list[Tensor]:
+        """What further runs take as it is, with its graph: from the module, its arguments, and the first run."""
+        held = [] if self._state is None else self._state.tensors
+        return [*held, *self._prefix.results]
 
     def draw_noise(self, seed: int) -> None:
         """Seed the noise that all further runs draw alike, unless they share that of the first run."""

@@ -75,7 +75,7 @@ class Prefix:
 
     @property
     def valid(self) -> bool:
-        """Whether no result has been written to since the prefix was stopped."""
+        """Tell whether no result has been written to since the prefix was stopped."""
         return all(version_of(tensor) == version for tensor, version in self._versions) and all(
             same_bits(tensor.detach(), content) for tensor, content in self._given_away
         )
@@ -115,7 +115,7 @@ class Prefix:
 
     def stop(self, *, complete: bool, random_state: RandomState | None = None) -> None:
         """End a run's part; if ``complete``, no run may append any more."""
-        self._versions = [(tensor, version_of(tensor)) for tensor in self._tensors()]
+        self._versions = [(tensor, version_of(tensor)) for tensor in self.results]
         self._random_state = random_state or RandomState.now()
         self._complete = complete
 
@@ -127,7 +127,9 @@ class Prefix:
             self._memory.clear()
         self.stop(complete=True, random_state=random_state)
 
-    def _tensors(self) -> list[Tensor]:
+    @property
+    def results(self) -> list[Tensor]:
+        """The tensors that are handed back to further runs."""
         return [tensor for call in self._calls for tensor in _tensors(call.result)]
 
 

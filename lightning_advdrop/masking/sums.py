@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +26,7 @@ class EmbeddingSums:
     """Follow the outputs of embeddings through a forward.
 
     A network that adds embeddings of words, positions and types has one embedding in the sense of a perturbation, whose
-    norm would grow with the number of tables otherwise.
+    norm would grow with the number of tables otherwise. Several calls of one table stay as they are.
     """
 
     def __init__(self) -> None:
@@ -37,12 +37,14 @@ class EmbeddingSums:
         """Follow the output of a call of an embedding."""
         self._followed[id(output)] = output, site
 
-    def follow(self, function: Callable[..., Any], args: tuple[Any, ...], result: Any) -> None:
+    def follow(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any
+    ) -> None:
         """See a call that the forward makes."""
         name = getattr(function, "__name__", "")
         if not self._followed or not (name in _ADDING or name in _KEEPING) or not isinstance(result, Tensor):
             return
-        found = [self._followed[id(each)][1] for each in args if id(each) in self._followed]
+        found = [self._followed[id(each)][1] for each in (*args, *kwargs.values()) if id(each) in self._followed]
         if len(found) == 2 and name in _ADDING:
             first, second = map(self._first, found)
             if first != second:
@@ -56,15 +58,15 @@ class EmbeddingSums:
         return site
 
     def told(self, observed: Mapping[MaskSite, Observation]) -> dict[MaskSite, Observation]:
-        """Mark the embeddings that are added to a larger one, or to an earlier one of the same size, as not alone."""
+        """Mark the embeddings that are added to one of a larger table, or to an earlier equal one, as not alone."""
         groups: dict[MaskSite, list[Observation]] = {}
         for seen in observed.values():
             for call in (seen, *seen.calls):
                 groups.setdefault(self._first(call.site), []).append(call)
-        largest = {max(calls, key=lambda call: math.prod(call.activation)).site for calls in groups.values()}
+        kept = {call.site for calls in groups.values() for call in _of_largest(calls)}
 
         def marked(call: Observation) -> Observation:
-            return call if call.site in largest else replace(call, alone=False)
+            return call if call.site in kept else replace(call, alone=False)
 
         return {
             site: replace(marked(seen), calls=tuple(map(marked, seen.calls)))
@@ -72,3 +74,9 @@ class EmbeddingSums:
             else seen
             for site, seen in observed.items()
         }
+
+
+def _of_largest(calls: Sequence[Observation]) -> list[Observation]:
+    """Return the calls of the table that has the largest output in a group."""
+    largest = max(calls, key=lambda call: math.prod(call.activation)).site.at_call(0)
+    return [call for call in calls if call.site.at_call(0) == largest]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
+
+# Its place before NumPy 2.
+_byte_bounds: Callable[[Any], tuple[int, int]] = getattr(np, "byte_bounds", None) or np.lib.array_utils.byte_bounds
 
 
 class _Span(NamedTuple):
@@ -71,7 +74,8 @@ def _span(number: int, leaf: Any) -> _Span:
         return _Span(str(leaf.device), low, low + reach * leaf.element_size(), number)
     if not leaf.size or type(leaf) is not np.ndarray:
         return _Span("", number, number, number)
-    return _Span("cpu", *np.lib.array_utils.byte_bounds(leaf), number)
+    low, high = _byte_bounds(leaf)
+    return _Span("cpu", low, high, number)
 
 
 def _overlapping(spans: list[_Span]) -> list[list[_Span]]:

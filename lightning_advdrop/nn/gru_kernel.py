@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from lightning_advdrop import _operators
+from lightning_advdrop.nn.fused_kernels import FusedGRUKernel
 from lightning_advdrop.nn.layer import LayerInputs, LayerKernel, LayerWeights, States, run_layer
-from lightning_advdrop.nn.packed import Block, split_steps
+from lightning_advdrop.nn.packed import Block, first_rows, split_steps
 
 
 class GRUKernel(LayerKernel):
@@ -23,6 +25,7 @@ class GRUKernel(LayerKernel):
         _, gates, self.products = rows
         self.units = self.products.shape[1]
         self.gates = gates.view(len(gates), 3, self.units)
+        self._block = self.block_rows(4 * self.units, 4 * self.units)
         self.z = split_steps(self.gates[:, 1], self.sizes)
 
     @classmethod
@@ -36,10 +39,12 @@ class GRUKernel(LayerKernel):
         bias = bias_ih.clone()
         bias[: 2 * units] += bias_hh[: 2 * units]
         bias_n = bias_hh[2 * units :]
+        masked, product = torch.empty_like(h), h.new_empty(len(h), 3 * units)
         steps = inputs.steps(bias, gates, *gates.view(-1, 3, units).unbind(1), products, hidden)
         for all_gates, m, r, z, n, product_n, h_t in steps:
-            h = h if len(h) == len(h_t) else h[: len(h_t)]
-            product = recurrent(h * m)
+            if len(h) != len(h_t):
+                h, masked, product = h[: len(h_t)], masked[: len(h_t)], product[: len(h_t)]
+            product = recurrent(torch.mul(h, m, out=masked), out=product)
             all_gates[:, : 2 * units].add_(product[:, : 2 * units]).sigmoid_()
             torch.add(product[:, 2 * units :], bias_n, out=product_n)
             n.addcmul_(r, product_n).tanh_()
@@ -50,10 +55,10 @@ class GRUKernel(LayerKernel):
         """Return the gradients of the gates before their activation, the new gate's times ``r`` for the product."""
         (grad_h,) = grad_states
         slopes = self._slopes(block)
-        grads = torch.empty_like(slopes)
+        grads = self._block[1][: len(slopes)].view_as(slopes)
         product = grads.view(-1, 4 * self.units)[:, : 3 * self.units]
         for t, dy, slope, grad, grad_product in self.steps_back(block, incoming, slopes, grads, product):
-            dh = grad_h[: len(dy)]
+            dh = first_rows(grad_h, len(dy))
             dh.add_(dy)
             torch.mul(slope, dh.unsqueeze(1), out=grad)
             dh.mul_(self.z[t]).addcmul_(self.through_product(t, grad_product), self.masks[t])
@@ -67,13 +72,17 @@ class GRUKernel(LayerKernel):
         """
         gates = self.gates[block.rows]
         r, z, n = gates.unbind(1)
-        slopes = gates.new_empty(len(gates), 4, self.units)
+        slopes = self._block[0][: len(gates)].view(len(gates), 4, self.units)
         reset, update, product, projected = slopes.unbind(1)
-        torch.sub(1, z, out=product)  # (1 - z) (1 - n^2)
-        torch.addcmul(product, product, n.square(), value=-1, out=projected)
+        torch.sub(1, z, out=product)
+        _operators.tanh_gradient(product, n, out=projected)  # (1 - z) (1 - n^2)
         torch.mul(projected, r, out=product)
-        torch.addcmul(product, product, r, value=-1, out=reset).mul_(self.products[block.rows])
-        torch.addcmul(z, z, z, value=-1, out=update).mul_(torch.cat(self.h_prev[block.steps]).sub_(n))
+        torch.mul(projected, self.products[block.rows], out=reset)
+        sizes = self.sizes[block.steps]
+        steps = zip(self.h_prev[block.steps], split_steps(n, sizes), split_steps(update, sizes), strict=True)
+        for h_t, n_t, slope in steps:
+            torch.sub(h_t, n_t, out=slope)
+        _operators.sigmoid_gradient(slopes[:, :2], gates[:, :2], out=slopes[:, :2])
         return slopes
 
 
@@ -104,4 +113,5 @@ def masked_gru_layer(
         >>> torch.allclose(output.view(5, 2, 3), layer(x)[0], atol=1e-6)
         True
     """
-    return run_layer(masked_gru_layer, GRUKernel, x, batch_sizes, state, mask, weights)
+    kernel = FusedGRUKernel if _operators.has_fused_cells(x.device) else GRUKernel
+    return run_layer(masked_gru_layer, kernel, x, batch_sizes, state, mask, weights)

@@ -19,7 +19,15 @@ from lightning_advdrop import _torch
 from lightning_advdrop.nn.graphs import GRAPHS
 from lightning_advdrop.nn.matmul import RepeatedProduct, WeightGradient
 from lightning_advdrop.nn.once import differentiable_once
-from lightning_advdrop.nn.packed import Block, blocks, final_states, previous_states, split_steps, step_masks
+from lightning_advdrop.nn.packed import (
+    Block,
+    blocks,
+    final_states,
+    first_rows,
+    previous_states,
+    split_steps,
+    step_masks,
+)
 
 States = tuple[Tensor, ...]
 
@@ -91,19 +99,25 @@ class LayerKernel(ABC):
     def __init__(self, inputs: LayerInputs, rows: Sequence[Tensor], needed: Sequence[bool]) -> None:
         self.inputs, self.sizes = inputs, inputs.batch_sizes
         need_x, need_mask, need_ih, need_hh, self._need_bias_ih, self._need_bias_hh, self.need_hr, *_ = needed
+        self.blocks = list(blocks(self.sizes, inputs.x.device))
         weight_hh = inputs.weights.weight_hh
-        # The transposed sum is faster for weights with more rows than there are rows of inputs.
-        self.few_rows = len(inputs.x) < len(weight_hh)
         self.h_prev = previous_states(rows[0], inputs.states[0], self.sizes)
         self.masks = step_masks(inputs.mask, self.sizes)
         self._recurrent = RepeatedProduct(weight_hh.t(), self.sizes[0], len(self.sizes))
         self._grad_mask = torch.zeros_like(inputs.mask) if need_mask else None
         self._grad_masks = step_masks(self._grad_mask, self.sizes) if self._grad_mask is not None else None
         self._grad_x = torch.empty_like(inputs.x) if need_x else None
-        self._grad_ih = WeightGradient(need_ih, transposed=self.few_rows)
-        self._grad_hh = WeightGradient(need_hh, transposed=self.few_rows)
+        self._grad_ih = WeightGradient(need_ih)
+        self._grad_hh = WeightGradient(need_hh)
         self._grad_bias_ih: Tensor | None = None
         self._grad_bias_hh: Tensor | None = None
+        (self._masked_h,) = self.block_rows(weight_hh.shape[1])
+        self._grad_masked_h = weight_hh.new_empty(self.sizes[0], weight_hh.shape[1])
+
+    def block_rows(self, *widths: int) -> list[Tensor]:
+        """Allocate rows for the largest block, one tensor for each width, which all blocks use in turn."""
+        count = max(block.stop - block.start for block in self.blocks)
+        return [self.inputs.x.new_empty(count, width) for width in widths]
 
     @classmethod
     @abstractmethod
@@ -150,8 +164,11 @@ class LayerKernel(ABC):
         yield from reversed(list(zip(range(block.first, block.last), incoming, *split, strict=True)))
 
     def through_product(self, step: int, grad_product: Tensor) -> Tensor:
-        """Return the gradient of one step's ``mask * h`` from that of ``(mask * h) @ weight_hh.T``, ``(rows, G)``."""
-        grad_masked_h = self._recurrent(grad_product)
+        """Return the gradient of one step's ``mask * h`` from that of ``(mask * h) @ weight_hh.T``, ``(rows, G)``.
+
+        The result is overwritten by the next call.
+        """
+        grad_masked_h = self._recurrent(grad_product, out=first_rows(self._grad_masked_h, len(grad_product)))
         if self._grad_masks is not None:
             self._grad_masks[step].addcmul_(grad_masked_h, self.h_prev[step])
         return grad_masked_h
@@ -160,7 +177,7 @@ class LayerKernel(ABC):
         """Return the gradients in the order of the tensors among the arguments of `_MaskedLayer`."""
         grad_states = tuple(grad.clone() for grad in grad_finals)
         incoming = split_steps(grad_hidden, self.sizes)
-        for block in reversed(list(blocks(self.sizes, self.inputs.x.device))):
+        for block in reversed(self.blocks):
             self._accumulate(block, *self.backward_block(block, incoming[block.steps], grad_states))
         weights = self._grad_ih.value, self._grad_hh.value, self._grad_bias_ih, self._grad_bias_hh, self.grad_hr
         return self._grad_x, self._grad_mask, *weights, *grad_states
@@ -171,8 +188,7 @@ class LayerKernel(ABC):
         if self._grad_x is not None:
             torch.mm(grad_projected, weights.weight_ih, out=self._grad_x[rows])
         self._grad_ih.add(grad_projected, lambda: self.inputs.x[rows])
-        states = zip(self.h_prev[block.steps], self.masks[block.steps], strict=True)
-        self._grad_hh.add(grad_product, lambda: torch.cat([h * m for h, m in states]))
+        self._grad_hh.add(grad_product, lambda: self._masked_states(block))
         if grad_projected is grad_product:
             if self._need_bias_ih or self._need_bias_hh:
                 self._grad_bias_ih = self._grad_bias_hh = _plus(self._grad_bias_ih, grad_product)
@@ -181,6 +197,14 @@ class LayerKernel(ABC):
             self._grad_bias_ih = _plus(self._grad_bias_ih, grad_projected)
         if self._need_bias_hh:
             self._grad_bias_hh = _plus(self._grad_bias_hh, grad_product)
+
+    def _masked_states(self, block: Block) -> Tensor:
+        """Return the rows ``mask * h`` that a block's steps multiplied by ``weight_hh``, ``(n, P)``."""
+        rows = self._masked_h[: block.stop - block.start]
+        steps, sizes = block.steps, self.sizes[block.steps]
+        for h, m, out in zip(self.h_prev[steps], self.masks[steps], split_steps(rows, sizes), strict=True):
+            torch.mul(h, m, out=out)
+        return rows
 
 
 def _plus(total: Tensor | None, rows: Tensor) -> Tensor:

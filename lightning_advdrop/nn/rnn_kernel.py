@@ -8,8 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from lightning_advdrop import _operators
 from lightning_advdrop.nn.layer import LayerInputs, LayerKernel, LayerWeights, States, run_layer
-from lightning_advdrop.nn.packed import Block
+from lightning_advdrop.nn.packed import Block, first_rows
 
 
 class RNNKernel(LayerKernel):
@@ -17,15 +18,16 @@ class RNNKernel(LayerKernel):
 
     Attributes:
         activate_: the activation, in place.
-        slope: the derivative of the activation as a function of its result.
+        gradient: the gradient of the sum before the activation, from that after it and the result, into a third tensor.
     """
 
     activate_: ClassVar[staticmethod[[Tensor], Tensor]]
-    slope: ClassVar[staticmethod[[Tensor], Tensor]]
+    gradient: ClassVar[staticmethod[[Tensor, Tensor, Tensor], Tensor]]
 
     def __init__(self, inputs: LayerInputs, rows: Sequence[Tensor], needed: Sequence[bool]) -> None:
         super().__init__(inputs, rows, needed)
         (self.hidden,) = rows
+        (self._grads,) = self.block_rows(self.hidden.shape[1])
 
     @classmethod
     def forward(cls, inputs: LayerInputs) -> Sequence[Tensor]:
@@ -34,35 +36,37 @@ class RNNKernel(LayerKernel):
         (hidden,) = inputs.new_rows(h.shape[1])
         recurrent = inputs.recurrent_product()
         bias_ih, bias_hh = inputs.weights.biases
+        masked = torch.empty_like(h)
         for h_t, m in inputs.steps(bias_ih + bias_hh, hidden):
-            h = h if len(h) == len(h_t) else h[: len(h_t)]
-            h = cls.activate_(recurrent.add_to(h_t, h * m))
+            if len(h) != len(h_t):
+                h, masked = h[: len(h_t)], masked[: len(h_t)]
+            h = cls.activate_(recurrent.add_to(h_t, torch.mul(h, m, out=masked)))
         return (hidden,)
 
     def backward_block(self, block: Block, incoming: Sequence[Tensor], grad_states: States) -> tuple[Tensor, Tensor]:
         """Return the gradient of the sum before its activation, twice."""
         (grad_h,) = grad_states
-        slopes = self.slope(self.hidden[block.rows])
-        grads = torch.empty_like(slopes)
-        for t, dy, slope, grad in self.steps_back(block, incoming, slopes, grads):
-            dh = grad_h[: len(dy)]
-            torch.mul(dh.add_(dy), slope, out=grad)
+        gradient = self.gradient
+        grads = self._grads[: block.stop - block.start]
+        for t, dy, h, grad in self.steps_back(block, incoming, self.hidden[block.rows], grads):
+            dh = first_rows(grad_h, len(dy))
+            gradient(dh.add_(dy), h, grad)
             torch.mul(self.through_product(t, grad), self.masks[t], out=dh)
         return grads, grads
 
 
 class TanhKernel(RNNKernel):
-    """The kernel of a tanh layer, whose slope is ``1 - h^2``."""
+    """The kernel of a tanh layer."""
 
     activate_ = staticmethod(torch.tanh_)
-    slope = staticmethod(lambda h: torch.sub(1, h.square()))
+    gradient = staticmethod(_operators.tanh_gradient)
 
 
 class ReluKernel(RNNKernel):
-    """The kernel of a ReLU layer, whose slope is 1 where ``h`` is positive, 0 elsewhere."""
+    """The kernel of a ReLU layer."""
 
     activate_ = staticmethod(torch.relu_)
-    slope = staticmethod(lambda h: h.gt(0).to(h.dtype))
+    gradient = staticmethod(_operators.relu_gradient)
 
 
 def masked_rnn_tanh_layer(

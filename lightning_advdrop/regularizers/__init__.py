@@ -1,7 +1,8 @@
 """Regularizers that compare two passes over the same batch; torch only."""
 
-from lightning_advdrop.regularizers.adversarial_dropout import AdversarialDropout, Start
+from lightning_advdrop.regularizers.adversarial_dropout import AdversarialDropout, Rescaling, Start
 from lightning_advdrop.regularizers.base import Regularizer
+from lightning_advdrop.regularizers.base_scores import fisher_scores
 from lightning_advdrop.regularizers.comparison import Comparison, DivergenceChoice
 from lightning_advdrop.regularizers.deciding import decide
 from lightning_advdrop.regularizers.expectation_linear_dropout import ExpectationLinearDropout
@@ -9,8 +10,9 @@ from lightning_advdrop.regularizers.flips import fisher_flips
 from lightning_advdrop.regularizers.fraternal_dropout import FraternalDropout
 from lightning_advdrop.regularizers.inference_gap import InferenceGap, inference_gap
 from lightning_advdrop.regularizers.losses import LossWatch, SeenLoss
-from lightning_advdrop.regularizers.mask_search import Search, fisher_scores
-from lightning_advdrop.regularizers.passes import Passes, Penalty
+from lightning_advdrop.regularizers.mask_search import Search
+from lightning_advdrop.regularizers.passes import Passes
+from lightning_advdrop.regularizers.penalty import Penalty
 from lightning_advdrop.regularizers.perturbations import (
     AdversarialTraining,
     PerturbationRegularizer,
@@ -40,6 +42,7 @@ __all__ = [
     "RandomMaskRegularizer",
     "RandomPerturbation",
     "Regularizer",
+    "Rescaling",
     "Search",
     "SeenLoss",
     "Start",

@@ -1,6 +1,6 @@
 """Adversarial dropout: the mask within a small budget that changes the prediction most."""
 
-import warnings
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -12,6 +12,7 @@ from lightning_advdrop._deprecation import warn_renamed
 from lightning_advdrop.functional import Direction, Flips, flip_budget
 from lightning_advdrop.masking import MaskSite, Observation
 from lightning_advdrop.regularizers.base import Regularizer
+from lightning_advdrop.regularizers.base_scores import BinaryMasks, base_gradients
 from lightning_advdrop.regularizers.comparison import OF_LABELS, DivergenceChoice
 from lightning_advdrop.regularizers.examples import tell_examples
 from lightning_advdrop.regularizers.fields import (
@@ -23,21 +24,18 @@ from lightning_advdrop.regularizers.fields import (
     optionally,
 )
 from lightning_advdrop.regularizers.mask_search import (
-    BinaryMasks,
+    BaseSearch,
     Search,
-    base_gradients,
-    better_masks,
-    first_order_masks,
+    by_rounds,
     flipped,
     rescaled,
-    rounds,
 )
-from lightning_advdrop.regularizers.passes import Passes, Penalty
+from lightning_advdrop.regularizers.passes import Passes
+from lightning_advdrop.regularizers.penalty import Penalty
+from lightning_advdrop.regularizers.probes import Probes, warn_if_equal
 
 Start = Literal["ones", "one_drop", "sampled"]
-
-# Predictions that differ by no more are equal but for rounding.
-_RELATIVE, _ABSOLUTE = 1e-4, 1e-6
+Rescaling = Literal["rows", "expected"]
 
 
 @dataclass(eq=False)
@@ -89,10 +87,16 @@ class AdversarialDropout(Regularizer):
         batch_dim: for sites of the kind ``dropout``, the dimension of an activation that holds the examples, wherever
             it has this dimension beside its features; each example has a budget of its own. None finds it, by the
             prediction's first dimension and the network's layers, and asks for it where that leaves more than one.
+        both_losses: whether the supervised loss is the mean of that of the base pass and that under the adversarial
+            mask, instead of the first alone.
+        rescaling: what a mask is multiplied by: ``rows``, each row by ``units / kept``, or ``expected``, all by
+            ``1 / (1 - start_rate)`` with a sampled start, as dropout is, and by 1 otherwise. Sites of the kind
+            ``dropout`` keep the network's own factor.
 
     Raises:
-        ValueError: if an argument is not in its range or list, ``keep_start`` is True without a random drop, or the
-            reference is sampled for a search in the base pass with ``reference_in_base=False``.
+        ValueError: if an argument is not in its range or list, ``keep_start`` is True without a random drop, the
+            reference is sampled for a search in the base pass with ``reference_in_base=False``, or a sampled start that
+            drops everything is to be rescaled as expected.
 
     Example:
         >>> _ = torch.manual_seed(0)
@@ -117,6 +121,8 @@ class AdversarialDropout(Regularizer):
     draws: int = checked(1, at_least_one)
     reference_in_base: bool = False
     batch_dim: int | None = checked(None, optionally(at_least_zero))
+    both_losses: bool = False
+    rescaling: Rescaling = checked("rows", one_of(Rescaling))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -130,6 +136,8 @@ class AdversarialDropout(Regularizer):
                 f"start='sampled' with search={self.search!r} needs reference_in_base=True, got False: this search "
                 "takes its gradient in the base pass, which must run under the sampled mask."
             )
+        if self.rescaling == "expected" and self.start == "sampled" and self.start_rate == 1:
+            raise ValueError("start_rate must be below 1 for rescaling='expected', got 1.")
         self._warned = False
 
     @property
@@ -148,6 +156,17 @@ class AdversarialDropout(Regularizer):
             )
 
     @property
+    def keeps_base_graph(self) -> bool:
+        """True unless ``detach_base``."""
+        return not self.detach_base
+
+    def scale(self, site: MaskSite, mask: Tensor) -> Tensor:
+        """Scale a binary mask of a site as it is multiplied, see ``rescaling``."""
+        if self.rescaling == "rows" or site.kind == "dropout":
+            return site.rescale(mask)
+        return mask / (1 - self.start_rate) if self.start == "sampled" else mask
+
+    @property
     def probes_base(self) -> bool:
         """Tell whether the base pass is the first probe, so that no other is run."""
         same = self.start == "ones" and self.share_masks and self.needs_target
@@ -157,7 +176,7 @@ class AdversarialDropout(Regularizer):
         """Apply the reference where it acts in the base pass, with a gradient where that is the first probe."""
         if not (self.probes_base or self.reference_in_base) or not self._rate(seen.site):
             return None
-        mask = seen.site.rescale(self._reference(seen, generator)).detach()
+        mask = self.scale(seen.site, self._reference(seen, generator)).detach()
         return mask.requires_grad_() if self.probes_base else mask
 
     def active(self, sites: Sequence[MaskSite]) -> bool:
@@ -169,6 +188,16 @@ class AdversarialDropout(Regularizer):
         """True for the divergences ``ce`` and ``bernoulli_ce``."""
         return self.divergence in OF_LABELS
 
+    def look_at_base(self, passes: Passes) -> Sequence[Tensor]:
+        """Compute the gradients of the base pass that the search needs; that of the loss is left to others."""
+        self._check_passes_differ(passes)
+        reference = self._references(passes)
+        if self.search != "gradient":
+            return self._base_search.look(passes, reference)
+        if self._is_first_probe(passes, reference):
+            self._base_gradients(passes, reference)
+        return ()
+
     def penalty(self, passes: Passes) -> Penalty:
         """Find the adversarial masks and compute the divergence under them.
 
@@ -176,20 +205,18 @@ class AdversarialDropout(Regularizer):
             The penalty, with the metric ``flip_rate``: the share of units that were flipped, in [0, 1].
 
         Raises:
-            ValueError: if no site took part in the base pass, ``ce`` was given no target, or the search could never
-                find anything.
+            ValueError: if no site took part in the base pass, ``ce`` or ``both_losses`` was given no target, or the
+                search could never find anything.
         """
         self._check_passes_differ(passes)
-        # A site whose budget is 0 is left as it is, in all passes.
-        reference = {
-            s: self._reference(seen, passes.generator) for s, seen in passes.observed.items() if self._rate(seen.site)
-        }
+        reference = self._references(passes)
         masks = self.find_masks(passes, reference)
-        prediction = passes.run(rescaled(masks, passes.observed))
-        value = passes.distance(prediction, self.divergence, self.direction, detach_base=self.detach_base)
+        result = passes.rerun(rescaled(masks, passes.observed, self.scale))
+        value = passes.distance(passes.read(result), self.divergence, self.direction, detach_base=self.detach_base)
         flips = sum((masks[site] != reference[site]).sum() for site in masks)
         units = sum(mask.numel() for mask in masks.values())
-        return Penalty(value, {"flip_rate": flips / max(1, units)}, masks=masks)
+        supervised = passes.mean_loss(result, passes.compared(self.divergence)) if self.both_losses else None
+        return Penalty(value, {"flip_rate": flips / max(1, units)}, supervised, masks)
 
     def find_masks(self, passes: Passes, reference: BinaryMasks) -> BinaryMasks:
         """Find the adversarial masks around ``reference``, binary and without a graph.
@@ -204,12 +231,20 @@ class AdversarialDropout(Regularizer):
         if self.search == "gradient":
             return self._by_rounds(passes, reference)
         budgets = self._budgets([passes.observed[site] for site in reference])
-        masks = first_order_masks(passes, reference, budgets, self.search, self.divergence, self.draws, self.flips)
+        masks = self._base_search.masks(passes, reference, budgets)
         for _ in range(self.steps - 1):
-            gradients, before = self._probe(passes, masks)
+            gradients, before = self._probes.gradients(passes, masks)
             others = flipped(reference, gradients, budgets, self.flips)
-            masks = better_masks(passes, others, masks, before, self.divergence, self.direction)
+            masks = self._probes.better(passes, others, masks, before)
         return masks
+
+    @property
+    def _base_search(self) -> BaseSearch:
+        return BaseSearch(self.search, self.divergence, self.draws, self.flips, self.scale)
+
+    @property
+    def _probes(self) -> Probes:
+        return Probes(self.divergence, self.direction, self.scale)
 
     def _by_rounds(self, passes: Passes, reference: BinaryMasks) -> BinaryMasks:
         point = dict(reference)
@@ -217,11 +252,19 @@ class AdversarialDropout(Regularizer):
             point = {s: passes.observed[s].site.drop_one(mask, passes.generator) for s, mask in reference.items()}
         masks = dict(point if self.keep_start else reference)
         totals = self._budgets([passes.observed[site] for site in masks])
-        for round_number, budgets in enumerate(rounds(totals, self.steps)):
-            gradients = self._gradients(passes, point, first=round_number == 0)
-            masks = flipped(masks, gradients, budgets, self.flips)
-            point |= {site: masks[site] for site, budget in budgets.items() if budget}
-        return masks
+        gradients = functools.partial(self._gradients, passes)
+        return by_rounds(masks, point, totals, self.steps, self.flips, gradients)
+
+    def _references(self, passes: Passes) -> BinaryMasks:
+        """Return the masks from which flips are counted; a site whose budget is 0 is left as it is, in all passes."""
+        return passes.once(
+            "references",
+            lambda: {
+                site: self._reference(seen, passes.generator)
+                for site, seen in passes.observed.items()
+                if self._rate(seen.site)
+            },
+        )
 
     def _reference(self, seen: Observation, generator: torch.Generator | None) -> Tensor:
         acted = seen.applied is not None and (self.probes_base or self.reference_in_base)
@@ -239,31 +282,25 @@ class AdversarialDropout(Regularizer):
             for seen in observed
         }
 
-    def _gradients(self, passes: Passes, point: BinaryMasks, *, first: bool) -> BinaryMasks:
+    def _is_first_probe(self, passes: Passes, point: BinaryMasks) -> bool:
+        return self.probes_base and all(passes.observed[site].applied is not None for site in point)
+
+    def _base_gradients(self, passes: Passes, point: BinaryMasks) -> BinaryMasks:
+        def compute() -> BinaryMasks:
+            value = passes.distance(passes.base, self.divergence, self.direction)
+            return base_gradients(value, point, passes, self.scale)
+
+        return passes.once("gradients", compute)
+
+    def _gradients(self, passes: Passes, point: BinaryMasks, first: bool) -> BinaryMasks:
         """Compute the divergence's gradient, in the base pass or in a probe."""
-        if first and self.probes_base and all(passes.observed[site].applied is not None for site in point):
-            return base_gradients(passes.distance(passes.base, self.divergence, self.direction), point, passes)
-        gradients, other = self._probe(passes, point)
+        if first and self._is_first_probe(passes, point):
+            return self._base_gradients(passes, point)
+        gradients, other = self._probes.gradients(passes, point)
         if first:
             self._warn_if_stationary(passes.base, other)
         return gradients
 
-    def _probe(self, passes: Passes, point: BinaryMasks) -> tuple[BinaryMasks, Tensor]:
-        """Compute the divergence's gradient at some masks, and the prediction under them."""
-        binary = {site: mask.detach().requires_grad_() for site, mask in point.items()}
-        prediction = passes.run(rescaled(binary, passes.observed))
-        value = passes.distance(prediction, self.divergence, self.direction, detach_base=True)
-        # A site may have run without a part in this prediction; then no flip of its mask is worth anything.
-        gradients = torch.autograd.grad(value, list(binary.values()), materialize_grads=True)
-        return dict(zip(binary, gradients, strict=True)), prediction.detach()
-
     def _warn_if_stationary(self, base: Tensor, other: Tensor) -> None:
-        if self.start == "one_drop" or self.needs_target or self._warned:
-            return
-        if torch.allclose(base, other, rtol=_RELATIVE, atol=_ABSOLUTE):
-            self._warned = True
-            warnings.warn(
-                f"start={self.start!r} found the same prediction in both passes, where the gradient is zero, so that "
-                "the flips are arbitrary; use start='one_drop' in a network without other dropout.",
-                stacklevel=2,
-            )
+        if not (self.start == "one_drop" or self.needs_target or self._warned):
+            self._warned = warn_if_equal(base, other, self.start)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar, TypeVar, cast
 
 import torch
@@ -14,7 +15,8 @@ from lightning_advdrop.regularizers.comparison import DivergenceChoice
 from lightning_advdrop.regularizers.deciding import UndecidedError
 from lightning_advdrop.regularizers.examples import Known
 from lightning_advdrop.regularizers.fields import at_least_zero, check_fields
-from lightning_advdrop.regularizers.passes import Passes, Penalty, uncompiled
+from lightning_advdrop.regularizers.passes import Passes, uncompiled
+from lightning_advdrop.regularizers.penalty import Penalty
 from lightning_advdrop.regularizers.predictions import Output
 
 T = TypeVar("T")
@@ -28,6 +30,7 @@ class Regularizer(ABC):
     Attributes:
         share_masks: whether its passes draw the same noise elsewhere in the network as the base pass.
         needs_target: whether it needs the labels.
+        both_losses: whether the loss of a further pass is added, too.
         divergence: how predictions are compared; None where a method has a comparison of its own.
         compares: whether it compares predictions at all.
         to_labels: whether it compares one prediction with the labels, instead of two predictions.
@@ -44,6 +47,7 @@ class Regularizer(ABC):
 
     share_masks: bool = False
     needs_target: bool = False
+    both_losses: bool = False
     divergence: DivergenceChoice | None = None
     compares: ClassVar[bool] = True
     to_labels: ClassVar[bool] = False
@@ -153,6 +157,31 @@ class Regularizer(ABC):
         settings: dict[str, Any] = {"output": output, "class_dim": class_dim, "ignore_index": ignore_index}
         return Passes(recorded, forward, result, target, sample_weight, generator, **settings, real_steps=real_steps)
 
+    def prepare(self, passes: Passes) -> Sequence[Tensor]:
+        """Take from the base pass's graph what the penalty needs, and draw the noise of all other passes.
+
+        Args:
+            passes: the base pass, with a generator.
+
+        Returns:
+            What the gradient of the model's loss is wanted at; `Passes.loss_gradients` may hold it from then on.
+
+        Raises:
+            ValueError: if the prediction has no gradient, or as told by `look_at_base`.
+            FloatingPointError: if it is NaN or infinite where that can't be compared.
+        """
+        return passes.once("wanted", lambda: self._prepare(passes))
+
+    def _prepare(self, passes: Passes) -> Sequence[Tensor]:
+        if not passes.base.requires_grad:
+            raise ValueError(
+                "module: the prediction that is compared must have a gradient, got one without; it is computed under "
+                "torch.no_grad(), detached, or all its parameters are frozen."
+            )
+        passes.recorded.draw_noise(int(torch.randint(2**31, (), generator=passes.generator)))
+        with _telling_what_is_not_finite(passes.base):
+            return self.look_at_base(passes)
+
     def evaluate(self, passes: Passes) -> Penalty:
         """Make the other passes, under noise that the generator draws once for all of them, and compare.
 
@@ -174,25 +203,31 @@ class Regularizer(ABC):
             (0.25, 'l0:recurrent')
             >>> loss = passes.base.square().mean() + found.weighted(0.5)
         """
-        base = passes.base
-        if not base.requires_grad:
-            raise ValueError(
-                "module: the prediction that is compared must have a gradient, got one without; it is computed under "
-                "torch.no_grad(), detached, or all its parameters are frozen."
-            )
-        passes.recorded.draw_noise(int(torch.randint(2**31, (), generator=passes.generator)))
-        try:
-            with uncompiled():
-                found = self.penalty(passes)
-        except ValueError as error:
-            if base.isfinite().all() or (isinstance(error, UndecidedError) and not base.isnan().any()):
-                raise
-            raise _not_finite("without any mask") from error
+        self.prepare(passes)
+        with _telling_what_is_not_finite(passes.base), uncompiled():
+            found = self.penalty(passes)
+        passes.kept.clear()  # the next evaluation draws anew
         if not found.weighted(1.0).isfinite():
-            raise _not_finite("under masks" if base.isfinite().all() else "without any mask")
+            raise _not_finite("under masks" if passes.base.isfinite().all() else "without any mask")
         return found
 
     # What a subclass defines.
+
+    @property
+    def keeps_base_graph(self) -> bool:
+        """Whether the penalty has a gradient to the base pass; where not, its graph may be freed before `penalty`."""
+        return True
+
+    def look_at_base(self, passes: Passes) -> Sequence[Tensor]:  # noqa: ARG002 - what a subclass looks at
+        """Take what the penalty needs from the base pass's graph, by `Passes.once`.
+
+        Args:
+            passes: the base pass.
+
+        Returns:
+            What the gradient of the model's loss is wanted at.
+        """
+        return ()
 
     def active(self, sites: Sequence[MaskSite]) -> bool:  # noqa: ARG002 - what a regularizer may look at
         """Return False if the penalty at these sites is always 0, so that no pass needs to be made."""
@@ -230,6 +265,17 @@ class Regularizer(ABC):
         Args:
             passes: the base pass and the means to make others.
         """
+
+
+@contextmanager
+def _telling_what_is_not_finite(base: Tensor) -> Iterator[None]:
+    """Say that a prediction is NaN or infinite where an error comes of that."""
+    try:
+        yield
+    except ValueError as error:
+        if base.isfinite().all() or (isinstance(error, UndecidedError) and not base.isnan().any()):
+            raise
+        raise _not_finite("without any mask") from error
 
 
 def _not_finite(where: str) -> FloatingPointError:

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from lightning_advdrop.regularizers.comparison import DivergenceChoice
 from lightning_advdrop.regularizers.fields import checked, compares_two, documented, fixed
-from lightning_advdrop.regularizers.passes import Passes, Penalty
+from lightning_advdrop.regularizers.passes import Passes
+from lightning_advdrop.regularizers.penalty import Penalty
 from lightning_advdrop.regularizers.random_masks import RandomMaskRegularizer
 
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from lightning_advdrop.regularizers.comparison import DivergenceChoice
 from lightning_advdrop.regularizers.fields import checked, compares_two, documented
-from lightning_advdrop.regularizers.passes import Passes, Penalty
+from lightning_advdrop.regularizers.passes import Passes
+from lightning_advdrop.regularizers.penalty import Penalty
 from lightning_advdrop.regularizers.random_masks import TrainsOnBoth
 
 
@@ -19,10 +20,9 @@ class FraternalDropout(TrainsOnBoth):
     Source: Zolna, Arpit, Suhubdy & Bengio, "Fraternal Dropout", ICLR 2018 (arXiv 1711.00066), equation 4.
 
     Args:
-        both_losses: whether both passes have a supervised loss. The first is the model's own; where that is not known,
-            as in a call of the regularizer, it must be the same as the second, which is the cross-entropy, or the mean
-            squared error of numbers. With False the first loss is the only one, no labels are needed, and any loss will
-            do. The paper compares with this form as the Pi-model.
+        both_losses: whether both passes have a supervised loss: the model's own; where that is not known, as in a call
+            of the regularizer, the cross-entropy, or the mean squared error of numbers, which the model must be trained
+            by then. With False the first loss is the only one. The paper compares with this form as the Pi-model.
 
     Example:
         >>> FraternalDropout(rate=0.1).divergence
@@ -37,13 +37,10 @@ class FraternalDropout(TrainsOnBoth):
         """Compute the squared difference, and what makes the supervised loss the mean of both passes'.
 
         Raises:
-            ValueError: if ``both_losses`` is True and there are no labels.
+            ValueError: if ``both_losses`` is True and neither the model's loss nor the labels are known.
         """
-        other = self.second(passes)
-        value = self.distance(passes, other)
+        result = self.second(passes)
+        value = self.distance(passes, passes.read(result))
         if not self.both_losses:
             return Penalty(value)
-        comparison = passes.compared(self.divergence)
-        first = passes.loss_to_target(passes.base, comparison) if passes.loss is None else passes.loss
-        second = passes.loss_to_target(other, comparison)
-        return Penalty(value, supervised=(second - first) / 2)  # the first is in the total already, with weight 1
+        return Penalty(value, supervised=passes.mean_loss(result, passes.compared(self.divergence)))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +18,8 @@ from lightning_advdrop.regularizers.comparison import Comparison, DivergenceChoi
 from lightning_advdrop.regularizers.deciding import decide
 from lightning_advdrop.regularizers.losses import SeenLoss
 from lightning_advdrop.regularizers.predictions import Output, select_prediction
+
+T = TypeVar("T")
 
 
 def uncompiled() -> AbstractContextManager[Any]:
@@ -46,6 +48,9 @@ class Passes:
         real_steps: which time steps of the input are real, ``(B, T)``, where the prediction has none; None for all.
         comparison: how predictions are compared, where that is decided; None decides it by what is known here.
         loss: the supervised loss of the base pass, a scalar with its graph; None if unknown.
+        loss_of: computes that loss of the result of another pass; None if unknown.
+        loss_gradients: gradients of ``loss`` that are known already, by the identity of what they are the gradients of.
+        kept: what was taken from the graph of the base pass, see `once`.
 
     Example:
         >>> from lightning_advdrop.masking import find_sites
@@ -71,6 +76,9 @@ class Passes:
     comparison: Comparison | None = None
     loss: Tensor | None = None
     real_steps: Tensor | None = None
+    loss_of: Callable[[Any], Tensor] | None = None
+    loss_gradients: Mapping[int, Tensor] = field(default_factory=dict, repr=False)
+    kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
     _decided: dict[DivergenceChoice, Comparison] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
@@ -80,7 +88,7 @@ class Passes:
         Raises:
             ValueError: if ``output`` does not lead to a prediction.
         """
-        return select_prediction(self.result, self.output)
+        return self.read(self.result)
 
     @property
     def weight(self) -> Tensor | None:
@@ -138,7 +146,31 @@ class Passes:
             masks: a mask or perturbation for each site.
             dropout: False to switch the network's own dropout off.
         """
-        return select_prediction(self.recorded.run(self.forward, masks, dropout=dropout), self.output)
+        return self.read(self.rerun(masks, dropout=dropout))
+
+    def rerun(self, masks: Masks, *, dropout: bool = True) -> Any:
+        """Compute the whole result under masks; its arguments are those of `run`."""
+        return self.recorded.run(self.forward, masks, dropout=dropout)
+
+    def read(self, result: Any) -> Tensor:
+        """Return the prediction in a result of the forward.
+
+        Raises:
+            ValueError: if ``output`` does not lead to a prediction.
+        """
+        return select_prediction(result, self.output)
+
+    def once(self, name: str, compute: Callable[[], T]) -> T:
+        """Compute something of the base pass when it is asked for first, which may be before its graph is freed.
+
+        Args:
+            name: what it is.
+            compute: computes it.
+        """
+        if name not in self.kept:
+            self.kept[name] = compute()
+        found: T = self.kept[name]
+        return found
 
     def compared(self, asked: DivergenceChoice, *, to_labels: bool = False) -> Comparison:
         """Tell how predictions are compared, see `decide`.
@@ -201,6 +233,48 @@ class Passes:
             raise ValueError("target must be given for a loss to the labels, got None.")
         return comparison.loss_to(prediction, self.target, self.weights(comparison))
 
+    def with_loss(self, loss: Tensor, gradients: Mapping[int, Tensor]) -> Passes:
+        """Return the same passes after the backward pass of their loss, with what was taken from the graph before.
+
+        Args:
+            loss: takes the place of `loss`.
+            gradients: takes the place of `loss_gradients`.
+        """
+        found = replace(self, loss=loss, loss_gradients=gradients)
+        found.kept.update(self.kept)
+        return found
+
+    def check_loss(self) -> None:
+        """Check that the supervised loss of another pass can be computed.
+
+        Raises:
+            ValueError: if neither the model's loss nor the labels are known.
+        """
+        if self.loss_of is None and self.target is None:
+            raise ValueError(
+                "target must be given for both_losses=True, got None; give the labels, or set both_losses=False."
+            )
+
+    def base_loss(self, comparison: Comparison) -> Tensor:
+        """Return the supervised loss of the base pass; where it is not known, that of `loss_to_target`."""
+        return self.loss_to_target(self.base, comparison) if self.loss is None else self.loss
+
+    def other_loss(self, result: Any, comparison: Comparison) -> Tensor:
+        """Compute the supervised loss of another result; where it is not known how, that of `loss_to_target`.
+
+        Args:
+            result: the whole result of a pass.
+            comparison: how its prediction is read.
+
+        Raises:
+            ValueError: if neither the loss nor the labels are known.
+        """
+        return self.loss_to_target(self.read(result), comparison) if self.loss_of is None else self.loss_of(result)
+
+    def mean_loss(self, result: Any, comparison: Comparison) -> Tensor:
+        """Compute what makes the total loss the mean of the base pass's, which is in it, and another result's."""
+        return (self.other_loss(result, comparison) - self.base_loss(comparison)) / 2
+
     def distances(self, other: Tensor, name: DivergenceChoice, direction: Direction, examples: int) -> Tensor:
         """Compute the divergence of each example between the base prediction and another one, without a graph.
 
@@ -232,25 +306,3 @@ def _narrowed(part: Any, dim: int, index: int, examples: int) -> Any:
     """Return one example's part, of what has a dimension of the examples."""
     has_examples = part is not None and part.dim() > dim and part.shape[dim] == examples
     return part.narrow(dim, index, 1) if has_examples else part
-
-
-@dataclass(frozen=True)
-class Penalty:
-    """The penalty of a regularizer, with numbers to log.
-
-    Attributes:
-        value: the penalty before its weight, a scalar with a graph.
-        metrics: numbers to log, by name.
-        supervised: a further supervised loss, which no weight multiplies, a scalar with a graph; None for none.
-        masks: the binary masks that were found, for regularizers that search them.
-    """
-
-    value: Tensor
-    metrics: Mapping[str, Tensor | float] = field(default_factory=dict)
-    supervised: Tensor | None = None
-    masks: Mapping[MaskSite, Tensor] = field(default_factory=dict)
-
-    def weighted(self, weight: float) -> Tensor:
-        """Compute the term of the loss: the weighted penalty, plus the further supervised loss if there is one."""
-        term = weight * self.value
-        return term if self.supervised is None else term + self.supervised

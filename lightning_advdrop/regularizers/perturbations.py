@@ -1,5 +1,6 @@
 """Perturbations of a network's input: random, adversarial, and virtually adversarial."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -23,7 +24,8 @@ from lightning_advdrop.regularizers.fields import (
     optionally,
 )
 from lightning_advdrop.regularizers.norms import example_rows, norm_one
-from lightning_advdrop.regularizers.passes import Passes, Penalty
+from lightning_advdrop.regularizers.passes import Passes
+from lightning_advdrop.regularizers.penalty import Penalty
 
 LossToLabels = Literal["auto", "ce", "bernoulli_ce", "mse"]
 
@@ -151,6 +153,11 @@ class VirtualAdversarialTraining(PerturbationRegularizer):
 
     log_prefix = "virtual_adversarial"
 
+    @property
+    def keeps_base_graph(self) -> bool:
+        """True unless ``detach_base``."""
+        return not self.detach_base
+
     def penalty(self, passes: Passes) -> Penalty:
         """Compute the divergence under the perturbation.
 
@@ -250,11 +257,24 @@ class AdversarialTraining(PerturbationRegularizer):
         """
         if passes.target is None:
             raise ValueError("target must be given for adversarial training, got None.")
-        comparison = passes.compared(self.divergence, to_labels=True)
-        loss = passes.loss_to_target(passes.base, comparison)
+        directions = self.normalized(passes, passes.once("gradients", lambda: self._gradients(passes)))
+        other = passes.run(_perturbations(directions, self.epsilon))
+        return Penalty(passes.loss_to_target(other, passes.compared(self.divergence, to_labels=True)))
+
+    def look_at_base(self, passes: Passes) -> Sequence[Tensor]:
+        """Compute the gradient of the loss to the labels."""
+        if passes.target is not None:
+            passes.once("gradients", lambda: self._gradients(passes))
+        return ()
+
+    def _gradients(self, passes: Passes) -> _Values:
+        loss = passes.loss_to_target(passes.base, passes.compared(self.divergence, to_labels=True))
         passes.applied(passes.observed)
         zeros = {site: call.applied.value for site, call in self.calls(passes).items()}
         gradients = torch.autograd.grad(loss, list(zeros.values()), retain_graph=True, materialize_grads=True)
-        directions = self.normalized(passes, dict(zip(zeros, gradients, strict=True)))
-        other = passes.run(_perturbations(directions, self.epsilon))
-        return Penalty(passes.loss_to_target(other, comparison))
+        return dict(zip(zeros, gradients, strict=True))
+
+    @property
+    def keeps_base_graph(self) -> bool:
+        """False: the loss under the perturbation stands by itself."""
+        return False

@@ -6,7 +6,8 @@ from typing import Literal, get_args
 from lightning_advdrop.functional import Direction
 from lightning_advdrop.regularizers.comparison import DivergenceChoice
 from lightning_advdrop.regularizers.fields import checked, compares_two, documented, fixed, one_of
-from lightning_advdrop.regularizers.passes import Passes, Penalty
+from lightning_advdrop.regularizers.passes import Passes
+from lightning_advdrop.regularizers.penalty import Penalty
 from lightning_advdrop.regularizers.random_masks import TrainsOnBoth
 
 RDropDivergence = Literal["auto", "kl", "bernoulli_kl", "mse"]
@@ -23,8 +24,7 @@ class RDrop(TrainsOnBoth):
     """Penalise the symmetric KL divergence of two passes under random masks, and train both on the labels.
 
     The penalty is the mean of the KL divergences in both directions; the paper calls its weight alpha. The second
-    pass's cross-entropy is added to the loss without a weight. Numbers (regression) are compared by squared
-    differences, and their second loss is the mean squared error.
+    pass's loss is added to the first one's without a weight. Numbers (regression) are compared by squared differences.
 
     Source: Liang et al., "R-Drop: Regularized Dropout for Neural Networks", NeurIPS 2021 (arXiv 2106.14448),
     equations 1 to 3.
@@ -34,7 +34,7 @@ class RDrop(TrainsOnBoth):
             ``bernoulli_kl`` for several labels, ``mse`` for numbers.
 
     Example:
-        >>> RDrop(rate=0.1).needs_target
+        >>> RDrop(rate=0.1).both_losses
         True
     """
 
@@ -48,11 +48,12 @@ class RDrop(TrainsOnBoth):
         """Compute the symmetric divergence, and the second pass's cross-entropy.
 
         Raises:
-            ValueError: if ``both_losses`` is True and there are no labels.
+            ValueError: if ``both_losses`` is True and neither the model's loss nor the labels are known.
         """
-        other = self.second(passes)
+        result = self.second(passes)
+        other = passes.read(result)
         one, two = (passes.distance(other, self.divergence, direction) for direction in get_args(Direction))
         value = (one + two) / 2
         if not self.both_losses:
             return Penalty(value)
-        return Penalty(value, supervised=passes.loss_to_target(other, passes.compared(self.divergence)))
+        return Penalty(value, supervised=passes.other_loss(result, passes.compared(self.divergence)))

@@ -1,6 +1,7 @@
 """The base class of regularizers that compare passes under random masks."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -62,6 +63,11 @@ class RandomMaskRegularizer(Regularizer):
         """Draw the base pass's mask, where it has one."""
         return self.random_mask(seen, generator) if self.masks_base else None
 
+    @property
+    def keeps_base_graph(self) -> bool:
+        """True unless ``detach_base``."""
+        return not self.detach_base
+
     def distance(self, passes: Passes, other: Tensor) -> Tensor:
         """Compute the divergence between the base prediction and another one."""
         return passes.distance(other, self.divergence, self.direction, detach_base=self.detach_base)
@@ -72,7 +78,8 @@ class TrainsOnBoth(RandomMaskRegularizer):
     """Compare two passes under random masks, and train both on the labels.
 
     Args:
-        both_losses: whether the second pass has a supervised loss, too; without it no labels are needed.
+        both_losses: whether the second pass has a supervised loss, too: the model's own, where that is known, as in a
+            training step; else the cross-entropy, or the mean squared error of numbers, for which labels must be given.
     """
 
     share_masks: bool = fixed(False)
@@ -80,19 +87,12 @@ class TrainsOnBoth(RandomMaskRegularizer):
 
     masks_base = True
 
-    @property
-    def needs_target(self) -> bool:  # type: ignore[override]
-        """True with ``both_losses``."""
-        return self.both_losses
-
-    def second(self, passes: Passes) -> Tensor:
-        """Run the second pass.
+    def second(self, passes: Passes) -> Any:
+        """Run the second pass, and return its whole result.
 
         Raises:
-            ValueError: if ``both_losses`` is True and there are no labels.
+            ValueError: if ``both_losses`` is True and neither the model's loss nor the labels are known.
         """
-        if self.both_losses and passes.target is None:
-            raise ValueError(
-                "target must be given for both_losses=True, got None; give the labels, or set both_losses=False."
-            )
-        return passes.run(self.random_masks(passes))
+        if self.both_losses:
+            passes.check_loss()
+        return passes.rerun(self.random_masks(passes))

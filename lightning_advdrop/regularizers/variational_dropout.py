@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from lightning_advdrop.functional import Direction
 from lightning_advdrop.regularizers.comparison import DivergenceChoice
 from lightning_advdrop.regularizers.fields import documented, fixed
-from lightning_advdrop.regularizers.passes import Passes, Penalty
+from lightning_advdrop.regularizers.passes import Passes
+from lightning_advdrop.regularizers.penalty import Penalty
 from lightning_advdrop.regularizers.random_masks import RandomMaskRegularizer
 
 

@@ -9,11 +9,12 @@ from tqdm import tqdm
 
 from lightning_advdrop.files import replacing
 from lightning_advdrop.report.errors import ReportError, RunError
-from lightning_advdrop.report.figures import choose_figures, has_curves
+from lightning_advdrop.report.figures import choose_figures
 from lightning_advdrop.report.groups import PLAIN, Group, group_runs
 from lightning_advdrop.report.histories import METRICS_FILE
 from lightning_advdrop.report.metrics import PREFERRED, choose_metrics, direction, listed, validation_metric
 from lightning_advdrop.report.pages import Page, Table, as_html, as_markdown
+from lightning_advdrop.report.plots import has_curves
 from lightning_advdrop.report.runs import Run, find_runs, load_run, natural_key
 from lightning_advdrop.report.tables import Row, aligned, summarize, table_cells
 

@@ -10,25 +10,21 @@ from lightning_advdrop.report.groups import Group
 from lightning_advdrop.report.histories import read_masks
 from lightning_advdrop.report.metrics import axis_label, direction, listed
 from lightning_advdrop.report.pages import Picture
-from lightning_advdrop.report.plots import ADVERSARIAL, RANDOM, draw_curves, draw_gaps, draw_masks
+from lightning_advdrop.report.plots import ADVERSARIAL, RANDOM, draw_curves, draw_gaps, draw_masks, has_curves
 from lightning_advdrop.report.runs import Run
 
 _MOST_PANELS = 12
 _CURVES = "{label} over the epochs: mean over the seeds; the band is one standard deviation to either side.{lower}"
 _GAP = (
-    "How far masks of one budget move the prediction of the network without dropout: the adversarial value, and the"
-    " mean over random masks, which is the gap between dropout's training and inference phases. Mean over the seeds;"
-    " the band is one standard deviation to either side."
+    "How far masks of one budget move the prediction of the network without dropout: the mean over random masks, which"
+    " is the gap between dropout's training and inference phases; the worst of these masks for each example, and the"
+    " adversarial value, which estimate the largest change from below; and the change of the mean prediction under the"
+    " random masks. Mean over the seeds; bands are one standard deviation to either side."
 )
 _MASKS = (
     "How often each unit is disconnected, as share of the masks that the regularizer found in an epoch; one run of each"
     " method, that with the lowest seed."
 )
-
-
-def has_curves(candidate: Run, names: Iterable[str]) -> bool:
-    """Whether a run logged everything of these names by epoch."""
-    return all(name in candidate.history and bool(candidate.history[name].by_epoch) for name in names)
 
 
 def choose_figures(

@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +14,21 @@ from lightning_advdrop.mask_shares import MaskShares
 from lightning_advdrop.report.errors import ReportError
 from lightning_advdrop.report.groups import PLAIN, Group, method_key
 from lightning_advdrop.report.metrics import axis_label, is_percentage
+from lightning_advdrop.report.runs import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 RANDOM, ADVERSARIAL = "gap/random", "gap/adversarial"
-_GAP_LINES = ((ADVERSARIAL, "-", "adversarial value"), (RANDOM, (0, (3, 1.5)), "mean over random masks"))
+RANDOM_MAX, MEAN_PREDICTION = "gap/random_max", "gap/mean_prediction"
+_GAP_LINES: tuple[tuple[str, Any, str], ...] = (
+    (ADVERSARIAL, "-", "adversarial value"),
+    (RANDOM_MAX, (0, (5, 1, 1, 1)), "worst of the random masks"),
+    (RANDOM, (0, (3, 1.5)), "mean over random masks"),
+    (MEAN_PREDICTION, (0, (1, 1)), "divergence of mean prediction"),
+)
+_NEEDED = (RANDOM, ADVERSARIAL)
 # The space above and below the lines of the gap; bands may be so wide that they would flatten these.
 _GAP_MARGIN = 2.0
 # The palette of Okabe & Ito ("Color universal design", 2008), less the yellow, which is too light for lines on white.
@@ -61,13 +69,14 @@ def draw_curves(groups: Sequence[Group], metrics: Mapping[str, str], path: Path,
 
 
 def draw_gaps(groups: Sequence[Group], path: Path, baseline: str = PLAIN) -> None:
-    """Draw the gap and the adversarial value over the epochs: a panel for each experiment, a colour for each method.
+    """Draw the values of `InferenceGapMonitor` over the epochs: a panel for each experiment, a colour for each method.
 
-    Lines and bands are those of `draw_curves`, on a logarithmic axis; values that are not positive are left out. The
-    file is written atomically.
+    Lines are those of `draw_curves`, on a logarithmic axis; values that are not positive are left out. The adversarial
+    value and the mean over random masks have bands. The file is written atomically.
 
     Args:
         groups: Runs by experiment and method; each run must have logged ``gap/random`` and ``gap/adversarial``.
+            ``gap/random_max`` and ``gap/mean_prediction`` are drawn for the methods whose runs have all logged them.
         path: The PNG file to write.
         baseline: The method that is drawn in black.
 
@@ -130,15 +139,18 @@ def gaps_figure(groups: Sequence[Group], baseline: str) -> "Figure":
     """Make the figure of `draw_gaps`."""
 
     def draw(axes: "Axes", members: Sequence[Group], looks: Mapping[str, tuple[str, Any]]) -> str:
-        drawn = []
+        drawn, there = [], set()
         for group in members:
             for name, style, _ in _GAP_LINES:
-                middle = _line(
-                    axes, group, name, looks[group.method][0], style, positive=True, named=name == ADVERSARIAL
-                )
+                if name not in _NEEDED and not all(has_curves(run, [name]) for run in group.runs):
+                    continue
+                kind = {"positive": True, "named": name == ADVERSARIAL, "band": name in _NEEDED}
+                middle = _line(axes, group, name, looks[group.method][0], style, **kind)
                 drawn.append(middle[middle > 0])
-        for _, style, words in _GAP_LINES:  # for the legend
-            axes.plot([], [], color="#777777", linestyle=style, linewidth=1.6, label=words)
+                there.add(name)
+        for name, style, words in _GAP_LINES:  # for the legend
+            if name in there:
+                axes.plot([], [], color="#777777", linestyle=style, linewidth=1.6, label=words)
         values = np.concatenate(drawn)
         if values.size:
             axes.set_yscale("log")
@@ -167,6 +179,11 @@ def looks_of(groups: Sequence[Group], baseline: str) -> Mapping[str, tuple[str, 
         method: (_COLORS[index % len(_COLORS)], _STYLES[index % len(_STYLES)])
         for index, method in enumerate([baseline, *others])
     }
+
+
+def has_curves(candidate: Run, names: Iterable[str]) -> bool:
+    """Return whether a run logged everything of these names by epoch."""
+    return all(name in candidate.history and bool(candidate.history[name].by_epoch) for name in names)
 
 
 def curve(group: Group, metric: str) -> tuple[list[int], list[float], list[float]]:
@@ -208,6 +225,7 @@ def _line(
     scale: float = 1.0,
     positive: bool = False,
     named: bool = True,
+    band: bool = True,
 ) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
     """Draw a line and its band; return the values of the line."""
     epochs, means, deviations = curve(group, metric)
@@ -221,7 +239,8 @@ def _line(
     # A line through one point is invisible.
     marker = "o" if len(epochs) == 1 else ""
     axes.plot(epochs, middle, color=color, linestyle=style, linewidth=1.6, marker=marker, markersize=4, label=label)
-    axes.fill_between(epochs, low, middle + half, color=color, alpha=0.18, linewidth=0)
+    if band:
+        axes.fill_between(epochs, low, middle + half, color=color, alpha=0.18, linewidth=0)
     return middle
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lightning_advdrop._extras import needed
 from lightning_advdrop.report.groups import PLAIN, Group
 from lightning_advdrop.report.metrics import is_percentage
 
@@ -102,7 +103,8 @@ def _p_value(group: Group, baseline: Group, metric: str) -> float | None:
     if np.ptp(pairs[:, 0] - pairs[:, 1]) <= _ROUNDING * np.abs(pairs).max():
         return None
     # Imported here: scipy takes a second, which the other commands need not wait for.
-    from scipy.stats import ttest_rel
+    with needed("The test of a report's differences"):
+        from scipy.stats import ttest_rel
 
     return float(ttest_rel(pairs[:, 0], pairs[:, 1]).pvalue)
 

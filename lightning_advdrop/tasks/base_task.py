@@ -7,13 +7,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import Metric, MetricCollection
+from typing_extensions import Self
 
 from lightning_advdrop.tasks.checkpoints import check_shapes, check_whole, plain, read_checkpoint
 
@@ -65,7 +66,7 @@ class BaseTask(LightningModule, ABC):
 
     @property
     def made(self) -> bool:
-        """Whether the model has been made."""
+        """Tell whether the model has been made."""
         return hasattr(self, "model")
 
     def make_parts(self) -> None:
@@ -99,7 +100,7 @@ class BaseTask(LightningModule, ABC):
 
     @classmethod
     def is_kind(cls, checkpoint: Mapping[str, Any]) -> bool:
-        """Whether the content of a checkpoint can be of this task."""
+        """Tell whether the content of a checkpoint can be of this task."""
         weights, settings = checkpoint.get("state_dict"), checkpoint.get("hyper_parameters", {})
         return isinstance(weights, dict) and isinstance(settings, dict) and {*cls.known_by} <= weights.keys()
 

@@ -176,12 +176,16 @@ class LanguageModelingTask(NextWordTask):
         """Return the cross-entropy, plus the penalties of the trainer's regularizers and of the activations."""
         tokens, targets = batch
         states = self.states_before("train", batch_idx, tokens)
-        loss = regularized_loss(
-            self, lambda: self(tokens, states), lambda output: token_loss(output.logits, targets), target=targets
-        )
+        of_words: list[Tensor] = []
+
+        def supervised(output: AWDLSTMOutput) -> Tensor:
+            of_words.append(token_loss(output.logits, targets))
+            return of_words[-1] + self._activation_penalty(output)
+
+        loss = regularized_loss(self, lambda: self(tokens, states), supervised, target=targets, complete=True)
         self.keep_states("train", loss.prediction.states)
-        self._log_words("train", loss.supervised, targets)
-        total: Tensor = loss.total + self._activation_penalty(loss.prediction)
+        self._log_words("train", of_words[0], targets)
+        total: Tensor = loss.total
         return total
 
     def evaluate(self, stage: str, batch: Batch, batch_idx: int) -> None:

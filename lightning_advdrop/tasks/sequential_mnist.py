@@ -150,7 +150,11 @@ class SequentialMNISTTask(BaseTask):
         """Return the cross-entropy, plus the penalties of the trainer's regularizers."""
         sequences, labels = batch
         loss = regularized_loss(
-            self, lambda: self(sequences), lambda logits: F.cross_entropy(logits, labels), target=labels
+            self,
+            lambda: self(sequences),
+            lambda logits: F.cross_entropy(logits, labels),
+            target=labels,
+            complete=True,
         )
         self._log("train", loss.supervised, len(labels), loss.prediction.detach(), labels)
         total: Tensor = loss.total

@@ -29,7 +29,7 @@ TrainingBatch = Mapping[str, TextBatch | None]
 
 
 class Classified(NamedTuple):
-    """What `TextClassificationTask.classify` says of a text.
+    """The result of `TextClassificationTask.classify` for one text.
 
     Attributes:
         label: the number of the most probable class.
@@ -186,6 +186,7 @@ class TextClassificationTask(VocabularyTask):
             lambda logits: cross_entropy_to_label(logits, labels),
             target=labels,
             real_steps=torch.arange(tokens.shape[1], device=tokens.device) < lengths.unsqueeze(1),
+            complete=True,
         )
         # The labelled ones come first.
         self._log_documents("train", loss.supervised, loss.prediction[: len(labelled.labels)], labelled.labels)

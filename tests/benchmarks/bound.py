@@ -74,7 +74,7 @@ class Bound:
     found: dict[str, Tensor]
 
     def shares(self) -> dict[str, float]:
-        """What each search reaches, as a share of the exact maximum, both averaged over the batch."""
+        """Return what each search reaches, as a share of the exact maximum, both averaged over the batch."""
         return {name: float(value.mean() / self.exact.mean()) for name, value in self.found.items()}
 
 

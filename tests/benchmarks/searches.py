@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations, product
-from statistics import mean, median
+from statistics import mean, median, stdev
 from typing import Any
 
 import torch
@@ -22,7 +22,9 @@ from lightning_advdrop.masking import Masks, SiteSpecs, apply, find_sites
 from lightning_advdrop.regularizers import AdversarialDropout
 from tests.helpers.recording import passes_of
 
-TRAINING, EXAMPLES, EPOCHS, SEEDS = 1000, 128, 80, (0, 1, 2)
+TRAINING, EXAMPLES, EPOCHS, SEEDS = 1000, 128, 80, (0, 1, 2, 3, 4, 5)
+# Of Student's distribution with one degree of freedom less than there are networks, at 97.5 %.
+QUANTILE = 2.571
 SEARCHES: dict[str, dict[str, Any]] = {
     "gradient, K = 1": {},
     "gradient, K = 2": {"steps": 2},
@@ -34,6 +36,8 @@ SEARCHES: dict[str, dict[str, Any]] = {
     "top, then 1 probe": {"search": "top", "steps": 2},
     "top, then 3 probes": {"search": "top", "steps": 4},
 }
+# Pairs whose difference is printed with its interval.
+PAIRS = [("top", "gradient, K = 1"), ("top, then 1 probe", "gradient, K = 2"), ("label", "gradient, K = 1")]
 
 
 class Rows(nn.Module):
@@ -95,14 +99,24 @@ def divergences(model: nn.Module, x: Tensor, masks: Masks) -> Tensor:
 
 
 def found(
-    model: Rows, budget: int, arguments: Mapping[str, Any], sites: SiteSpecs, seed: int, examples: int = EXAMPLES
+    model: Rows, budget: int, arguments: Mapping[str, Any], sites: SiteSpecs, seed: int, batch: slice = slice(EXAMPLES)
 ) -> Tensor:
-    """The divergence of each example under the masks that a search finds."""
-    x, y = (part[:examples] for part in unseen())
+    """The divergence of each example of a batch under the masks that a search finds."""
+    x, y = (part[batch] for part in unseen())
     regularizer = AdversarialDropout(budget / model.lstm.hidden_size, divergence="kl", **arguments)
     passes = passes_of(regularizer, model, x, sites, seed=seed, target=y)
     masks = regularizer.penalty(passes).masks
     return divergences(model, x, {site: site.rescale(mask) for site, mask in masks.items()})
+
+
+def further_forwards(arguments: Mapping[str, Any]) -> int:
+    """How many forward passes a step with this search makes beside the base pass."""
+    model, (x, y), calls = trained(0, 12), unseen(), []
+    handle = model.register_forward_hook(lambda *_: calls.append(1))
+    regularizer = AdversarialDropout(0.25, divergence="kl", **arguments)
+    regularizer.penalty(passes_of(regularizer, model, x, target=y))
+    handle.remove()
+    return len(calls) - 1
 
 
 def random_drops(model: Rows, budget: int, sites: SiteSpecs, seed: int, *, steps: int | None = None) -> Tensor:
@@ -139,16 +153,20 @@ def _chunks(items: list[Any], size: int) -> Iterator[list[Any]]:
         yield items[start : start + size]
 
 
-def shares(units: int, layers: int, budget: int) -> dict[str, float]:
-    """The share of the exact maximum that each search finds: the median over examples, the mean over networks."""
-    values: dict[str, list[float]] = {}
+# By search, a value of each network.
+Values = dict[str, list[float]]
+
+
+def shares(units: int, layers: int, budget: int) -> Values:
+    """The share of the exact maximum that each search finds, the median over examples."""
+    values: Values = {}
     for seed in SEEDS:
         model, exact = trained(seed, units, layers), largest(seed, units, layers, budget)
         got = {"one random mask": random_drops(model, budget, "recurrent", seed)}
         got |= {name: found(model, budget, more, "recurrent", seed) for name, more in SEARCHES.items()}
         for name, value in got.items():
             values.setdefault(name, []).append(median((value / exact).tolist()))
-    return {name: mean(each) for name, each in values.items()}
+    return values
 
 
 @dataclass(frozen=True)
@@ -161,7 +179,8 @@ class Setting:
         budget: drops of a row.
         sites: where masks act.
         more: arguments of the regularizer.
-        examples: the size of the batch.
+        examples: the size of a batch.
+        batches: their number.
     """
 
     name: str
@@ -170,6 +189,7 @@ class Setting:
     sites: str = "recurrent"
     more: tuple[tuple[str, Any], ...] = ()
     examples: int = EXAMPLES
+    batches: int = 1
 
 
 SETTINGS = [
@@ -179,35 +199,51 @@ SETTINGS = [
     Setting("2 directions of 32, 2 drops each", (32, 1, True), 2),
     Setting("32 units, a mask for each step, 1 drop", (32,), 1, more=(("per_step", True),)),
     Setting("32 units, weight, 2 drops a row", (32,), 2, "weight"),
-    Setting("32 units, weight, 2 drops a row, batches of 1", (32,), 2, "weight", examples=1),
+    Setting("32 units, weight, 2 drops a row, 16 batches of 1", (32,), 2, "weight", examples=1, batches=16),
     Setting("32 units behind dropout of 0.3, 2 drops", (32, 1, False, 0.3), 2),
 ]
 
 
-def values(setting: Setting) -> dict[str, float]:
-    """The mean divergence that each search finds, over examples and networks."""
-    got: dict[str, list[float]] = {}
+def values(setting: Setting) -> Values:
+    """The mean divergence that each search finds, over examples."""
+    got: Values = {}
+    starts = range(0, setting.examples * setting.batches, setting.examples)
     for seed in SEEDS:
         model = trained(seed, *setting.network)
         for name, arguments in SEARCHES.items():
             more = dict(setting.more) | arguments
-            value = found(model, setting.budget, more, setting.sites, seed, setting.examples)
-            got.setdefault(name, []).append(float(value.mean()))
-    return {name: mean(each) for name, each in got.items()}
+            each = [
+                found(model, setting.budget, more, setting.sites, seed, slice(start, start + setting.examples))
+                for start in starts
+            ]
+            got.setdefault(name, []).append(float(torch.cat(each).mean()))
+    return got
 
 
 def print_tables() -> None:
-    """Print the accuracy of the networks, the shares, and the divergences."""
+    """Print the accuracy of the networks, the shares, and the divergences: means over networks."""
     accuracies = ", ".join(f"{accuracy(trained(seed, 12)):.2f}" for seed in SEEDS)
     print(f"\nDigits by rows, LSTM of 12 units (accuracy {accuracies}): share of the exact maximum, median of examples")
     columns = {f"k = {budget}": shares(12, 1, budget) for budget in (1, 2, 3)}
     columns["3 layers of 8, k = 1 each"] = shares(8, 3, 1)
-    _print("search", columns, "{:.2f}")
+    _print(columns, 2)
     print("\nDigits by rows, other networks and sites: mean KL that is found")
-    _print("search", {setting.name: values(setting) for setting in SETTINGS}, "{:.3f}")
+    _print({setting.name: values(setting) for setting in SETTINGS}, 3)
 
 
-def _print(first: str, columns: Mapping[str, Mapping[str, float]], form: str) -> None:
-    print(f"| {first} | {' | '.join(columns)} |\n|{' --- |' * (1 + len(columns))}")
+def interval(first: list[float], second: list[float]) -> tuple[float, float]:
+    """The mean difference of two searches over networks, and half the width of its 95 % interval."""
+    differences = [one - other for one, other in zip(first, second, strict=True)]
+    return mean(differences), QUANTILE * stdev(differences) / len(differences) ** 0.5
+
+
+def _print(columns: Mapping[str, Values], digits: int) -> None:
+    print(f"| search | further forwards | {' | '.join(columns)} |\n|{' --- |' * (2 + len(columns))}")
     for name in next(iter(columns.values())):
-        print(f"| {name} | {' | '.join(form.format(column[name]) for column in columns.values())} |")
+        forwards = further_forwards(SEARCHES[name]) if name in SEARCHES else ""
+        print(f"| {name} | {forwards} | {' | '.join(f'{mean(of[name]):.{digits}f}' for of in columns.values())} |")
+    print(f"\n| difference | {' | '.join(columns)} |\n|{' --- |' * (1 + len(columns))}")
+    for first, second in PAIRS:
+        found = [interval(of[first], of[second]) for of in columns.values()]
+        cells = " | ".join(f"{middle:+.{digits}f} ± {half:.{digits}f}" for middle, half in found)
+        print(f"| {first} less {second} | {cells} |")

@@ -30,6 +30,7 @@ from tests.helpers.averaging_models import (
 from tests.helpers.messages import each_names
 from tests.helpers.plain_models import PlainModel, loader, seeded
 from tests.helpers.reference_averaging import first_fired, mean_of, moving_average
+from tests.helpers.releases import SAFE
 
 # The script of `Scripted` fires after its fourth epoch.
 FIRED = 4 * STEPS_AN_EPOCH
@@ -101,10 +102,10 @@ def test_a_checkpoint_that_is_tested_after_the_fit_is_its_average(tmp_path: Path
     trainer = averaged_fit(model, NonMonotonicAveraging(1), saving, max_epochs=7)
     trainer.test(model, verbose=False)
     for which in ("last", "best"):
-        trainer.test(model, ckpt_path=which, verbose=False, weights_only=True)
+        trainer.test(model, ckpt_path=which, verbose=False, **SAFE)
     last, best = model.validated[-1], model.validated[1]
     assert all(torch.equal(one, two) for one, two in zip(model.tested, (last, last, best), strict=True))
-    trainer.validate(model, ckpt_path=saving.best_model_path, verbose=False, weights_only=True)
+    trainer.validate(model, ckpt_path=saving.best_model_path, verbose=False, **SAFE)
     assert torch.equal(model.validated[-1], best)
 
 

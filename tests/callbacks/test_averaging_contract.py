@@ -11,7 +11,7 @@ import lightning as L
 import pytest
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import EMAWeightAveraging, StochasticWeightAveraging
+from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.strategies import FSDPStrategy
 
 from lightning_advdrop import ExponentialAveraging, NonMonotonicAveraging
@@ -20,6 +20,7 @@ from tests.cli.test_cli import QUICK
 from tests.helpers.averaging_models import Scripted, averaged_fit, every_step
 from tests.helpers.messages import names, refused
 from tests.helpers.plain_models import seeded
+from tests.helpers.releases import EMAWeightAveraging, since
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Checkpoint directory", "ignore:The dirpath has changed", "ignore:The `srun` command is available"
@@ -55,8 +56,11 @@ def test_a_run_without_validation_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "other",
-    [ExponentialAveraging, EMAWeightAveraging, functools.partial(StochasticWeightAveraging, 0.1)],
-    ids=["ours", "Lightning's", "stochastic"],
+    [
+        pytest.param(ExponentialAveraging, id="ours"),
+        pytest.param(EMAWeightAveraging, id="Lightning's", marks=since(2, 6, "it came with it")),
+        pytest.param(functools.partial(StochasticWeightAveraging, 0.1), id="stochastic"),
+    ],
 )
 def test_another_average_is_refused(other: Any) -> None:
     with refused("NonMonotonicAveraging", type(other()).__name__, error=MisconfigurationException):
@@ -86,10 +90,15 @@ def test_a_checkpoint_without_its_state_warns(tmp_path: Path) -> None:
         averaged_fit(seeded(Scripted), *callbacks, ckpt_path=tmp_path / "step=3.ckpt", max_epochs=1)
 
 
-AVERAGES = ("lightning_advdrop.ExponentialAveraging", "lightning.pytorch.callbacks.EMAWeightAveraging")
+AVERAGES = (
+    pytest.param("lightning_advdrop.ExponentialAveraging", id="ours"),
+    pytest.param(
+        "lightning.pytorch.callbacks.EMAWeightAveraging", id="Lightning's", marks=since(2, 6, "it came with it")
+    ),
+)
 
 
-@pytest.mark.parametrize("class_path", AVERAGES, ids=["ours", "Lightning's"])
+@pytest.mark.parametrize("class_path", AVERAGES)
 @pytest.mark.parametrize("which", ["best", "last"])
 def test_the_commands_test_averaged_weights(class_path: str, which: str) -> None:
     """Of the checkpoint or the end of a regularized fit, as the configuration names them."""

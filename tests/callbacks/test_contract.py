@@ -25,6 +25,7 @@ from lightning_advdrop.callbacks.denormals import flush_denormals
 from lightning_advdrop.regularizers import AdversarialDropout
 from tests.helpers.messages import names, refused
 from tests.helpers.plain_models import PlainModel, loader, quiet_trainer, seeded
+from tests.helpers.releases import SAFE
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -161,7 +162,7 @@ def test_a_checkpoint_without_the_callback_warns(tmp_path: Path) -> None:
     callback = AdversarialDropoutCallback()
     with pytest.warns(UserWarning, match=names("checkpoint", "AdversarialDropoutCallback")):
         quiet_trainer(callbacks=[callback], max_epochs=2, enable_checkpointing=True, default_root_dir=tmp_path).fit(
-            PlainModel(), loader(), ckpt_path=path, weights_only=True
+            PlainModel(), loader(), ckpt_path=path, **SAFE
         )
 
 

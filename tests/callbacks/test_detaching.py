@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lightning_advdrop import AdversarialDropoutCallback, InferenceGapMonitor
 from tests.helpers.plain_models import PlainModel, loader, quiet_trainer, seeded
+from tests.helpers.releases import EMAWeightAveraging, since
 from tests.helpers.traces import traces
 
 
@@ -156,10 +157,9 @@ def test_copies_that_are_made_during_a_fit_have_no_trace(place: str) -> None:
     assert traces(Copies.made[3]) == traces(seeded(PlainModel).lstm)
 
 
+@since(2, 6, "the average came with it")
 def test_an_average_of_the_weights_is_that_of_the_weights() -> None:
     """Lightning's own averaging copies the model, swaps the copy in for validation, and goes on."""
-    from lightning.pytorch.callbacks import EMAWeightAveraging
-
     weights: list[dict[str, Tensor]] = []
     for _ in range(2):
         L.seed_everything(3, verbose=False)

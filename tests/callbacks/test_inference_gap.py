@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from tests.helpers.messages import refused
 from tests.helpers.plain_models import PlainModel, loader, quiet_trainer, seeded
 
 Rows = list[dict[str, str]]
+NAMES = ("random", "random_max", "mean_prediction", "adversarial")
 
 
 class Validated(PlainModel):
@@ -104,9 +106,9 @@ def test_training_and_logs_are_those_of_a_run_without_it_to_the_bit(regularized:
     assert all(torch.equal(value, watched.state_dict()[name]) for name, value in plain.state_dict().items())
     assert torch.equal(plain_state, watched_state)
     assert vars(plain).keys() == vars(watched).keys()
-    gaps = [(row.pop("gap/random"), row.pop("gap/adversarial")) for row in watched_rows]
+    gaps = [[row.pop(f"gap/{name}") for name in NAMES] for row in watched_rows]
     assert watched_rows == plain_rows
-    assert sum(bool(random) for random, _ in gaps) == 2
+    assert sum(all(values) for values in gaps) == 2
     if not regularized:
         assert watched.steps == plain.steps == 10
 
@@ -136,16 +138,19 @@ def test_values_are_those_of_the_function_and_stand_beside_the_other_validation_
             base = model(batch[0])
         passes = Passes(recorded, functools.partial(model, batch[0]), base, generator=generator)
         expected.append(inference_gap(passes, 0.2, "kl", samples=3, steps=2))
-    for name in ("random", "adversarial"):
+    for name in NAMES:
         value = torch.stack([getattr(gap, name) for gap in expected]).mean()
         torch.testing.assert_close(trainer.logged_metrics[f"gap/{name}"], value, rtol=1e-5, atol=1e-8)
-    assert 0 < trainer.logged_metrics["gap/random"] < trainer.logged_metrics["gap/adversarial"]
+    mean_prediction, random, *larger = (
+        trainer.logged_metrics[f"gap/{name}"] for name in ("mean_prediction", "random", "random_max", "adversarial")
+    )
+    assert 0 < mean_prediction < random < min(larger)
 
 
 def test_it_works_for_validation_alone_and_early_stopping_can_follow_it() -> None:
     model = seeded(Simple)
     (metrics,) = quiet_trainer(callbacks=[InferenceGapMonitor(rate=0.2)]).validate(model, loader(), verbose=False)
-    assert set(metrics) == {"val/loss", "gap/random", "gap/adversarial"}
+    assert set(metrics) == {"val/loss", *(f"gap/{name}" for name in NAMES)}
     stopping = EarlyStopping("gap/adversarial", patience=1)
     fit(model, InferenceGapMonitor(rate=0.2), stopping)
     assert stopping.best_score > 0
@@ -161,13 +166,14 @@ def test_what_was_made_under_inference_mode_is_no_obstacle() -> None:
         assert model.by_hand.tp.is_inference()
         (metrics,) = trainer.validate(model, loader(), verbose=False)
         values.append(dict(metrics))
-    assert values[1].pop("gap/adversarial") > values[1].pop("gap/random") > 0
+    gaps = {name: values[1].pop(f"gap/{name}") for name in NAMES}
+    assert gaps["adversarial"] > gaps["random"] > 0
     assert values[0] == values[1]
 
 
 def test_of_several_loaders_the_first_is_taken() -> None:
     logged, _ = fit(Validated(), InferenceGapMonitor(rate=0.2), val=[loader(), loader(8)])
-    assert sorted(name for name in logged[0] if name.startswith("gap")) == ["gap/adversarial", "gap/random"]
+    assert {name for name in logged[0] if name.startswith("gap")} == {f"gap/{name}" for name in NAMES}
 
 
 class Packed(Simple):
@@ -232,7 +238,7 @@ def test_a_network_that_diverged_is_logged_as_nan() -> None:
     model = Simple()
     model.head.weight.data.fill_(float("nan"))
     (metrics,) = quiet_trainer(callbacks=[InferenceGapMonitor()]).validate(model, loader(), verbose=False)
-    assert metrics["gap/random"] != metrics["gap/random"]
+    assert all(math.isnan(metrics[f"gap/{name}"]) for name in NAMES)
 
 
 class Manual(Simple):

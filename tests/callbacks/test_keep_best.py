@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from lightning_advdrop import KeepBest
 from tests.helpers.averaging_models import STEPS_AN_EPOCH, Scripted, averaged_fit
+from tests.helpers.releases import SAFE
 
 SCRIPT = (3.0, 1.0, 2.5, 2.25)  # the second epoch is the best
 
@@ -39,7 +40,7 @@ def test_worse_models_after_a_resume_are_not_the_best(keep: bool, tmp_path: Path
         (1.0, 2 * STEPS_AN_EPOCH) if keep else (2.25, 4 * STEPS_AN_EPOCH)
     )
     model = trainer.lightning_module
-    trainer.test(model, ckpt_path="best", verbose=False, weights_only=True)
+    trainer.test(model, ckpt_path="best", verbose=False, **SAFE)
     saved = torch.load(tmp_path / "one" / "best-epoch=1.ckpt", weights_only=True)["state_dict"]
     assert all(torch.equal(value, saved[name]) for name, value in model.state_dict().items()) == keep
 

@@ -23,7 +23,7 @@ class Opposite(PlainModel):
 
 def masks_of(model: type[PlainModel], search: Any) -> Tensor:
     """The masks of the first step."""
-    callback = AdversarialDropoutCallback(rate=0.3, search=search, divergence="kl")
+    callback = AdversarialDropoutCallback(rate=0.3, search=search, divergence="kl", share_masks=True)
     found: list[Penalty] = []
     callback.listeners.append(found.append)
     quiet_trainer(callbacks=[callback], max_steps=1, max_epochs=-1).fit(seeded(model), loader())

@@ -18,12 +18,14 @@ from torch import nn
 from lightning_advdrop import AdversarialDropoutCallback
 from tests.helpers.messages import refused
 from tests.helpers.plain_models import CLASSES, FEATURES, loader, seeded
+from tests.helpers.releases import SAFE, since
 
 PACKAGES = {
     lightning.pytorch: lightning.fabric.utilities.exceptions.MisconfigurationException,
     pytorch_lightning: lightning_fabric.utilities.exceptions.MisconfigurationException,
 }
 each_package = pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
+pytestmark = since(2, 6, "earlier trainers of pytorch_lightning refuse callbacks of lightning.pytorch, such as ours")
 QUIET: dict[str, Any] = {
     "accelerator": "cpu",
     "logger": False,
@@ -59,7 +61,7 @@ def fit(package: Any, model: Any, epochs: int, folder: Path, ckpt_path: str | No
     package.seed_everything(3)
     callback = AdversarialDropoutCallback(rate=0.2)
     trainer = package.Trainer(callbacks=[callback], max_epochs=epochs, default_root_dir=folder, **QUIET)
-    trainer.fit(model, loader(), ckpt_path=ckpt_path, weights_only=True)
+    trainer.fit(model, loader(), ckpt_path=ckpt_path, **SAFE)
     return trainer
 
 

@@ -15,6 +15,7 @@ from lightning_advdrop import GlobalRandomState
 from tests.helpers.averaging_models import Scripted, averaged_fit, every_step, flat
 from tests.helpers.messages import names
 from tests.helpers.plain_models import quiet_trainer, seeded
+from tests.helpers.releases import SAFE
 
 pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory", "ignore:The dirpath has changed")
 
@@ -44,7 +45,7 @@ def test_evaluating_a_checkpoint_changes_no_generator(tmp_path: Path) -> None:
     averaged_fit(model, callback, every_step(tmp_path), max_epochs=1)
     state = torch.get_rng_state()
     trainer = quiet_trainer(callbacks=[callback, every_step(tmp_path)], enable_checkpointing=True)
-    trainer.test(model, ckpt_path=tmp_path / "step=3.ckpt", verbose=False, weights_only=True)
+    trainer.test(model, ckpt_path=tmp_path / "step=3.ckpt", verbose=False, **SAFE)
     assert torch.equal(torch.get_rng_state(), state)
 
 

@@ -14,6 +14,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from lightning_advdrop import AdversarialDropoutCallback
 from tests.helpers.messages import refused
 from tests.helpers.plain_models import CLASSES, PlainModel, QuietModel, fitted_weights, loader, quiet_trainer, seeded
+from tests.helpers.releases import since
 
 
 def to_the_label(**arguments: Any) -> AdversarialDropoutCallback:
@@ -229,6 +230,7 @@ class ResetsInValidation(PlainModel):
         self.accuracy.reset()
 
 
+@since(2, 6, "plain training fails there, too, in earlier ones")
 @pytest.mark.parametrize("sanity", [0, 2])
 def test_a_fit_behind_a_validation(sanity: int) -> None:
     model = seeded(ResetsInValidation)

@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -91,20 +90,9 @@ def test_a_checkpoint_can_be_tested_validated_and_predicted_from() -> None:
 def test_unknown_commands_are_refused(program: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["launch"], program) == 2
     message = capsys.readouterr().err
-    allowed = "fit, validate, test, predict, report, sites, classify, cache, generate"
+    allowed = "fit, validate, test, predict, report, sites, configs, classify, cache, generate"
     assert re.search(names(program, "'launch'", allowed), message)
-    assert ("lightning_sdk" in message) == (program == "lightning")
-
-
-def test_other_commands_are_handed_to_lightning_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
-    called: list[list[str]] = []
-    theirs = SimpleNamespace(
-        dist=SimpleNamespace(name="lightning-sdk"), load=lambda: lambda: called.append(list(sys.argv))
-    )
-    monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: [theirs])
-    monkeypatch.setattr(sys, "argv", ["lightning"])
-    assert main(["login", "now"], "lightning") == 0
-    assert called == [["lightning", "login", "now"]]
+    assert ("lightning-sdk or litserve" in message) == (program == "lightning")
 
 
 def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lightning_advdrop.datamodules.contiguous import ContiguousBatches
 from tests.helpers.plain_models import quiet_trainer
+from tests.helpers.releases import SAFE
 
 STEPS_AN_EPOCH = 4
 
@@ -91,5 +92,5 @@ def averaged_fit(model: L.LightningModule, *callbacks: L.Callback, ckpt_path: An
     L.seed_everything(3, verbose=False)
     saves = any(isinstance(each, ModelCheckpoint) for each in callbacks)
     made = quiet_trainer(callbacks=list(callbacks), **{"enable_checkpointing": saves, "max_epochs": 8, **trainer})
-    made.fit(model, ckpt_path=ckpt_path, weights_only=True)
+    made.fit(model, ckpt_path=ckpt_path, **SAFE)
     return made

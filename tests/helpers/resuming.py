@@ -34,6 +34,7 @@ from lightning_advdrop import (
 from tests.helpers.document_files import Sizes, make_texts, write_imdb
 from tests.helpers.family import CALLBACKS
 from tests.helpers.plain_models import quiet_trainer
+from tests.helpers.releases import SAFE
 from tests.helpers.small_texts import small_data
 
 STEPS_AN_EPOCH, EPOCHS = 4, 2
@@ -130,7 +131,7 @@ def fit(
         callbacks=[*methods, *callbacks], enable_checkpointing=True, num_sanity_val_steps=0, **settings
     )
     model = TASKS[task].make()
-    made.fit(model, TASKS[task].data(root), ckpt_path=ckpt_path, weights_only=True)
+    made.fit(model, TASKS[task].data(root), ckpt_path=ckpt_path, **SAFE)
     optimizer = made.optimizers[0].state_dict()
     state = {f"{group}/{name}": value for group, values in optimizer["state"].items() for name, value in values.items()}
     return {

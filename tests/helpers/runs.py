@@ -1,7 +1,7 @@
 """Run folders as training leaves them, written by Lightning's own CSVLogger."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from lightning.pytorch.loggers import CSVLogger
 
 ADVERSARIAL = "lightning_advdrop.AdversarialDropoutCallback"
 FRATERNAL = "lightning_advdrop.FraternalDropoutCallback"
+GAP_MULTIPLES = {"adversarial": 3.0, "random_max": 2.0, "mean_prediction": 0.5}
 _START = 1_700_000_000
 
 
@@ -27,6 +28,7 @@ def make_run(
     minutes: float = 2.0,
     modified: float = 0.0,
     gap: Sequence[float] = (),
+    multiples: Mapping[str, float] = GAP_MULTIPLES,
     name: str = "accuracy",
     **config: Any,
 ) -> Path:
@@ -40,7 +42,8 @@ def make_run(
         val: The metric on the validation data of each epoch.
         minutes: From the writing of the config to the last value.
         modified: When the last value was written, in seconds after a fixed time.
-        gap: Mean over random masks of each epoch; the adversarial value is three times that.
+        gap: Mean over random masks of each epoch; the other values are multiples of it.
+        multiples: By name, of the values beside ``gap/random``.
         name: Of the metric; losses are those of an accuracy.
         config: Further parts of the config.
     """
@@ -51,7 +54,7 @@ def make_run(
         step += 10
         values = {"val/loss": 1.1 - value, f"val/{name}": value}
         if gap:
-            values |= {"gap/random": gap[epoch], "gap/adversarial": 3 * gap[epoch]}
+            values |= {f"gap/{other}": times * gap[epoch] for other, times in {"random": 1, **multiples}.items()}
         logger.log_metrics({**values, "epoch": epoch}, step - 1)
         logger.save()
     if test is not None:

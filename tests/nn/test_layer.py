@@ -20,6 +20,7 @@ from lightning_advdrop.nn import (
     masked_lstm_layer,
     masked_rnn_relu_layer,
     masked_rnn_tanh_layer,
+    matmul,
     packed,
 )
 from lightning_advdrop.nn.matmul import RepeatedProduct, WeightGradient
@@ -246,6 +247,7 @@ def test_single_precision_is_close_to_double(
     monkeypatch: pytest.MonkeyPatch, kind: Kind, sizes: list[int], units: int, per_step: bool, block: int
 ) -> None:
     monkeypatch.setattr(packed, "_BLOCK_ROWS", block)
+    monkeypatch.setattr(matmul, "_MIN_ELEMENTS_TO_PACK", 2**16)  # so that those of 320 units are packed
     double = leaves(kind, sizes, features=6, units=units, per_step=per_step)
     double = {name: t.detach() * 0.3 if name in WEIGHTS else t.detach() for name, t in double.items()}
     double = {name: tensor.requires_grad_() for name, tensor in double.items()}
@@ -270,6 +272,7 @@ def test_the_large_single_precision_layers_do_use_the_packed_product(
             made.append(self._packed is not None)
 
     monkeypatch.setattr(layer, "RepeatedProduct", Recorded)
+    monkeypatch.setattr(matmul, "_MIN_ELEMENTS_TO_PACK", 2**18)
     given = in_single_precision(leaves(kind, [2] * 8, units=520))
     torch.autograd.backward(loss(kind, [2] * 8, given))
     assert made == [_torch.has_packed_product()] * 2  # forward and backward

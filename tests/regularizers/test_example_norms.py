@@ -156,6 +156,11 @@ def summed_scaled(m: Any, words: Tensor) -> Any:
     return m.head((positions + m.types((words > 4).long()) + F.dropout(m.words(words) * 2, 0.0)).tanh().mean(1))
 
 
+def summed_by_keywords(m: Any, words: Tensor) -> Any:
+    x = torch.add(m.types((words > 4).long()), other=m.words(words))
+    return m.head(torch.add(input=m.positions(torch.arange(words.shape[1])), other=x).tanh().mean(1))
+
+
 def joined(m: Any, words: Tensor) -> Any:
     positions = m.positions(torch.arange(words.shape[1]).unsqueeze(0))
     return m.head((m.words(words) * positions).tanh().mean(1))
@@ -163,7 +168,12 @@ def joined(m: Any, words: Tensor) -> Any:
 
 @pytest.mark.parametrize(
     ("forward", "expected"),
-    [(summed, "words:embedding"), (summed_scaled, "types:embedding"), (joined, "words:embedding")],
+    [
+        (summed, "words:embedding"),
+        (summed_scaled, "types:embedding"),
+        (summed_by_keywords, "types:embedding"),
+        (joined, "words:embedding"),
+    ],
 )
 @pytest.mark.parametrize("steps", [STEPS, 2])
 def test_one_perturbation_of_embeddings_that_are_added(
@@ -203,6 +213,27 @@ def test_each_call_of_a_table_has_a_perturbation_of_its_own(monkeypatch: pytest.
     norms = torch.cat(gradients, 1).flatten(1).norm(dim=1).view(-1, 1, 1)
     for value, gradient in zip(added.values(), gradients, strict=True):
         torch.testing.assert_close(value, 2.0 * gradient / norms)
+
+
+def of_pairs(m: Any, words: Tensor) -> Any:
+    """The sum of each word and the next one, and of a type, which has another table."""
+    pairs = m.words(words[:, :-1]) + m.words(words[:, 1:])
+    return m.head((m.types((words[:, 1:] > 4).long()) + pairs).tanh().mean(1))
+
+
+def pairs_and_types(m: Any, words: Tensor) -> Any:
+    """The same, in another order of adding and looking up."""
+    first = m.words(words[:, :-1]) + m.types((words[:, 1:] > 4).long())
+    return m.head((first + m.words(words[:, 1:])).tanh().mean(1))
+
+
+@pytest.mark.parametrize("forward", [of_pairs, pairs_and_types])
+def test_calls_of_one_table_that_are_added_are_all_perturbed(monkeypatch: pytest.MonkeyPatch, forward: Forward) -> None:
+    torch.manual_seed(0)
+    added = perturbed(monkeypatch, AdversarialTraining(epsilon=2.0), Reading(forward), words_of())
+    assert set(added) == {"words:embedding", "words#1:embedding"}
+    both = torch.cat(list(added.values()), 1).flatten(1)
+    torch.testing.assert_close(both.norm(dim=1), torch.full((BATCH,), 2.0, dtype=torch.float64))
 
 
 def bags(m: Any, words: Tensor) -> Any:

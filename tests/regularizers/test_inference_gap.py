@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -89,9 +90,79 @@ def test_each_row_has_exactly_the_budget_of_drops(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(RecordedForward, "run", watched)
     inference_gap(passes_, rate=0.25, divergence="kl", samples=3)
-    random = seen[:-3]
-    assert [drops.tolist() for drops in random] == 3 * [[5], [2] * BATCH, [2] * 4 * UNITS]
+    random = seen[:-3]  # three samples, and the worst of them
+    assert [drops.tolist() for drops in random] == 4 * [[5], [2] * BATCH, [2] * 4 * UNITS]
     assert [int(drops.max()) <= most for drops, most in zip(seen[-3:], (5, 2, 2), strict=True)] == [True] * 3
+
+
+SAMPLES = 4
+
+
+def drawn_masks(rows: int, drops: int) -> list[Tensor]:
+    """The random masks of `passes`, with so many drops."""
+    generator = torch.Generator().manual_seed(2)
+    dropped = [torch.rand(rows, UNITS, generator=generator).topk(drops).indices for _ in range(SAMPLES)]
+    return [torch.ones(rows, UNITS, dtype=torch.float64).scatter(-1, each, 0) for each in dropped]
+
+
+def predictions(net: Net, x: Tensor, kind: str = "recurrent") -> Tensor:
+    """The logits under each of the random masks with two drops, ``(SAMPLES, B, 3)``."""
+    (site,), found = find_sites(net, kind), []
+    for mask in drawn_masks(BATCH if kind == "recurrent" else 4 * UNITS, 2):
+        with apply(net, {site: rescale_mask(mask)}):
+            found.append(net(x))
+    return torch.stack(found).detach()
+
+
+WEIGHT = torch.tensor([1.0, 0.0, 1.0, 0.5, 2.0], dtype=torch.float64)
+# By hand, of base logits and others (..., 3): the divergence of each example, and the mean of several as logits.
+BY_HAND: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "kl": (
+        lambda p, q: (p.softmax(-1) * (p.log_softmax(-1) - q.log_softmax(-1))).sum(-1),
+        lambda each: each.softmax(-1).mean(0).log(),
+    ),
+    "bernoulli_kl": (
+        lambda p, q: (
+            p.sigmoid() * (p.sigmoid() / q.sigmoid()).log() + (-p).sigmoid() * ((-p).sigmoid() / (-q).sigmoid()).log()
+        ).sum(-1),
+        lambda each: each.sigmoid().mean(0).logit(),
+    ),
+    "mse_probs": (
+        lambda p, q: (p.softmax(-1) - q.softmax(-1)).square().mean(-1),
+        lambda each: each.softmax(-1).mean(0).log(),
+    ),
+    "mse_logits": (lambda p, q: (p - q).square().mean(-1), lambda each: each.mean(0)),
+    "mse": (lambda p, q: (p - q).square().mean(-1), lambda each: each.mean(0)),
+}
+
+
+@pytest.mark.parametrize("direction", ["base_adv", "adv_base"])
+@pytest.mark.parametrize("name", BY_HAND)
+def test_the_mean_prediction_and_the_worst_of_the_random_masks_by_hand(name: Any, direction: Any) -> None:
+    net, x = network()
+    gap = inference_gap(passes(net, x, weight=WEIGHT), 0.25, name, direction, SAMPLES)
+    base, others, (distance, mean) = net(x).detach(), predictions(net, x), BY_HAND[name]
+
+    def of(other: Tensor) -> Tensor:
+        return distance(base, other) if direction == "base_adv" else distance(other, base)
+
+    share = WEIGHT / WEIGHT.sum()
+    each = torch.stack([of(other) for other in others])
+    torch.testing.assert_close(gap.samples, each @ share)
+    torch.testing.assert_close(gap.mean_prediction, of(mean(others)) @ share)
+    torch.testing.assert_close(gap.random_max, each.amax(0) @ share)
+    assert 0 < gap.mean_prediction < gap.random < gap.random_max
+
+
+def test_where_examples_share_a_mask_all_have_the_same_worst_one() -> None:
+    net, x = network()
+    gap = inference_gap(passes(net, x, "weight"), 0.25, "kl", samples=SAMPLES)
+    distance, mean = BY_HAND["kl"]
+    others = predictions(net, x, "weight")
+    each = torch.stack([distance(net(x).detach(), other) for other in others])
+    torch.testing.assert_close(gap.samples, each.mean(1))
+    torch.testing.assert_close(gap.random_max, each.mean(1).max())
+    torch.testing.assert_close(gap.mean_prediction, distance(net(x).detach(), mean(others)).mean())
 
 
 @pytest.mark.parametrize("direction", ["base_adv", "adv_base"])
@@ -121,6 +192,7 @@ def test_a_site_has_a_budget_of_its_own_and_nothing_to_drop_is_no_gap() -> None:
     net, x = network()
     none = inference_gap(passes(net, x), rate=0.0, divergence="kl", samples=2)
     assert (none.random.item(), none.adversarial.item(), none.samples.tolist()) == (0, 0, [0, 0])
+    assert (none.random_max.item(), none.mean_prediction.item()) == (0, 0)
     own = inference_gap(passes(net, x, {"recurrent": 0.25, "weight": 0.0}), rate=0.9, divergence="kl")
     assert same(own, inference_gap(passes(net, x), rate=0.25, divergence="kl"))
 
@@ -129,7 +201,7 @@ def test_nothing_has_a_graph_and_the_same_generator_gives_the_same_values() -> N
     net, x = network()
     state = torch.get_rng_state()
     first, second = (inference_gap(passes(net, x), divergence="kl") for _ in range(2))
-    assert not any(value.requires_grad for value in (first.random, first.adversarial, first.samples))
+    assert not any(value.requires_grad for value in vars(first).values())
     assert same(first, second)
     assert all(parameter.grad is None for parameter in net.parameters())
     assert torch.equal(state, torch.get_rng_state())

@@ -27,6 +27,7 @@ from lightning_advdrop.tasks.base_task import evaluating
 from tests.helpers.documents import Documents
 from tests.helpers.messages import names
 from tests.helpers.plain_models import quiet_trainer
+from tests.helpers.releases import SAFE
 from tests.helpers.small_texts import small_data, small_task
 from tests.helpers.text_tasks import built, small_classifier, small_pretraining
 
@@ -177,7 +178,7 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one_to_the_bit(
             enable_checkpointing=True,
             default_root_dir=tmp_path / folder,
         )
-        trainer.fit(task, KINDS[name].data(tmp_path), ckpt_path=ckpt_path, weights_only=True)
+        trainer.fit(task, KINDS[name].data(tmp_path), ckpt_path=ckpt_path, **SAFE)
         path = trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
         return torch.cat([p.detach().flatten() for p in task.parameters()]), path
 

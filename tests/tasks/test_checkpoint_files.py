@@ -33,6 +33,7 @@ from tests.helpers.documents import Documents
 from tests.helpers.family import CALLBACKS
 from tests.helpers.messages import refused
 from tests.helpers.plain_models import quiet_trainer
+from tests.helpers.releases import SAFE
 from tests.helpers.small_texts import small_data, small_task
 from tests.helpers.text_tasks import small_classifier, small_pretraining
 
@@ -83,7 +84,7 @@ def test_a_process_that_never_saw_the_data_predicts_the_same(
     task, path = checkpoints[kind]
     code = (
         f"import sys, torch; from lightning_advdrop import {kind.__name__}\n"
-        f"task = {kind.__name__}.load_from_checkpoint(sys.argv[1], weights_only=True).eval()\n"
+        f"task = {kind.__name__}.load_from_checkpoint(sys.argv[1], **{SAFE!r}).eval()\n"
         f"torch.save({PREDICT[kind]}, 'predictions.pt')"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "LIGHTNING_ADVDROP_DATA": str(tmp_path / "none")}
@@ -115,7 +116,7 @@ def test_settings_are_plain(tmp_path: Path) -> None:
     settings = torch.load(tmp_path / "last.ckpt", weights_only=True)["hyper_parameters"]
     assert (settings["hidden_size"], settings["learning_rate"]) == (5, 0.5)
     assert settings["pretrained"] == str(tmp_path / "a.ckpt")
-    assert SequentialMNISTTask.load_from_checkpoint(tmp_path / "last.ckpt", weights_only=True).learning_rate == 0.5
+    assert SequentialMNISTTask.load_from_checkpoint(tmp_path / "last.ckpt", **SAFE).learning_rate == 0.5
 
 
 def _rewritten(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object]:
@@ -172,7 +173,7 @@ def test_damaged_and_foreign_files(
     path.write_bytes(checkpoints[kind][1].read_bytes())
     spoil(path)
     with refused(f"checkpoint_path='{path}'", *parts) as caught:
-        kind.load_from_checkpoint(path, weights_only=True)
+        kind.load_from_checkpoint(path, **SAFE)
     assert len(str(caught.value).splitlines()) == 1
 
 
@@ -181,7 +182,7 @@ def test_checkpoints_of_other_tasks(kind: Task, checkpoints: dict[Task, tuple[Ba
     for other, (_, path) in checkpoints.items():
         if other is not kind:
             with refused(f"checkpoint_path='{path}'", kind.__name__, "another kind"):
-                kind.load_from_checkpoint(path, weights_only=True)
+                kind.load_from_checkpoint(path, **SAFE)
 
 
 def test_flips_anywhere_are_noticed_or_harmless(checkpoints: dict[Task, tuple[BaseTask, Path]], tmp_path: Path) -> None:
@@ -191,7 +192,7 @@ def test_flips_anywhere_are_noticed_or_harmless(checkpoints: dict[Task, tuple[Ba
     for _ in range(60):
         (tmp_path / "last.ckpt").write_bytes(_flipped(content, rng.random()))
         try:
-            loaded = SequentialMNISTTask.load_from_checkpoint(tmp_path / "last.ckpt", weights_only=True)
+            loaded = SequentialMNISTTask.load_from_checkpoint(tmp_path / "last.ckpt", **SAFE)
         except ValueError as error:
             said.append(str(error))
         else:
@@ -208,14 +209,14 @@ def test_a_setting_that_an_older_release_did_not_have(
     content = torch.load(checkpoints[SequentialMNISTTask][1], weights_only=True)
     del content["hyper_parameters"][setting]
     torch.save(content, tmp_path / "older.ckpt")
-    loaded = SequentialMNISTTask.load_from_checkpoint(tmp_path / "older.ckpt", weights_only=True)
+    loaded = SequentialMNISTTask.load_from_checkpoint(tmp_path / "older.ckpt", **SAFE)
     assert getattr(loaded, setting) == getattr(SequentialMNISTTask(), setting)
 
 
 def test_other_settings(checkpoints: dict[Task, tuple[BaseTask, Path]]) -> None:
     _, path = checkpoints[SequentialMNISTTask]
     with refused("ckpt_path", "same settings", "model.head.weight", (10, 7), (10, 5)):
-        SequentialMNISTTask.load_from_checkpoint(path, weights_only=True, hidden_size=7)
+        SequentialMNISTTask.load_from_checkpoint(path, **SAFE, hidden_size=7)
     with refused("ckpt_path", "same settings", "model.head.weight", (10, 7), (10, 5)):
         data = DigitsDataModule(train_size=60)
-        quiet_trainer().test(SequentialMNISTTask(hidden_size=7), data, ckpt_path=path, weights_only=True)
+        quiet_trainer().test(SequentialMNISTTask(hidden_size=7), data, ckpt_path=path, **SAFE)

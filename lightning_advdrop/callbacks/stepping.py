@@ -1,0 +1,133 @@
+"""Run a training step while callbacks record its forward passes, and add up their terms."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from lightning_advdrop._lightning import attached_trainer
+from lightning_advdrop.callbacks.adds_to_loss import AddsToLoss
+from lightning_advdrop.callbacks.batches import SteppedBatch
+from lightning_advdrop.callbacks.early_backward import EarlyBackward, early_backward
+from lightning_advdrop.callbacks.own_metrics import log_own
+from lightning_advdrop.callbacks.step_again import StepAgain
+from lightning_advdrop.regularizers import LossWatch, Passes
+from lightning_advdrop.regularizers.passes import uncompiled
+
+# Makes the context in which a callback records; it gives the function that returns the passes, from a step's result.
+Recording = Callable[[AddsToLoss, StepAgain | None], AbstractContextManager[Callable[[Any], list[Passes]]]]
+
+
+class Stepped(NamedTuple):
+    """A step with the terms of callbacks.
+
+    Attributes:
+        result: what it returned.
+        supervised: its own loss; where the gradients were computed early, with a backward pass that hands them out.
+        penalty: the sum of the terms; None for none.
+    """
+
+    result: Any
+    supervised: Any
+    penalty: Tensor | None
+
+    @property
+    def total(self) -> Any:
+        """The loss of the step."""
+        return self.supervised if self.penalty is None else self.supervised + self.penalty
+
+
+def take_step(
+    pl_module: LightningModule,
+    callbacks: Sequence[AddsToLoss],
+    recording: Recording,
+    again: Callable[[], StepAgain],
+    run: Callable[[], Any],
+    loss: Callable[[Any], Any],
+    batch: SteppedBatch | None = None,
+    *,
+    complete: bool,
+) -> Stepped:
+    """Run a step while callbacks record its forward passes, and compute and log the sum of their terms.
+
+    Args:
+        pl_module: the module that is trained.
+        callbacks: the callbacks.
+        recording: how each one records.
+        again: makes what computes the step's loss for other passes.
+        run: the step.
+        loss: finds or computes the loss in what it returned.
+        batch: the batch, in which labels and padding are found; None where the passes have them.
+        complete: whether nothing but the terms may need the graph of the loss, which is freed then where they don't.
+    """
+    active = active_ones(pl_module, callbacks)
+    losses = LossWatch()
+    with uncompiled() if active else nullcontext():
+        once_more = again() if any(callback.both_losses for callback in active) else None
+        with losses if any(callback.undecided for callback in active) else nullcontext():
+            with ExitStack() as watching:
+                recorded = {callback: watching.enter_context(recording(callback, once_more)) for callback in active}
+                result = run()
+            own = loss(result)
+        if once_more is not None:
+            once_more.check()
+        if result is None and batch is not None:  # of a training step, which Lightning skips then
+            return Stepped(None, None, None)
+        calls, wanted = {}, []
+        for callback, passes_of in recorded.items():
+            found = [replace(passes, losses=losses.seen, loss=own) for passes in passes_of(result)]
+            calls[callback], more = callback.prepare(pl_module, found, batch)
+            wanted += more
+        if complete:
+            own, calls = _without_graph(pl_module, own, calls, wanted)
+        asked = callbacks if _is_training(pl_module) else []
+        terms = [term for callback in asked if (term := callback.term(pl_module, calls.get(callback, []))) is not None]
+        if not terms:
+            return Stepped(result, own, None)
+        total = functools.reduce(operator.add, terms)
+        how = {"on_step": False, "on_epoch": True, "sync_dist": True}
+        log_own(pl_module, {"train/penalty": total.detach()}, batch_size=len([*calls.values()][-1][0].base), **how)
+    return Stepped(result, own, total)
+
+
+def _without_graph(
+    pl_module: LightningModule, loss: Any, calls: dict[AddsToLoss, list[Passes]], wanted: Sequence[Tensor]
+) -> tuple[Any, dict[AddsToLoss, list[Passes]]]:
+    """Free the graph of a loss, and return the loss and the passes without it, unless a callback needs it."""
+    trainable = isinstance(loss, Tensor) and loss.requires_grad and loss.numel() == 1
+    if not calls or not trainable or any(callback.keeps_base_graph for callback in calls):
+        return loss, calls
+    early = early_backward(pl_module, loss, [passes for each in calls.values() for passes in each], wanted)
+    if isinstance(early, EarlyBackward):
+        kept = early.loss, early.gradients
+        return early.loss, {each: [passes.with_loss(*kept) for passes in found] for each, found in calls.items()}
+    for callback in calls:
+        if not callback.told_graph:
+            callback.told_graph = True
+            name = type(callback).__name__
+            rank_zero_info(f"{name} keeps the graph of the base pass in memory during the other passes: {early}.")
+    return loss, calls
+
+
+def _is_training(pl_module: LightningModule) -> bool:
+    """Tell whether a training step is one of the fit, and not called by ``validation_step``."""
+    trainer = attached_trainer(pl_module)
+    return trainer is not None and bool(trainer.training)
+
+
+def active_ones(pl_module: LightningModule, callbacks: Sequence[AddsToLoss]) -> list[AddsToLoss]:
+    """Return the callbacks that have a term in this step.
+
+    Args:
+        pl_module: the module that is trained.
+        callbacks: the callbacks.
+    """
+    return [each for each in callbacks if _is_training(pl_module) and each.current_weight(pl_module.trainer) > 0]

@@ -1,0 +1,126 @@
+"""The configurations that come with this package: find one by its name, list and copy them."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from lightning_advdrop._suggestions import did_you_mean
+
+_PACKAGE = Path(__file__).parents[1]
+_OPTIONS = ("--config", "-c")
+
+
+def configs_folder() -> Path:
+    """Return the folder of the configurations: within the package in a wheel, beside it in a clone.
+
+    Example:
+        >>> (configs_folder() / "smnist_rows.yaml").is_file()
+        True
+    """
+    inside = _PACKAGE / "configs"
+    return inside if inside.is_dir() else _PACKAGE.parent / "configs"
+
+
+def config_names() -> list[str]:
+    """Return the names of all configurations: their paths below the folder, without ``.yaml``.
+
+    Example:
+        >>> {"smnist_rows", "methods/r_drop"} <= set(config_names())
+        True
+    """
+    folder = configs_folder()
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+
+
+def find_config(value: str) -> str:
+    """Return the path of a configuration that is given by its name; anything else is returned as it is.
+
+    A file of that name comes first, so that nothing of your own is hidden.
+
+    Args:
+        value: what was given to ``--config``: a path, a name, or what else jsonargparse reads.
+
+    Raises:
+        ValueError: if it looks like a name or path, and there is neither a file nor a configuration of that name.
+
+    Example:
+        >>> Path(find_config("methods/r_drop")).name
+        'r_drop.yaml'
+    """
+    if Path(value).is_file():
+        return value
+    names = config_names()
+    name = value.removesuffix(".yaml")
+    if name in names:
+        return str(configs_folder() / f"{name}.yaml")
+    if re.fullmatch(r"[\w./\\-]+", value):
+        raise ValueError(
+            f"config must be a file, or a name that `advdrop configs list` shows, got {value!r}"
+            f"{did_you_mean(name.removeprefix('configs/'), names)}"
+        )
+    return value
+
+
+def with_files(arguments: Sequence[str]) -> list[str]:
+    """Replace the names of configurations in a command line by their paths, see `find_config`.
+
+    Example:
+        >>> [Path(each).name for each in with_files(["fit", "--config", "ptb_small", "--regularizer", "null"])]
+        ['fit', '--config', 'ptb_small.yaml', '--regularizer', 'null']
+    """
+    found: list[str] = []
+    for argument in arguments:
+        option, equals, value = argument.partition("=")
+        if found and found[-1] in _OPTIONS:
+            found.append(find_config(argument))
+        elif equals and option in _OPTIONS:
+            found.append(f"{option}={find_config(value)}")
+        else:
+            found.append(argument)
+    return found
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the arguments of ``advdrop configs`` to a parser."""
+    parser.add_argument("action", choices=["list", "copy"], help="show the names, or copy files to change them")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which (default: all)")
+    parser.add_argument(
+        "--output", type=Path, default=Path("configs"), metavar="FOLDER", help="where to copy to (default: %(default)s)"
+    )
+
+
+def run(options: Namespace) -> str:
+    """Return the names of configurations with what they are for, or copy them and return the paths of the copies.
+
+    Raises:
+        ValueError: if there is no configuration of a name, or a copy's place is taken.
+        OSError: if a copy can't be written.
+    """
+    names = config_names()
+    for name in options.names:
+        if name not in names:
+            raise ValueError(
+                f"NAME must be one that `advdrop configs list` shows, got {name!r}{did_you_mean(name, names)}"
+            )
+    chosen = options.names or names
+    if options.action == "list":
+        width = max(map(len, chosen))
+        return "\n".join(f"{name:{width}}  {_heading(name)}" for name in chosen)
+    copies = {name: options.output / f"{name}.yaml" for name in chosen}
+    for path in copies.values():
+        if path.exists():
+            raise ValueError(f"output must have no file of that name yet, got {str(path)!r}; name another folder.")
+    for name, path in copies.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(configs_folder() / f"{name}.yaml", path)
+    return "\n".join(map(str, copies.values()))
+
+
+def _heading(name: str) -> str:
+    """Return the comment in a configuration's first line."""
+    with (configs_folder() / f"{name}.yaml").open(encoding="utf-8") as file:
+        return file.readline().removeprefix("#").strip()

@@ -1,0 +1,87 @@
+"""Passes under masks that a search makes: for gradients at other masks than the base pass's, and to compare masks."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lightning_advdrop.functional import Direction
+from lightning_advdrop.regularizers.base_scores import BinaryMasks, Scale
+from lightning_advdrop.regularizers.comparison import DivergenceChoice
+from lightning_advdrop.regularizers.flips import choose
+from lightning_advdrop.regularizers.mask_search import as_masks, rescaled, rows_of
+from lightning_advdrop.regularizers.passes import Passes
+
+# Predictions that differ by no more are equal but for rounding.
+_RELATIVE, _ABSOLUTE = 1e-4, 1e-6
+
+
+@dataclass(frozen=True)
+class Probes:
+    """How the passes of a search are compared with the base pass.
+
+    Attributes:
+        divergence: the divergence.
+        direction: its direction.
+        scale: how masks are scaled.
+    """
+
+    divergence: DivergenceChoice
+    direction: Direction
+    scale: Scale
+
+    def gradients(self, passes: Passes, point: BinaryMasks) -> tuple[BinaryMasks, Tensor]:
+        """Compute the divergence's gradient at some masks, and the prediction under them.
+
+        Args:
+            passes: the base pass.
+            point: the binary masks.
+        """
+        binary = {site: mask.detach().requires_grad_() for site, mask in point.items()}
+        prediction = passes.run(rescaled(binary, passes.observed, self.scale))
+        value = passes.distance(prediction, self.divergence, self.direction, detach_base=True)
+        # A site may have run without a part in this prediction; then no flip of its mask is worth anything.
+        gradients = torch.autograd.grad(value, list(binary.values()), materialize_grads=True)
+        return dict(zip(binary, gradients, strict=True)), prediction.detach()
+
+    def better(self, passes: Passes, masks: BinaryMasks, present: BinaryMasks, before: Tensor) -> BinaryMasks:
+        """Take new masks for the examples whose divergence they raise, and keep the present ones for the rest.
+
+        Args:
+            passes: the base pass.
+            masks: the new masks, for which one pass is run.
+            present: the present masks.
+            before: the prediction under these.
+        """
+        rows = rows_of(passes, masks, dict.fromkeys(masks, 0), as_predicted=True)
+        examples = 1 + max(int(each.example.max()) for each in rows)
+        with torch.no_grad():
+            after = passes.run(rescaled(masks, passes.observed, self.scale))
+        found = (passes.distances(other, self.divergence, self.direction, examples) for other in (before, after))
+        first, second = found
+        new, old = ([site.as_rows(mask) for site, mask in of.items()] for of in (masks, present))
+        return as_masks(masks, choose(rows, second > first, new, old))
+
+
+def warn_if_equal(base: Tensor, other: Tensor, start: str) -> bool:
+    """Warn where a search begins at the base prediction, of which each divergence is stationary.
+
+    Args:
+        base: the base prediction.
+        other: the prediction of the first probe.
+        start: the mask at which the search begins.
+
+    Returns:
+        Whether it was so.
+    """
+    equal = torch.allclose(base, other, rtol=_RELATIVE, atol=_ABSOLUTE)
+    if equal:
+        warnings.warn(
+            f"start={start!r} found the same prediction in both passes, where the gradient is zero, so that "
+            "the flips are arbitrary; use start='one_drop' in a network without other dropout.",
+            stacklevel=2,
+        )
+    return equal
