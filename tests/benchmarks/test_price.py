@@ -186,7 +186,7 @@ def test_exponents_are_those_of_the_powers() -> None:
 
 
 def test_the_formula_is_found_again_and_holds_at_other_points() -> None:
-    truth = formula.Formula((0.01, 1e-5, 2e-9, 3e-11, 4e-11), 1.5, (1.6, 0.9), (0.002, 1e-8))
+    truth = formula.Formula((0.01, 1e-5, 2e-9, 3e-11, 4e-11), (0.004, 1.5, 1.6, 0.9), (0.002, 1e-8))
     points = [
         formula.Point(sizes, method, count, truth.seconds(sizes, method, count), fitted)
         for all_sizes, names, count, fitted in (
@@ -199,8 +199,7 @@ def test_the_formula_is_found_again_and_holds_at_other_points() -> None:
         for method in names
     ]
     found = formula.fit(points)
-    assert found.label == pytest.approx(1.5)
-    assert found.gradient == pytest.approx((1.6, 0.9))
+    assert found.regularized == pytest.approx((0.004, 1.5, 1.6, 0.9))
     assert found.processes == pytest.approx((0.002, 1e-8))
     errors = formula.errors(points, found)
     assert len(errors["checked"]) == len(formula.CHECKED) * 3 + 1
@@ -208,12 +207,12 @@ def test_the_formula_is_found_again_and_holds_at_other_points() -> None:
 
 
 def test_the_formula_by_hand() -> None:
-    one = formula.Formula((1.0, 0.1, 0.01, 0.001, 0.0001), 2.0, (1.0, 0.5), (7.0, 0.0))
+    one = formula.Formula((1.0, 0.1, 0.01, 0.001, 0.0001), (0.25, 2.0, 1.0, 0.5), (7.0, 0.0))
     sizes = Sizes(10, 3, 2)
     plain = 1 + 10 * (0.1 + 0.01 * 6 + 0.001 * 12 + 0.0001 * 4)
     assert one.seconds(sizes, "plain") == pytest.approx(plain)
-    assert one.seconds(sizes, "label") == pytest.approx(2 * plain)
-    assert one.seconds(sizes, "gradient@3", 2) == pytest.approx(2.5 * plain + 7)
+    assert one.seconds(sizes, "label") == pytest.approx(0.25 + 2 * plain)
+    assert one.seconds(sizes, "gradient@3", 2) == pytest.approx(1 + 2.5 * plain + 7)
 
 
 def test_a_cell_has_two_processes_and_one_that_fails_says_why() -> None:

@@ -55,7 +55,8 @@ def shape_result(name: str, options: argparse.Namespace) -> ShapeResult:
             meters["bytes"] = GPUPeakMemory()
         try:
             repeats = options.repeats or shape.repeats
-            found = measure(shape, methods, meters, sizes=sizes, repeats=repeats, device=options.device)
+            more: dict[str, Any] = {"warm_up": shape.warm_up, "device": options.device}
+            found = measure(shape, methods, meters, sizes=sizes, repeats=repeats, **more)
         except StepError as error:
             if error.method not in methods:
                 raise
@@ -65,7 +66,9 @@ def shape_result(name: str, options: argparse.Namespace) -> ShapeResult:
     if options.device != "cpu":
         result.bytes = {method: max(values) for method, values in found["bytes"].items()}
     elif options.memory:
-        grown = memory([Cell(name, method, sizes, repeats=shape.repeats // 3) for method in methods], options.jobs)
+        grown = memory(
+            [Cell(name, method, sizes, repeats=max(1, shape.repeats // 3)) for method in methods], options.jobs
+        )
         for method, value in zip(methods, grown, strict=True):
             if isinstance(value, str):
                 left_out[method] = f"memory: {value}"

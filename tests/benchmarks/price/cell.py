@@ -30,6 +30,7 @@ from tests.benchmarks.price.steps import measure
 
 _MODULE = "tests.benchmarks.price.cell"
 WARM_UP = 3  # in the first steps of a module all its parameters are compared with a copy
+SHORT = 2  # of these
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ def measured(cell: Cell) -> float:
         sizes=Sizes(*cell.sizes),
         repeats=cell.repeats,
         warm_up=WARM_UP,
+        short=SHORT,
         **more,
     )["meter"][cell.method]
     return float(sorted(found)[len(found) // 2])
