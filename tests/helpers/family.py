@@ -6,6 +6,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Iterator
+from types import GenericAlias
 from typing import Any
 
 import lightning_advdrop.callbacks
@@ -21,6 +22,8 @@ def _classes(package: Any, base: type[Any]) -> Iterator[type[Any]]:
     }
     for name in sorted(names):
         for _, found in inspect.getmembers(importlib.import_module(name), inspect.isclass):
+            if isinstance(found, GenericAlias):  # a class in Python 3.10
+                continue
             if issubclass(found, base) and found.__module__ == name and not inspect.isabstract(found):
                 yield found
 
