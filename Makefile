@@ -21,7 +21,8 @@ NEWEST_TORCH ?= torch
 # Further arguments of pip, such as 'lightning==2.5.5'.
 NEWEST_OTHERS ?=
 # Warnings of dependencies, at releases that we don't choose, are no errors.
-WARNINGS := -W ignore::DeprecationWarning -W ignore::FutureWarning -W ignore::PendingDeprecationWarning
+WARNINGS := -W ignore::DeprecationWarning -W ignore::FutureWarning -W ignore::PendingDeprecationWarning \
+	-W "ignore:Guards may run slower:RuntimeWarning"
 
 .PHONY: test test-oldest test-newest test-core demo lint docs bench clean
 
@@ -76,6 +77,7 @@ docs: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m tests.benchmarks.price --save price.json $(PRICE_FLAGS)
+	$(BIN)/python -m tests.benchmarks.bench_state
 	$(BIN)/python -m tests.benchmarks.bench_imdb
 	$(BIN)/python -m tests.benchmarks.soak
 

@@ -107,7 +107,7 @@ def finish_saved_epoch(trainer: Trainer) -> None:
 
 
 def _epoch_results(trainer: Trainer) -> dict[str, Any]:
-    """What is logged in the running training epoch; nothing where Lightning keeps that elsewhere."""
+    """Return what is logged in the running training epoch; nothing where Lightning keeps that elsewhere."""
     found = getattr(trainer.fit_loop.epoch_loop, "_results", {})
     return {name: each for name, each in found.items() if getattr(each, "is_tensor", False) and each.meta.on_epoch}
 

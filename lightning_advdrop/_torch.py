@@ -127,39 +127,6 @@ def packing_functions() -> tuple[list[Callable[..., Any]], list[Callable[..., An
     return pack, pad
 
 
-# Derivatives of activations, in one kernel each.
-
-
-def sigmoid_gradient(grad: Tensor, result: Tensor, out: Tensor) -> Tensor:
-    """Compute ``grad * result * (1 - result)`` into ``out``, which may be ``grad``.
-
-    Example:
-        >>> sigmoid_gradient(torch.ones(1), torch.full((1,), 0.5), torch.empty(1))
-        tensor([0.2500])
-    """
-    return torch.ops.aten.sigmoid_backward.grad_input(grad, result, grad_input=out)  # type: ignore[no-any-return]
-
-
-def tanh_gradient(grad: Tensor, result: Tensor, out: Tensor) -> Tensor:
-    """Compute ``grad * (1 - result ** 2)`` into ``out``, which may be ``grad``.
-
-    Example:
-        >>> tanh_gradient(torch.ones(1), torch.full((1,), 0.5), torch.empty(1))
-        tensor([0.7500])
-    """
-    return torch.ops.aten.tanh_backward.grad_input(grad, result, grad_input=out)  # type: ignore[no-any-return]
-
-
-def relu_gradient(grad: Tensor, result: Tensor, out: Tensor) -> Tensor:
-    """Compute ``grad * (result > 0)`` into ``out``, which may be ``grad``.
-
-    Example:
-        >>> relu_gradient(torch.ones(2), torch.tensor([0.0, 0.5]), torch.empty(2))
-        tensor([0., 1.])
-    """
-    return torch.ops.aten.threshold_backward.grad_input(grad, result, 0, grad_input=out)  # type: ignore[no-any-return]
-
-
 # Products on the CPU.
 
 

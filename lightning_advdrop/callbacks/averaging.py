@@ -171,7 +171,7 @@ class AveragedWeights(Callback, ABC):
             yield from zip(pl_module.buffers(), self.average.module.buffers(), strict=True)
 
     def _named(self, pl_module: LightningModule, names: Container[str]) -> dict[str, Tensor]:
-        """What is kept, by those of the module's names that are given; tied weights have several."""
+        """Return what is kept, by those of the module's names that are given; tied weights have several."""
         kept = dict(self._pairs(pl_module))
         live = pl_module.named_parameters(remove_duplicate=False), pl_module.named_buffers(remove_duplicate=False)
         return {name: kept[tensor].detach() for name, tensor in chain(*live) if name in names}

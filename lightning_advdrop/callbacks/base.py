@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -10,7 +10,6 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from lightning_advdrop._lightning import state_key
 from lightning_advdrop.callbacks.batches import SteppedBatch
 from lightning_advdrop.callbacks.compatibility import check_trainable
 from lightning_advdrop.callbacks.deciding import DecidingCallback
@@ -21,6 +20,7 @@ from lightning_advdrop.callbacks.own_metrics import watch_log
 from lightning_advdrop.callbacks.penalties import Nonfinite, NonfinitePenalties, mean_penalty
 from lightning_advdrop.callbacks.penalty_metrics import PenaltyMetrics
 from lightning_advdrop.callbacks.recording import ForwardRecorder, took_part
+from lightning_advdrop.callbacks.state_keys import KeyedBySettings
 from lightning_advdrop.callbacks.training_step import WrapsTrainingStep
 from lightning_advdrop.functional import sigmoid_rampup
 from lightning_advdrop.masking import MaskSite, RecordedForward, SiteSpecs, find_sites
@@ -29,7 +29,7 @@ from lightning_advdrop.regularizers.fields import at_least_one, at_least_zero, o
 from lightning_advdrop.regularizers.predictions import Output, Target
 
 
-class RegularizerCallback(DecidingCallback, PenaltyMetrics, NonfinitePenalties, WrapsTrainingStep):
+class RegularizerCallback(KeyedBySettings, DecidingCallback, PenaltyMetrics, NonfinitePenalties, WrapsTrainingStep):
     """Add a regularizer's penalty to the loss of any LightningModule under automatic optimization.
 
     A module with a true attribute ``delegates_regularization`` asks for its penalty itself, by
@@ -121,6 +121,11 @@ class RegularizerCallback(DecidingCallback, PenaltyMetrics, NonfinitePenalties, 
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.regularizer!r}, sites={self.site_specs!r}, weight={self.weight})"
+
+    @property
+    def method_name(self) -> str | None:
+        """The name of the method; None where that of the class tells it."""
+        return type(self.regularizer).__name__ if type(self) is RegularizerCallback else None
 
     def describe(self, module: nn.Module) -> str:
         """Return a table of the sites in a module and of what they don't cover, see `describe_sites`.
@@ -283,23 +288,3 @@ class RegularizerCallback(DecidingCallback, PenaltyMetrics, NonfinitePenalties, 
         super().load_state_dict(state_dict)
         self.counted = state_dict.get("counted")
         self.skipped = state_dict.get("skipped", 0)
-
-    @property
-    def state_key(self) -> str:
-        """Tell several callbacks of one class apart: by their sites, by ``module`` and by ``call``, and by the method.
-
-        Of callbacks that are alike in all of them, Lightning refuses to train with more than one.
-        """
-        bare = type(self) is RegularizerCallback  # the name of any other class tells the method
-        return self._key(regularizer=type(self.regularizer).__name__) if bare else self._key()
-
-    def _key(self, **settings: str) -> str:
-        told = {name: value for name, value in {"module": self.module, "call": self.call}.items() if value is not None}
-        return state_key(self, **settings, sites=self.site_specs, **told)
-
-    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: Mapping[str, Any]) -> None:
-        """Find the state under the name without the method, too, which it had in earlier releases."""
-        states = checkpoint.get("callbacks", {})
-        if self._key() in states:
-            states.setdefault(self.state_key, states[self._key()])
-        super().on_load_checkpoint(trainer, pl_module, checkpoint)

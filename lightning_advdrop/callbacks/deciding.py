@@ -34,7 +34,7 @@ class DecidingCallback(ComparingCallback, OwnGenerator):
 
     @property
     def undecided(self) -> bool:
-        """Whether it is not known yet how predictions are compared."""
+        """Tell whether it is not known yet how predictions are compared."""
         return self.comparison is None and self.regularizer.compares and self.regularizer.divergence is not None
 
     def labelled(self, call: Passes, batch: SteppedBatch | None) -> Passes:
@@ -83,7 +83,7 @@ class DecidingCallback(ComparingCallback, OwnGenerator):
 
     @property
     def _asked(self) -> list[Any]:
-        """What the decision follows beside the model."""
+        """Return what the decision follows beside the model."""
         return [self.regularizer.divergence, self.class_dim, self.ignore_index]
 
 

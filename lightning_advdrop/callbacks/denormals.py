@@ -42,7 +42,7 @@ def flush_denormals(device: torch.device) -> None:
 
 
 def _denormal_left(elements: int) -> bool:
-    """Whether arithmetic on this many numbers, by as many threads as that takes, leaves a denormal one."""
+    """Tell whether arithmetic on this many numbers, by as many threads as that takes, leaves a denormal one."""
     smallest = torch.ones(elements, dtype=torch.int32).view(torch.float32)  # written as bits, for no thread to flush
     halved: Tensor = smallest * 1.0
     return bool(halved.view(torch.int32).any())

@@ -50,7 +50,7 @@ def _copy(places: Mapping[str, str]) -> None:
 
 
 def _moved(state: Mapping[str, Any], places: Mapping[str, str], mode: str) -> dict[str, Any]:
-    """What changes in the state of a checkpoint callback whose files have been copied."""
+    """Return what changes in the state of a checkpoint callback whose files have been copied."""
     scores = {places[path]: score for path, score in state["best_k_models"].items() if path in places}
     ordered = sorted(scores, key=lambda path: float(scores[path]), reverse=mode == "max")
     if not ordered:

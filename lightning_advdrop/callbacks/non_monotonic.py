@@ -109,7 +109,7 @@ class NonMonotonicAveraging(AveragedWeights):
 
     @property
     def _tests(self) -> bool:
-        """Whether a stalled value still has an effect."""
+        """Tell whether a stalled value still has an effect."""
         return self.stop or not self.averaging
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -35,7 +35,7 @@ class _Names:
 
     @contextmanager
     def own(self) -> Iterator[None]:
-        """What is logged inside this context is ours."""
+        """Count what is logged inside this context as ours."""
         before, self._own = self._own, True
         try:
             yield

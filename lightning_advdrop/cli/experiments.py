@@ -40,7 +40,7 @@ from lightning_advdrop.tasks.checkpoints import check_whole
 
 with needed("Running experiments"):
     import wandb
-    from jsonargparse import ActionConfigFile, Namespace
+    from jsonargparse import ActionConfigFile, Namespace  # type: ignore[attr-defined]
 
 
 class RunConfig(SaveConfigCallback):

@@ -62,7 +62,7 @@ class Candidate(NamedTuple):
 
 @dataclass
 class BatchEvidence:
-    """What the layers of a forward have shown of its batch.
+    """Evidence that the layers of a forward have given of its batch.
 
     Attributes:
         sequences: the number of steps and of examples of each recurrent or attention layer.

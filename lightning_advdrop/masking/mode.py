@@ -108,7 +108,7 @@ class MaskingMode(TorchFunctionMode):
 
     @property
     def replays(self) -> bool:
-        """Whether what is random in this pass was drawn in an earlier one, or will be drawn again in a later one."""
+        """Tell whether what is random in this pass was drawn in an earlier one, or will be drawn again later."""
         return not self._first or self.keep_masks
 
     def before_mask(self) -> None:

@@ -22,7 +22,7 @@ _Swaps = dict[int, Any]
 
 
 class _Entry(NamedTuple):
-    """What one facet of an object held."""
+    """The content of one facet of an object."""
 
     holder: Any
     facet: Any
@@ -35,7 +35,7 @@ class _Entry(NamedTuple):
 
 
 class _Record:
-    """What the objects that can be reached from some roots hold at one time.
+    """The contents, at one time, of the objects that can be reached from some roots.
 
     Args:
         roots: where to start.

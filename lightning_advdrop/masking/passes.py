@@ -73,7 +73,7 @@ def _nothing(seen: Observation) -> None:
 
 
 def _grad_mode() -> tuple[bool, bool]:
-    """What decides whether results have a graph; those of another mode can't be handed back."""
+    """Return what decides whether results have a graph; those of another mode can't be handed back."""
     return torch.is_grad_enabled(), torch.is_inference_mode_enabled()
 
 

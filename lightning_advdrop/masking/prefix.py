@@ -75,7 +75,7 @@ class Prefix:
 
     @property
     def valid(self) -> bool:
-        """Whether no result has been written to since the prefix was stopped."""
+        """Tell whether no result has been written to since the prefix was stopped."""
         return all(version_of(tensor) == version for tensor, version in self._versions) and all(
             same_bits(tensor.detach(), content) for tensor, content in self._given_away
         )

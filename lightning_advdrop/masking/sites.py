@@ -197,7 +197,7 @@ class MaskSite:
 
 @dataclass(frozen=True)
 class Observation:
-    """What a site met in one pass.
+    """The observation of a site in one pass.
 
     Attributes:
         site: the site, completed by what the pass has shown.
@@ -239,7 +239,7 @@ class Observation:
 
     @property
     def replaces_own(self) -> bool:
-        """Whether a mask replaces one that the network draws, but its flips are not counted from that one."""
+        """Tell whether a mask replaces one that the network draws, but its flips are not counted from that one."""
         return self.site.kind != "dropout" and self.site.drop_rate > 0
 
     def row_examples(self, rows: int) -> Tensor:

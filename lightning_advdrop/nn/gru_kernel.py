@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lightning_advdrop import _torch
+from lightning_advdrop import _operators
+from lightning_advdrop.nn.fused_kernels import FusedGRUKernel
 from lightning_advdrop.nn.layer import LayerInputs, LayerKernel, LayerWeights, States, run_layer
-from lightning_advdrop.nn.packed import Block, split_steps
+from lightning_advdrop.nn.packed import Block, first_rows, split_steps
 
 
 class GRUKernel(LayerKernel):
@@ -57,7 +58,7 @@ class GRUKernel(LayerKernel):
         grads = self._block[1][: len(slopes)].view_as(slopes)
         product = grads.view(-1, 4 * self.units)[:, : 3 * self.units]
         for t, dy, slope, grad, grad_product in self.steps_back(block, incoming, slopes, grads, product):
-            dh = grad_h[: len(dy)]
+            dh = first_rows(grad_h, len(dy))
             dh.add_(dy)
             torch.mul(slope, dh.unsqueeze(1), out=grad)
             dh.mul_(self.z[t]).addcmul_(self.through_product(t, grad_product), self.masks[t])
@@ -74,14 +75,14 @@ class GRUKernel(LayerKernel):
         slopes = self._block[0][: len(gates)].view(len(gates), 4, self.units)
         reset, update, product, projected = slopes.unbind(1)
         torch.sub(1, z, out=product)
-        _torch.tanh_gradient(product, n, out=projected)  # (1 - z) (1 - n^2)
+        _operators.tanh_gradient(product, n, out=projected)  # (1 - z) (1 - n^2)
         torch.mul(projected, r, out=product)
         torch.mul(projected, self.products[block.rows], out=reset)
         sizes = self.sizes[block.steps]
         steps = zip(self.h_prev[block.steps], split_steps(n, sizes), split_steps(update, sizes), strict=True)
         for h_t, n_t, slope in steps:
             torch.sub(h_t, n_t, out=slope)
-        _torch.sigmoid_gradient(slopes[:, :2], gates[:, :2], out=slopes[:, :2])
+        _operators.sigmoid_gradient(slopes[:, :2], gates[:, :2], out=slopes[:, :2])
         return slopes
 
 
@@ -112,4 +113,5 @@ def masked_gru_layer(
         >>> torch.allclose(output.view(5, 2, 3), layer(x)[0], atol=1e-6)
         True
     """
-    return run_layer(masked_gru_layer, GRUKernel, x, batch_sizes, state, mask, weights)
+    kernel = FusedGRUKernel if _operators.has_fused_cells(x.device) else GRUKernel
+    return run_layer(masked_gru_layer, kernel, x, batch_sizes, state, mask, weights)

@@ -9,17 +9,25 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
-from lightning_advdrop import _torch
 from lightning_advdrop.nn.graphs import GRAPHS
 from lightning_advdrop.nn.matmul import RepeatedProduct, WeightGradient
-from lightning_advdrop.nn.once import differentiable_once
-from lightning_advdrop.nn.packed import Block, blocks, final_states, previous_states, split_steps, step_masks
+from lightning_advdrop.nn.once import asked_for, differentiable_once
+from lightning_advdrop.nn.packed import (
+    Block,
+    blocks,
+    final_states,
+    first_rows,
+    previous_states,
+    split_steps,
+    step_masks,
+)
 
 States = tuple[Tensor, ...]
 
@@ -103,7 +111,6 @@ class LayerKernel(ABC):
         self._grad_hh = WeightGradient(need_hh)
         self._grad_bias_ih: Tensor | None = None
         self._grad_bias_hh: Tensor | None = None
-        (self._masked_h,) = self.block_rows(weight_hh.shape[1])
         self._grad_masked_h = weight_hh.new_empty(self.sizes[0], weight_hh.shape[1])
 
     def block_rows(self, *widths: int) -> list[Tensor]:
@@ -160,7 +167,7 @@ class LayerKernel(ABC):
 
         The result is overwritten by the next call.
         """
-        grad_masked_h = self._recurrent(grad_product, out=self._grad_masked_h[: len(grad_product)])
+        grad_masked_h = self._recurrent(grad_product, out=first_rows(self._grad_masked_h, len(grad_product)))
         if self._grad_masks is not None:
             self._grad_masks[step].addcmul_(grad_masked_h, self.h_prev[step])
         return grad_masked_h
@@ -190,9 +197,13 @@ class LayerKernel(ABC):
         if self._need_bias_hh:
             self._grad_bias_hh = _plus(self._grad_bias_hh, grad_product)
 
+    @cached_property
+    def _masked_rows(self) -> Tensor:
+        return self.block_rows(self.inputs.weights.weight_hh.shape[1])[0]
+
     def _masked_states(self, block: Block) -> Tensor:
         """Return the rows ``mask * h`` that a block's steps multiplied by ``weight_hh``, ``(n, P)``."""
-        rows = self._masked_h[: block.stop - block.start]
+        rows = self._masked_rows[: block.stop - block.start]
         steps, sizes = block.steps, self.sizes[block.steps]
         for h, m, out in zip(self.h_prev[steps], self.masks[steps], split_steps(rows, sizes), strict=True):
             torch.mul(h, m, out=out)
@@ -231,7 +242,7 @@ class _MaskedLayer(torch.autograd.Function):
     @staticmethod
     @differentiable_once
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Any, ...]:
-        needed, tensors, saved = tuple(_asked_for(ctx)[2:]), ctx.tensors, ctx.saved_tensors
+        needed, tensors, saved = tuple(asked_for(ctx)[2:]), ctx.tensors, ctx.saved_tensors
 
         def backward(*given: Any) -> Sequence[Tensor | None]:
             inputs = _inputs(ctx.batch_sizes, *given[:tensors])
@@ -241,16 +252,6 @@ class _MaskedLayer(torch.autograd.Function):
 
         name = "backward", ctx.kernel, ctx.batch_sizes, needed
         return None, None, *GRAPHS(name, backward, (*saved, *grad_outputs))
-
-
-def _asked_for(ctx: Any) -> list[bool]:
-    """Tell for each argument of `_MaskedLayer.forward` whether the backward pass that runs needs its gradient.
-
-    Torch tells a function in Python only which arguments require gradients. A search, which needs those of the masks
-    alone, would pay for those of the weights.
-    """
-    nodes = (node for node, _ in ctx.next_functions if node is not None)  # of the arguments that require a gradient
-    return [can_have and _torch.will_run(next(nodes)) for can_have in ctx.needs_input_grad]
 
 
 def _inputs(batch_sizes: tuple[int, ...], x: Tensor, mask: Tensor, *weights_and_states: Any) -> LayerInputs:

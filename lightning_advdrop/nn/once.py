@@ -1,4 +1,4 @@
-"""A backward pass that can't be differentiated again says so, and what to do."""
+"""Backward passes that are written out: what is asked of one, and that it can't be differentiated again."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from lightning_advdrop import _torch
 
 Backward = Callable[..., tuple[Any, ...]]
 
@@ -51,3 +53,13 @@ class _Once(torch.autograd.Function):
             "was asked for (create_graph=True); name sites of the kind 'input' or 'output', which leave the layer to "
             "torch."
         )
+
+
+def asked_for(ctx: Any) -> list[bool]:
+    """Tell for each argument of an autograd function whether the backward pass that runs needs its gradient.
+
+    Torch tells a function in Python only which arguments require gradients. A search, which needs those of the masks
+    alone, would pay for those of the weights.
+    """
+    nodes = (node for node, _ in ctx.next_functions if node is not None)  # of the arguments that require a gradient
+    return [can_have and _torch.will_run(next(nodes)) for can_have in ctx.needs_input_grad]

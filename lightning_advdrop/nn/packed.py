@@ -53,16 +53,21 @@ def split_steps(rows: Tensor, batch_sizes: Sequence[int]) -> Sequence[Tensor]:
     return torch.split_with_sizes(rows, list(batch_sizes))
 
 
+def first_rows(rows: Tensor, count: int) -> Tensor:
+    """Return the first rows; a view only where there are more, since taking one costs as much as a small kernel."""
+    return rows if len(rows) == count else rows[:count]
+
+
 def step_masks(mask: Tensor, batch_sizes: Sequence[int]) -> list[Tensor]:
     """Return the mask of each step, ``(rows, P)``, of a mask ``(B, P)`` or ``(T, B, P)``."""
     per_step = mask.unbind(0) if mask.dim() == 3 else [mask] * len(batch_sizes)
-    return [m if len(m) == size else m[:size] for m, size in zip(per_step, batch_sizes, strict=True)]
+    return [first_rows(m, size) for m, size in zip(per_step, batch_sizes, strict=True)]
 
 
 def previous_states(rows: Tensor, initial: Tensor, batch_sizes: Sequence[int]) -> list[Tensor]:
     """Return the state that each step reads: that of the step before, without the sequences that have ended."""
     states = (initial, *split_steps(rows, batch_sizes)[:-1])
-    return [s if len(s) == size else s[:size] for s, size in zip(states, batch_sizes, strict=True)]
+    return [first_rows(s, size) for s, size in zip(states, batch_sizes, strict=True)]
 
 
 def final_states(rows: Tensor, batch_sizes: Sequence[int]) -> Tensor:

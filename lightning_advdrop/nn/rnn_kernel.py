@@ -8,9 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lightning_advdrop import _torch
+from lightning_advdrop import _operators
 from lightning_advdrop.nn.layer import LayerInputs, LayerKernel, LayerWeights, States, run_layer
-from lightning_advdrop.nn.packed import Block
+from lightning_advdrop.nn.packed import Block, first_rows
 
 
 class RNNKernel(LayerKernel):
@@ -49,7 +49,7 @@ class RNNKernel(LayerKernel):
         gradient = self.gradient
         grads = self._grads[: block.stop - block.start]
         for t, dy, h, grad in self.steps_back(block, incoming, self.hidden[block.rows], grads):
-            dh = grad_h[: len(dy)]
+            dh = first_rows(grad_h, len(dy))
             gradient(dh.add_(dy), h, grad)
             torch.mul(self.through_product(t, grad), self.masks[t], out=dh)
         return grads, grads
@@ -59,14 +59,14 @@ class TanhKernel(RNNKernel):
     """The kernel of a tanh layer."""
 
     activate_ = staticmethod(torch.tanh_)
-    gradient = staticmethod(_torch.tanh_gradient)
+    gradient = staticmethod(_operators.tanh_gradient)
 
 
 class ReluKernel(RNNKernel):
     """The kernel of a ReLU layer."""
 
     activate_ = staticmethod(torch.relu_)
-    gradient = staticmethod(_torch.relu_gradient)
+    gradient = staticmethod(_operators.relu_gradient)
 
 
 def masked_rnn_tanh_layer(

@@ -32,7 +32,7 @@ _ROUNDING = {torch.float32: 1e-4, torch.float64: 1e-4}
 
 
 class UndecidedError(ValueError):
-    """What ``divergence="auto"`` raises where it can't tell."""
+    """Raised by ``divergence="auto"`` where it can't tell."""
 
 
 def decide(

@@ -62,7 +62,7 @@ def _key(seen: Observation) -> tuple[str, int, int]:
 
 
 def _tag(candidate: Candidate) -> tuple[int, ...]:
-    """What stays the same for batches of other sizes."""
+    """Return what stays the same for batches of other sizes."""
     activation, prediction = candidate
     return len(activation.view), activation.dim, len(prediction.view), prediction.dim
 

@@ -114,7 +114,7 @@ def gap_search(
     """
     compares_two("divergence", divergence)
     at_least_one("samples", samples)
-    return AdversarialDropout(rate, steps, divergence, direction)
+    return AdversarialDropout(rate, steps, divergence, direction, search="gradient")
 
 
 def _budgets(passes: Passes, rate: float) -> Mapping[MaskSite, int]:

@@ -66,7 +66,7 @@ class BaseTask(LightningModule, ABC):
 
     @property
     def made(self) -> bool:
-        """Whether the model has been made."""
+        """Tell whether the model has been made."""
         return hasattr(self, "model")
 
     def make_parts(self) -> None:
@@ -100,7 +100,7 @@ class BaseTask(LightningModule, ABC):
 
     @classmethod
     def is_kind(cls, checkpoint: Mapping[str, Any]) -> bool:
-        """Whether the content of a checkpoint can be of this task."""
+        """Tell whether the content of a checkpoint can be of this task."""
         weights, settings = checkpoint.get("state_dict"), checkpoint.get("hyper_parameters", {})
         return isinstance(weights, dict) and isinstance(settings, dict) and {*cls.known_by} <= weights.keys()
 

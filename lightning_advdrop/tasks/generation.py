@@ -15,7 +15,7 @@ from lightning_advdrop.tasks.language_modeling import LanguageModelingTask
 
 
 class GeneratedText(NamedTuple):
-    """What `generate` returns.
+    """The result of `generate`.
 
     Attributes:
         words: the words behind the prompt.

@@ -17,7 +17,7 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 
 
 class NeuralCacheResult(NamedTuple):
-    """What `evaluate_neural_cache` returns: perplexities.
+    """The result of `evaluate_neural_cache`: perplexities.
 
     Attributes:
         theta: the flatness that is best for the validation text.

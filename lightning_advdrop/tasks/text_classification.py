@@ -29,7 +29,7 @@ TrainingBatch = Mapping[str, TextBatch | None]
 
 
 class Classified(NamedTuple):
-    """What `TextClassificationTask.classify` says of a text.
+    """The result of `TextClassificationTask.classify` for one text.
 
     Attributes:
         label: the number of the most probable class.

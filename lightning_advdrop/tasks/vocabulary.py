@@ -103,7 +103,7 @@ class VocabularyTask(BaseTask):
 
     @classmethod
     def is_kind(cls, checkpoint: Mapping[str, Any]) -> bool:
-        """Whether the content of a checkpoint can be of this task."""
+        """Tell whether the content of a checkpoint can be of this task."""
         if cls.data_task is not None:
             text = checkpoint.get("text")
             if "vocabulary" not in checkpoint or not isinstance(text, dict) or text.keys() != {*TextSettings._fields}:

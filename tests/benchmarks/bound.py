@@ -29,6 +29,7 @@ SEARCHES: dict[str, dict[str, Any]] = {
     "K = 4": {"steps": 4},
     "Fisher": {"search": "fisher"},
     "Fisher, 8 draws": {"search": "fisher", "draws": 8},
+    "label": {"search": "label"},
     "top": {"search": "top"},
     "top, K = 2": {"search": "top", "steps": 2},
 }
@@ -37,7 +38,12 @@ SEARCHES: dict[str, dict[str, Any]] = {
 def make_batch(generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Sequences ``(T, B, 3)`` and which of their features has the largest mean."""
     x = torch.randn(STEPS, BATCH, 3, dtype=torch.float64, generator=generator)
-    return x, x.mean(0).argmax(-1)
+    return x, labels(x)
+
+
+def labels(x: Tensor) -> Tensor:
+    """Which feature of sequences ``(T, B, 3)`` has the largest mean, ``(B,)``."""
+    return x.mean(0).argmax(-1)
 
 
 def make_classifier(training_steps: int, seed: int = 0) -> Classifier:
@@ -68,7 +74,7 @@ class Bound:
     found: dict[str, Tensor]
 
     def shares(self) -> dict[str, float]:
-        """What each search reaches, as a share of the exact maximum, both averaged over the batch."""
+        """Return what each search reaches, as a share of the exact maximum, both averaged over the batch."""
         return {name: float(value.mean() / self.exact.mean()) for name, value in self.found.items()}
 
 
@@ -108,7 +114,7 @@ def divergence(model: Classifier, x: Tensor, mask: Tensor) -> Tensor:
 
 def _searched(model: Classifier, x: Tensor, budget: int, seed: int, arguments: dict[str, Any]) -> Tensor:
     regularizer = AdversarialDropout(rate=budget / UNITS, divergence="kl", **arguments)
-    (mask,) = regularizer.penalty(passes_of(regularizer, model, x, seed=seed)).masks.values()
+    (mask,) = regularizer.penalty(passes_of(regularizer, model, x, seed=seed, target=labels(x))).masks.values()
     return divergence(model, x, mask)
 
 

@@ -33,11 +33,20 @@ def weights(*callbacks: L.Callback, kind: type[SplitModel] = SplitModel, **train
 
 
 @pytest.mark.filterwarnings("ignore:.*barrier.*:UserWarning")
-def test_two_processes_learn_what_one_learns_on_the_same_batches() -> None:
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"divergence": "ce", "start": "ones", "share_masks": True},
+        {"divergence": "kl", "search": "label"},
+        {"divergence": "kl", "search": "label", "both_losses": True, "detach_base": False},
+    ],
+    ids=["ce", "label", "one graph"],
+)
+def test_two_processes_learn_what_one_learns_on_the_same_batches(choices: dict[str, Any]) -> None:
     """Without random numbers: each process draws its own."""
 
     def callbacks() -> list[L.Callback]:
-        method = AdversarialDropout(rate=0.2, divergence="ce", start="ones", share_masks=True)
+        method = AdversarialDropout(rate=0.2, **choices)
         return [RegularizerCallback(method), RDropCallback(weight=0.0)]  # both are sent to the processes
 
     one = weights(*callbacks())

@@ -81,9 +81,10 @@ def test_fine_tuning_ends_with_what_it_started_from_unless_something_is_better(l
 
 @pytest.mark.parametrize("path", [*CONFIGS, *sorted((FOLDER / "methods").rglob("adversarial_dropout*.yaml"))], ids=str)
 def test_every_configuration_names_its_search(path: Path) -> None:
-    """The published one, whatever the default is, but for the overlay of another."""
+    """The published one, whatever the default is, but for the overlays of others."""
     found = yaml.safe_load(path.read_text()).get("regularizer") or []
     methods = [each for each in (found if isinstance(found, list) else [found]) if "Dropout" in each["class_path"]]
-    expected = "fisher" if path.stem.endswith("_fisher") else "gradient"
+    others = {"adversarial_dropout_fisher": "fisher", "adversarial_dropout_on_random": "label"}
+    expected = others.get(path.stem, "gradient")
     assert [each["init_args"]["search"] for each in methods] == [expected] * len(methods)
     assert methods or not path.is_relative_to(FOLDER / "methods")

@@ -62,24 +62,32 @@ def recorded_base(model: nn.Module, forward: Callable[[], Tensor], *, share_nois
     return recorded, base
 
 
-def check_against_twin(make: Callable[[], nn.Module], *, share_noise: bool = True) -> tuple[Any, Any]:
+def check_against_twin(
+    make: Callable[[], nn.Module], *, share_noise: bool = True, draws: bool = False
+) -> tuple[Any, Any]:
     """Assert for some steps: passes that change nothing give the base output, which is an untouched twin's.
+
+    Args:
+        make: makes the module.
+        share_noise: whether passes draw the same as the base pass.
+        draws: whether the module draws random numbers; unless shared, those of all passes are the same other ones.
 
     Returns:
         The module and its twin.
     """
     model, twin = twins(make)
     for x in inputs():
-        other = x.clone()
+        given = x.clone()
         forward = functools.partial(model, x)
         recorded, base = recorded_base(model, forward, share_noise=share_noise)
-        assert torch.equal(base, twin(other))
+        assert torch.equal(base, twin(given))
         masks = {site: seen.ones().requires_grad_() for site, seen in recorded.observed.items()}
         outputs = [recorded.run(forward, masks) for _ in range(3)]
-        for output in outputs:
-            expected = base if share_noise else outputs[0]
-            torch.testing.assert_close(output, expected, rtol=1e-5, atol=1e-6)
-        assert torch.equal(x, other)
+        other_noise = draws and not share_noise
+        assert torch.allclose(outputs[0], base, rtol=1e-5, atol=1e-6) != other_noise
+        for output in outputs[1:]:
+            torch.testing.assert_close(output, outputs[0], rtol=1e-5, atol=1e-6)
+        assert torch.equal(x, given)
         (base.sum() + outputs[2].sum()).backward()  # no graph has lost what it saved
         for parameter, same in zip(model.parameters(), twin.parameters(), strict=True):
             assert torch.equal(parameter, same)

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from lightning_advdrop import _torch
-from lightning_advdrop.nn.matmul import RepeatedProduct
+from lightning_advdrop.nn.matmul import RepeatedProduct, WeightGradient
 
 WIDTH, LARGE = 256, (8192, 256)  # 2 ** 21 elements, the least that is packed
 needs_packing = pytest.mark.skipif(not _torch.has_packed_product(), reason="this torch has no packed linear product")
@@ -40,6 +40,36 @@ def test_adding_happens_in_place_and_touches_nothing_else(shape: tuple[int, int]
     assert torch.equal(base[6:], before[6:])
     assert torch.equal(weight, kept[0])
     assert torch.equal(x, kept[1])
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (1024, 256), LARGE])
+def test_a_product_goes_into_given_rows_where_that_helps(shape: tuple[int, int]) -> None:
+    weight, x, out = torch.randn(shape), torch.randn(3, shape[1]), torch.full((3, shape[0]), torch.nan)
+    product = RepeatedProduct(weight, rows=3, products=10)
+    found = product(x, out=out)
+    assert_close(found, x @ weight.t())
+    assert (found is out) is (product._packed is None)
+
+
+@pytest.mark.parametrize(("products", "copied"), [(7, False), (8, True)])
+def test_weights_are_transposed_once_for_many_products(products: int, copied: bool) -> None:
+    weight = torch.randn(6, 5)
+    transposed = RepeatedProduct(weight, rows=3, products=products)._transposed
+    assert torch.equal(transposed, weight.t())
+    assert transposed.is_contiguous() is copied
+    back = RepeatedProduct(weight.t(), rows=3, products=products)._transposed
+    assert back.data_ptr() == weight.data_ptr()  # the products of the backward pass need no copy
+
+
+def test_a_weights_gradient_is_that_of_all_blocks() -> None:
+    gradient, expected = WeightGradient(True), torch.zeros(4, 3, dtype=torch.float64)
+    for rows in (5, 2):
+        grads, inputs = (torch.randn(rows, width, dtype=torch.float64) for width in (4, 3))
+        gradient.add(grads, lambda inputs=inputs: inputs)  # type: ignore[misc]
+        expected += grads.t() @ inputs
+    assert gradient.value is not None
+    assert gradient.value.is_contiguous()
+    assert_close(gradient.value, expected)
 
 
 @needs_packing

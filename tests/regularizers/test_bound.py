@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.benchmarks import bound as brute
+from tests.benchmarks import searches
 
 BUDGETS = (1, 2, 4)
 NETWORKS = {"untrained": 0, "trained": brute.TRAINING_STEPS}
@@ -73,3 +74,16 @@ def test_the_numbers_are_printed(capsys: pytest.CaptureFixture[str], monkeypatch
     header, _, *rows = capsys.readouterr().out.splitlines()
     assert header.startswith("| network | budget | exact maximum | mean over masks | share | K = 1 |")
     assert [row.split(" | ")[0] for row in rows] == ["| untrained"] * 3 + ["| trained"] * 3
+
+
+def test_differences_of_searches_have_their_interval() -> None:
+    """Of 1 to 6: the mean, and Student's quantile times the standard error, the square root of 3.5 over that of 6."""
+    middle, half = searches.interval([2.0, 4.0, 6.0, 8.0, 10.0, 12.0], [1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    assert middle == pytest.approx(3.5)
+    assert half == pytest.approx(2.571 * (3.5 / 6) ** 0.5)
+    assert len(searches.SEEDS) == 6
+
+
+def test_further_forwards_are_those_that_the_docs_count() -> None:
+    found = {name: searches.further_forwards(more) for name, more in searches.SEARCHES.items()}
+    assert list(found.values()) == [2, 3, 4, 2, 1, 1, 1, 3, 7]

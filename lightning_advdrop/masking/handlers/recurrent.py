@@ -67,7 +67,7 @@ def _run(mode: MaskingMode, found: _Call) -> Any:
 
 
 def _needs_single_layers(mode: MaskingMode, call: RecurrentCall) -> bool:
-    """Whether the dropout between layers must be drawn by torch, for two passes to have the same."""
+    """Tell whether the dropout between layers must be drawn by torch, for two passes to have the same."""
     return mode.replays and call.drops_between_layers and _torch.draws_own_dropout(call.data)
 
 

@@ -23,6 +23,7 @@ import torch
 
 from tests.benchmarks.bench_lstm import Size
 from tests.benchmarks.bench_lstm import measure as measure_layer
+from tests.benchmarks.page import DOCS, write_between
 from tests.benchmarks.price import formula, growth
 from tests.benchmarks.price.cell import Cell, memory
 from tests.benchmarks.price.meters import Clock, ClockName, GPUPeakMemory, Meter
@@ -33,8 +34,7 @@ from tests.benchmarks.price.steps import Measured, StepError, measure
 from tests.benchmarks.price.tables import comparison, report, sizes_of
 
 PARTS = (*SHAPES, "layers", "growth", "formula")
-PAGE = Path(__file__).parents[3] / "docs" / "performance.md"
-BEGIN, END = "<!-- price: begin -->", "<!-- price: end -->"
+PAGE = DOCS / "performance.md"
 LAYERS = {
     "LSTM, 784 x 100 x 100": ("lstm", Size(784, 100, 100, 1), Size(8, 4, 4, 1)),
     "LSTM, 70 x 20 x 1150": ("lstm", Size(70, 20, 1150, 1150), Size(8, 4, 4, 4)),
@@ -55,7 +55,8 @@ def shape_result(name: str, options: argparse.Namespace) -> ShapeResult:
             meters["bytes"] = GPUPeakMemory()
         try:
             repeats = options.repeats or shape.repeats
-            found = measure(shape, methods, meters, sizes=sizes, repeats=repeats, device=options.device)
+            more: dict[str, Any] = {"warm_up": shape.warm_up, "device": options.device}
+            found = measure(shape, methods, meters, sizes=sizes, repeats=repeats, **more)
         except StepError as error:
             if error.method not in methods:
                 raise
@@ -65,7 +66,9 @@ def shape_result(name: str, options: argparse.Namespace) -> ShapeResult:
     if options.device != "cpu":
         result.bytes = {method: max(values) for method, values in found["bytes"].items()}
     elif options.memory:
-        grown = memory([Cell(name, method, sizes, repeats=shape.repeats // 3) for method in methods], options.jobs)
+        grown = memory(
+            [Cell(name, method, sizes, repeats=max(1, shape.repeats // 3)) for method in methods], options.jobs
+        )
         for method, value in zip(methods, grown, strict=True):
             if isinstance(value, str):
                 left_out[method] = f"memory: {value}"
@@ -94,21 +97,6 @@ def measure_part(name: str, results: Results, options: argparse.Namespace) -> No
         results.growth = growth.measured(options.clock, small=options.small, repeats=options.repeats or 5, **more)
     else:
         results.formula = formula.measured(options.clock, small=options.small, repeats=options.repeats or 5)
-
-
-def write_page(text: str, page: Path) -> None:
-    """Put the tables between the markers of a page.
-
-    Raises:
-        ValueError: if it has no markers.
-    """
-    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(
-            f"{page.name} must have the lines {BEGIN!r} and {END!r}, got none; put them where the tables go."
-        )
-    page.write_text(f"{before}{begin}\n{text.rstrip()}\n{end}{after}", encoding="utf-8")
 
 
 def parse(args: Sequence[str] | None) -> argparse.Namespace:
@@ -162,7 +150,7 @@ def main(args: Sequence[str] | None = None, say: Callable[[str], object] = print
     if options.compare:
         say(comparison(Results.of(json.loads(options.compare.read_text())), results))
     if options.docs:
-        write_page(report(results), PAGE)
+        write_between(PAGE, "price", report(results))
     return results
 
 

@@ -6,8 +6,9 @@ import json
 import logging
 import multiprocessing
 import os
+import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -29,6 +30,7 @@ from tests.benchmarks.price.steps import measure
 
 _MODULE = "tests.benchmarks.price.cell"
 WARM_UP = 3  # in the first steps of a module all its parameters are compared with a copy
+SHORT = 2  # of these
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ def measured(cell: Cell) -> float:
         sizes=Sizes(*cell.sizes),
         repeats=cell.repeats,
         warm_up=WARM_UP,
+        short=SHORT,
         **more,
     )["meter"][cell.method]
     return float(sorted(found)[len(found) // 2])
@@ -64,62 +67,67 @@ def measured(cell: Cell) -> float:
 
 def memory(cells: Sequence[Cell], jobs: int) -> list[float | str]:
     """The growth of each cell, several at a time; a message where one failed."""
+    return _in_a_server(cells, jobs, RETURNING)
+
+
+def seconds(cells: Sequence[Cell]) -> list[float | str]:
+    """The time of a step of each cell in its several processes, each with one thread; a message where one failed."""
+    return _in_a_server(cells, 1, {})
+
+
+def _in_a_server(cells: Sequence[Cell], jobs: int, environment: Mapping[str, str]) -> list[float | str]:
     text = json.dumps([asdict(cell) for cell in cells])
-    values: list[float | str] = finished(started(_MODULE, ["--jobs", str(jobs), text], RETURNING))
+    values: list[float | str] = finished(started(_MODULE, [str(jobs), text], environment))
     return values
-
-
-def seconds(cell: Cell, port: int) -> float:
-    """The time of a step in several processes on this machine, each with one thread.
-
-    Raises:
-        RuntimeError: if one of them failed.
-    """
-    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(cell.processes), "NODE_RANK": "0"}
-    text = json.dumps(asdict(cell))
-    started_all = [started(_MODULE, [text], {**common, "LOCAL_RANK": str(rank)}) for rank in range(cell.processes)]
-    values = [float(finished(process)) for process in started_all]
-    return values[0]
 
 
 def _in_forks(cells: Sequence[Cell], jobs: int) -> list[float | str]:
-    """Measure each cell in a copy of this process, which has imported all and computed nothing."""
-    context, values = multiprocessing.get_context("fork"), []
+    """Measure each cell in copies of this process, which has imported all and computed nothing."""
+    values = []
     for first in range(0, len(cells), jobs):
-        ends = []
-        for cell in cells[first : first + jobs]:
-            mine, theirs = context.Pipe(duplex=False)
-            context.Process(target=_send, args=(cell, theirs)).start()
-            theirs.close()
-            ends.append(mine)
-        values += [_received(end) for end in ends]
+        values += [_received(ends) for ends in [_forked(cell) for cell in cells[first : first + jobs]]]
     return values
 
 
-def _send(cell: Cell, end: Connection) -> None:
+def _forked(cell: Cell) -> list[Connection]:
+    """Start the processes of a cell, and return where their values will come from."""
+    context, ends = multiprocessing.get_context("fork"), []
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "NODE_RANK": "0"}
+    for rank in range(cell.processes):
+        mine, theirs = context.Pipe(duplex=False)
+        member = {**group, "WORLD_SIZE": str(cell.processes), "LOCAL_RANK": str(rank)} if cell.processes > 1 else {}
+        context.Process(target=_send, args=(cell, theirs, member)).start()
+        theirs.close()
+        ends.append(mine)
+    return ends
+
+
+def _send(cell: Cell, end: Connection, environment: Mapping[str, str]) -> None:
+    os.environ.update(environment)
     try:
         end.send(measured(cell))
     except Exception as error:
         end.send(str(error))
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
-def _received(end: Connection) -> float | str:
-    try:
-        value: float | str = end.recv()
-    except EOFError:
-        return "the process was killed, perhaps for want of memory"
-    return value
+def _received(ends: Sequence[Connection]) -> float | str:
+    """Wait for all processes of a cell; return the value of the first."""
+    values: list[float | str] = []
+    for end in ends:
+        try:
+            values.append(end.recv())
+        except EOFError:
+            values.append("the process was killed, perhaps for want of memory")
+    return values[0]
 
 
 def main() -> None:
-    if sys.argv[1] == "--jobs":
-        no_huge_pages()
-        jobs, cells = int(sys.argv[2]), [Cell(**each) for each in json.loads(sys.argv[3])]
-        print(json.dumps(_in_forks(cells, jobs)))
-        return
-    print(json.dumps(measured(Cell(**json.loads(sys.argv[1])))), flush=True)
-    torch.distributed.destroy_process_group()
-    os._exit(0)  # a process that was a member of a group now and then aborts in gloo's threads at its end
+    no_huge_pages()
+    print(json.dumps(_in_forks([Cell(**each) for each in json.loads(sys.argv[2])], int(sys.argv[1]))))
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 With time steps ``T``, batch ``B``, units ``H``, rounds ``K``, processes ``P`` and ``b = B / P`` examples in each::
 
     plain    = a0 + T (a1 + a2 b H + a3 b H^2 + a4 H^2)
-    label    = r plain
-    gradient = (g0 + g1 K) plain
+    label    = o + r plain
+    gradient = o (1 + K) + (g0 + g1 K) plain
     P > 1    adds  d0 + d1 * parameters  to each
 
 Coefficients are fitted to relative errors, none below 0. All processes have one thread.
@@ -12,10 +12,9 @@ Coefficients are fitted to relative errors, none below 0. All processes have one
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from statistics import linear_regression, mean, median
+from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,35 +61,38 @@ class Point:
 
 
 class Formula(NamedTuple):
-    """The coefficients: ``a0`` to ``a4``, ``r``, ``(g0, g1)`` and ``(d0, d1)``."""
+    """The coefficients: ``a0`` to ``a4``, ``(o, r, g0, g1)``, and ``(d0, d1)``."""
 
     plain: tuple[float, ...]
-    label: float
-    gradient: tuple[float, float]
-    processes: tuple[float, float]
+    regularized: tuple[float, ...]
+    processes: tuple[float, ...]
 
     def seconds(self, sizes: Sizes, method: str, processes: int = 1) -> float:
         """What the formula says for a step."""
-        name, _, rounds = method.partition("@")
-        factors = {"plain": 1.0, "label": self.label}
-        if rounds:
-            factors[name] = self.gradient[0] + self.gradient[1] * int(rounds)
         plain = float(np.dot(_features(sizes), self.plain))
-        return factors[name] * plain + (processes > 1) * float(np.dot(_exchanged(sizes), self.processes))
+        found = plain if method == "plain" else float(np.dot(_passes(method, plain), self.regularized))
+        return found + (processes > 1) * float(np.dot(_exchanged(sizes), self.processes))
 
     def __str__(self) -> str:
         a0, *rest = self.plain
         per_step = " + ".join(f"{1e6 * a:.3g}{f}" for a, f in zip(rest, ("", " b H", " b H^2", " H^2"), strict=True))
+        overhead, label, first, more = self.regularized
         return (
-            f"plain = {1e3 * a0:.1f} ms + T ({per_step}) us; label = {self.label:.2f} plain; "
-            f"gradient = ({self.gradient[0]:.2f} + {self.gradient[1]:.2f} K) plain; "
+            f"plain = {1e3 * a0:.1f} ms + T ({per_step}) µs; label = {1e3 * overhead:.1f} ms + {label:.2f} plain; "
+            f"gradient = {1e3 * overhead:.1f} ms (1 + K) + ({first:.2f} + {more:.2f} K) plain; "
             f"two processes add {1e3 * self.processes[0]:.1f} ms + {1e9 * self.processes[1]:.3g} ns per parameter"
-        ).replace("us;", "µs;")
+        )
 
 
 def _features(sizes: Sizes) -> npt.NDArray[np.float64]:
     t, b, h, _ = sizes
     return np.array([1.0, t, t * b * h, t * b * h**2, t * h**2])
+
+
+def _passes(method: str, plain: float) -> npt.NDArray[np.float64]:
+    """What the coefficients of a regularized step belong to; further passes have a fixed cost each."""
+    rounds = int(method.partition("@")[2] or 0)
+    return np.array([1.0 + rounds, plain * (not rounds), plain * bool(rounds), plain * rounds])
 
 
 def _exchanged(sizes: Sizes) -> npt.NDArray[np.float64]:
@@ -109,26 +111,16 @@ def fit(points: Sequence[Point]) -> Formula:
     mine = [point for point in points if point.fitted]
     single = {(point.sizes, point.method): point.seconds for point in mine if point.processes == 1}
     plain = {sizes: value for (sizes, method), value in single.items() if method == "plain"}
-    ratios = [(method, value / plain[sizes]) for (sizes, method), value in single.items() if method != "plain"]
-    rounds = [(int(method.partition("@")[2]), ratio) for method, ratio in ratios if "@" in method]
-    line = linear_regression([each for each, _ in rounds], [ratio for _, ratio in rounds])
+    others = [(_passes(method, plain[sizes]), value) for (sizes, method), value in single.items() if method != "plain"]
     shared = [point for point in mine if point.processes > 1]
+    added = [max(0.0, point.seconds - single[point.sizes, point.method]) for point in shared]
     return Formula(
         _relative([_features(sizes) for sizes in plain], list(plain.values())),
-        mean(ratio for method, ratio in ratios if method == "label"),
-        (line.intercept, line.slope),
-        _pair(
-            nnls(
-                np.stack([_exchanged(point.sizes) for point in shared]),
-                np.array([max(0.0, point.seconds - single[point.sizes, point.method]) for point in shared]),
-            )[0]
+        _relative([features for features, _ in others], [value for _, value in others]),
+        tuple(
+            float(each) for each in nnls(np.stack([_exchanged(point.sizes) for point in shared]), np.array(added))[0]
         ),
     )
-
-
-def _pair(values: Any) -> tuple[float, float]:
-    first, second = (float(each) for each in values)
-    return first, second
 
 
 def errors(points: Sequence[Point], formula: Formula) -> dict[str, list[float]]:
@@ -160,8 +152,10 @@ def measured(clock: ClockName, *, small: bool, repeats: int) -> list[dict[str, A
     finally:
         torch.set_num_threads(threads)
     by_two = {True: SMALL[:1] if small else FITTED_BY_TWO, False: SMALL[1:2] if small else CHECKED_BY_TWO}
-    for fitted, all_sizes in by_two.items():
-        for sizes in all_sizes:
-            cell = Cell("smnist", "label", sizes, processes=2, repeats=repeats, clock=clock)
-            points.append(Point(sizes, "label", 2, seconds(cell, random.randint(20_000, 60_000)), fitted))
+    pairs = [(sizes, fitted) for fitted, all_sizes in by_two.items() for sizes in all_sizes]
+    cells = [Cell("smnist", "label", sizes, processes=2, repeats=repeats, clock=clock) for sizes, _ in pairs]
+    for (sizes, fitted), value in zip(pairs, seconds(cells), strict=True):
+        if isinstance(value, str):
+            raise RuntimeError(f"A step in two processes failed at {sizes}: {value}")  # noqa: TRY004
+        points.append(Point(sizes, "label", 2, value, fitted))
     return [asdict(point) for point in points]

@@ -25,6 +25,7 @@ LEADING: dict[str, Any] = {
     "flips": "drop",
     "search": "label",
     "both_losses": True,
+    "rescaling": "expected",
     "divergence": "kl",
 }
 TITLES = {

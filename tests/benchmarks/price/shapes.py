@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -28,12 +28,11 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-class OneBatch(LightningDataModule):
-    """Serves one batch in each step.
+class Batches(LightningDataModule):
+    """Serves batches, one in each step.
 
     Args:
-        batch: the batch.
-        count: the number of steps.
+        batches: the batches.
         words: the size of the vocabulary of documents; 0 for other data.
     """
 
@@ -41,15 +40,14 @@ class OneBatch(LightningDataModule):
     task, tokenizer, max_tokens, padding_index = "classify", "punctuation", None, 1
     num_classes, class_names, vectors = 2, None, None
 
-    def __init__(self, batch: Any, count: int, words: int = 0) -> None:
+    def __init__(self, batches: Sequence[Any], words: int = 0) -> None:
         super().__init__()
-        self.batch, self.count = batch, count
+        self.batches: Any = batches
         if words:
             self.vocabulary = Vocabulary([str(number) for number in range(words)], [1] * words, unknown="0")
 
     def train_dataloader(self) -> DataLoader[Any]:
-        batches: Any = [self.batch] * self.count
-        return DataLoader(batches, batch_size=None, collate_fn=_as_it_is)
+        return DataLoader(self.batches, batch_size=None, collate_fn=_as_it_is)
 
 
 def sequential_mnist(sizes: Sizes) -> tuple[LightningModule, Any]:
@@ -91,6 +89,7 @@ class Shape:
         published: what the published form adds to them.
         methods: which methods are measured.
         repeats: rounds that are timed by default.
+        warm_up: rounds before.
     """
 
     title: str
@@ -102,6 +101,7 @@ class Shape:
     published: Mapping[str, Any] = field(default_factory=dict)
     methods: tuple[str, ...] = ALL
     repeats: int = 7
+    warm_up: int = 2
 
 
 _PTB = Shape(
@@ -141,6 +141,7 @@ SHAPES: dict[str, Shape] = {
         {"rate": 0.0385, "divergence": "kl"},
         {"start": "ones", "flips": "drop"},
         methods=("plain", "r_drop", "gradient", "label", "leading"),
-        repeats=3,
+        repeats=2,
+        warm_up=1,
     ),
 }

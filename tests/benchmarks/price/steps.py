@@ -12,8 +12,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from tests.benchmarks.price.meters import Meter
 from tests.benchmarks.price.methods import callback
-from tests.benchmarks.price.shapes import OneBatch, Shape, Sizes
+from tests.benchmarks.price.shapes import Batches, Shape, Sizes
 
+_FEW = 4  # time steps of a short batch
 #: By the meter's name and the method: a value of each round.
 Measured = dict[str, dict[str, list[float]]]
 
@@ -68,7 +69,7 @@ class Turns(Callback):
         mine = [each for each in self.callbacks.values() if each is not None]
         active = self.callbacks[self.current]
         trainer.callbacks = [each for each in self.all if each is active or each not in mine]  # type: ignore[attr-defined]
-        gc.collect(1)  # a pause of the collector is no part of a step
+        gc.collect()  # a pause of the collector is no part of a step, and what it frees is none of what the step finds
         for meter in self.meters.values():
             meter.start()
 
@@ -91,6 +92,7 @@ def measure(
     sizes: Sizes,
     repeats: int,
     warm_up: int = 2,
+    short: int = 0,
     device: str = "cpu",
     **trainer: Any,
 ) -> Measured:
@@ -103,6 +105,7 @@ def measure(
         sizes: of the model and the batch.
         repeats: rounds that are measured, of one step of each method.
         warm_up: rounds before.
+        short: how many of these have a few time steps only.
         device: ``cpu`` or ``cuda``.
         trainer: further arguments of the trainer.
 
@@ -113,7 +116,8 @@ def measure(
     module, batch = shape.make(sizes)
     callbacks = {method: callback(shape, method) for method in methods}
     turns = Turns(callbacks, meters, warm_up)
-    data = OneBatch(batch, (warm_up + repeats) * len(callbacks), sizes.words)
+    _, few = shape.make(sizes._replace(steps=min(_FEW, sizes.steps)))
+    data = Batches([few] * short * len(callbacks) + [batch] * (warm_up + repeats - short) * len(callbacks), sizes.words)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -125,6 +129,7 @@ def measure(
                 enable_checkpointing=False,
                 enable_progress_bar=False,
                 enable_model_summary=False,
+                use_distributed_sampler=False,  # each process has all steps
                 **{"devices": 1, **trainer},
             ).fit(module, data)
         except Exception as error:

@@ -1,0 +1,281 @@
+"""The test error of an LSTM that reads few digits row by row, with each search and its relatives, over several seeds.
+
+An LSTM of 100 units reads the rows of the first 1,000 training images of MNIST; Adam, 100 epochs, batches of 100; the
+error is that of the 10,000 test images after the last epoch. Test data choose nothing::
+
+    python -m tests.benchmarks.rows_quality rows.csv --jobs 2 --docs
+    python -m tests.benchmarks.rows_quality rows.csv --repeat label 3
+
+The first goes on where an earlier one stopped; the second repeats a row, and says whether the error is the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import logging
+import multiprocessing
+import os
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any, NamedTuple
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from lightning_advdrop import (
+    AdversarialDropoutCallback,
+    DigitsDataModule,
+    MNISTDataModule,
+    RDropCallback,
+    RegularizerCallback,
+    SequentialMNISTTask,
+)
+from lightning_advdrop.files import replacing
+from lightning_advdrop.regularizers import AdversarialDropout, Passes
+from tests.benchmarks.page import DOCS, write_between
+from tests.benchmarks.price.methods import LEADING
+
+IMAGES, UNITS, EPOCHS, SEEDS, BUDGET = 1000, 100, 100, (0, 1, 2, 3, 4), 0.03
+MARKER = "rows quality"
+Callback = Callable[[], L.Callback | None]
+
+
+class RandomDrops(AdversarialDropout):
+    """The control: as many further drops as the budget allows, at random instead of the worst ones."""
+
+    def find_masks(self, passes: Passes, reference: Any) -> Any:
+        """Drop units of each row that the reference keeps."""
+        found = {}
+        for site, mask in reference.items():
+            count = self._budgets([passes.observed[site]])[passes.observed[site].site]
+            found[site] = _further(mask.detach(), count, passes.generator)
+        return found
+
+
+def _further(mask: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
+    scores = torch.rand(mask.shape, generator=generator).to(mask) - (mask == 0).to(mask)
+    return mask.scatter(-1, scores.topk(count, dim=-1).indices, 0.0)
+
+
+def _adversarial(**arguments: Any) -> Callback:
+    return lambda: AdversarialDropoutCallback(**{"rate": BUDGET, "divergence": "kl", **arguments})
+
+
+def _leading(rate: float) -> Callback:
+    return _adversarial(**LEADING, rate=rate)
+
+
+def _control(rate: float) -> Callback:
+    return lambda: RegularizerCallback(RandomDrops(rate=rate, **LEADING))
+
+
+_PUBLISHED = {"keep_start": True, "direction": "adv_base", "detach_base": False}
+METHODS: dict[str, tuple[str, Callback]] = {
+    "plain": ("plain", lambda: None),
+    "gradient": ("gradient search from one random drop, 3 %", _adversarial()),
+    "published": ("published: drop kept, KL(adv, base), base not detached, 6 %", _adversarial(rate=0.06, **_PUBLISHED)),
+    "top": ("top search, 3 %", _adversarial(search="top")),
+    "label": ("label search, 3 %", _adversarial(search="label")),
+    "fisher": ("Fisher search, 3 %", _adversarial(search="fisher")),
+    "label_ce": (
+        "label search, 3 %, cross-entropy of the adversarial pass",
+        _adversarial(search="label", divergence="ce"),
+    ),
+    "r_drop_10": ("R-Drop, 10 %", lambda: RDropCallback(rate=0.1)),
+    "r_drop_20": ("R-Drop, 20 %", lambda: RDropCallback(rate=0.2)),
+    "leading_3": ("random 10 % mask and the worst 3 % of drops, both losses", _leading(0.03)),
+    "leading_6": ("the same, 6 %", _leading(0.06)),
+    "leading_10": ("the same, 10 %", _leading(0.1)),
+    "control_3": ("control: random 10 % mask and 3 % of random drops, both losses", _control(0.03)),
+    "control_6": ("the same, 6 %", _control(0.06)),
+}
+
+
+class FirstImages(MNISTDataModule):
+    """MNIST, of whose training images only the first ones are there."""
+
+    def load_training(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Load the first training images and labels, then those for validation."""
+        images, labels, *others = super().load_training()
+        return images[:IMAGES], labels[:IMAGES], others[0], others[1]
+
+
+class AdamTask(SequentialMNISTTask):
+    """The task with Adam, and nothing clipped."""
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters())
+
+
+class Row(NamedTuple):
+    """A finished run: the method, the seed, the test error in percent, and the seconds of its processor."""
+
+    method: str
+    seed: int
+    error: float
+    seconds: float
+
+    @classmethod
+    def of(cls, saved: Mapping[str, str]) -> Row:
+        """From a line of the file."""
+        return cls(saved["method"], int(saved["seed"]), float(saved["error"]), float(saved["seconds"]))
+
+
+def run(method: str, seed: int, small: bool = False) -> Row:
+    """Train and test, with one thread.
+
+    Args:
+        method: one of `METHODS`.
+        seed: of the weights, the order and the masks.
+        small: whether to read scikit-learn's digits, for two epochs.
+    """
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    start = time.process_time()
+    callback = METHODS[method][1]()
+    L.seed_everything(seed, verbose=False)
+    data = DigitsDataModule(by="row", seed=seed) if small else FirstImages(by="row", seed=seed)
+    task = AdamTask(data.input_size, UNITS, clip_value=None, rampdown_epochs=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer = L.Trainer(
+            accelerator="cpu",
+            callbacks=[] if callback is None else [callback],
+            max_epochs=2 if small else EPOCHS,
+            limit_val_batches=0,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(task, data)
+        (metrics,) = trainer.test(task, data, verbose=False)
+    return Row(method, seed, round(100 * (1 - metrics["test/accuracy"]), 4), round(time.process_time() - start, 1))
+
+
+def read(path: Path) -> list[Row]:
+    """The rows of a file; none if there is no file."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [Row.of(line) for line in csv.DictReader(file)]
+
+
+def in_order(rows: Sequence[Row]) -> list[Row]:
+    """The rows by method and seed."""
+    return sorted(rows, key=lambda row: (list(METHODS).index(row.method), row.seed))
+
+
+def write(path: Path, rows: Sequence[Row]) -> None:
+    """Write all rows at once, so that a kill leaves the file as it was before or after."""
+    with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(Row._fields)
+        writer.writerows(in_order(rows))
+
+
+def missing(rows: Sequence[Row], methods: Sequence[str], seeds: Sequence[int]) -> list[tuple[str, int]]:
+    """The runs that are still to be made, seed by seed."""
+    done = {(row.method, row.seed) for row in rows}
+    return [(method, seed) for seed in seeds for method in methods if (method, seed) not in done]
+
+
+def unavailable(methods: Sequence[str]) -> dict[str, str]:
+    """Why this package can't make some of the methods."""
+    reasons = {}
+    for method in methods:
+        try:
+            METHODS[method][1]()
+        except TypeError as error:
+            reasons[method] = str(error)
+    return reasons
+
+
+def _end_with_parent(parent: int) -> None:
+    """End this process soon after its parent was killed, instead of waiting for work forever."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def train_missing(path: Path, methods: Sequence[str], seeds: Sequence[int], *, jobs: int, small: bool) -> None:
+    """Make the runs that the file lacks, and add each to it as it ends."""
+    rows = read(path)
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, spawn, _end_with_parent, (os.getpid(),)) as pool:
+        runs = [pool.submit(run, method, seed, small) for method, seed in missing(rows, methods, seeds)]
+        for number, finished in enumerate(as_completed(runs), 1):
+            rows.append(finished.result())
+            write(path, rows)
+            print(f"{number} of {len(runs)}: {rows[-1]}", file=sys.stderr, flush=True)
+
+
+def table(rows: Sequence[Row]) -> Iterator[str]:
+    """The mean, the deviation and the single errors of each method."""
+    yield "| method | test error, % | deviation | seeds |"
+    yield "| --- | --- | --- | --- |"
+    for method, (title, _) in METHODS.items():
+        errors = [row.error for row in in_order(rows) if row.method == method]
+        if errors:
+            deviation = f"{stdev(errors):.2f}" if len(errors) > 1 else ""
+            yield f"| {title} | {mean(errors):.2f} | {deviation} | {' '.join(f'{each:.2f}' for each in errors)} |"
+
+
+def parse(args: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks.rows_quality",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("file", type=Path, help="the CSV file of all runs")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="by default, all")
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
+    parser.add_argument("--repeat", nargs=2, metavar=("METHOD", "SEED"), help="repeat a row of the file, and compare")
+    parser.add_argument("--docs", action="store_true", help="write the table into docs/performance.md")
+    parser.add_argument("--small", action="store_true", help="few digits and epochs, to try the program")
+    return parser.parse_args(args)
+
+
+def repeat(rows: Sequence[Row], method: str, seed: int, *, small: bool) -> bool:
+    """Repeat a run, and print both errors; return whether they are the same."""
+    (before,) = (row for row in rows if (row.method, row.seed) == (method, seed))
+    again = run(method, seed, small)
+    print(f"{method}, seed {seed}: {before.error} % in the file, {again.error} % now")
+    return before.error == again.error
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Train what is missing, and print the table; return 1 if a repeated run differs."""
+    options = parse(args)
+    if options.repeat:
+        method, seed = options.repeat
+        return int(not repeat(read(options.file), method, int(seed), small=options.small))
+    left_out = unavailable(options.methods)
+    for method, reason in left_out.items():
+        print(f"{method} is left out: {reason}", file=sys.stderr)
+    methods = [method for method in options.methods if method not in left_out]
+    train_missing(options.file, methods, options.seeds, jobs=options.jobs, small=options.small)
+    text = "\n".join(table(read(options.file)))
+    print(text)
+    if options.docs:
+        write_between(DOCS / "performance.md", MARKER, text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
