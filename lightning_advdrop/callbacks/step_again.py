@@ -1,19 +1,26 @@
-"""Run a training step once more with other results of its forward passes, for their loss."""
+"""Run a training step once more under masks, for its loss."""
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from lightning_advdrop.callbacks.recording import ForwardRecorder, ForwardWatch, quietly
+from lightning_advdrop.callbacks.batches import copied
+from lightning_advdrop.callbacks.recording import ForwardRecorder, quietly
+from lightning_advdrop.masking import Masks
 from lightning_advdrop.masking.module_state import ModuleState
 from lightning_advdrop.masking.random_state import RandomState, isolated
 from lightning_advdrop.regularizers import Passes
+
+# Runs a forward of a step, from the pass that recorded it and the forward.
+Runs = Callable[[Passes, Callable[[], Any]], Any]
 
 
 class StepAgain:
@@ -21,12 +28,15 @@ class StepAgain:
 
     Args:
         pl_module: the module that is trained.
-        run: the step, before it runs for the first time.
+        run: the step, before it runs for the first time; what it returns has the loss.
+        loss_in: finds the loss.
     """
 
-    def __init__(self, pl_module: LightningModule, run: Callable[..., Any]) -> None:
-        self._run = quietly(pl_module, run)
-        self._state = ModuleState(pl_module, run)
+    def __init__(
+        self, pl_module: LightningModule, run: Callable[[], Any], loss_in: Callable[[Any], Tensor | None]
+    ) -> None:
+        self._run, self._loss_in = quietly(pl_module, run), loss_in
+        self._state = ModuleState(pl_module, run, kind="training_step")
         self._random = RandomState.now()
 
     def check(self) -> None:
@@ -37,67 +47,65 @@ class StepAgain:
         """
         self._state.check()
 
-    def __call__(self, *args: Any, instead: AbstractContextManager[None] | None = None) -> Any:
-        """Run the step.
+    def under(
+        self, passes: Passes, watching: Callable[[Runs], AbstractContextManager[None]], masks: Masks
+    ) -> tuple[Any, Tensor]:
+        """Run the step with one of its forward passes under masks, the others under those of the base pass.
 
         Args:
-            args: its arguments.
-            instead: the context in which it runs.
+            passes: the pass that recorded this forward.
+            watching: makes the context in which something else happens at each forward that was recorded.
+            masks: the masks of this one.
+
+        Returns:
+            The result of that forward, and the loss of the step.
+
+        Raises:
+            ValueError: if the step has none.
         """
-        with isolated(), self._state.borrowed():
+        results: list[Any] = []
+        with isolated(), self._state.borrowed() as stand_ins:
+
+            def runs(of: Passes, forward: Callable[[], Any]) -> Any:
+                result = of.recorded.run_here(forward, masks if of is passes else _masks_of(of), stand_ins)
+                if of is passes:
+                    results.append(copied(result))
+                return result
+
             self._random.restore()
-            with instead or nullcontext():
-                return self._run(*args)
+            with watching(runs):
+                loss = self._loss_in(self._run())
+        if loss is None or not results:
+            raise ValueError(
+                "training_step must compute a loss by the same forward passes when it runs again under a mask, got "
+                "another course; decide by the batch alone what a step does."
+            )
+        return results[0], loss
+
+    def of_calls(self, recorder: ForwardRecorder, calls: Mapping[int, Passes]) -> dict[int, Passes]:
+        """Let passes compute the loss of the step in which they were recorded under other masks.
+
+        Args:
+            recorder: what recorded them.
+            calls: the passes that count, by the number of the call.
+        """
+        found: dict[int, Passes] = {}
+
+        def watching(runs: Runs) -> AbstractContextManager[None]:
+            number = itertools.count()
+
+            def called(path: str, _: nn.Module, forward: Callable[[], Any]) -> Any:
+                at = next(number) if path == recorder.counted else -1
+                return runs(calls[at], forward) if at in calls else forward()
+
+            return recorder.watch(called).watching()
+
+        for number, passes in calls.items():
+            found[number] = replace(passes, step_under=functools.partial(self.under, passes, watching))
+        return found
 
 
-def substituted(recorder: ForwardRecorder, results: Mapping[int, Any]) -> ForwardWatch:
-    """Let calls of the module that counts return results that are known.
-
-    Args:
-        recorder: what recorded these calls.
-        results: the results, by the number of the call.
-    """
-    number = itertools.count()
-
-    def called(path: str, _: nn.Module, forward: Callable[[], Any]) -> Any:
-        if path != recorder.counted:
-            return forward()
-        at = next(number)
-        return results[at] if at in results else forward()
-
-    return recorder.watch(called)
-
-
-def losses_of_others(
-    again: StepAgain, recorder: ForwardRecorder, calls: Mapping[int, Passes], loss_in: Callable[[Any], Tensor | None]
-) -> dict[int, Callable[[Any], Tensor]]:
-    """Return what computes the loss of a step in which one call had another result.
-
-    The others have theirs under the masks of the base pass, computed anew.
-
-    Args:
-        again: the step.
-        recorder: what recorded its calls.
-        calls: the passes that count, by the number of the call.
-        loss_in: finds the loss in what the step returns.
-    """
-
-    def of_call(number: int) -> Callable[[Any], Tensor]:
-        def loss_of(result: Any) -> Tensor:
-            others = {other: _as_before(passes) for other, passes in calls.items() if other != number}
-            found = loss_in(again(instead=substituted(recorder, {**others, number: result}).watching()))
-            if found is None:
-                raise ValueError(
-                    "training_step must return a loss again for another prediction, got None; decide by "
-                    "the batch alone whether a step has one."
-                )
-            return found
-
-        return loss_of
-
-    return {number: of_call(number) for number in calls}
-
-
-def _as_before(passes: Passes) -> Any:
+def _masks_of(passes: Passes) -> Masks:
+    """Return the masks of the base pass."""
     masks = {site: seen.applied for site, seen in passes.observed.items() if isinstance(seen.applied, Tensor)}
-    return passes.rerun({site: mask.detach() for site, mask in masks.items()})
+    return {site: mask.detach() for site, mask in masks.items()}

@@ -20,7 +20,7 @@ from lightning_advdrop.callbacks.counted_calls import loss_in
 from lightning_advdrop.callbacks.own_metrics import unwatch_log
 from lightning_advdrop.callbacks.recording import quietly
 from lightning_advdrop.callbacks.replacing import replaced
-from lightning_advdrop.callbacks.step_again import StepAgain, losses_of_others
+from lightning_advdrop.callbacks.step_again import Runs, StepAgain
 from lightning_advdrop.callbacks.stepping import active_ones, take_step
 from lightning_advdrop.regularizers import Passes
 from lightning_advdrop.regularizers.predictions import parts_of, type_of
@@ -117,13 +117,26 @@ def regularized_loss(
 
         def passes_of(result: Any) -> list[Passes]:
             given = recorded, quiet, result, target, sample_weight
-            return [Passes(*given, output=callback.output, real_steps=real_steps, loss_of=again)]
+            own = Passes(*given, output=callback.output, real_steps=real_steps)
+            under = None if again is None else functools.partial(again.under, own, functools.partial(watching, own))
+            return [replace(own, step_under=under)]
 
         with recorded.first_run(forward):
             yield passes_of
 
+    instead: list[Callable[[], Any]] = []
+
+    @contextmanager
+    def watching(passes: Passes, runs: Runs) -> Iterator[None]:
+        instead.append(lambda: runs(passes, forward))
+        yield
+        instead.pop()
+
+    def run() -> Tensor:
+        return loss(instead[-1]())
+
     def again() -> StepAgain:
-        return StepAgain(pl_module, loss)
+        return StepAgain(pl_module, run, lambda found: found)
 
     callbacks = attached_regularizers(pl_module)
     stepped = take_step(pl_module, callbacks, recording, again, forward, loss, complete=complete)
@@ -160,8 +173,7 @@ def _wrap_training_step(pl_module: LightningModule, callback: AddsToLoss) -> Non
             callback.input = recorder.input if first else None
             if again is None:
                 return passes
-            losses = losses_of_others(again, recorder, dict(zip(recorder.numbers, passes, strict=True)), loss_in)
-            return [replace(each, loss_of=losses[at]) for at, each in zip(recorder.numbers, passes, strict=True)]
+            return list(again.of_calls(recorder, dict(zip(recorder.numbers, passes, strict=True))).values())
 
         with recorder.watching():
             yield passes_of
@@ -173,7 +185,7 @@ def _wrap_training_step(pl_module: LightningModule, callback: AddsToLoss) -> Non
         run = functools.partial(step, *args, **kwargs)
 
         def again() -> StepAgain:
-            return StepAgain(pl_module, run)
+            return StepAgain(pl_module, run, loss_in)
 
         stepped = take_step(pl_module, callbacks, recording, again, run, _loss_of_step, batch, complete=True)
         if stepped.penalty is None and stepped.supervised is loss_in(stepped.result):

@@ -116,6 +116,7 @@ class ModuleState:
     Args:
         module: the module, with all its submodules.
         others: what else a forward may write to: the function that calls it, with all that it refers to.
+        kind: what runs, ``forward`` or another method.
 
     Example:
         >>> import torch
@@ -127,14 +128,14 @@ class ModuleState:
         0
     """
 
-    def __init__(self, module: nn.Module, *others: Any) -> None:
+    def __init__(self, module: nn.Module, *others: Any, kind: str = "forward") -> None:
         self._module = module
         self._roots = [*others, *map(Globals.of, others), module]
         self._checked = False
         with unseen_by_modes():
             self._record = _Record(self._roots)
             self._copies = copies_of(list(self._record.leaves.values()))
-            self._writes = ParameterWrites(module, self._record.parameters.values())
+            self._writes = ParameterWrites(module, self._record.parameters.values(), kind)
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -178,7 +179,7 @@ class ModuleState:
             swaps |= {id(parameter): stand_in for stand_in, parameter in stand_ins}
             self._fill(swaps)
             if seed is not None:
-                self._seed(seed)
+                self.seed(seed)
             # What a checked forward writes to is in the copies.
             watched = None if self._checked else self._writes.again()
         try:
@@ -194,7 +195,12 @@ class ModuleState:
         for entry in self._record.entries:
             entry.fill({} if swaps.keys().isdisjoint(map(id, entry.values)) else swaps)
 
-    def _seed(self, seed: int) -> None:
+    def seed(self, seed: int) -> None:
+        """Seed the random generators that the module owns.
+
+        Args:
+            seed: at least 0.
+        """
         drawing = [entry for entry in self._record.entries if isinstance(entry.facet, DrawsNumbers)]
         for number, entry in enumerate(drawing, 1):
             entry.facet.seed(entry.holder, (seed + number) % 2**32)

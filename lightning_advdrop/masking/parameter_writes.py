@@ -21,8 +21,8 @@ _NUMBERS = 16
 
 # The parameters that some forward writes to, and what takes their place in a pass.
 _WRITTEN = WeakIdKeyDictionary()
-# The number of passes of each module, in training and in evaluation.
-_PASSES: WeakKeyDictionary[nn.Module, dict[bool, int]] = WeakKeyDictionary()
+# The number of passes of each module, of each kind, in training and in evaluation.
+_PASSES: WeakKeyDictionary[nn.Module, dict[tuple[bool, str], int]] = WeakKeyDictionary()
 
 
 class ParameterWrites:
@@ -34,13 +34,16 @@ class ParameterWrites:
     Args:
         module: the module whose forward runs.
         parameters: its parameters, and what acts for them.
-        number: the number of the pass; None for the next one.
+        kind: what runs.
+        number: the number of the pass; None for the next one of its kind.
     """
 
-    def __init__(self, module: nn.Module, parameters: Iterable[Tensor], number: int | None = None) -> None:
+    def __init__(
+        self, module: nn.Module, parameters: Iterable[Tensor], kind: str = "forward", number: int | None = None
+    ) -> None:
         self._module = module
         self._parameters = [each for each in parameters if not is_lazy(each) and each.device.type != "meta"]
-        self._number = _next_number(module) if number is None else number
+        self._kind, self._number = kind, _next_number(module, kind) if number is None else number
         self._written = [each for each in self._parameters if each in _WRITTEN]
         written = set(map(id, self._written))
         self._unwritten = [each for each in self._parameters if id(each) not in written]
@@ -51,7 +54,7 @@ class ParameterWrites:
 
     def again(self) -> ParameterWrites:
         """Return the same for the present moment of the same pass."""
-        return ParameterWrites(self._module, self._parameters, self._number)
+        return ParameterWrites(self._module, self._parameters, self._kind, self._number)
 
     def stand_ins(self) -> list[tuple[Tensor, Tensor]]:
         """Make what takes the place of each parameter that forward writes to, with its content before the pass.
@@ -74,8 +77,8 @@ class ParameterWrites:
         late = [each for each in found if id(each) not in self._copies]
         if late:
             raise ValueError(
-                f"module: forward must write to the same parameters from the first pass on, got {self._named(late)}, "
-                f"not written to in the first {_COMPARED}; write to it outside of the forward, as in "
+                f"module: {self._kind} must write to the same parameters from the first pass on, got "
+                f"{self._named(late)}, not written to in the first {_COMPARED}; write to it elsewhere, as in "
                 "on_train_batch_end, or register it as a buffer, which is restored in any case."
             )
         for each in found:
@@ -162,10 +165,10 @@ def _numbers(parameters: Sequence[Tensor]) -> dict[tuple[torch.device, torch.dty
     return {kind: torch.cat(few) for kind, few in groups.items()}
 
 
-def _next_number(module: nn.Module) -> int:
+def _next_number(module: nn.Module, kind: str) -> int:
     passes = _PASSES.setdefault(module, {})
-    number = passes.get(module.training, 0)
-    passes[module.training] = number + 1
+    number = passes.get((module.training, kind), 0)
+    passes[module.training, kind] = number + 1
     return number
 
 

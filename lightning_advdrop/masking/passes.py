@@ -21,6 +21,8 @@ from lightning_advdrop.masking.running import RunningModules
 from lightning_advdrop.masking.site_values import Masks
 from lightning_advdrop.masking.sites import ComputedWeight, MaskSite, Observation
 
+StandIns = Iterable[tuple[Tensor, Tensor]]
+
 
 @contextmanager
 def apply(module: nn.Module, masks: Masks) -> Iterator[None]:
@@ -62,7 +64,7 @@ def apply(module: nn.Module, masks: Masks) -> Iterator[None]:
         yield
 
 
-def _register(mode: MaskingMode, stand_ins: Iterable[tuple[Tensor, Tensor]]) -> None:
+def _register(mode: MaskingMode, stand_ins: StandIns) -> None:
     """Let a mode recognise parameters by what takes their place in this pass."""
     for stand_in, parameter in stand_ins:
         mode.anchors.register_alias(stand_in, parameter)
@@ -128,6 +130,7 @@ class RecordedForward:
         self._noise: RandomState | None = None
         self._seed: int | None = None
         self._state: ModuleState | None = None
+        self._end: RandomState | None = None
 
     @contextmanager
     def first_run(self, *others: Any) -> Iterator[None]:
@@ -159,6 +162,7 @@ class RecordedForward:
             with mode:
                 yield
         mode.stop_prefix()
+        self._end = RandomState.now()
         self.observed, self.unrecognised = mode.sums.told(mode.observed), frozenset(mode.anchors.unrecognised)
         self.evidence = mode.evidence
         self._state.check()
@@ -206,13 +210,44 @@ class RecordedForward:
             self._prefix = Prefix()
             return again(self._prefix)
 
+    def run_here(self, forward: Callable[[], Any], masks: Masks, stand_ins: StandIns = ()) -> Any:
+        """Run the forward again with what it writes, inside something that is run again as a whole.
+
+        Args:
+            forward: does what was done inside `first_run`, with any arguments.
+            masks: what acts at the sites, see `apply`.
+            stand_ins: pairs of a tensor and the parameter in whose place the module has it.
+
+        Raises:
+            RuntimeError: if the first run has not been made.
+        """
+        if self._state is None or self._end is None:
+            raise RuntimeError(
+                "RecordedForward.run_here needs a first run: call the forward inside first_run() before."
+            )
+        if self._seed is not None:
+            self._state.seed(self._seed)
+        result = self._masked(forward, masks, Prefix(), stand_ins)
+        self._end.restore()  # what comes next draws what it drew after the first run
+        return result
+
     def _run(
         self, state: ModuleState, forward: Callable[[], Any], masks: Masks, prefix: Prefix, *, dropout: bool
     ) -> Any:
+        with isolated(), state.borrowed(self._seed) as stand_ins:
+            return self._masked(forward, masks, prefix, stand_ins, dropout=dropout)
+
+    def _masked(
+        self,
+        forward: Callable[[], Any],
+        masks: Masks,
+        prefix: Prefix,
+        stand_ins: StandIns,
+        *,
+        dropout: bool = True,
+    ) -> Any:
         sites = [*self.observed, *(site for site in self.sites if site not in self.observed)]
         with ExitStack() as stack:
-            stack.enter_context(isolated())
-            stand_ins = stack.enter_context(state.borrowed(self._seed))
             if self._noise is not None:
                 self._noise.restore()
             # Weights cast by autocast in a pass without gradients must not be taken for those of the next pass.

@@ -32,7 +32,7 @@ from lightning_advdrop.regularizers.mask_search import (
 )
 from lightning_advdrop.regularizers.passes import Passes
 from lightning_advdrop.regularizers.penalty import Penalty
-from lightning_advdrop.regularizers.probes import Probes, warn_if_equal
+from lightning_advdrop.regularizers.probes import Probes, refuse_equal, warn_if_equal
 
 Start = Literal["ones", "one_drop", "sampled"]
 Rescaling = Literal["rows", "expected"]
@@ -51,14 +51,14 @@ class AdversarialDropout(Regularizer):
 
     Args:
         rate: the budget: the largest share of a mask row's units that may flip, in [0, 1]; at least one unit for any
-            rate above 0. Unlike a drop probability it draws nothing: the search flips the units of largest gain, up to
-            this many. A site's own rate takes precedence.
+            rate above 0. It is no drop probability: the search flips the units of largest gain. A site's own rate takes
+            precedence.
         steps: the rounds of the search, at least 1. Of a gradient search all but the last flip ``budget // steps``
             units. Of the other searches each round after the first looks for a better mask by a gradient at the last
             one, and each example takes the better of the two by its divergence.
         divergence: ``auto`` to choose by the model's loss or the labels (see `decide`), ``kl``, ``mse_logits``,
-            ``mse_probs``, ``mse`` (regression), ``bernoulli_kl`` (several labels), or the cross-entropy of the
-            adversarial prediction to the label: ``ce``, or ``bernoulli_ce`` for several labels.
+            ``mse_probs``, ``mse`` (regression), ``bernoulli_kl`` (several labels), or the adversarial prediction's
+            cross-entropy to the label, ``ce`` or ``bernoulli_ce``.
         direction: ``base_adv`` for ``D(base, adversarial)``, or ``adv_base`` for ``D(adversarial, base)``.
         start: the mask at which a gradient search linearises the divergence first: ``one_drop`` (the reference with one
             random unit dropped in each row), ``ones`` (the reference itself), or ``sampled`` (a random mask, which is
@@ -153,11 +153,7 @@ class AdversarialDropout(Regularizer):
     def _check_passes_differ(self, passes: Passes) -> None:
         same = self.start == "ones" and self.share_masks and not self.needs_target and self.search == "gradient"
         if same and (self.reference_in_base or not any(seen.replaces_own for seen in passes.observed.values())):
-            raise ValueError(
-                f"start='ones' with share_masks=True and divergence={self.divergence!r} compares two equal "
-                "predictions, where the gradient is zero, unless the network drops units itself at one of the sites; "
-                "use start='one_drop', share_masks=False or divergence='ce'."
-            )
+            refuse_equal(self.divergence)
 
     @property
     def keeps_base_graph(self) -> bool:
@@ -215,11 +211,11 @@ class AdversarialDropout(Regularizer):
         self._check_passes_differ(passes)
         reference = self._references(passes)
         masks = self.find_masks(passes, reference)
-        result = passes.rerun(rescaled(masks, passes.observed, self.scale))
-        value = passes.distance(passes.read(result), self.divergence, self.direction, detach_base=self.detach_base)
+        acting = rescaled(masks, passes.observed, self.scale)
+        prediction, supervised = passes.run_for_mean_loss(acting, self.divergence, both=self.both_losses)
+        value = passes.distance(prediction, self.divergence, self.direction, detach_base=self.detach_base)
         flips = sum((masks[site] != reference[site]).sum() for site in masks)
         units = sum(mask.numel() for mask in masks.values())
-        supervised = passes.mean_loss(result, passes.compared(self.divergence)) if self.both_losses else None
         return Penalty(value, {"flip_rate": flips / max(1, units)}, supervised, masks)
 
     def find_masks(self, passes: Passes, reference: BinaryMasks) -> BinaryMasks:
@@ -261,14 +257,9 @@ class AdversarialDropout(Regularizer):
 
     def _references(self, passes: Passes) -> BinaryMasks:
         """Return the masks from which flips are counted; a site whose budget is 0 is left as it is, in all passes."""
-        return passes.once(
-            "references",
-            lambda: {
-                site: self._reference(seen, passes.generator)
-                for site, seen in passes.observed.items()
-                if self._rate(seen.site)
-            },
-        )
+        active = {site: seen for site, seen in passes.observed.items() if self._rate(seen.site)}
+        draw = functools.partial(self._reference, generator=passes.generator)
+        return passes.once("references", lambda: {site: draw(seen) for site, seen in active.items()})
 
     def _reference(self, seen: Observation, generator: torch.Generator | None) -> Tensor:
         acted = seen.applied is not None and (self.probes_base or self.reference_in_base)

@@ -39,8 +39,6 @@ class FraternalDropout(TrainsOnBoth):
         Raises:
             ValueError: if ``both_losses`` is True and neither the model's loss nor the labels are known.
         """
-        result = self.second(passes)
-        value = self.distance(passes, passes.read(result))
-        if not self.both_losses:
-            return Penalty(value)
-        return Penalty(value, supervised=passes.mean_loss(result, passes.compared(self.divergence)))
+        masks = self.random_masks(passes)
+        other, supervised = passes.run_for_mean_loss(masks, self.divergence, both=self.both_losses)
+        return Penalty(self.distance(passes, other), supervised=supervised)

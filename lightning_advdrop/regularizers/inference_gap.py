@@ -19,6 +19,7 @@ from lightning_advdrop.regularizers.flips import choose
 from lightning_advdrop.regularizers.mask_search import as_masks, rescaled, rows_of
 from lightning_advdrop.regularizers.mean_prediction import MeanPrediction
 from lightning_advdrop.regularizers.passes import Passes
+from lightning_advdrop.regularizers.probes import distances
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ class _WorstMasks:
         """Take notice of masks, and of the prediction under them."""
         rows = rows_of(self._passes, masks, dict.fromkeys(masks, 0), as_predicted=True)
         examples = 1 + max(int(each.example.max()) for each in rows)
-        found = self._passes.distances(prediction, self._search.divergence, self._search.direction, examples)
+        found = distances(self._passes, prediction, self._search.divergence, self._search.direction, examples)
         if self._largest is None:
             self.masks, self._largest = masks, found
             return

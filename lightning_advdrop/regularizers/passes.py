@@ -48,7 +48,8 @@ class Passes:
         real_steps: which time steps of the input are real, ``(B, T)``, where the prediction has none; None for all.
         comparison: how predictions are compared, where that is decided; None decides it by what is known here.
         loss: the supervised loss of the base pass, a scalar with its graph; None if unknown.
-        loss_of: computes that loss of the result of another pass; None if unknown.
+        step_under: runs what computes that loss under masks, and returns the forward's result there, and the loss; None
+            if unknown.
         loss_gradients: gradients of ``loss`` that are known already, by the identity of what they are the gradients of.
         kept: what was taken from the graph of the base pass, see `once`.
 
@@ -76,7 +77,7 @@ class Passes:
     comparison: Comparison | None = None
     loss: Tensor | None = None
     real_steps: Tensor | None = None
-    loss_of: Callable[[Any], Tensor] | None = None
+    step_under: Callable[[Masks], tuple[Any, Tensor]] | None = None
     loss_gradients: Mapping[int, Tensor] = field(default_factory=dict, repr=False)
     kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
     _decided: dict[DivergenceChoice, Comparison] = field(default_factory=dict, init=False, repr=False)
@@ -146,11 +147,7 @@ class Passes:
             masks: a mask or perturbation for each site.
             dropout: False to switch the network's own dropout off.
         """
-        return self.read(self.rerun(masks, dropout=dropout))
-
-    def rerun(self, masks: Masks, *, dropout: bool = True) -> Any:
-        """Compute the whole result under masks; its arguments are those of `run`."""
-        return self.recorded.run(self.forward, masks, dropout=dropout)
+        return self.read(self.recorded.run(self.forward, masks, dropout=dropout))
 
     def read(self, result: Any) -> Tensor:
         """Return the prediction in a result of the forward.
@@ -244,65 +241,44 @@ class Passes:
         found.kept.update(self.kept)
         return found
 
-    def check_loss(self) -> None:
-        """Check that the supervised loss of another pass can be computed.
+    def run_with_loss(self, masks: Masks, asked: DivergenceChoice) -> tuple[Tensor, Tensor]:
+        """Compute the prediction under masks and its supervised loss; if it is not known how, `loss_to_target`.
+
+        Args:
+            masks: a mask for each site.
+            asked: the divergence, which tells how the prediction is read.
 
         Raises:
             ValueError: if neither the model's loss nor the labels are known.
         """
-        if self.loss_of is None and self.target is None:
+        if self.step_under is not None:
+            result, loss = self.step_under(masks)
+            return self.read(result), loss
+        if self.target is None:
             raise ValueError(
                 "target must be given for both_losses=True, got None; give the labels, or set both_losses=False."
             )
+        prediction = self.run(masks)
+        return prediction, self.loss_to_target(prediction, self.compared(asked))
 
     def base_loss(self, comparison: Comparison) -> Tensor:
         """Return the supervised loss of the base pass; where it is not known, that of `loss_to_target`."""
         return self.loss_to_target(self.base, comparison) if self.loss is None else self.loss
 
-    def other_loss(self, result: Any, comparison: Comparison) -> Tensor:
-        """Compute the supervised loss of another result; where it is not known how, that of `loss_to_target`.
+    def run_for_mean_loss(self, masks: Masks, asked: DivergenceChoice, *, both: bool) -> tuple[Tensor, Tensor | None]:
+        """Compute the prediction under masks, and what makes the total loss the mean of both passes'.
+
+        The loss of the base pass is in the total already.
 
         Args:
-            result: the whole result of a pass.
-            comparison: how its prediction is read.
+            masks: a mask for each site.
+            asked: the divergence, which tells how the prediction is read.
+            both: False to compute the prediction alone.
 
         Raises:
-            ValueError: if neither the loss nor the labels are known.
+            ValueError: if neither the model's loss nor the labels are known.
         """
-        return self.loss_to_target(self.read(result), comparison) if self.loss_of is None else self.loss_of(result)
-
-    def mean_loss(self, result: Any, comparison: Comparison) -> Tensor:
-        """Compute what makes the total loss the mean of the base pass's, which is in it, and another result's."""
-        return (self.other_loss(result, comparison) - self.base_loss(comparison)) / 2
-
-    def distances(self, other: Tensor, name: DivergenceChoice, direction: Direction, examples: int) -> Tensor:
-        """Compute the divergence of each example between the base prediction and another one, without a graph.
-
-        Args:
-            other: a prediction of the base prediction's shape.
-            name: see `distance`.
-            direction: see `distance`.
-            examples: their number. The first of the prediction's two leading dimensions of this size holds them.
-
-        Returns:
-            ``(examples,)``; where no dimension holds them, the divergence of the batch for each.
-        """
-        dims = [dim for dim in range(other.dim())[:2] if other.shape[dim] == examples]
-        with torch.no_grad():
-            if not dims or examples == 1:
-                return self.distance(other, name, direction).expand(examples)
-            comparison = self.compared(name)
-            held = self.base, other, self.target, self.weights(comparison)
-            apart = [[_narrowed(part, dims[0], index, examples) for part in held] for index in range(examples)]
-            return torch.stack(
-                [
-                    comparison.distance(base, found, direction, target=target, sample_weight=weight)
-                    for base, found, target, weight in apart
-                ]
-            )
-
-
-def _narrowed(part: Any, dim: int, index: int, examples: int) -> Any:
-    """Return one example's part, of what has a dimension of the examples."""
-    has_examples = part is not None and part.dim() > dim and part.shape[dim] == examples
-    return part.narrow(dim, index, 1) if has_examples else part
+        if not both:
+            return self.run(masks), None
+        prediction, loss = self.run_with_loss(masks, asked)
+        return prediction, (loss - self.base_loss(self.compared(asked))) / 2

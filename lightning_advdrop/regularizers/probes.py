@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -60,7 +61,7 @@ class Probes:
         examples = 1 + max(int(each.example.max()) for each in rows)
         with torch.no_grad():
             after = passes.run(rescaled(masks, passes.observed, self.scale))
-        found = (passes.distances(other, self.divergence, self.direction, examples) for other in (before, after))
+        found = (distances(passes, other, self.divergence, self.direction, examples) for other in (before, after))
         first, second = found
         new, old = ([site.as_rows(mask) for site, mask in of.items()] for of in (masks, present))
         return as_masks(masks, choose(rows, second > first, new, old))
@@ -85,3 +86,53 @@ def warn_if_equal(base: Tensor, other: Tensor, start: str) -> bool:
             stacklevel=2,
         )
     return equal
+
+
+def refuse_equal(divergence: str) -> NoReturn:
+    """Refuse to compare two equal predictions.
+
+    Args:
+        divergence: the divergence, which is stationary there.
+
+    Raises:
+        ValueError: in any case.
+    """
+    raise ValueError(
+        f"start='ones' with share_masks=True and divergence={divergence!r} compares two equal predictions, where the "
+        "gradient is zero, unless the network drops units itself at one of the sites; use start='one_drop', "
+        "share_masks=False or divergence='ce'."
+    )
+
+
+def distances(passes: Passes, other: Tensor, name: DivergenceChoice, direction: Direction, examples: int) -> Tensor:
+    """Compute the divergence of each example between the base prediction and another one, without a graph.
+
+    Args:
+        passes: the base pass.
+        other: a prediction of the base prediction's shape.
+        name: see `distance`.
+        direction: see `distance`.
+        examples: their number. The first of the prediction's two leading dimensions of this size holds them.
+
+    Returns:
+        ``(examples,)``; where no dimension holds them, the divergence of the batch for each.
+    """
+    dims = [dim for dim in range(other.dim())[:2] if other.shape[dim] == examples]
+    with torch.no_grad():
+        if not dims or examples == 1:
+            return passes.distance(other, name, direction).expand(examples)
+        comparison = passes.compared(name)
+        held = passes.base, other, passes.target, passes.weights(comparison)
+        apart = [[_narrowed(part, dims[0], index, examples) for part in held] for index in range(examples)]
+        return torch.stack(
+            [
+                comparison.distance(base, found, direction, target=target, sample_weight=weight)
+                for base, found, target, weight in apart
+            ]
+        )
+
+
+def _narrowed(part: Any, dim: int, index: int, examples: int) -> Any:
+    """Return one example's part, of what has a dimension of the examples."""
+    has_examples = part is not None and part.dim() > dim and part.shape[dim] == examples
+    return part.narrow(dim, index, 1) if has_examples else part

@@ -50,10 +50,6 @@ class RDrop(TrainsOnBoth):
         Raises:
             ValueError: if ``both_losses`` is True and neither the model's loss nor the labels are known.
         """
-        result = self.second(passes)
-        other = passes.read(result)
+        other, loss = self.second(passes)
         one, two = (passes.distance(other, self.divergence, direction) for direction in get_args(Direction))
-        value = (one + two) / 2
-        if not self.both_losses:
-            return Penalty(value)
-        return Penalty(value, supervised=passes.other_loss(result, passes.compared(self.divergence)))
+        return Penalty((one + two) / 2, supervised=loss)

@@ -1,7 +1,6 @@
 """The base class of regularizers that compare passes under random masks."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -87,12 +86,16 @@ class TrainsOnBoth(RandomMaskRegularizer):
 
     masks_base = True
 
-    def second(self, passes: Passes) -> Any:
-        """Run the second pass, and return its whole result.
+    def second(self, passes: Passes) -> tuple[Tensor, Tensor | None]:
+        """Run the second pass.
+
+        Returns:
+            Its prediction, and its loss with ``both_losses``.
 
         Raises:
             ValueError: if ``both_losses`` is True and neither the model's loss nor the labels are known.
         """
-        if self.both_losses:
-            passes.check_loss()
-        return passes.rerun(self.random_masks(passes))
+        masks = self.random_masks(passes)
+        if not self.both_losses:
+            return passes.run(masks), None
+        return passes.run_with_loss(masks, self.divergence)

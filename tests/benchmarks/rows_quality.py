@@ -77,10 +77,10 @@ def _control(rate: float) -> Callback:
     return lambda: RegularizerCallback(RandomDrops(rate=rate, **LEADING))
 
 
-_PUBLISHED = {"keep_start": True, "direction": "adv_base", "detach_base": False}
+_PUBLISHED = {"search": "gradient", "keep_start": True, "direction": "adv_base", "detach_base": False}
 METHODS: dict[str, tuple[str, Callback]] = {
     "plain": ("plain", lambda: None),
-    "gradient": ("gradient search from one random drop, 3 %", _adversarial()),
+    "gradient": ("gradient search from one random drop, 3 %", _adversarial(search="gradient")),
     "published": ("published: drop kept, KL(adv, base), base not detached, 6 %", _adversarial(rate=0.06, **_PUBLISHED)),
     "top": ("top search, 3 %", _adversarial(search="top")),
     "label": ("label search, 3 %", _adversarial(search="label")),

@@ -212,6 +212,7 @@ def test_each_method_trains_as_with_one_backward_pass(method: Any, monkeypatch: 
     [InDictionary, WithHooks, Lbfgs, TwoCalls, Checkpointed, OfWatchedLeaves, Sparse, lambda: Classifier(dropout=0.5)],
 )
 @pytest.mark.parametrize("method", ["gradient", "label", "both losses"])
+@pytest.mark.filterwarnings("ignore:search=.* reads its scores in the base pass")
 def test_each_model_trains_as_with_one_backward_pass(model: Any, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     same_weights(monkeypatch, model, METHODS[method])
 

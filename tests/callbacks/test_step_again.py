@@ -211,5 +211,5 @@ def test_a_step_without_a_loss_for_another_prediction_is_refused() -> None:
         loss = plain(module, batch)
         return loss if len(SEEN) == 1 else None
 
-    with refused("training_step", "must return a loss again for another prediction", "got None"):
+    with refused("training_step", "must compute a loss by the same forward passes", "got another course"):
         fitted(forgets, leading())

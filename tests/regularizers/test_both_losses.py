@@ -61,8 +61,8 @@ def test_the_loss_is_the_mean_of_both(name: str, weight: float) -> None:
     others: list[Tensor] = []
 
     class Watched(Passes):
-        def rerun(self, *args: Any, **more: Any) -> Tensor:
-            others.append(super().rerun(*args, **more))
+        def run(self, *args: Any, **more: Any) -> Tensor:
+            others.append(super().run(*args, **more))
             return others[-1]
 
     arguments = {name: getattr(passes, name) for name in ("recorded", "forward", "result", "target", "generator")}

@@ -43,7 +43,7 @@ TITLES = {
 
 
 def _adversarial(shape: Shape, rounds: Mapping[str, Any], **more: Any) -> Callback:
-    return AdversarialDropoutCallback(**{**shape.settings, **shape.adversarial, **rounds, **more})
+    return AdversarialDropoutCallback(**{"share_masks": False, **shape.settings, **shape.adversarial, **rounds, **more})
 
 
 def _random(of: Callable[..., Callback], shape: Shape, **more: Any) -> Callback:
@@ -68,8 +68,8 @@ def callback(shape: Shape, method: str) -> Callback | None:
         "r_drop": lambda: _random(RDropCallback, shape),
         "fraternal": lambda: _random(FraternalDropoutCallback, shape),
         "random": lambda: _random(PiModelCallback, shape, detach_base=True),
-        "gradient": lambda: _adversarial(shape, more),
-        "published": lambda: _adversarial(shape, more, **shape.published),
+        "gradient": lambda: _adversarial(shape, more, search="gradient"),
+        "published": lambda: _adversarial(shape, more, search="gradient", **shape.published),
         "fisher": lambda: _adversarial(shape, more, search="fisher"),
         "top": lambda: _adversarial(shape, more, search="top"),
         "label": lambda: _adversarial(shape, more, search="label"),

@@ -114,6 +114,7 @@ def _measured(idle: Regularizer, entry: Entry, changes: list[float]) -> Regulari
 
     def evaluate(passes: Passes) -> Penalty:
         watched = _Watched(**{each.name: getattr(passes, each.name) for each in fields(passes) if each.init})
+        watched.kept.update(passes.kept)
         vars(watched)["drops"] = entry.drops
         found = type(idle).evaluate(idle, watched)
         value, other = found.value.detach(), vars(watched).get("last")
