@@ -80,7 +80,7 @@ def test_a_mask_of_each_step_is_no_option_at_other_sites() -> None:
 
 
 FISHER = {"start": "ones", "search": "fisher"}
-SHARED_CE = {"search": "gradient", "start": "ones", "divergence": "ce", "share_masks": True}
+SHARED_CE: dict[str, Any] = {"search": "gradient", "start": "ones", "divergence": "ce", "share_masks": True}
 
 
 @pytest.mark.parametrize(
