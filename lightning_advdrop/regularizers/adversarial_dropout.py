@@ -68,19 +68,22 @@ class AdversarialDropout(Regularizer):
             passes, or the network drops units itself at the site (as by DropConnect at a ``weight``).
         flips: ``both``, or ``drop`` to only drop units.
         detach_base: whether to stop the penalty's gradient at the base prediction.
-        share_masks: whether all other noise of the network is the same in the two passes. With ``start="ones"`` and
-            ``ce``, the base pass then runs under the reference mask and is the probe, too.
+        share_masks: whether all other noise of the network is the same in the two passes; only then are the scores of
+            a search in the base pass those of the network that the masks act on. With a gradient search from ``ones``
+            and ``ce``, the base pass then runs under the reference mask and is the probe, too.
         keep_start: whether the random drop at the start stays, as the first flip of the budget. By default it is only
             the point of linearisation.
         start_rate: the probability of dropping a unit in a sampled start, in [0, 1].
         per_step: whether recurrent sites have a mask for each time step, with a budget each, instead of one for all.
-        search: what a flip's gain is the gradient of. ``gradient``: the divergence, in a probe of its own at the start
-            mask. The others take the gradient in the base pass, which runs under the reference, and need no probe:
-            ``top`` lowers the log-probability of the most probable class (of each label's more probable value for
-            several labels; for ``mse``, the output along itself is lowered or raised). ``label`` raises the
-            supervised loss; examples without a label take ``top``. ``fisher`` raises or lowers the log-probability of
-            drawn labels, see `lightning_advdrop.regularizers.fisher_flips`. At a ``weight``, where the batch shares a
-            mask, ``gradient`` finds more than they do.
+        search: what a flip's gain is the gradient of. ``gradient``, as published: the divergence, in a probe of its own
+            at the start mask. The others take the gradient in the base pass, which runs under the reference, and need
+            no probe: ``label`` raises the supervised loss; examples without a label take ``top``, and so do all where
+            neither the loss nor the labels are known. ``top`` lowers the log-probability of the most probable class
+            (of each label's more probable value for several labels; for ``mse``, the output along itself is lowered or
+            raised). ``fisher`` raises or lowers the log-probability of drawn labels, see
+            `lightning_advdrop.regularizers.fisher_flips`. On small trained networks ``label`` finds more than
+            ``gradient``, in a forward and a backward less, since training computes its gradient anyway. At a
+            ``weight``, where the batch shares a mask, no search finds more for certain.
         draws: the labels that the Fisher search draws for each example, at least 1.
         reference_in_base: whether the reference acts in the base pass, too, also where the network would drop units
             itself (as by DropConnect at a ``weight``). It always does where the search needs no probe.
@@ -94,9 +97,9 @@ class AdversarialDropout(Regularizer):
             ``dropout`` keep the network's own factor.
 
     Raises:
-        ValueError: if an argument is not in its range or list, ``keep_start`` is True without a random drop, the
-            reference is sampled for a search in the base pass with ``reference_in_base=False``, or a sampled start that
-            drops everything is to be rescaled as expected.
+        ValueError: if an argument is not in its range or list, ``keep_start`` is True without
+            ``search="gradient"`` and a random drop, the reference is sampled for another search with
+            ``reference_in_base=False``, or a sampled start that drops everything is to be rescaled as expected.
 
     Example:
         >>> _ = torch.manual_seed(0)
@@ -113,11 +116,11 @@ class AdversarialDropout(Regularizer):
     start: Start = checked("one_drop", one_of(Start))
     flips: Flips = checked("both", one_of(Flips))
     detach_base: bool = True
-    share_masks: bool = False
+    share_masks: bool = True
     keep_start: bool = False
     start_rate: float = checked(0.1, in_unit_interval)
     per_step: bool = False
-    search: Search = checked("gradient", one_of(Search))
+    search: Search = checked("label", one_of(Search))
     draws: int = checked(1, at_least_one)
     reference_in_base: bool = False
     batch_dim: int | None = checked(None, optionally(at_least_zero))
@@ -129,12 +132,13 @@ class AdversarialDropout(Regularizer):
         if self.keep_start and (self.start != "one_drop" or self.search != "gradient"):
             raise ValueError(
                 f"keep_start=True needs start='one_drop' and search='gradient', got {self.start!r} and "
-                f"{self.search!r}: there is no drop to keep."
+                f"{self.search!r}, which have no drop to keep; name search='gradient'."
             )
         if self.search != "gradient" and self.start == "sampled" and not self.reference_in_base:
             raise ValueError(
                 f"start='sampled' with search={self.search!r} needs reference_in_base=True, got False: this search "
-                "takes its gradient in the base pass, which must run under the sampled mask."
+                "takes its gradient in the base pass, which must run under the sampled mask; set it, or name "
+                "search='gradient'."
             )
         if self.rescaling == "expected" and self.start == "sampled" and self.start_rate == 1:
             raise ValueError("start_rate must be below 1 for rescaling='expected', got 1.")

@@ -70,24 +70,12 @@ def loss_gradients(passes: Passes, masks: BinaryMasks, divergence: DivergenceCho
     known = [passes.loss_gradients.get(id(value)) for value in applied]
     if all(gradient is not None for gradient in known):
         return of_binary(masks, [gradient for gradient in known if gradient is not None], passes, scale)
-    return base_gradients(supervised(passes, divergence), masks, passes, scale)
+    return base_gradients(passes.base_loss(passes.compared(divergence)), masks, passes, scale)
 
 
-def supervised(passes: Passes, divergence: DivergenceChoice) -> Tensor:
-    """Return the supervised loss of the base pass.
-
-    Args:
-        passes: the base pass.
-        divergence: tells how the prediction is read where the loss is not known.
-
-    Raises:
-        ValueError: if neither the loss nor the labels are known.
-    """
-    if passes.loss is None and passes.target is None:
-        raise ValueError(
-            "target must be given for search='label', or the loss, got neither; search='top' needs no label."
-        )
-    return passes.base_loss(passes.compared(divergence))
+def is_supervised(passes: Passes) -> bool:
+    """Tell whether there is a supervised loss of the base pass with a graph, or labels to compute one."""
+    return passes.target is not None if passes.loss is None else passes.loss.requires_grad
 
 
 def may_be_unlabelled(passes: Passes, divergence: DivergenceChoice) -> bool:
@@ -97,11 +85,12 @@ def may_be_unlabelled(passes: Passes, divergence: DivergenceChoice) -> bool:
         passes: the base pass.
         divergence: tells how the prediction is read.
     """
-    base, loss = passes.base, supervised(passes, divergence)
+    comparison = passes.compared(divergence)
+    base, loss = passes.base, passes.base_loss(comparison)
     (of_loss,) = torch.autograd.grad(loss, base, retain_graph=True, allow_unused=True)
     if of_loss is None:  # the loss was computed from another selection of the result
         return True
-    (leant,) = torch.autograd.grad(leaning(passes, passes.compared(divergence)), base, retain_graph=True)
+    (leant,) = torch.autograd.grad(leaning(passes, comparison), base, retain_graph=True)
     used, leans = (
         gradient.flatten(1).any(-1) if gradient.dim() > 1 else gradient != 0 for gradient in (of_loss, leant)
     )

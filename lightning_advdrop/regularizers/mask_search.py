@@ -15,6 +15,7 @@ from lightning_advdrop.regularizers.base_scores import (
     BinaryMasks,
     Scale,
     fisher_scores,
+    is_supervised,
     leaning_gradients,
     loss_gradients,
     may_be_unlabelled,
@@ -80,7 +81,8 @@ class BaseSearch:
     """A search by gradients of the base pass, which ran under the reference masks, without a probe.
 
     Attributes:
-        search: ``fisher``, ``top`` or ``label``, see `AdversarialDropout`.
+        search: ``fisher``, ``top`` or ``label``, see `AdversarialDropout`; ``label`` searches as ``top`` where neither
+            the loss nor the labels are known.
         divergence: tells the distribution that the prediction describes, see `fisher_scores`.
         draws: the labels that the Fisher search draws for each example.
         flips: ``both`` or ``drop``.
@@ -104,9 +106,9 @@ class BaseSearch:
             What the gradient of the loss is needed at.
 
         Raises:
-            ValueError: if the base pass did not run under the masks, or ``label`` has neither a loss nor labels.
+            ValueError: if the base pass did not run under the masks.
         """
-        if self.search != "label":
+        if not self._by_loss(passes):
             self._scores(passes, masks)
             return ()
         self._leaning(passes, masks)
@@ -125,11 +127,15 @@ class BaseSearch:
         """
         rows = rows_of(passes, masks, budgets)
         both = self.search == "fisher" or passes.compared(self.divergence).divergence == "mse"
-        signs = (-1, 1) if both and self.search != "label" else (-1,)
-        scores = self._label_scores(passes, masks, rows) if self.search == "label" else self._scores(passes, masks)
+        by_loss = self._by_loss(passes)
+        signs = (-1, 1) if both and not by_loss else (-1,)
+        scores = self._label_scores(passes, masks, rows) if by_loss else self._scores(passes, masks)
         # The sites of the masks know where a row's example is; those of the scores may not.
         as_rows = [torch.stack([site.as_rows(of_draw) for of_draw in scores[site]]) for site in masks]
         return as_masks(masks, flips_by_scores(rows, as_rows, self.flips, signs))
+
+    def _by_loss(self, passes: Passes) -> bool:
+        return self.search == "label" and is_supervised(passes)
 
     def _scores(self, passes: Passes, masks: BinaryMasks) -> BinaryMasks:
         if self.search == "fisher":

@@ -12,6 +12,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,7 +47,8 @@ class Steps:
 
     def regularized(self, share_masks: bool) -> Tensor:
         """A step with the published adversarial dropout; its loss."""
-        regularizer = AdversarialDropout(0.06, divergence="mse_logits", start="ones", share_masks=share_masks)
+        settings: dict[str, Any] = {"divergence": "mse_logits", "start": "ones", "search": "gradient"}
+        regularizer = AdversarialDropout(0.06, share_masks=share_masks, **settings)
         base, penalty = regularizer(self._predict, self.model, "rnns.2:weight", weight=WEIGHT)
         return self._step(token_loss(base, self.targets) + penalty)
 

@@ -9,6 +9,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -28,8 +29,9 @@ def make_steps(detach_base: bool, device: str = "cpu") -> dict[str, Callable[[],
     model = SequenceClassifier(1, HIDDEN, CLASSES).to(device)
     x, y = torch.rand(BATCH, STEPS, 1, device=device), torch.randint(CLASSES, (BATCH,), device=device)
     sites = find_sites(model)
+    published: dict[str, Any] = {"search": "gradient", "share_masks": False, "keep_start": True}
     regularizer = AdversarialDropout(
-        rate=0.03, divergence="kl", direction="adv_base", detach_base=detach_base, keep_start=True
+        rate=0.03, divergence="kl", direction="adv_base", detach_base=detach_base, **published
     )
 
     def backward(loss: Tensor) -> None:

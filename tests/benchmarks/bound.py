@@ -24,9 +24,9 @@ from tests.helpers.reference_adversarial import Classifier
 
 UNITS, STEPS, BATCH, TRAINING_STEPS = 8, 6, 64, 300
 SEARCHES: dict[str, dict[str, Any]] = {
-    "K = 1": {"steps": 1},
-    "K = 2": {"steps": 2},
-    "K = 4": {"steps": 4},
+    "K = 1": {"search": "gradient"},
+    "K = 2": {"search": "gradient", "steps": 2},
+    "K = 4": {"search": "gradient", "steps": 4},
     "Fisher": {"search": "fisher"},
     "Fisher, 8 draws": {"search": "fisher", "draws": 8},
     "label": {"search": "label"},
@@ -113,7 +113,7 @@ def divergence(model: Classifier, x: Tensor, mask: Tensor) -> Tensor:
 
 
 def _searched(model: Classifier, x: Tensor, budget: int, seed: int, arguments: dict[str, Any]) -> Tensor:
-    regularizer = AdversarialDropout(rate=budget / UNITS, divergence="kl", **arguments)
+    regularizer = AdversarialDropout(rate=budget / UNITS, divergence="kl", share_masks=False, **arguments)
     (mask,) = regularizer.penalty(passes_of(regularizer, model, x, seed=seed, target=labels(x))).masks.values()
     return divergence(model, x, mask)
 

@@ -26,10 +26,10 @@ TRAINING, EXAMPLES, EPOCHS, SEEDS = 1000, 128, 80, (0, 1, 2, 3, 4, 5)
 # Of Student's distribution with one degree of freedom less than there are networks, at 97.5 %.
 QUANTILE = 2.571
 SEARCHES: dict[str, dict[str, Any]] = {
-    "gradient, K = 1": {},
-    "gradient, K = 2": {"steps": 2},
-    "gradient, K = 3": {"steps": 3},
-    "one drop kept (published)": {"keep_start": True},
+    "gradient, K = 1": {"search": "gradient"},
+    "gradient, K = 2": {"search": "gradient", "steps": 2},
+    "gradient, K = 3": {"search": "gradient", "steps": 3},
+    "one drop kept (published)": {"search": "gradient", "keep_start": True},
     "Fisher": {"search": "fisher"},
     "label": {"search": "label"},
     "top": {"search": "top"},
@@ -103,7 +103,7 @@ def found(
 ) -> Tensor:
     """The divergence of each example of a batch under the masks that a search finds."""
     x, y = (part[batch] for part in unseen())
-    regularizer = AdversarialDropout(budget / model.lstm.hidden_size, divergence="kl", **arguments)
+    regularizer = AdversarialDropout(budget / model.lstm.hidden_size, divergence="kl", share_masks=False, **arguments)
     passes = passes_of(regularizer, model, x, sites, seed=seed, target=y)
     masks = regularizer.penalty(passes).masks
     return divergences(model, x, {site: site.rescale(mask) for site, mask in masks.items()})

@@ -12,7 +12,7 @@ from tests.helpers.models_recurrent import parameter_gradients
 from tests.helpers.reference_adversarial import Classifier, Search, distance
 
 BATCH, STEPS, UNITS, NOISE = 5, 6, 8, 11
-DEFAULTS: dict[str, Any] = {"rate": 0.25, "share_masks": True}
+DEFAULTS: dict[str, Any] = {"rate": 0.25, "search": "gradient", "share_masks": True}
 BUDGETS = {0.05: 1, 0.125: 1, 0.25: 2, 0.4: 3, 0.5: 4, 0.8: 6, 1.0: 8}
 CASES: list[dict[str, Any]] = [
     *({"steps": steps, "rate": rate} for steps in (1, 2, 3) for rate in (0.05, 0.25, 0.5, 0.8)),
@@ -130,7 +130,7 @@ def test_layers_of_different_sizes_have_their_own_budgets() -> None:
     recorded = RecordedForward(model, find_sites(model), share_noise=True)
     with recorded.first_run():
         base = forward()
-    regularizer = AdversarialDropout(rate=0.2, steps=2, divergence="kl", share_masks=True, flips="drop")
+    regularizer = AdversarialDropout(rate=0.2, steps=2, divergence="kl", search="gradient", flips="drop")
     found = regularizer.find_masks(Passes(recorded, forward, base), {site: site.ones(BATCH) for site in recorded.sites})
     flips = {site.name: (mask == 0).sum(-1) for site, mask in found.items()}
     assert 1 < flips["wide.l0:recurrent"].max() <= 4

@@ -41,7 +41,7 @@ def divergences(mask: Tensor) -> Tensor:
 
 def found(drops: int, steps: int) -> Tensor:
     model, x = trained()
-    regularizer = AdversarialDropout(rate=drops / UNITS, steps=steps, share_masks=True, divergence="kl")
+    regularizer = AdversarialDropout(rate=drops / UNITS, steps=steps, search="gradient", divergence="kl")
     passes = passes_of(regularizer, model, x, seed=1)
     (mask,) = regularizer.find_masks(passes, {site: site.ones(BATCH) for site in passes.observed}).values()
     return mask

@@ -14,7 +14,6 @@ from lightning_advdrop.nn import AWDLSTM
 from lightning_advdrop.regularizers import AdversarialDropout, Passes
 from lightning_advdrop.regularizers.flips import Rows, flips_by_scores
 from tests.helpers import recording
-from tests.helpers.messages import refused
 from tests.helpers.reference_family import UNITS
 from tests.helpers.reference_masks import all_masks, within_budget
 from tests.regularizers.test_search_variants import BATCH, STEPS, batch, passes_of
@@ -58,11 +57,27 @@ def test_examples_without_a_label_take_what_their_prediction_leans_on(kind: str)
     assert not same.all()
 
 
-def test_the_label_search_asks_for_labels() -> None:
+@pytest.mark.parametrize("divergence", ["kl", "mse"])
+@pytest.mark.parametrize("steps", [1, 2])
+def test_without_a_loss_or_labels_the_label_search_is_that_of_the_prediction(divergence: Any, steps: int) -> None:
     model, x = batch()
-    regularizer = AdversarialDropout(search="label", divergence="kl")
-    with refused("target", "search='label'", "search='top'"):
-        regularizer.penalty(recording.passes_of(regularizer, model, x))
+    found = {}
+    for search in ("top", "label"):
+        regularizer = AdversarialDropout(rate=0.5, steps=steps, search=search, divergence=divergence)
+        (found[search],) = regularizer.penalty(recording.passes_of(regularizer, model, x)).masks.values()
+    assert torch.equal(found["top"], found["label"])
+    assert (found["label"] == 0).any()
+
+
+def test_so_it_is_where_the_loss_has_no_graph() -> None:
+    """As of a step on a batch without labels, which is trained on the penalty alone."""
+    model, x = batch()
+    masks = {}
+    for search in ("top", "label"):
+        regularizer = AdversarialDropout(rate=0.5, search=search, divergence="kl")
+        passes = replace(passes_of(regularizer, model, x), loss=torch.zeros(()))
+        (masks[search],) = regularizer.evaluate(passes).masks.values()
+    assert torch.equal(masks["top"], masks["label"])
 
 
 def test_the_loss_itself_is_raised_where_it_is_known() -> None:
@@ -126,7 +141,7 @@ def test_the_reference_acts_in_the_base_pass(search: Any) -> None:
 
 def test_a_sampled_reference_acts_in_the_base_pass_and_flips_count_from_it() -> None:
     model, x = batch()
-    settings: list[dict[str, Any]] = [{"search": "top"}, {"divergence": "ce"}]
+    settings: list[dict[str, Any]] = [{"search": "top"}, {}, {"search": "gradient", "divergence": "ce"}]
     for more in settings:
         regularizer = AdversarialDropout(
             rate=0.34, start="sampled", start_rate=0.5, reference_in_base=True, flips="drop", **more

@@ -245,7 +245,7 @@ def test_a_direct_call_goes_by_the_target() -> None:
     model, x = Forecaster(12), torch.randn(BATCH, 7, 2)
     generator = torch.Generator()
     values = [
-        AdversarialDropout(rate=0.3, divergence=name)(
+        AdversarialDropout(rate=0.3, divergence=name, search="top")(
             lambda: model(x), model, target=torch.randn(BATCH, 12), generator=generator.manual_seed(0)
         )[1]
         for name in ("auto", "mse", "kl")

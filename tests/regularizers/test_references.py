@@ -66,6 +66,15 @@ RANDOM = (VariationalDropout, FraternalDropout, RDrop, PseudoEnsemble, PiModel, 
 COMPARING = (FraternalDropout, PseudoEnsemble, PiModel, ExpectationLinearDropout)
 PERTURBING = (RandomPerturbation, VirtualAdversarialTraining, AdversarialTraining)
 WORDS: dict[str, Any] = {"words": 9}
+GRADIENT: dict[str, Any] = {"search": "gradient", "share_masks": False}
+SAMPLED = GRADIENT | {"rate": 0.5, "start": "sampled", "start_rate": 0.4}
+SHARED_CE: dict[str, Any] = {
+    "rate": 0.5,
+    "search": "gradient",
+    "start": "ones",
+    "divergence": "ce",
+    "share_masks": True,
+}
 CASES = [
     *(Case(r, {"rate": 0.4}, **network) for r in RANDOM for network in NETWORKS),
     *(Case(r, {"rate": 0.4}, kind) for r in RANDOM for kind in ("weight", "input")),
@@ -102,9 +111,10 @@ CASES = [
     ),
     *(Case(VirtualAdversarialTraining, {"power_iterations": 3}, "input", **network) for network in NETWORKS),
     Case(VirtualAdversarialTraining, {"power_iterations": 3}, "embedding", WORDS),
-    *(Case(AdversarialDropout, {"rate": 0.5}, **network) for network in NETWORKS),
+    *(Case(AdversarialDropout, {"rate": 0.34}, kind, {"dropout": 0.4}) for kind in ("recurrent", "weight", "input")),
+    *(Case(AdversarialDropout, GRADIENT | {"rate": 0.5}, **network) for network in NETWORKS),
     *(
-        Case(AdversarialDropout, {"rate": 0.5, "start": "sampled", "start_rate": 0.4, "steps": s, "flips": f}, kind)
+        Case(AdversarialDropout, SAMPLED | {"steps": s, "flips": f}, kind)
         for kind in ("recurrent", "weight")
         for s in (1, 2)
         for f in ("both", "drop")
@@ -113,8 +123,9 @@ CASES = [
         Case(AdversarialDropout, {"rate": 0.34, "per_step": True, **more}, network={"cell": cell})
         for cell in ("lstm", "gru")
         for more in (
-            {"steps": 2},
-            {"start": "sampled", "start_rate": 0.3},
+            GRADIENT | {"steps": 2},
+            SAMPLED | {"rate": 0.34, "start_rate": 0.3},
+            {},
             {"search": "fisher"},
             {"search": "top", "steps": 2},
         )
@@ -140,13 +151,7 @@ CASES = [
         for kind in ("recurrent", "weight", "input")
         for d in DIVERGENCES
     ),
-    *(
-        Case(
-            AdversarialDropout, {"rate": 0.5, "start": "ones", "divergence": "ce", "share_masks": True, "steps": s}, **n
-        )
-        for s in (1, 2)
-        for n in NETWORKS
-    ),
+    *(Case(AdversarialDropout, SHARED_CE | {"steps": s}, **n) for s in (1, 2) for n in NETWORKS),
 ]
 
 

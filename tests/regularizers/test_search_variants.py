@@ -21,6 +21,8 @@ from tests.helpers.reference_masks import all_masks, within_budget
 from tests.helpers.reference_search import fisher_information
 
 BATCH, STEPS, COPIES = 5, 6, 3000
+GRADIENT: dict[str, Any] = {"search": "gradient", "share_masks": False}
+SAMPLED = GRADIENT | {"start": "sampled"}
 
 
 class Counting(Network):
@@ -49,7 +51,7 @@ def found_masks(regularizer: AdversarialDropout, *arguments: Any, **more: Any) -
 @pytest.mark.parametrize("kind", ["recurrent", "weight", "input", "output"])
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_flips_are_counted_from_the_sampled_mask(kind: str, steps: int) -> None:
-    regularizer = AdversarialDropout(rate=0.5, start="sampled", start_rate=0.5, steps=steps)
+    regularizer = AdversarialDropout(rate=0.5, start_rate=0.5, steps=steps, **SAMPLED)
     (mask,) = found_masks(regularizer, *batch(), kind)
     budget = int(0.5 * mask.shape[-1])
     sampled = (torch.rand(mask.shape, generator=torch.Generator().manual_seed(5)) >= 0.5).double()
@@ -59,7 +61,7 @@ def test_flips_are_counted_from_the_sampled_mask(kind: str, steps: int) -> None:
         assert ((mask == 0).sum(-1) > budget).any()  # which would be too many, counted from ones
 
 
-@pytest.mark.parametrize("more", [{}, {"start": "sampled"}, {"start": "ones", "search": "fisher"}], ids=str)
+@pytest.mark.parametrize("more", [{}, GRADIENT, SAMPLED, {"search": "fisher"}], ids=str)
 def test_masks_of_each_step_have_a_budget_each(more: dict[str, Any]) -> None:
     (mask,) = found_masks(AdversarialDropout(rate=0.5, per_step=True, start_rate=0.0, **more), *batch(dropout=0.3))
     assert mask.shape == (STEPS, BATCH, UNITS)
@@ -78,15 +80,17 @@ def test_a_mask_of_each_step_is_no_option_at_other_sites() -> None:
 
 
 FISHER = {"start": "ones", "search": "fisher"}
-SHARED_CE = {"start": "ones", "divergence": "ce", "share_masks": True}
+SHARED_CE: dict[str, Any] = {"search": "gradient", "start": "ones", "divergence": "ce", "share_masks": True}
 
 
 @pytest.mark.parametrize(
     ("arguments", "count"),
     [
-        ({}, 3),
-        ({"steps": 3}, 5),
-        ({"start": "sampled"}, 3),
+        ({}, 2),
+        ({"steps": 3}, 6),
+        (GRADIENT, 3),
+        (GRADIENT | {"steps": 3}, 5),
+        (SAMPLED, 3),
         (FISHER, 2),
         (FISHER | {"draws": 5}, 2),
         (FISHER | {"divergence": "mse_logits", "share_masks": True}, 2),
@@ -107,7 +111,7 @@ def test_the_number_of_forward_passes(arguments: dict[str, Any], count: int, mon
 @pytest.mark.parametrize("steps", [1, 2])
 @pytest.mark.parametrize("kind", ["recurrent", "weight", "input"])
 def test_the_base_pass_finds_what_a_probe_finds(kind: str, steps: int) -> None:
-    regularizer = AdversarialDropout(rate=0.5, start="ones", divergence="ce", share_masks=True, steps=steps)
+    regularizer = AdversarialDropout(rate=0.5, steps=steps, **SHARED_CE)
     model, x = batch(dropout=0.3)
     torch.manual_seed(3)
     with_base = passes_of(regularizer, model, x, kind)
@@ -200,7 +204,7 @@ def test_padding_of_a_regression_without_a_last_dimension_is_left_out() -> None:
 
 @pytest.mark.parametrize("rate", [0.0, 0.3])
 def test_a_sampled_start_that_changes_nothing_warns(rate: float) -> None:
-    regularizer = AdversarialDropout(rate=0.3, start="sampled", start_rate=rate, share_masks=True)
+    regularizer = AdversarialDropout(rate=0.3, start_rate=rate, **(SAMPLED | {"share_masks": True}))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         found_masks(regularizer, *batch())
@@ -211,8 +215,8 @@ def test_a_sampled_start_that_changes_nothing_warns(rate: float) -> None:
 def test_at_dropout_the_networks_own_mask_is_the_reference_of_each_search() -> None:
     torch.manual_seed(0)
     model, x = Tagger(dropout=0.4), torch.randn(BATCH, STEPS, 4)
-    for more in ({}, {"start": "sampled"}, {"start": "ones", "search": "fisher"}):
-        regularizer = AdversarialDropout(0.3, divergence="kl", share_masks=bool(more.get("search")), **more)  # type: ignore[arg-type]
+    for more in ({}, GRADIENT, SAMPLED, {"start": "ones", "search": "fisher"}):
+        regularizer = AdversarialDropout(0.3, divergence="kl", **more)
         penalty = regularizer.penalty(recording.passes_of(regularizer, model, x, "dropout"))
         assert penalty.value > 0
         assert 0 < penalty.metrics["flip_rate"] <= 0.3

@@ -68,6 +68,8 @@ def _method(entry: Entry, name: str) -> Regularizer:
     arguments = inspect.signature(kind).parameters
     own = {field: value for field, value in entry.method.items() if field in arguments}
     strength: dict[str, Any] = {"epsilon": 1.0} if issubclass(kind, PerturbationRegularizer) else {"rate": 0.3}
+    if kind is AdversarialDropout:  # its other searches mask the base pass
+        strength |= {"search": "gradient", "share_masks": False}
     if name == "RegularizerCallback":
         strength |= {"share_masks": True, "steps": 2}
     method = kind(**{**strength, **own})
