@@ -51,8 +51,7 @@ class AdversarialDropout(Regularizer):
 
     Args:
         rate: the budget: the largest share of a mask row's units that may flip, in [0, 1]; at least one unit for any
-            rate above 0. It is no drop probability: the search flips the units of largest gain. A site's own rate takes
-            precedence.
+            rate above 0. The search flips those of largest gain. A site's own rate takes precedence.
         steps: the rounds of the search, at least 1. Of a gradient search all but the last flip ``budget // steps``
             units. Of the other searches each round after the first looks for a better mask by a gradient at the last
             one, and each example takes the better of the two by its divergence.
@@ -82,8 +81,7 @@ class AdversarialDropout(Regularizer):
             (of each label's more probable value for several labels; for ``mse``, the output along itself is lowered or
             raised). ``fisher`` raises or lowers the log-probability of drawn labels, see
             `lightning_advdrop.regularizers.fisher_flips`. On small trained networks ``label`` finds more than
-            ``gradient``, in a forward and a backward less, since training computes its gradient anyway. At a
-            ``weight``, where the batch shares a mask, no search finds more for certain.
+            ``gradient``, in a forward and a backward less, since training computes its gradient anyway.
         draws: the labels that the Fisher search draws for each example, at least 1.
         reference_in_base: whether the reference acts in the base pass, too, also where the network would drop units
             itself (as by DropConnect at a ``weight``). It always does where the search needs no probe.
