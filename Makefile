@@ -21,7 +21,8 @@ NEWEST_TORCH ?= torch
 # Further arguments of pip, such as 'lightning==2.5.5'.
 NEWEST_OTHERS ?=
 # Warnings of dependencies, at releases that we don't choose, are no errors.
-WARNINGS := -W ignore::DeprecationWarning -W ignore::FutureWarning -W ignore::PendingDeprecationWarning
+WARNINGS := -W ignore::DeprecationWarning -W ignore::FutureWarning -W ignore::PendingDeprecationWarning \
+	-W "ignore:Guards may run slower:RuntimeWarning" -W "ignore:The value of the smallest subnormal:UserWarning"
 
 .PHONY: test test-oldest test-newest test-core demo lint docs bench clean
 

@@ -35,6 +35,20 @@ def attached_trainer(pl_module: LightningModule) -> Trainer | None:
     return trainer
 
 
+def has_own_backward(pl_module: LightningModule) -> bool:
+    """Tell whether a module propagates its loss back in a way of its own.
+
+    Args:
+        pl_module: a module of `lightning.pytorch` or of `pytorch_lightning`.
+
+    Example:
+        >>> has_own_backward(LightningModule())
+        False
+    """
+    where = getattr(pl_module.backward, "__module__", "")
+    return "backward" in vars(pl_module) or where.partition(".")[0] not in {"lightning", "pytorch_lightning"}
+
+
 def trainer_callbacks(trainer: Trainer | None) -> list[Any]:
     """Return the callbacks of a trainer, in its order; none without a trainer.
 

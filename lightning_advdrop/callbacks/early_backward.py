@@ -14,11 +14,10 @@ from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lightning_advdrop._lightning import attached_trainer
+from lightning_advdrop._lightning import attached_trainer, has_own_backward
 from lightning_advdrop._torch import parametrizations_are_cached, without_tensor_hooks
 from lightning_advdrop.regularizers import Passes
 
@@ -98,7 +97,7 @@ def early_backward(
     Returns:
         What it has left; or, where the graph must be kept, in words why.
     """
-    if is_overridden("backward", pl_module):
+    if has_own_backward(pl_module):
         return "the module has a backward() of its own"
     graph = _Graph(loss)
     if graph.reentrant:

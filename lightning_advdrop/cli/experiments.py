@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import lightning
 import torch
 import yaml
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -39,7 +40,7 @@ from lightning_advdrop.tasks.checkpoints import check_whole
 
 with needed("Running experiments"):
     import wandb
-    from jsonargparse import Namespace
+    from jsonargparse import ActionConfigFile, Namespace  # type: ignore[attr-defined]
 
 
 class RunConfig(SaveConfigCallback):
@@ -78,6 +79,14 @@ class ExperimentCLI(LightningCLI):
     training. ``test_after_fit`` says which weights are tested when the fit is over: ``best``, ``last``, or ``null`` for
     none.
     """
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """Make a parser whose errors are one sentence."""
+        kwargs.setdefault("dump_header", [f"lightning.pytorch=={lightning.__version__}"])
+        parser = ExperimentParser(**kwargs)
+        told = "Configuration file in YAML format, or a name that `advdrop configs list` shows."
+        parser.add_argument("-c", "--config", action=ActionConfigFile, help=told)
+        return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the two options."""
@@ -180,7 +189,6 @@ def run_experiment(arguments: Sequence[str], *, run: bool = True) -> ExperimentC
                 subclass_mode_data=True,
                 save_config_callback=RunConfig,
                 args=with_files(arguments),
-                parser_class=ExperimentParser,
                 run=run,
             )
     finally:

@@ -97,7 +97,8 @@ def test_the_callback_of_adversarial_dropout_hands_on_every_argument(own: dict[s
 def parse(content: dict[str, Any]) -> Any:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--regularizer", type=RegularizerCallback | None)
-    return parser.instantiate(parser.parse_string(yaml.safe_dump({"regularizer": content}))).regularizer
+    instantiate = getattr(parser, "instantiate", None) or parser.instantiate_classes  # the name of earlier releases
+    return instantiate(parser.parse_string(yaml.safe_dump({"regularizer": content}))).regularizer
 
 
 @every_callback
@@ -130,7 +131,7 @@ def test_help_says_the_type_the_default_and_the_meaning_of_every_argument(
     parser.add_argument("--regularizer", type=RegularizerCallback | None)
     with pytest.raises(SystemExit):
         parser.parse_args([f"--regularizer.help=lightning_advdrop.{callback.__name__}"])
-    shown = re.split(r"^  --regularizer\.", capsys.readouterr().out, flags=re.MULTILINE)
+    shown = re.split(r"^  --regularizer\.(?:init_args\.)?", capsys.readouterr().out, flags=re.MULTILINE)
     for each in parameters(callback):
         (entry,) = [text for text in shown if re.match(rf"{each.name}\b(?!\.help)", text)]
         described, typed, rest = " ".join(entry.split()).partition(" (type: ")
