@@ -26,9 +26,11 @@ def test_switched_off_it_is_plain_training_to_the_bit(off: dict[str, float]) -> 
 
 
 @pytest.mark.parametrize("sites", ["recurrent", "weight", ["lstm.l1:recurrent", "lstm.l0:weight"]], ids=str)
-@pytest.mark.parametrize("share_masks", [False, True])
-def test_penalty_is_positive_and_logged(sites: Any, share_masks: bool) -> None:
-    callback = AdversarialDropoutCallback(sites=sites, rate=0.2, weight=0.5, share_masks=share_masks)
+@pytest.mark.parametrize(
+    "more", [{}, *({"search": "gradient", "share_masks": share} for share in (False, True))], ids=str
+)
+def test_penalty_is_positive_and_logged(sites: Any, more: dict[str, Any]) -> None:
+    callback = AdversarialDropoutCallback(sites=sites, rate=0.2, weight=0.5, **more)
     trainer = quiet_trainer(callbacks=[callback])
     trainer.fit(seeded(PlainModel), loader())
     metrics = trainer.callback_metrics

@@ -73,9 +73,10 @@ def test_copies_are_the_same_and_the_state_key_is_that_of_the_class(
 @pytest.mark.parametrize(
     "own",
     [
-        {"steps": 2, "direction": "adv_base", "flips": "drop", "detach_base": False, "keep_start": True, "draws": 3},
+        {"steps": 2, "direction": "adv_base", "flips": "drop", "detach_base": False, "draws": 3},
+        {"search": "gradient", "keep_start": True},
         {"start": "ones", "search": "fisher", "divergence": "mse", "share_masks": True, "per_step": True},
-        {"rate": 0.3, "start": "sampled", "start_rate": 0.2},
+        {"rate": 0.3, "start": "sampled", "start_rate": 0.2, "reference_in_base": True},
     ],
 )
 def test_the_callback_of_adversarial_dropout_hands_on_every_argument(own: dict[str, Any]) -> None:

@@ -136,14 +136,16 @@ def data() -> DataLoader[Any]:
     return DataLoader(TensorDataset(x, torch.randint(CLASSES, (len(x),), generator=draw)), BATCH)
 
 
+#: Noise of their own, so that passes share nothing that is computed before the first mask.
+APART: dict[str, Any] = {"share_masks": False}
 METHODS: dict[str, Callable[[], L.Callback]] = {
-    "gradient": lambda: AdversarialDropoutCallback(rate=0.3, weight=2.0, search="gradient"),
-    "gradient, ce": lambda: AdversarialDropoutCallback(rate=0.3, start="ones", share_masks=True, divergence="ce"),
-    "label": lambda: AdversarialDropoutCallback(rate=0.3, weight=2.0, search="label"),
-    "label, refined": lambda: AdversarialDropoutCallback(rate=0.3, search="label", steps=2),
-    "top": lambda: AdversarialDropoutCallback(rate=0.3, search="top"),
-    "fisher": lambda: AdversarialDropoutCallback(rate=0.3, search="fisher", draws=2),
-    "weight": lambda: AdversarialDropoutCallback(sites="weight", rate=0.1, search="label"),
+    "gradient": lambda: AdversarialDropoutCallback(rate=0.3, weight=2.0, search="gradient", **APART),
+    "gradient, ce": lambda: AdversarialDropoutCallback(rate=0.3, search="gradient", start="ones", divergence="ce"),
+    "label": lambda: AdversarialDropoutCallback(rate=0.3, weight=2.0, search="label", **APART),
+    "label, refined": lambda: AdversarialDropoutCallback(rate=0.3, search="label", steps=2, **APART),
+    "top": lambda: AdversarialDropoutCallback(rate=0.3, search="top", **APART),
+    "fisher": lambda: AdversarialDropoutCallback(rate=0.3, search="fisher", draws=2, **APART),
+    "weight": lambda: AdversarialDropoutCallback(sites="weight", rate=0.1, search="label", **APART),
     "both losses": lambda: AdversarialDropoutCallback(
         rate=0.3,
         search="label",
@@ -152,6 +154,7 @@ METHODS: dict[str, Callable[[], L.Callback]] = {
         flips="drop",
         rescaling="expected",
         both_losses=True,
+        **APART,
     ),
     "fraternal": lambda: FraternalDropoutCallback(rate=0.3, detach_base=True),
     "pi": lambda: PiModelCallback(rate=0.3, detach_base=True),
@@ -359,7 +362,7 @@ SHARED = "the passes share what is computed before the first mask acts"
     [
         (OwnBackward, {}, "the module has a backward() of its own"),
         (Features, {"sites": "part.lstm:recurrent"}, SHARED),
-        (Stacked, {"share_masks": True}, SHARED),
+        (Stacked, {}, SHARED),
         (Reentrant, {"search": "gradient"}, "checkpoint(use_reentrant=True)"),
     ],
 )

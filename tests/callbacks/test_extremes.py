@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_advdrop import (
+    AdversarialDropoutCallback,
     RandomPerturbationCallback,
     RegularizerCallback,
     TerminateOnNaN,
@@ -39,15 +40,36 @@ class Loud(PlainModel):
         return torch.optim.SGD(self.parameters(), lr=1e-3)
 
 
-@pytest.mark.filterwarnings("ignore:Anomaly Detection has been enabled", "ignore:TF32 acceleration on top of oneDNN")
-@pytest.mark.parametrize(("precision", "factor"), [("32-true", 1e4), ("32-true", 1e30), ("bf16-mixed", 1e4)])
+extreme_logits = pytest.mark.parametrize(
+    ("precision", "factor"), [("32-true", 1e4), ("32-true", 1e30), ("bf16-mixed", 1e4)]
+)
+ignoring_anomaly_mode = pytest.mark.filterwarnings(
+    "ignore:Anomaly Detection has been enabled", "ignore:TF32 acceleration on top of oneDNN"
+)
+
+
+@ignoring_anomaly_mode
+@extreme_logits
 @every_callback
 def test_extreme_logits_give_finite_penalties_and_weights_or_are_named(
     callback: type[RegularizerCallback], precision: Any, factor: float
 ) -> None:
-    """In anomaly mode, where torch names the first gradient that is NaN; the squares of 1e30 are infinite."""
     strong = {"epsilon": 30.0} if issubclass(callback, RandomPerturbationCallback) else {}
-    model, method, found = seeded(Loud), make(callback, **strong), []
+    # Where the prediction is certain, the gradient by which a perturbation or a mask is searched is zero.
+    by_gradient = issubclass(callback, VirtualAdversarialCallback | AdversarialDropoutCallback)
+    check_extreme_logits(make(callback, **strong), precision, factor, finds=not (factor == 1e30 and by_gradient))
+
+
+@ignoring_anomaly_mode
+@extreme_logits
+def test_a_probe_finds_something_where_the_prediction_is_certain(precision: Any, factor: float) -> None:
+    method = make(AdversarialDropoutCallback, search="gradient", share_masks=False)
+    check_extreme_logits(method, precision, factor, finds=True)
+
+
+def check_extreme_logits(method: RegularizerCallback, precision: Any, factor: float, *, finds: bool) -> None:
+    """In anomaly mode, where torch names the first gradient that is NaN; the squares of 1e30 are infinite."""
+    model, found = seeded(Loud), []
     model.factor = factor
     method.listeners.append(lambda penalty: found.append(penalty.value.item()))
     data = DataLoader(TensorDataset(*learnable_data()), batch_size=64)
@@ -62,10 +84,7 @@ def test_extreme_logits_give_finite_penalties_and_weights_or_are_named(
         else:
             assert len(found) == 1
             assert math.isfinite(found[0])
-            # Where the prediction is certain, the gradient by which a perturbation is searched is zero.
-            certain = factor == 1e30 and isinstance(method, VirtualAdversarialCallback)
-            compares = method.regularizer.compares and not certain
-            assert (found[0] != 0) == compares
+            assert (found[0] != 0) == (method.regularizer.compares and finds)
     assert all(parameter.isfinite().all() for parameter in model.parameters())
 
 
@@ -113,7 +132,7 @@ def test_sizes_of_one(callback: type[RegularizerCallback], layer: Any) -> None:
 @pytest.mark.parametrize(("steps", "hidden"), [(5, 6), (1, 6), (5, 1)])
 def test_the_penalty_of_a_batch_is_the_mean_of_those_of_its_examples(layer: Any, steps: int, hidden: int) -> None:
     torch.manual_seed(2)
-    model, method = Reader(layer, hidden), AdversarialDropout(rate=0.3, divergence="ce", start="ones", share_masks=True)
+    model, method = Reader(layer, hidden), AdversarialDropout(rate=0.3, divergence="ce")
     x, y = torch.randn(4, steps, FEATURES), torch.randint(CLASSES, (4,))
 
     def penalty(rows: slice) -> float:

@@ -32,7 +32,7 @@ def said(callback: Any, model: type[PlainModel] = PlainModel, fits: int = 1) -> 
 
 @pytest.mark.parametrize("search", SEARCHES)
 def test_it_is_said_once_in_each_fit(search: Any) -> None:
-    callback = AdversarialDropoutCallback(rate=0.2, search=search)
+    callback = AdversarialDropoutCallback(rate=0.2, search=search, share_masks=False)
     parts = (f"search={search!r}", "share_masks=False", "share_masks=True", "search='gradient'")
     assert each_names(said(callback, fits=2), [parts] * 2)
 
@@ -40,13 +40,23 @@ def test_it_is_said_once_in_each_fit(search: Any) -> None:
 @pytest.mark.parametrize("search", SEARCHES)
 def test_the_same_noise_or_none_is_as_it_should_be(search: Any) -> None:
     assert said(AdversarialDropoutCallback(rate=0.2, search=search, share_masks=True)) == []
-    assert said(AdversarialDropoutCallback(rate=0.2, search=search), QuietModel) == []
+    assert said(AdversarialDropoutCallback(rate=0.2, search=search, share_masks=False), QuietModel) == []
     # Dropout at the site itself is no noise elsewhere: the mask takes its place in both passes.
-    assert said(AdversarialDropoutCallback("dropout", rate=0.2, search=search), OneDropout) == []
+    callback = AdversarialDropoutCallback("dropout", rate=0.2, search=search, share_masks=False)
+    assert said(callback, OneDropout) == []
+
+
+def test_by_default_the_noise_is_the_same() -> None:
+    assert said(AdversarialDropoutCallback(rate=0.2)) == []
 
 
 @pytest.mark.parametrize(
-    "callback", [AdversarialDropoutCallback(rate=0.2), FraternalDropoutCallback(rate=0.2)], ids=["gradient", "other"]
+    "callback",
+    [
+        AdversarialDropoutCallback(rate=0.2, search="gradient", share_masks=False),
+        FraternalDropoutCallback(rate=0.2),
+    ],
+    ids=["gradient", "other"],
 )
 def test_methods_that_search_nothing_in_the_base_pass_may_draw_anew(callback: Any) -> None:
     assert said(callback) == []
@@ -54,7 +64,7 @@ def test_methods_that_search_nothing_in_the_base_pass_may_draw_anew(callback: An
 
 def test_only_the_first_process_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rank_zero_only, "rank", 1)
-    assert said(AdversarialDropoutCallback(rate=0.2, search="top")) == []
+    assert said(AdversarialDropoutCallback(rate=0.2, search="top", share_masks=False)) == []
 
 
 def test_looking_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,7 +73,7 @@ def test_looking_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     for looks in (True, False):
         if not looks:
             monkeypatch.setattr("lightning_advdrop.callbacks.base.warn_of_other_noise", lambda *_: None)
-        model, callback = seeded(PlainModel), AdversarialDropoutCallback(rate=0.2, search="top")
+        model, callback = seeded(PlainModel), AdversarialDropoutCallback(rate=0.2, search="top", share_masks=False)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             quiet_trainer(callbacks=[callback], max_epochs=1).fit(model, loader())

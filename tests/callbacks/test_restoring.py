@@ -51,7 +51,8 @@ def fitted(*callbacks: L.Callback) -> Changing:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: AdversarialDropoutCallback(rate=0.1, weight=1e-30, divergence="kl"),
+        # The other searches mask the base pass, which then is the plain one but for rounding.
+        lambda: AdversarialDropoutCallback(rate=0.1, weight=1e-30, divergence="kl", search="gradient"),
         lambda: PseudoEnsembleCallback(rate=0.1, weight=1e-30),
         lambda: InferenceGapMonitor(samples=2, limit_batches=10),
     ],

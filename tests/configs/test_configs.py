@@ -126,6 +126,8 @@ def test_the_published_settings(name: str) -> None:
         "direction": "adv_base",
         "detach_base": False,
         "start": "one_drop",
+        "search": "gradient",
+        "share_masks": False,
         "keep_start": True,
     }
 
@@ -157,6 +159,7 @@ def test_the_published_settings_of_document_classifiers(name: str) -> None:
         "divergence": "kl",
         "direction": "base_adv",
         "start": "ones",
+        "search": "gradient",
         "flips": "drop",
         "detach_base": True,
         "share_masks": False,
@@ -232,6 +235,7 @@ def test_the_published_settings_of_language_modelling(name: str) -> None:
         "divergence": "mse_logits",
         "detach_base": True,
         "start": "ones",
+        "search": "gradient",
         "share_masks": False,
         "reference_in_base": True,
     }

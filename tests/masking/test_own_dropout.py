@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -134,7 +135,8 @@ def test_dropout_sites_are_the_networks_own_masks() -> None:
 @pytest.mark.parametrize(("share", "layers"), [(False, 3 + 3 + 1), (True, 3 + 1 + 1)])
 def test_layers_below_the_mask_are_computed_once(share: bool, layers: int) -> None:
     model = awd_lstm()
-    regularizer = AdversarialDropout(0.3, divergence="mse_logits", start="ones", share_masks=share)
+    settings: dict[str, Any] = {"divergence": "mse_logits", "search": "gradient", "start": "ones", "share_masks": share}
+    regularizer = AdversarialDropout(0.3, **settings)
     recorded = RecordedForward(model, find_sites(model, "rnns.2:weight"), share_noise=share)
     with CallCounter() as counter:
         with recorded.first_run():

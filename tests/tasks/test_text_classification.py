@@ -28,6 +28,7 @@ pytestmark = pytest.mark.filterwarnings(
 def park(**kwargs: Any) -> AdversarialDropoutCallback:
     """Adversarial dropout as published for text."""
     published: dict[str, Any] = {"rate": 0.04, "steps": 2, "start": "ones", "flips": "drop"}
+    published |= {"search": "gradient", "share_masks": False}
     return AdversarialDropoutCallback(**(published | kwargs))
 
 

@@ -61,7 +61,8 @@ def test_adversarial_dropout_elsewhere(kind: str) -> None:
 
 def test_adversarial_dropout_as_published() -> None:
     """The embedding's dropout differs between the two passes, so that a start of ones finds something."""
-    callback = AdversarialDropoutCallback(rate=0.2, start="ones", flips="drop", steps=2)
+    published: dict[str, Any] = {"search": "gradient", "share_masks": False, "start": "ones", "flips": "drop"}
+    callback = AdversarialDropoutCallback(rate=0.2, steps=2, **published)
     found: list[Any] = []
     callback.listeners.append(found.append)
     _, trainer = trained(callback)
