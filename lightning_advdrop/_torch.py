@@ -83,6 +83,11 @@ def without_tensor_hooks(tensors: Sequence[Tensor]) -> Iterator[None]:
             hooks.update(own)
 
 
+def is_leaf(node: Any) -> bool:
+    """Tell whether a node of a graph accumulates the gradient of a leaf, its ``variable``."""
+    return type(node).__name__ == "AccumulateGrad"
+
+
 def parametrizations_are_cached() -> bool:
     """Tell whether `torch.nn.utils.parametrize.cached` is in use, by which several passes share computed weights."""
     return bool(getattr(parametrize, "_cache_enabled", 0))

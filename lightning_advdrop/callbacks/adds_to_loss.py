@@ -25,9 +25,8 @@ class AddsToLoss(Callback, ABC):
     compared_class: str = ""
     #: What it got in that step, until the term is computed.
     input: Tensor | None = None
-
-    #: Whether this fit has been told why the graph of the base pass is kept.
-    told_graph: bool = False
+    #: The reasons that this fit has been told for which the graph of the base pass is kept.
+    told_graph: frozenset[str] = frozenset()
 
     @property
     def undecided(self) -> bool:

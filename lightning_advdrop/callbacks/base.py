@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from lightning_advdrop.callbacks.batches import SteppedBatch
-from lightning_advdrop.callbacks.compatibility import check_trainable
+from lightning_advdrop.callbacks.compatibility import check_both_losses, check_trainable
 from lightning_advdrop.callbacks.deciding import DecidingCallback
 from lightning_advdrop.callbacks.denormals import flush_denormals
 from lightning_advdrop.callbacks.description import describe_sites
@@ -247,10 +247,11 @@ class RegularizerCallback(KeyedBySettings, DecidingCallback, PenaltyMetrics, Non
         if stage != "fit":
             return
         check_trainable(self, trainer, pl_module)
+        check_both_losses(self, trainer, pl_module)
         flush_denormals(trainer.strategy.root_device)
         self.seed_generator(trainer)
         self.forget_comparison()
-        self.counted, self._warned, self.told_graph, self._looked_at_noise = None, False, False, False
+        self.counted, self._warned, self.told_graph, self._looked_at_noise = None, False, frozenset(), False
         watch_log(pl_module, self)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
+
+from lightning_advdrop._lightning import trainer_callbacks
 
 # Strategies that keep only a part of each weight in a process, or run the passes in an engine of their own.
 _REFUSED_STRATEGIES = frozenset({"FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy"})
@@ -24,6 +27,34 @@ def check_trainable(callback: Callback, trainer: Trainer, pl_module: LightningMo
             f"optimization; {type(pl_module).__name__} has automatic_optimization=False, and needs True.",
         )
     refuse_sharded(callback, trainer)
+
+
+def check_both_losses(callback: Any, trainer: Trainer, pl_module: LightningModule) -> None:
+    """Refuse what can't work where the training step runs once more for the loss of another pass.
+
+    Args:
+        callback: a callback with a regularizer.
+        trainer: the trainer.
+        pl_module: the module that is trained.
+
+    Raises:
+        ValueError: if the step takes batches itself, or another callback halves the base pass's loss, too.
+    """
+    if not callback.regularizer.both_losses:
+        return
+    if "dataloader_iter" in inspect.signature(pl_module.training_step).parameters:
+        raise ValueError(
+            "both_losses=True runs training_step once more on the same batch, got a training_step that takes batches "
+            "from dataloader_iter itself; let it take a batch, or set both_losses=False."
+        )
+    methods = {each: getattr(each, "regularizer", None) for each in trainer_callbacks(trainer)}
+    halving = [each for each, method in methods.items() if getattr(method, "both_losses", False) and method.halves_loss]
+    if callback in halving and len(halving) > 1:
+        names = " and ".join(type(each).__name__ for each in halving)
+        raise ValueError(
+            "both_losses must be True for at most one callback of a trainer that takes the mean of the losses, got "
+            f"{names}; set both_losses=False for the others."
+        )
 
 
 def refuse_sharded(callback: Callback, trainer: Trainer, why: str = "runs forward passes of its own") -> None:

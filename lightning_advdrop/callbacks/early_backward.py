@@ -8,7 +8,7 @@ Lightning does around that works as before: accumulation, scaling, reduction ove
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lightning_advdrop._lightning import attached_trainer, has_own_backward
-from lightning_advdrop._torch import parametrizations_are_cached, without_tensor_hooks
+from lightning_advdrop._torch import is_leaf, parametrizations_are_cached, without_tensor_hooks
 from lightning_advdrop.regularizers import Passes
 
 # Of `torch.utils.checkpoint` with use_reentrant=True: its backward pass accumulates gradients itself.
@@ -53,90 +53,138 @@ class _HandOut(torch.autograd.Function):
 
 
 class _Graph:
-    """The graph of a loss.
+    """The part of a loss's graph that no other pass uses.
 
     Args:
         loss: a scalar with a graph.
+        shared: what other passes take as it is.
 
     Attributes:
-        leaves: what it has gradients to.
-        reentrant: whether a part of it computes gradients by a backward pass of its own.
+        leaves: what this part has gradients to, without what is shared.
+        boundary: what is shared and used in it.
+        why: in words why it can't be separated from the rest; empty where it can.
     """
 
-    def __init__(self, loss: Tensor) -> None:
-        self.leaves: list[Tensor] = []
-        self.reentrant = False
-        self._nodes: set[Any] = {loss.grad_fn}
-        waiting: list[Any] = [loss.grad_fn]
-        while waiting:
-            node = waiting.pop()
-            if hasattr(node, "variable"):
-                self.leaves.append(node.variable)
-            self.reentrant |= type(node).__name__ == _REENTRANT
-            for following, _ in node.next_functions:
-                if following is not None and following not in self._nodes:
-                    self._nodes.add(following)
-                    waiting.append(following)
+    def __init__(self, loss: Tensor, shared: Sequence[Tensor]) -> None:
+        places = {(tensor.grad_fn, tensor.output_nr): tensor for tensor in shared if tensor.grad_fn is not None}
+        stops = {node for node, _ in places}
+        own, crossed = _walk([loss.grad_fn], stops)
+        reached = {node for node, _ in crossed}
+        below, _ = _walk(_following(stops))
+        used, _ = _walk(_following(reached))
+        self.leaves = [node.variable for node in own if is_leaf(node)]
+        self.boundary = [tensor for place, tensor in places.items() if place in crossed]
+        self.why = ""
+        if any(type(node).__name__ == _REENTRANT for node in own):
+            self.why = "checkpoint(use_reentrant=True) computes gradients by a backward pass of its own"
+        # To stop a backward pass at what is shared, nothing behind that may be asked for.
+        elif crossed - places.keys() or any(node in used or not is_leaf(node) for node in (own | reached) & below):
+            self.why = "the passes share what is computed before the first mask acts, or outside of the forward"
 
-    def contains(self, tensors: Iterable[Tensor]) -> bool:
-        """Tell whether one of some tensors was computed in it."""
-        return any(tensor.grad_fn is not None and tensor.grad_fn in self._nodes for tensor in tensors)
+
+def _following(nodes: Iterable[Any]) -> list[Any]:
+    return [following for node in nodes for following, _ in node.next_functions if following is not None]
+
+
+def _walk(nodes: Iterable[Any], stops: Collection[Any] = ()) -> tuple[set[Any], set[tuple[Any, int]]]:
+    """Return the nodes that can be reached without passing a stop, and the stops that were, with their outputs."""
+    waiting, found, crossed = list(nodes), set[Any](nodes), set[tuple[Any, int]]()
+    while waiting:
+        for following, output in waiting.pop().next_functions:
+            if following in stops:
+                crossed.add((following, output))
+            elif following is not None and following not in found:
+                found.add(following)
+                waiting.append(following)
+    return found, crossed
 
 
 def early_backward(
-    pl_module: LightningModule, loss: Tensor, passes: Sequence[Passes], wanted: Sequence[Tensor]
+    pl_module: LightningModule,
+    loss: Tensor,
+    passes: Sequence[Passes],
+    wanted: Sequence[Tensor],
+    held: Sequence[Tensor] = (),
 ) -> EarlyBackward | str:
     """Propagate the loss of a step back, and free its graph.
+
+    What other passes take with its graph, such as layers before the first mask, is left alone: the gradient goes that
+    far, and further when it is handed out.
 
     Args:
         pl_module: the module that is trained.
         loss: the loss without penalties, a scalar with a graph.
         passes: the passes that the graph is from.
         wanted: what gradients are wanted at, beside all parameters.
+        held: what else other passes take as it is.
 
     Returns:
         What it has left; or, where the graph must be kept, in words why.
     """
     if has_own_backward(pl_module):
         return "the module has a backward() of its own"
-    graph = _Graph(loss)
-    if graph.reentrant:
-        return "checkpoint(use_reentrant=True) computes gradients by a backward pass of its own"
-    if graph.contains(itertools.chain.from_iterable(each.recorded.hands_over for each in passes)):
-        return "the passes share what is computed before the first mask acts"
     if parametrizations_are_cached():
         return "the passes share weights that parametrize.cached() holds"
+    graph = _Graph(loss, [*held, *itertools.chain.from_iterable(_shared(each) for each in passes)])
+    if graph.why:
+        return graph.why
     scale = _scale(pl_module, loss)
-    inputs = [*graph.leaves, *(each for each in wanted if all(each is not leaf for leaf in graph.leaves))]
-    gradients = _gradients(loss if scale is None else loss * scale, inputs)
+    leaves = [*graph.leaves, *graph.boundary]
+    inputs = [*leaves, *(each for each in wanted if all(each is not leaf for leaf in leaves))]
+    gradients, others = _gradients(pl_module, loss if scale is None else loss * scale, inputs)
     found = {id(each): gradient for each, gradient in zip(inputs, gradients, strict=True)}
+    of_masks = {id(each): _finite(found.pop(id(each)), each, scaled=scale is not None) for each in wanted}
     # Leaves without a gradient are left out, as in a backward pass that does not reach them.
-    masks = {id(each) for each in wanted}
-    used = [leaf for leaf in graph.leaves if found[id(leaf)] is not None and id(leaf) not in masks]
-    handed: Tensor = _HandOut.apply(  # type: ignore[no-untyped-call]
-        loss.detach(), scale, [found[id(leaf)] for leaf in used], *used
+    handed = [(leaf, found[id(leaf)]) for leaf in leaves if found.get(id(leaf)) is not None] + others
+    value: Tensor = _HandOut.apply(  # type: ignore[no-untyped-call]
+        loss.detach(), scale, [gradient for _, gradient in handed], *(leaf for leaf, _ in handed)
     )
-    return EarlyBackward(handed, {id(each): _or_zeros(found[id(each)], each) for each in wanted})
+    return EarlyBackward(value, of_masks)
 
 
-def _gradients(loss: Tensor, inputs: Sequence[Tensor]) -> Sequence[Tensor | None]:
+def _shared(passes: Passes) -> list[Tensor]:
+    given = [each for each in (passes.target, passes.sample_weight) if each is not None]
+    return [*passes.recorded.hands_over, *given]
+
+
+def _gradients(
+    pl_module: LightningModule, loss: Tensor, inputs: Sequence[Tensor]
+) -> tuple[Sequence[Tensor | None], list[tuple[Tensor, Tensor | None]]]:
+    """Compute gradients, and those that a function of the graph has accumulated by a backward pass of its own."""
+    parameters = list(pl_module.parameters())
+    before = [parameter.grad for parameter in parameters]
     with ExitStack() as stack:
         # Hooks of parameters see the whole gradient, when it is handed out.
         stack.enter_context(without_tensor_hooks(inputs))
         for device in {"cpu", loss.device.type}:  # a backward pass runs outside of autocast
             stack.enter_context(torch.autocast(device, enabled=False))
-        return torch.autograd.grad(loss, inputs, allow_unused=True)
+        for parameter in parameters:
+            parameter.grad = None
+        try:
+            found = torch.autograd.grad(loss, inputs, allow_unused=True)
+            own = [(each, each.grad) for each in parameters if each.grad is not None]
+        finally:
+            for parameter, gradient in zip(parameters, before, strict=True):
+                parameter.grad = gradient
+    return found, list(own)
 
 
-def _or_zeros(gradient: Tensor | None, like: Tensor) -> Tensor:
-    return torch.zeros_like(like) if gradient is None else gradient
+def _finite(gradient: Tensor | None, like: Tensor, *, scaled: bool) -> Tensor:
+    """Return the gradient of a mask; zeros for none, and where a scaled loss overflows, whose step is skipped."""
+    if gradient is None:
+        return torch.zeros_like(like)
+    return gradient.nan_to_num(0.0, 0.0, 0.0) if scaled else gradient
 
 
 def _scale(pl_module: LightningModule, loss: Tensor) -> Tensor | None:
-    """Return what the loss will be multiplied by for the sake of gradients in half precision."""
+    """Return what the loss will be multiplied by: one over the batches of a step, and the factor of half precision."""
     trainer = attached_trainer(pl_module)
-    scaler = None if trainer is None else getattr(trainer.precision_plugin, "scaler", None)
-    if scaler is None or not scaler.is_enabled():
+    if trainer is None:
         return None
-    scale: Tensor = scaler.scale(torch.ones_like(loss, dtype=torch.float32))
-    return scale
+    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    scale = torch.ones_like(loss, dtype=torch.float32 if loss.dtype.itemsize < 4 else loss.dtype)
+    if scaler is not None and scaler.is_enabled():
+        scale = scaler.scale(scale)
+    elif trainer.accumulate_grad_batches == 1:
+        return None
+    return scale / trainer.accumulate_grad_batches

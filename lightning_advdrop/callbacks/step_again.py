@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
 
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from lightning_advdrop.callbacks.batches import copied
 from lightning_advdrop.callbacks.recording import ForwardRecorder, quietly
@@ -38,6 +39,11 @@ class StepAgain:
         self._run, self._loss_in = quietly(pl_module, run), loss_in
         self._state = ModuleState(pl_module, run, kind="training_step")
         self._random = RandomState.now()
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """The tensors that it takes as they are when it runs again."""
+        return self._state.tensors
 
     def check(self) -> None:
         """Look for what the first run did that can't be undone in another one.
@@ -73,7 +79,7 @@ class StepAgain:
                 return result
 
             self._random.restore()
-            with watching(runs):
+            with watching(runs), _without_batches():
                 loss = self._loss_in(self._run())
         if loss is None or not results:
             raise ValueError(
@@ -103,6 +109,25 @@ class StepAgain:
         for number, passes in calls.items():
             found[number] = replace(passes, step_under=functools.partial(self.under, passes, watching))
         return found
+
+
+@contextmanager
+def _without_batches() -> Iterator[None]:
+    """Refuse to take a batch from a data loader, which has gone on since the first run."""
+
+    def refuse(_: Any) -> Any:
+        raise ValueError(
+            "training_step must not take batches from a data loader itself where it runs again under a mask, for "
+            "both_losses=True; let the Trainer hand them over, which it also does with several loaders."
+        )
+
+    iterators = type(iter(DataLoader([0]))).__mro__[-2]  # the base class of those with and without workers
+    before = iterators.__next__
+    iterators.__next__ = refuse
+    try:
+        yield
+    finally:
+        iterators.__next__ = before
 
 
 def _masks_of(passes: Passes) -> Masks:

@@ -87,7 +87,8 @@ def take_step(
             calls[callback], more = callback.prepare(pl_module, found, batch)
             wanted += more
         if complete:
-            own, calls = _without_graph(pl_module, own, calls, wanted)
+            held = [] if once_more is None else once_more.tensors
+            own, calls = _without_graph(pl_module, own, calls, wanted, held)
         asked = callbacks if _is_training(pl_module) else []
         terms = [term for callback in asked if (term := callback.term(pl_module, calls.get(callback, []))) is not None]
         if not terms:
@@ -99,19 +100,23 @@ def take_step(
 
 
 def _without_graph(
-    pl_module: LightningModule, loss: Any, calls: dict[AddsToLoss, list[Passes]], wanted: Sequence[Tensor]
+    pl_module: LightningModule,
+    loss: Any,
+    calls: dict[AddsToLoss, list[Passes]],
+    wanted: Sequence[Tensor],
+    held: Sequence[Tensor],
 ) -> tuple[Any, dict[AddsToLoss, list[Passes]]]:
     """Free the graph of a loss, and return the loss and the passes without it, unless a callback needs it."""
-    trainable = isinstance(loss, Tensor) and loss.requires_grad and loss.numel() == 1
+    trainable = isinstance(loss, Tensor) and loss.grad_fn is not None and loss.numel() == 1
     if not calls or not trainable or any(callback.keeps_base_graph for callback in calls):
         return loss, calls
-    early = early_backward(pl_module, loss, [passes for each in calls.values() for passes in each], wanted)
+    early = early_backward(pl_module, loss, [passes for each in calls.values() for passes in each], wanted, held)
     if isinstance(early, EarlyBackward):
         kept = early.loss, early.gradients
         return early.loss, {each: [passes.with_loss(*kept) for passes in found] for each, found in calls.items()}
     for callback in calls:
-        if not callback.told_graph:
-            callback.told_graph = True
+        if early not in callback.told_graph:
+            callback.told_graph |= {early}
             name = type(callback).__name__
             rank_zero_info(f"{name} keeps the graph of the base pass in memory during the other passes: {early}.")
     return loss, calls

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -19,6 +20,13 @@ from lightning_advdrop.masking.rebuilding import made_anew, ran_on
 from lightning_advdrop.masking.tensor_copies import copies_of
 
 _Swaps = dict[int, Any]
+
+
+def _function_of(called: Any) -> Any:
+    """Return the function behind partial calls and methods."""
+    while isinstance(called, functools.partial):
+        called = called.func
+    return getattr(called, "__func__", called)
 
 
 class _Entry(NamedTuple):
@@ -130,7 +138,7 @@ class ModuleState:
 
     def __init__(self, module: nn.Module, *others: Any, kind: str = "forward") -> None:
         self._module = module
-        self._roots = [*others, *map(Globals.of, others), module]
+        self._roots = [*others, *map(Globals.of, map(_function_of, others)), module]
         self._checked = False
         with unseen_by_modes():
             self._record = _Record(self._roots)
@@ -194,6 +202,17 @@ class ModuleState:
         swaps = made_anew(self._record.made, swaps)
         for entry in self._record.entries:
             entry.fill({} if swaps.keys().isdisjoint(map(id, entry.values)) else swaps)
+
+    def drawn(self) -> Callable[[], None]:
+        """Return what sets the random generators that the module owns back to where they are now."""
+        drawing = [entry for entry in self._record.entries if isinstance(entry.facet, DrawsNumbers)]
+        now = [_Entry(each.holder, each.facet, *each.facet.read(each.holder)) for each in drawing]
+
+        def back() -> None:
+            for entry in now:
+                entry.fill({})
+
+        return back
 
     def seed(self, seed: int) -> None:
         """Seed the random generators that the module owns.

@@ -131,6 +131,7 @@ class RecordedForward:
         self._seed: int | None = None
         self._state: ModuleState | None = None
         self._end: RandomState | None = None
+        self._own_end: Callable[[], None] = lambda: None
 
     @contextmanager
     def first_run(self, *others: Any) -> Iterator[None]:
@@ -162,7 +163,7 @@ class RecordedForward:
             with mode:
                 yield
         mode.stop_prefix()
-        self._end = RandomState.now()
+        self._end, self._own_end = RandomState.now(), self._state.drawn()
         self.observed, self.unrecognised = mode.sums.told(mode.observed), frozenset(mode.anchors.unrecognised)
         self.evidence = mode.evidence
         self._state.check()
@@ -229,6 +230,7 @@ class RecordedForward:
             self._state.seed(self._seed)
         result = self._masked(forward, masks, Prefix(), stand_ins)
         self._end.restore()  # what comes next draws what it drew after the first run
+        self._own_end()
         return result
 
     def _run(

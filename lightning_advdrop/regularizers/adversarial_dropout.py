@@ -125,6 +125,8 @@ class AdversarialDropout(Regularizer):
     both_losses: bool = False
     rescaling: Rescaling = checked("rows", one_of(Rescaling))
 
+    halves_loss = True
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.keep_start and (self.start != "one_drop" or self.search != "gradient"):
@@ -257,7 +259,7 @@ class AdversarialDropout(Regularizer):
         """Return the masks from which flips are counted; a site whose budget is 0 is left as it is, in all passes."""
         active = {site: seen for site, seen in passes.observed.items() if self._rate(seen.site)}
         draw = functools.partial(self._reference, generator=passes.generator)
-        return passes.once("references", lambda: {site: draw(seen) for site, seen in active.items()})
+        return passes.once(self, "references", lambda: {site: draw(seen) for site, seen in active.items()})
 
     def _reference(self, seen: Observation, generator: torch.Generator | None) -> Tensor:
         acted = seen.applied is not None and (self.probes_base or self.reference_in_base)
@@ -283,7 +285,7 @@ class AdversarialDropout(Regularizer):
             value = passes.distance(passes.base, self.divergence, self.direction)
             return base_gradients(value, point, passes, self.scale)
 
-        return passes.once("gradients", compute)
+        return passes.once(self, "gradients", compute)
 
     def _gradients(self, passes: Passes, point: BinaryMasks, first: bool) -> BinaryMasks:
         """Compute the divergence's gradient, in the base pass or in a probe."""

@@ -31,6 +31,7 @@ class Regularizer(ABC):
         share_masks: whether its passes draw the same noise elsewhere in the network as the base pass.
         needs_target: whether it needs the labels.
         both_losses: whether the loss of a further pass is added, too.
+        halves_loss: whether it is the mean with that of the base pass then, not the sum.
         divergence: how predictions are compared; None where a method has a comparison of its own.
         compares: whether it compares predictions at all.
         to_labels: whether it compares one prediction with the labels, instead of two predictions.
@@ -49,6 +50,7 @@ class Regularizer(ABC):
     needs_target: bool = False
     both_losses: bool = False
     divergence: DivergenceChoice | None = None
+    halves_loss: ClassVar[bool] = False
     compares: ClassVar[bool] = True
     to_labels: ClassVar[bool] = False
     log_prefix: ClassVar[str] = "advdrop"
@@ -170,7 +172,7 @@ class Regularizer(ABC):
             ValueError: if the prediction has no gradient, or as told by `look_at_base`.
             FloatingPointError: if it is NaN or infinite where that can't be compared.
         """
-        return passes.once("wanted", lambda: self._prepare(passes))
+        return passes.once(self, "wanted", lambda: self._prepare(passes))
 
     def _prepare(self, passes: Passes) -> Sequence[Tensor]:
         if not passes.base.requires_grad:
@@ -204,9 +206,11 @@ class Regularizer(ABC):
             >>> loss = passes.base.square().mean() + found.weighted(0.5)
         """
         self.prepare(passes)
-        with _telling_what_is_not_finite(passes.base), uncompiled():
-            found = self.penalty(passes)
-        passes.kept.clear()  # the next evaluation draws anew
+        try:
+            with _telling_what_is_not_finite(passes.base), uncompiled():
+                found = self.penalty(passes)
+        finally:
+            passes.kept.clear()  # the next evaluation draws anew
         if not found.weighted(1.0).isfinite():
             raise _not_finite("under masks" if passes.base.isfinite().all() else "without any mask")
         return found

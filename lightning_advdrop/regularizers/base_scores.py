@@ -150,6 +150,8 @@ def _drawn_log_probability(passes: Passes, divergence: DivergenceChoice) -> Tens
     comparison = passes.compared(divergence)
     logits = _logits(passes, comparison)
     on_cpu = logits.detach().cpu()
+    if (on_cpu.isnan() | on_cpu.isposinf()).any():
+        raise ValueError("The prediction must be finite to draw labels from it, got NaN or infinity.")
     if comparison.divergence in {"mse", "mse_logits"}:
         terms = logits * torch.randn(on_cpu.shape, generator=passes.generator, dtype=on_cpu.dtype).to(logits.device)
     elif comparison.kind == "labels" or logits.shape[-1] == 1:

@@ -32,6 +32,7 @@ class FraternalDropout(TrainsOnBoth):
     divergence: DivergenceChoice = checked("mse_logits", compares_two)
 
     log_prefix = "fraternal_dropout"
+    halves_loss = True
 
     def penalty(self, passes: Passes) -> Penalty:
         """Compute the squared difference, and what makes the supervised loss the mean of both passes'.

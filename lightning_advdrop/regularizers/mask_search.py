@@ -139,8 +139,12 @@ class BaseSearch:
 
     def _scores(self, passes: Passes, masks: BinaryMasks) -> BinaryMasks:
         if self.search == "fisher":
-            return passes.once("scores", lambda: fisher_scores(passes, masks, self.divergence, self.draws, self.scale))
-        return passes.once("scores", lambda: _alone(leaning_gradients(passes, masks, self.divergence, self.scale)))
+            return passes.once(
+                self, "scores", lambda: fisher_scores(passes, masks, self.divergence, self.draws, self.scale)
+            )
+        return passes.once(
+            self, "scores", lambda: _alone(leaning_gradients(passes, masks, self.divergence, self.scale))
+        )
 
     def _leaning(self, passes: Passes, masks: BinaryMasks) -> BinaryMasks | None:
         def compute() -> BinaryMasks | None:
@@ -148,7 +152,7 @@ class BaseSearch:
                 return None
             return leaning_gradients(passes, masks, self.divergence, self.scale)
 
-        return passes.once("leaning", compute)
+        return passes.once(self, "leaning", compute)
 
     def _label_scores(self, passes: Passes, masks: BinaryMasks, rows: Sequence[Rows]) -> BinaryMasks:
         """Return minus the gradient of the loss; that of `leaning` for examples that the loss leaves out."""

@@ -79,7 +79,7 @@ class Passes:
     real_steps: Tensor | None = None
     step_under: Callable[[Masks], tuple[Any, Tensor]] | None = None
     loss_gradients: Mapping[int, Tensor] = field(default_factory=dict, repr=False)
-    kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+    kept: dict[tuple[Any, str], Any] = field(default_factory=dict, init=False, repr=False)
     _decided: dict[DivergenceChoice, Comparison] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
@@ -157,16 +157,17 @@ class Passes:
         """
         return select_prediction(result, self.output)
 
-    def once(self, name: str, compute: Callable[[], T]) -> T:
+    def once(self, method: Any, name: str, compute: Callable[[], T]) -> T:
         """Compute something of the base pass when it is asked for first, which may be before its graph is freed.
 
         Args:
+            method: what needs it.
             name: what it is.
             compute: computes it.
         """
-        if name not in self.kept:
-            self.kept[name] = compute()
-        found: T = self.kept[name]
+        if (method, name) not in self.kept:
+            self.kept[method, name] = compute()
+        found: T = self.kept[method, name]
         return found
 
     def compared(self, asked: DivergenceChoice, *, to_labels: bool = False) -> Comparison:

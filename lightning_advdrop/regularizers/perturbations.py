@@ -257,14 +257,14 @@ class AdversarialTraining(PerturbationRegularizer):
         """
         if passes.target is None:
             raise ValueError("target must be given for adversarial training, got None.")
-        directions = self.normalized(passes, passes.once("gradients", lambda: self._gradients(passes)))
+        directions = self.normalized(passes, passes.once(self, "gradients", lambda: self._gradients(passes)))
         other = passes.run(_perturbations(directions, self.epsilon))
         return Penalty(passes.loss_to_target(other, passes.compared(self.divergence, to_labels=True)))
 
     def look_at_base(self, passes: Passes) -> Sequence[Tensor]:
         """Compute the gradient of the loss to the labels."""
         if passes.target is not None:
-            passes.once("gradients", lambda: self._gradients(passes))
+            passes.once(self, "gradients", lambda: self._gradients(passes))
         return ()
 
     def _gradients(self, passes: Passes) -> _Values:
