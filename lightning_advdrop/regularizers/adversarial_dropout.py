@@ -51,8 +51,7 @@ class AdversarialDropout(Regularizer):
 
     Args:
         rate: the budget: the largest share of a mask row's units that may flip, in [0, 1]; at least one unit for any
-            rate above 0. It is no drop probability: the search flips the units of largest gain. A site's own rate takes
-            precedence.
+            rate above 0. The search flips those of largest gain. A site's own rate takes precedence.
         steps: the rounds of the search, at least 1. Of a gradient search all but the last flip ``budget // steps``
             units. Of the other searches each round after the first looks for a better mask by a gradient at the last
             one, and each example takes the better of the two by its divergence.
