@@ -80,8 +80,8 @@ class AdversarialDropout(Regularizer):
             neither the loss nor the labels are known. ``top`` lowers the log-probability of the most probable class
             (of each label's more probable value for several labels; for ``mse``, the output along itself is lowered or
             raised). ``fisher`` raises or lowers the log-probability of drawn labels, see
-            `lightning_advdrop.regularizers.fisher_flips`. On small trained networks ``label`` finds more than
-            ``gradient``, in a forward and a backward less, since training computes its gradient anyway.
+            `fisher_flips`. On small trained networks ``label`` finds more than ``gradient``, in a forward and a
+            backward less, since training computes its gradient anyway; at a ``weight`` none finds more for certain.
         draws: the labels that the Fisher search draws for each example, at least 1.
         reference_in_base: whether the reference acts in the base pass, too, also where the network would drop units
             itself (as by DropConnect at a ``weight``). It always does where the search needs no probe.
@@ -137,8 +137,7 @@ class AdversarialDropout(Regularizer):
         if self.search != "gradient" and self.start == "sampled" and not self.reference_in_base:
             raise ValueError(
                 f"start='sampled' with search={self.search!r} needs reference_in_base=True, got False: this search "
-                "takes its gradient in the base pass, which must run under the sampled mask; set it, or name "
-                "search='gradient'."
+                "looks at the base pass, which must run under the sampled mask; set it, or name search='gradient'."
             )
         if self.rescaling == "expected" and self.start == "sampled" and self.start_rate == 1:
             raise ValueError("start_rate must be below 1 for rescaling='expected', got 1.")

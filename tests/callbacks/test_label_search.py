@@ -34,3 +34,17 @@ def test_it_looks_at_the_loss_that_the_step_returns() -> None:
     """Of the opposite loss other units are worth most; the search by the prediction does not look at the loss."""
     assert not torch.equal(masks_of(PlainModel, "label"), masks_of(Opposite, "label"))
     assert torch.equal(masks_of(PlainModel, "top"), masks_of(Opposite, "top"))
+
+
+class Unsupervised(PlainModel):
+    """Trains on the penalty alone."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        self(batch[0])
+        return torch.zeros(())
+
+
+def test_a_loss_without_a_gradient_leaves_the_search_to_the_prediction() -> None:
+    masks = masks_of(Unsupervised, "label")
+    assert torch.equal(masks, masks_of(Unsupervised, "top"))
+    assert (masks == 0).any()

@@ -27,8 +27,9 @@ class _WithoutFlips(AdversarialDropout):
 
 
 def without_flips(sites: str = "recurrent", *, divergence: DivergenceName = "kl") -> RegularizerCallback:
-    """A callback that compares two passes with the same noise and the same masks."""
-    return RegularizerCallback(_WithoutFlips(rate=0.0, divergence=divergence, share_masks=True), sites)
+    """A callback that compares two passes with the same noise and the same masks: none, as of the gradient search."""
+    method = _WithoutFlips(rate=0.0, divergence=divergence, search="gradient", share_masks=True)
+    return RegularizerCallback(method, sites)
 
 
 def check_training(train: Train, **arguments: Any) -> None:
