@@ -47,14 +47,18 @@ def check_both_losses(callback: Any, trainer: Trainer, pl_module: LightningModul
             "both_losses=True runs training_step once more on the same batch, got a training_step that takes batches "
             "from dataloader_iter itself; let it take a batch, or set both_losses=False."
         )
-    methods = {each: getattr(each, "regularizer", None) for each in trainer_callbacks(trainer)}
-    halving = [each for each, method in methods.items() if getattr(method, "both_losses", False) and method.halves_loss]
+    methods = [(each, getattr(each, "regularizer", None)) for each in trainer_callbacks(trainer)]
+    halving = [each for each, method in methods if getattr(method, "both_losses", False) and _halves(method)]
     if callback in halving and len(halving) > 1:
         names = " and ".join(type(each).__name__ for each in halving)
         raise ValueError(
             "both_losses must be True for at most one callback of a trainer that takes the mean of the losses, got "
             f"{names}; set both_losses=False for the others."
         )
+
+
+def _halves(method: Any) -> bool:
+    return bool(method.halves_loss)
 
 
 def refuse_sharded(callback: Callback, trainer: Trainer, why: str = "runs forward passes of its own") -> None:

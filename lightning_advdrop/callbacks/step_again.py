@@ -121,7 +121,8 @@ def _without_batches() -> Iterator[None]:
             "both_losses=True; let the Trainer hand them over, which it also does with several loaders."
         )
 
-    iterators = type(iter(DataLoader([0]))).__mro__[-2]  # the base class of those with and without workers
+    data: Any = [0]
+    iterators: Any = type(iter(DataLoader(data))).__mro__[-2]  # the base class of those with and without workers
     before = iterators.__next__
     iterators.__next__ = refuse
     try:

@@ -77,11 +77,10 @@ class AdversarialDropout(Regularizer):
         search: what a flip's gain is the gradient of. ``gradient``, as published: the divergence, in a probe of its own
             at the start mask. The others take the gradient in the base pass, which runs under the reference, and need
             no probe: ``label`` raises the supervised loss; examples without a label take ``top``, and so do all where
-            neither the loss nor the labels are known. ``top`` lowers the log-probability of the most probable class
-            (of each label's more probable value for several labels; for ``mse``, the output along itself is lowered or
-            raised). ``fisher`` raises or lowers the log-probability of drawn labels, see
-            `fisher_flips`. On small trained networks ``label`` finds more than ``gradient``, in a forward and a
-            backward less, since training computes its gradient anyway; at a ``weight`` none finds more for certain.
+            neither the loss nor the labels are known. ``top`` lowers the log-probability of the most probable class, or
+            of each label's more probable value; for ``mse`` it moves the output along itself. ``fisher`` raises or
+            lowers the log-probability of drawn labels, see `lightning_advdrop.regularizers.fisher_flips`. On small
+            trained networks ``label`` finds more than ``gradient``, in a forward and a backward less.
         draws: the labels that the Fisher search draws for each example, at least 1.
         reference_in_base: whether the reference acts in the base pass, too, also where the network would drop units
             itself (as by DropConnect at a ``weight``). It always does where the search needs no probe.

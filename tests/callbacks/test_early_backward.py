@@ -164,6 +164,9 @@ METHODS: dict[str, Callable[[], L.Callback]] = {
 }
 
 
+SETTINGS = ("rate", "search", "start", "reference_in_base", "flips", "rescaling", "both_losses")
+
+
 @contextmanager
 def early(found: list[Any], monkeypatch: pytest.MonkeyPatch, *, joint: bool) -> Iterator[None]:
     """Watch the early backward passes, or keep them from happening."""
@@ -245,6 +248,23 @@ class Doubles(L.Callback):
 )
 def test_each_trainer_trains_as_with_one_backward_pass(trainer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     same_weights(monkeypatch, Classifier, METHODS["label"], **trainer)
+
+
+@pytest.mark.parametrize("method", ["gradient", "label", "both losses"])
+@pytest.mark.parametrize("name", ["features", "stacked"])
+def test_what_passes_share_is_propagated_back_through_once(
+    name: str, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Features that are handed over, and layers before the first mask that are not computed again."""
+
+    def shared() -> L.Callback:
+        callback: Any = METHODS[method]()
+        settings = {each: getattr(callback.regularizer, each) for each in SETTINGS} | {"share_masks": True}
+        return AdversarialDropoutCallback(
+            sites="lstm:recurrent" if name == "stacked" else "part.lstm:recurrent", **settings
+        )
+
+    same_weights(monkeypatch, {"features": Features, "stacked": Stacked}[name], shared)
 
 
 def test_two_methods_share_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -354,6 +374,53 @@ class CachedWeights(Classifier):
         return super().training_step(batch, batch_idx)
 
 
+class Tied(Stacked):
+    """Uses a weight before the first mask and behind it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + self.before.weight.square().sum()
+
+
+class Residual(Classifier):
+    """Adds to the masked output what it was computed from."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide = nn.Linear(FEATURES, UNITS, dtype=torch.float64)
+        self.lstm = nn.LSTM(UNITS, UNITS, batch_first=True, dtype=torch.float64)
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = torch.tanh(self.wide(x))
+        logits: Tensor = self.head((self.lstm(torch.sin(wide))[0] + wide)[:, -1])
+        return logits
+
+
+class Branch(Features):
+    """Compares what is computed from the middle of the loss's graph."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        features = torch.tanh(self.before(batch[0]))
+        self.part(torch.sin(features))
+        return F.cross_entropy(self.head(F.pad(features, (0, UNITS - FEATURES))[:, -1]), batch[1])
+
+
+class OtherOutput(Features):
+    """Hands one output of a function over, and uses another one of it behind the forward."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        values, others = self.before(batch[0]).chunk(2, -1)
+        logits = self.narrow(values)
+        return F.cross_entropy(logits, batch[1]) + others.square().mean()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part.lstm = nn.LSTM(FEATURES // 2, UNITS, batch_first=True, dtype=torch.float64)
+
+    def narrow(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.part(x)
+        return logits
+
+
 SHARED = "the passes share what is computed before the first mask acts"
 
 
@@ -361,8 +428,10 @@ SHARED = "the passes share what is computed before the first mask acts"
     ("model", "arguments", "why"),
     [
         (OwnBackward, {}, "the module has a backward() of its own"),
-        (Features, {"sites": "part.lstm:recurrent"}, SHARED),
-        (Stacked, {}, SHARED),
+        (Tied, {}, SHARED),
+        (Residual, {}, SHARED),
+        (Branch, {"sites": "part.lstm:recurrent", "divergence": "kl", "search": "top"}, SHARED),
+        (OtherOutput, {"sites": "part.lstm:recurrent"}, SHARED),
         (Reentrant, {"search": "gradient"}, "checkpoint(use_reentrant=True)"),
     ],
 )
@@ -406,3 +475,74 @@ def test_penalties_that_reach_the_base_pass_have_one_backward_pass(monkeypatch: 
         lambda: AdversarialDropoutCallback(rate=0.3, detach_base=False),
     ):
         assert trained(monkeypatch, Classifier, method)[1] == []
+
+
+class Reversible(torch.autograd.Function):
+    """Recomputes a part in its backward pass, which accumulates gradients by itself."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, layer: nn.Module) -> Tensor:
+        ctx.layer, ctx.variable = layer, 3
+        ctx.save_for_backward(hidden)
+        with torch.no_grad():
+            found: Tensor = layer(hidden)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, incoming: Tensor) -> Any:
+        (hidden,) = ctx.saved_tensors
+        leaf = hidden.detach().requires_grad_()
+        with torch.enable_grad():
+            torch.autograd.backward(ctx.layer(leaf), incoming)
+        return leaf.grad, None
+
+
+class Recomputes(Classifier):
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = Reversible.apply(self.lstm(x)[0][:, -1], self.head)  # type: ignore[no-untyped-call]
+        return logits
+
+
+def test_gradients_that_a_function_accumulates_itself_are_handed_out_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def weak() -> L.Callback:  # the adversarial pass accumulates, too, where only the loss should be seen
+        return AdversarialDropoutCallback(rate=0.3, weight=1e-12, search="gradient", **APART)
+
+    weights, found = trained(monkeypatch, Recomputes, weak)
+    assert all(isinstance(each, EarlyBackward) for each in found)
+    expected, _ = trained(monkeypatch, Recomputes)
+    torch.testing.assert_close(weights, expected, rtol=1e-8, atol=1e-9)
+
+
+class Clamps(Classifier):
+    def forward(self, x: Tensor) -> Tensor:
+        logits = super().forward(x)
+        if logits.requires_grad:
+            hooked(logits, lambda gradient: gradient.clamp(-0.01, 0.01))
+        return logits
+
+
+@pytest.mark.parametrize("batches", [1, 2, 4])
+def test_hooks_see_the_share_of_a_batch_in_its_step(batches: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    same_weights(monkeypatch, Clamps, METHODS["gradient"], accumulate_grad_batches=batches)
+
+
+def test_a_scale_that_overflows_skips_the_step_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40, growth_interval=100)
+    weights, found = trained(monkeypatch, Single, METHODS["label"], plugins=MixedPrecision("16-mixed", "cpu", scaler))
+    assert all(isinstance(each, EarlyBackward) for each in found)
+    assert all(value.isfinite().all() for value in weights.values())
+    assert scaler.get_scale() < 2.0**40
+
+
+class NothingToLearn(Classifier):
+    """Some batches have no example to learn from."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        loss = self.loss(batch)
+        return loss if batch_idx % 2 else torch.zeros((), requires_grad=True, dtype=torch.float64)
+
+
+def test_a_loss_without_a_graph_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights, found = trained(monkeypatch, NothingToLearn, METHODS["gradient"])
+    assert len(found) == 4
+    assert all(value.isfinite().all() for value in weights.values())

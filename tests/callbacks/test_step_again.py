@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -213,3 +214,54 @@ def test_a_step_without_a_loss_for_another_prediction_is_refused() -> None:
 
     with refused("training_step", "must compute a loss by the same forward passes", "got another course"):
         fitted(forgets, leading())
+
+
+class OwnGenerator(Module):
+    """Draws a weight from a generator of its own, behind a forward that draws from it, too."""
+
+    def __init__(self, step: Step) -> None:
+        super().__init__(step)
+        self.draws = np.random.default_rng(0)
+
+    def forward(self, x: Tensor) -> Any:
+        return super().forward(x + torch.from_numpy(self.draws.normal(size=x.shape)))
+
+
+def weighs(module: Module, batch: dict[str, Tensor]) -> Any:
+    output = module(batch["x"])
+    SEEN.append(module.draws.random())  # type: ignore[operator, union-attr]
+    return SEEN[-1] * own(output, batch["y"])
+
+
+def test_generators_of_its_own_go_on_behind_the_forward_as_they_did() -> None:
+    SEEN.clear()
+    L.seed_everything(2, verbose=False)
+    module = OwnGenerator(weighs)
+    quiet_trainer(callbacks=[leading()], max_epochs=1).fit(module, batches())
+    first, again, second, again_second = SEEN
+    assert (first, second) == (again, again_second)
+    assert first != second
+
+
+@pytest.mark.filterwarnings("ignore:You are using the `dataloader_iter` step flavor")
+def test_a_step_that_takes_batches_itself_is_refused() -> None:
+    loader = iter(batches())
+
+    def takes(module: Module, batch: dict[str, Tensor]) -> Any:
+        return plain(module, next(loader))
+
+    with refused("training_step", "must not take batches from a data loader itself", "both_losses=True"):
+        fitted(takes, leading())
+
+    class FromIterator(Module):
+        def training_step(self, dataloader_iter: Any) -> Any:  # type: ignore[override]
+            return plain(self, next(dataloader_iter)[0])
+
+    with refused("both_losses=True", "a training_step that takes batches from dataloader_iter"):
+        quiet_trainer(callbacks=[RDropCallback()], max_epochs=1).fit(FromIterator(plain), batches())
+
+
+def test_two_callbacks_that_halve_the_loss_are_refused() -> None:
+    with refused("both_losses", "at most one callback", "AdversarialDropoutCallback and FraternalDropoutCallback"):
+        fitted(plain, leading(), FraternalDropoutCallback(divergence="mse_logits"))
+    fitted(plain, leading(), RDropCallback(rate=0.1, divergence="kl"))
