@@ -70,7 +70,8 @@ class LossGraph:
         """
         inputs = {id(each): each for each in (*self.leaves, *others)}
         edges = [GradientEdge(node, output) for node, outputs in self._before.items() for output in outputs]
-        found = torch.autograd.grad(loss, [*inputs.values(), *edges], allow_unused=True)
+        wanted: Any = [*inputs.values(), *edges]  # tensors and edges, which the types of torch keep apart
+        found = torch.autograd.grad(loss, wanted, allow_unused=True)
         pairs: list[tuple[Tensor, Tensor | None]] = list(zip(inputs.values(), found[: len(inputs)], strict=True))
         into = dict(zip(edges, found[len(inputs) :], strict=True))
         for node, outputs in self._before.items():
