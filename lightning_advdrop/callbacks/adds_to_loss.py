@@ -39,6 +39,11 @@ class AddsToLoss(Callback, ABC):
         return False
 
     @property
+    def halves_loss(self) -> bool:
+        """Whether it takes a half of the base pass's loss away."""
+        return False
+
+    @property
     def keeps_base_graph(self) -> bool:
         """Whether its term has a gradient to the base pass."""
         return True

@@ -168,6 +168,11 @@ class RegularizerCallback(KeyedBySettings, DecidingCallback, PenaltyMetrics, Non
         return self.regularizer.both_losses
 
     @property
+    def halves_loss(self) -> bool:
+        """Whether it makes the supervised loss the mean of two passes'."""
+        return self.regularizer.both_losses and self.regularizer.halves_loss
+
+    @property
     def keeps_base_graph(self) -> bool:
         """Whether the penalty has a gradient to the base pass."""
         return self.regularizer.keeps_base_graph
@@ -247,7 +252,7 @@ class RegularizerCallback(KeyedBySettings, DecidingCallback, PenaltyMetrics, Non
         if stage != "fit":
             return
         check_trainable(self, trainer, pl_module)
-        check_both_losses(self, trainer, pl_module)
+        check_both_losses(self, pl_module)
         flush_denormals(trainer.strategy.root_device)
         self.seed_generator(trainer)
         self.forget_comparison()

@@ -8,8 +8,6 @@ from typing import Any
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from lightning_advdrop._lightning import trainer_callbacks
-
 # Strategies that keep only a part of each weight in a process, or run the passes in an engine of their own.
 _REFUSED_STRATEGIES = frozenset({"FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy"})
 
@@ -29,16 +27,15 @@ def check_trainable(callback: Callback, trainer: Trainer, pl_module: LightningMo
     refuse_sharded(callback, trainer)
 
 
-def check_both_losses(callback: Any, trainer: Trainer, pl_module: LightningModule) -> None:
+def check_both_losses(callback: Any, pl_module: LightningModule) -> None:
     """Refuse what can't work where the training step runs once more for the loss of another pass.
 
     Args:
         callback: a callback with a regularizer.
-        trainer: the trainer.
         pl_module: the module that is trained.
 
     Raises:
-        ValueError: if the step takes batches itself, or another callback halves the base pass's loss, too.
+        ValueError: if the step takes batches itself.
     """
     if not callback.regularizer.both_losses:
         return
@@ -47,18 +44,6 @@ def check_both_losses(callback: Any, trainer: Trainer, pl_module: LightningModul
             "both_losses=True runs training_step once more on the same batch, got a training_step that takes batches "
             "from dataloader_iter itself; let it take a batch, or set both_losses=False."
         )
-    methods = [(each, getattr(each, "regularizer", None)) for each in trainer_callbacks(trainer)]
-    halving = [each for each, method in methods if getattr(method, "both_losses", False) and _halves(method)]
-    if callback in halving and len(halving) > 1:
-        names = " and ".join(type(each).__name__ for each in halving)
-        raise ValueError(
-            "both_losses must be True for at most one callback of a trainer that takes the mean of the losses, got "
-            f"{names}; set both_losses=False for the others."
-        )
-
-
-def _halves(method: Any) -> bool:
-    return bool(method.halves_loss)
 
 
 def refuse_sharded(callback: Callback, trainer: Trainer, why: str = "runs forward passes of its own") -> None:

@@ -69,6 +69,7 @@ def take_step(
         complete: whether nothing but the terms may need the graph of the loss, which is freed then where they don't.
     """
     active = active_ones(pl_module, callbacks)
+    _check_halves([callback for callback in active if callback.halves_loss])
     losses = LossWatch()
     with uncompiled() if active else nullcontext():
         once_more = again() if any(callback.both_losses for callback in active) else None
@@ -97,6 +98,20 @@ def take_step(
         how = {"on_step": False, "on_epoch": True, "sync_dist": True}
         log_own(pl_module, {"train/penalty": total.detach()}, batch_size=len([*calls.values()][-1][0].base), **how)
     return Stepped(result, own, total)
+
+
+def _check_halves(halving: Sequence[AddsToLoss]) -> None:
+    """Refuse a second callback that makes the supervised loss a mean: none would be left of the base pass's.
+
+    Raises:
+        ValueError: if there are two.
+    """
+    if len(halving) > 1:
+        names = " and ".join(type(each).__name__ for each in halving)
+        raise ValueError(
+            "both_losses must be True for at most one callback of a step that takes the mean of the losses, got "
+            f"{names}; set both_losses=False for the others."
+        )
 
 
 def _without_graph(

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from lightning_advdrop import RDropCallback
+from lightning_advdrop import RandomPerturbationCallback, RDropCallback
 from lightning_advdrop.callbacks.copied_targets import model_input, warn_of_copying
 from lightning_advdrop.regularizers import Penalty
 from tests.helpers.messages import names
@@ -53,14 +53,23 @@ def shifted(batch: dict[str, Tensor]) -> Tensor:
 
 
 def fitted(loader: DataLoader[Any], **arguments: Any) -> tuple[float, float]:
-    """The model's loss, and R-Drop's second one, under masks that drop nothing."""
+    """The model's loss, and the cross-entropy to the labels under a perturbation that changes nothing."""
     found: list[Penalty] = []
-    callback = RDropCallback("embedding", rate=0.0, **arguments)
+    callback = RandomPerturbationCallback("embedding", epsilon=1e-6, divergence="ce", **arguments)
     callback.listeners.append(found.append)
     trainer = quiet_trainer(callbacks=[callback], max_epochs=1)
     trainer.fit(seeded(LanguageModel), loader)
+    return float(trainer.callback_metrics["loss"]), found[0].value.item()
+
+
+def test_a_second_loss_is_the_models_own_whatever_the_labels() -> None:
+    found: list[Penalty] = []
+    callback = RDropCallback("embedding", rate=0.0)
+    callback.listeners.append(found.append)
+    trainer = quiet_trainer(callbacks=[callback], max_epochs=1)
+    trainer.fit(seeded(LanguageModel), texts())
     assert found[0].supervised is not None
-    return float(trainer.callback_metrics["loss"]), found[0].supervised.item()
+    assert found[0].supervised.item() == pytest.approx(float(trainer.callback_metrics["loss"]), rel=1e-5)
 
 
 def test_shifted_labels_give_the_models_own_loss() -> None:

@@ -114,7 +114,7 @@ def _measured(idle: Regularizer, entry: Entry, changes: list[float]) -> Regulari
 
     def evaluate(passes: Passes) -> Penalty:
         watched = _Watched(**{each.name: getattr(passes, each.name) for each in fields(passes) if each.init})
-        watched.kept.update(passes.kept)
+        watched.kept.update({(idle, name): value for (_, name), value in passes.kept.items()})
         vars(watched)["drops"] = entry.drops
         found = type(idle).evaluate(idle, watched)
         value, other = found.value.detach(), vars(watched).get("last")
