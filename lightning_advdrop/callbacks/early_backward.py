@@ -8,7 +8,7 @@ Lightning does around that works as before: accumulation, scaling, reduction ove
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
@@ -18,9 +18,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lightning_advdrop._lightning import attached_trainer, has_own_backward
-from lightning_advdrop._torch import parametrizations_are_cached, without_tensor_hooks
-from lightning_advdrop.callbacks.loss_graph import LossGraph
+from lightning_advdrop._torch import is_leaf, parametrizations_are_cached, without_tensor_hooks
 from lightning_advdrop.regularizers import Passes
+
+# Of `torch.utils.checkpoint` with use_reentrant=True: its backward pass accumulates gradients itself.
+_REENTRANT = "CheckpointFunctionBackward"
 
 
 class EarlyBackward(NamedTuple):
@@ -50,6 +52,53 @@ class _HandOut(torch.autograd.Function):
         return None, None, None, *(gradient * factor.to(gradient.device) for gradient in ctx.gradients)
 
 
+class _Graph:
+    """The part of a loss's graph that no other pass uses.
+
+    Args:
+        loss: a scalar with a graph.
+        shared: what other passes take as it is.
+
+    Attributes:
+        leaves: what this part has gradients to, without what is shared.
+        boundary: what is shared and used in it.
+        why: in words why it can't be separated from the rest; empty where it can.
+    """
+
+    def __init__(self, loss: Tensor, shared: Sequence[Tensor]) -> None:
+        places = {(tensor.grad_fn, tensor.output_nr): tensor for tensor in shared if tensor.grad_fn is not None}
+        stops = {node for node, _ in places}
+        own, crossed = _walk([loss.grad_fn], stops)
+        reached = {node for node, _ in crossed}
+        below, _ = _walk(_following(stops))
+        used, _ = _walk(_following(reached))
+        self.leaves = [node.variable for node in own if is_leaf(node)]
+        self.boundary = [tensor for place, tensor in places.items() if place in crossed]
+        self.why = ""
+        if any(type(node).__name__ == _REENTRANT for node in own):
+            self.why = "checkpoint(use_reentrant=True) computes gradients by a backward pass of its own"
+        # To stop a backward pass at what is shared, nothing behind that may be asked for.
+        elif crossed - places.keys() or any(node in used or not is_leaf(node) for node in (own | reached) & below):
+            self.why = "the passes share what is computed before the first mask acts, or outside of the forward"
+
+
+def _following(nodes: Iterable[Any]) -> list[Any]:
+    return [following for node in nodes for following, _ in node.next_functions if following is not None]
+
+
+def _walk(nodes: Iterable[Any], stops: Collection[Any] = ()) -> tuple[set[Any], set[tuple[Any, int]]]:
+    """Return the nodes that can be reached without passing a stop, and the stops that were, with their outputs."""
+    waiting, found, crossed = list(nodes), set[Any](nodes), set[tuple[Any, int]]()
+    while waiting:
+        for following, output in waiting.pop().next_functions:
+            if following in stops:
+                crossed.add((following, output))
+            elif following is not None and following not in found:
+                found.add(following)
+                waiting.append(following)
+    return found, crossed
+
+
 def early_backward(
     pl_module: LightningModule,
     loss: Tensor,
@@ -76,18 +125,21 @@ def early_backward(
         return "the module has a backward() of its own"
     if parametrizations_are_cached():
         return "the passes share weights that parametrize.cached() holds"
-    graph = LossGraph(loss, [*held, *itertools.chain.from_iterable(_shared(each) for each in passes)])
+    graph = _Graph(loss, [*held, *itertools.chain.from_iterable(_shared(each) for each in passes)])
     if graph.why:
         return graph.why
     scale = _scale(pl_module, loss)
-    pairs = _gradients(pl_module, graph, loss if scale is None else loss * scale, wanted)
-    of_masks = {id(tensor): gradient for tensor, gradient in pairs if any(tensor is each for each in wanted)}
-    handed = [(tensor, gradient) for tensor, gradient in pairs if id(tensor) not in of_masks]
+    leaves = [*graph.leaves, *graph.boundary]
+    inputs = [*leaves, *(each for each in wanted if all(each is not leaf for leaf in leaves))]
+    gradients, others = _gradients(pl_module, loss if scale is None else loss * scale, inputs)
+    found = {id(each): gradient for each, gradient in zip(inputs, gradients, strict=True)}
+    of_masks = {id(each): _finite(found.pop(id(each)), each, scaled=scale is not None) for each in wanted}
+    # Leaves without a gradient are left out, as in a backward pass that does not reach them.
+    handed = [(leaf, found[id(leaf)]) for leaf in leaves if found.get(id(leaf)) is not None] + others
     value: Tensor = _HandOut.apply(  # type: ignore[no-untyped-call]
-        loss.detach(), scale, [gradient for _, gradient in handed], *(tensor for tensor, _ in handed)
+        loss.detach(), scale, [gradient for _, gradient in handed], *(leaf for leaf, _ in handed)
     )
-    scaled = scale is not None
-    return EarlyBackward(value, {id(each): _finite(of_masks.get(id(each)), each, scaled=scaled) for each in wanted})
+    return EarlyBackward(value, of_masks)
 
 
 def _shared(passes: Passes) -> list[Tensor]:
@@ -96,25 +148,25 @@ def _shared(passes: Passes) -> list[Tensor]:
 
 
 def _gradients(
-    pl_module: LightningModule, graph: LossGraph, loss: Tensor, wanted: Sequence[Tensor]
-) -> list[tuple[Tensor, Tensor]]:
-    """Compute gradients, and those that a function of the graph accumulates by a backward pass of its own."""
+    pl_module: LightningModule, loss: Tensor, inputs: Sequence[Tensor]
+) -> tuple[Sequence[Tensor | None], list[tuple[Tensor, Tensor | None]]]:
+    """Compute gradients, and those that a function of the graph has accumulated by a backward pass of its own."""
     parameters = list(pl_module.parameters())
     before = [parameter.grad for parameter in parameters]
     with ExitStack() as stack:
         # Hooks of parameters see the whole gradient, when it is handed out.
-        stack.enter_context(without_tensor_hooks(graph.leaves))
+        stack.enter_context(without_tensor_hooks(inputs))
         for device in {"cpu", loss.device.type}:  # a backward pass runs outside of autocast
             stack.enter_context(torch.autocast(device, enabled=False))
         for parameter in parameters:
             parameter.grad = None
         try:
-            found = graph.gradients(loss, wanted)
-            found += [(each, each.grad) for each in parameters if each.grad is not None]
+            found = torch.autograd.grad(loss, inputs, allow_unused=True)
+            own = [(each, each.grad) for each in parameters if each.grad is not None]
         finally:
             for parameter, gradient in zip(parameters, before, strict=True):
                 parameter.grad = gradient
-    return found
+    return found, list(own)
 
 
 def _finite(gradient: Tensor | None, like: Tensor, *, scaled: bool) -> Tensor:

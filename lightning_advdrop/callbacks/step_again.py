@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -121,8 +122,10 @@ def _without_batches() -> Iterator[None]:
             "both_losses=True; let the Trainer hand them over, which it also does with several loaders."
         )
 
-    data: Any = [0]
-    iterators: Any = type(iter(DataLoader(data))).__mro__[-2]  # the base class of those with and without workers
+    data: Any = [0]  # with a generator of its own: an iterator draws a seed
+    iterators: Any = type(iter(DataLoader(data, generator=torch.Generator()))).__mro__[
+        -2
+    ]  # the base class of those with and without workers
     before = iterators.__next__
     iterators.__next__ = refuse
     try:

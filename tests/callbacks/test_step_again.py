@@ -154,10 +154,11 @@ def test_a_step_leaves_the_trace_of_one_run(callback: Any) -> None:
 
 def augments(module: Module, batch: dict[str, Tensor]) -> Any:
     """Draw noise in front of the forward, and a weight behind it."""
-    x = batch["x"] + torch.randn(batch["x"].shape, dtype=torch.float64)
-    output = module(x)
-    SEEN.append(torch.rand(()).item())
-    return SEEN[-1] * own(output, batch["y"])
+    noise = torch.randn(batch["x"].shape, dtype=torch.float64)
+    output = module(batch["x"] + noise)
+    weight = torch.rand(())
+    SEEN.append(weight.item() + noise.sum().item())
+    return weight * own(output, batch["y"])
 
 
 SEEN: list[float] = []
