@@ -112,6 +112,14 @@ class StepAgain:
         return found
 
 
+@functools.cache
+def _iterators() -> Any:
+    """Return the base class of data loaders' iterators, with and without workers."""
+    data: Any = [0]
+    # With a generator of its own: an iterator draws a seed.
+    return type(iter(DataLoader(data, generator=torch.Generator()))).__mro__[-2]
+
+
 @contextmanager
 def _without_batches() -> Iterator[None]:
     """Refuse to take a batch from a data loader, which has gone on since the first run."""
@@ -122,10 +130,7 @@ def _without_batches() -> Iterator[None]:
             "both_losses=True; let the Trainer hand them over, which it also does with several loaders."
         )
 
-    data: Any = [0]  # with a generator of its own: an iterator draws a seed
-    iterators: Any = type(iter(DataLoader(data, generator=torch.Generator()))).__mro__[
-        -2
-    ]  # the base class of those with and without workers
+    iterators = _iterators()
     before = iterators.__next__
     iterators.__next__ = refuse
     try:

@@ -153,11 +153,6 @@ class AdversarialDropout(Regularizer):
         if same and (self.reference_in_base or not any(seen.replaces_own for seen in passes.observed.values())):
             refuse_equal(self.divergence)
 
-    @property
-    def keeps_base_graph(self) -> bool:
-        """True unless ``detach_base``."""
-        return not self.detach_base
-
     def scale(self, site: MaskSite, mask: Tensor) -> Tensor:
         """Scale a binary mask of a site as it is multiplied, see ``rescaling``."""
         if self.rescaling == "rows" or site.kind == "dropout":
@@ -210,7 +205,7 @@ class AdversarialDropout(Regularizer):
         reference = self._references(passes)
         masks = self.find_masks(passes, reference)
         acting = rescaled(masks, passes.observed, self.scale)
-        prediction, supervised = passes.run_for_mean_loss(acting, self.divergence, both=self.both_losses)
+        prediction, supervised = passes.run_with_loss(acting, self.divergence, both=self.both_losses, mean=True)
         value = passes.distance(prediction, self.divergence, self.direction, detach_base=self.detach_base)
         flips = sum((masks[site] != reference[site]).sum() for site in masks)
         units = sum(mask.numel() for mask in masks.values())

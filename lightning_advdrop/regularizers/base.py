@@ -30,6 +30,7 @@ class Regularizer(ABC):
     Attributes:
         share_masks: whether its passes draw the same noise elsewhere in the network as the base pass.
         needs_target: whether it needs the labels.
+        detach_base: whether the penalty has no gradient to the base prediction.
         both_losses: whether the loss of a further pass is added, too.
         halves_loss: whether it is the mean with that of the base pass then, not the sum.
         divergence: how predictions are compared; None where a method has a comparison of its own.
@@ -48,6 +49,7 @@ class Regularizer(ABC):
 
     share_masks: bool = False
     needs_target: bool = False
+    detach_base: bool = False
     both_losses: bool = False
     divergence: DivergenceChoice | None = None
     halves_loss: ClassVar[bool] = False
@@ -220,7 +222,7 @@ class Regularizer(ABC):
     @property
     def keeps_base_graph(self) -> bool:
         """Whether the penalty has a gradient to the base pass; where not, its graph may be freed before `penalty`."""
-        return True
+        return not self.detach_base
 
     def look_at_base(self, passes: Passes) -> Sequence[Tensor]:  # noqa: ARG002 - what a subclass looks at
         """Take what the penalty needs from the base pass's graph, by `Passes.once`.

@@ -40,6 +40,5 @@ class FraternalDropout(TrainsOnBoth):
         Raises:
             ValueError: if ``both_losses`` is True and neither the model's loss nor the labels are known.
         """
-        masks = self.random_masks(passes)
-        other, supervised = passes.run_for_mean_loss(masks, self.divergence, both=self.both_losses)
+        other, supervised = self.second(passes)
         return Penalty(self.distance(passes, other), supervised=supervised)

@@ -242,44 +242,37 @@ class Passes:
         found.kept.update(self.kept)
         return found
 
-    def run_with_loss(self, masks: Masks, asked: DivergenceChoice) -> tuple[Tensor, Tensor]:
-        """Compute the prediction under masks and its supervised loss; if it is not known how, `loss_to_target`.
-
-        Args:
-            masks: a mask for each site.
-            asked: the divergence, which tells how the prediction is read.
-
-        Raises:
-            ValueError: if neither the model's loss nor the labels are known.
-        """
-        if self.step_under is not None:
-            result, loss = self.step_under(masks)
-            return self.read(result), loss
-        if self.target is None:
-            raise ValueError(
-                "target must be given for both_losses=True, got None; give the labels, or set both_losses=False."
-            )
-        prediction = self.run(masks)
-        return prediction, self.loss_to_target(prediction, self.compared(asked))
-
     def base_loss(self, comparison: Comparison) -> Tensor:
         """Return the supervised loss of the base pass; where it is not known, that of `loss_to_target`."""
         return self.loss_to_target(self.base, comparison) if self.loss is None else self.loss
 
-    def run_for_mean_loss(self, masks: Masks, asked: DivergenceChoice, *, both: bool) -> tuple[Tensor, Tensor | None]:
-        """Compute the prediction under masks, and what makes the total loss the mean of both passes'.
+    def run_with_loss(
+        self, masks: Masks, asked: DivergenceChoice, *, both: bool, mean: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Compute the prediction under masks, and what the total loss gets for it, which has the base pass's already.
 
-        The loss of the base pass is in the total already.
+        That is the model's own loss where it is known how to compute it, else that of `loss_to_target`.
 
         Args:
             masks: a mask for each site.
             asked: the divergence, which tells how the prediction is read.
             both: False to compute the prediction alone.
+            mean: whether the total becomes the mean of both passes' losses, or else their sum.
 
         Raises:
             ValueError: if neither the model's loss nor the labels are known.
         """
         if not both:
             return self.run(masks), None
-        prediction, loss = self.run_with_loss(masks, asked)
-        return prediction, (loss - self.base_loss(self.compared(asked))) / 2
+        if self.step_under is None and self.target is None:
+            raise ValueError(
+                "target must be given for both_losses=True, got None; give the labels, or set both_losses=False."
+            )
+        comparison = self.compared(asked)
+        if self.step_under is None:
+            prediction = self.run(masks)
+            loss = self.loss_to_target(prediction, comparison)
+        else:
+            result, loss = self.step_under(masks)
+            prediction = self.read(result)
+        return prediction, (loss - self.base_loss(comparison)) / 2 if mean else loss

@@ -153,11 +153,6 @@ class VirtualAdversarialTraining(PerturbationRegularizer):
 
     log_prefix = "virtual_adversarial"
 
-    @property
-    def keeps_base_graph(self) -> bool:
-        """True unless ``detach_base``."""
-        return not self.detach_base
-
     def penalty(self, passes: Passes) -> Penalty:
         """Compute the divergence under the perturbation.
 

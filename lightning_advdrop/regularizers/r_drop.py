@@ -45,7 +45,7 @@ class RDrop(TrainsOnBoth):
     log_prefix = "r_drop"
 
     def penalty(self, passes: Passes) -> Penalty:
-        """Compute the symmetric divergence, and the second pass's cross-entropy.
+        """Compute the symmetric divergence, and the second pass's loss.
 
         Raises:
             ValueError: if ``both_losses`` is True and neither the model's loss nor the labels are known.

@@ -62,11 +62,6 @@ class RandomMaskRegularizer(Regularizer):
         """Draw the base pass's mask, where it has one."""
         return self.random_mask(seen, generator) if self.masks_base else None
 
-    @property
-    def keeps_base_graph(self) -> bool:
-        """True unless ``detach_base``."""
-        return not self.detach_base
-
     def distance(self, passes: Passes, other: Tensor) -> Tensor:
         """Compute the divergence between the base prediction and another one."""
         return passes.distance(other, self.divergence, self.direction, detach_base=self.detach_base)
@@ -90,12 +85,10 @@ class TrainsOnBoth(RandomMaskRegularizer):
         """Run the second pass.
 
         Returns:
-            Its prediction, and its loss with ``both_losses``.
+            Its prediction, and with ``both_losses`` what the loss gets for it.
 
         Raises:
             ValueError: if ``both_losses`` is True and neither the model's loss nor the labels are known.
         """
         masks = self.random_masks(passes)
-        if not self.both_losses:
-            return passes.run(masks), None
-        return passes.run_with_loss(masks, self.divergence)
+        return passes.run_with_loss(masks, self.divergence, both=self.both_losses, mean=self.halves_loss)
