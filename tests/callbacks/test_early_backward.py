@@ -1,10 +1,7 @@
-"""The early backward pass of the loss trains as the joint one does, and is left where the graph is needed."""
+"""The early backward pass of the loss trains as the joint one does."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import lightning as L
@@ -13,51 +10,21 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations, parametrize
 from torch.utils.checkpoint import checkpoint
-from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_advdrop import (
     AdversarialDropoutCallback,
-    FraternalDropoutCallback,
-    PiModelCallback,
-    PseudoEnsembleCallback,
-    RDropCallback,
-    VirtualAdversarialCallback,
 )
-from lightning_advdrop.callbacks import AdversarialTrainingCallback, stepping
-from lightning_advdrop.callbacks.early_backward import EarlyBackward, early_backward
-from tests.helpers.plain_models import quiet_trainer
-
-BATCH, STEPS, FEATURES, CLASSES, UNITS = 6, 5, 4, 3, 7
-
-
-def hooked(tensor: Tensor, hook: Callable[[Tensor], Any]) -> None:
-    tensor.register_hook(hook)  # type: ignore[no-untyped-call]
-
-
-class Classifier(L.LightningModule):
-    """An LSTM in double precision, with an embedding-free input and dropout before its head."""
-
-    def __init__(self, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.lstm = nn.LSTM(FEATURES, UNITS, batch_first=True, dtype=torch.float64)
-        self.head = nn.Linear(UNITS, CLASSES, dtype=torch.float64)
-        self.unused = nn.Linear(2, 2, dtype=torch.float64)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.dropout(self.lstm(x)[0][:, -1]))
-        return logits
-
-    def loss(self, batch: Any) -> Tensor:
-        return F.cross_entropy(self(batch[0]), batch[1])
-
-    def training_step(self, batch: Any, batch_idx: int) -> Any:
-        return self.loss(batch)
-
-    def configure_optimizers(self) -> Any:
-        return torch.optim.SGD(self.parameters(), lr=0.3, momentum=0.9)
+from lightning_advdrop.callbacks.early_backward import EarlyBackward
+from tests.helpers.early import (
+    APART,
+    FEATURES,
+    METHODS,
+    Classifier,
+    hooked,
+    same_weights,
+    trained,
+)
 
 
 class InDictionary(Classifier):
@@ -130,84 +97,6 @@ class Sparse(L.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.3)
 
 
-def data() -> DataLoader[Any]:
-    draw = torch.Generator().manual_seed(0)
-    x = torch.randn(4 * BATCH, STEPS, FEATURES, dtype=torch.float64, generator=draw)
-    return DataLoader(TensorDataset(x, torch.randint(CLASSES, (len(x),), generator=draw)), BATCH)
-
-
-#: Noise of their own, so that passes share nothing that is computed before the first mask.
-APART: dict[str, Any] = {"share_masks": False}
-METHODS: dict[str, Callable[[], L.Callback]] = {
-    "gradient": lambda: AdversarialDropoutCallback(rate=0.3, weight=2.0, search="gradient", **APART),
-    "gradient, ce": lambda: AdversarialDropoutCallback(rate=0.3, search="gradient", start="ones", divergence="ce"),
-    "label": lambda: AdversarialDropoutCallback(rate=0.3, weight=2.0, search="label", **APART),
-    "label, refined": lambda: AdversarialDropoutCallback(rate=0.3, search="label", steps=2, **APART),
-    "top": lambda: AdversarialDropoutCallback(rate=0.3, search="top", **APART),
-    "fisher": lambda: AdversarialDropoutCallback(rate=0.3, search="fisher", draws=2, **APART),
-    "weight": lambda: AdversarialDropoutCallback(sites="weight", rate=0.1, search="label", **APART),
-    "both losses": lambda: AdversarialDropoutCallback(
-        rate=0.3,
-        search="label",
-        start="sampled",
-        reference_in_base=True,
-        flips="drop",
-        rescaling="expected",
-        both_losses=True,
-        **APART,
-    ),
-    "fraternal": lambda: FraternalDropoutCallback(rate=0.3, detach_base=True),
-    "pi": lambda: PiModelCallback(rate=0.3, detach_base=True),
-    "pseudo-ensemble": lambda: PseudoEnsembleCallback(rate=0.3, detach_base=True),
-    "vat": lambda: VirtualAdversarialCallback(sites="input", epsilon=1.0, share_masks=False),
-    "adversarial training": lambda: AdversarialTrainingCallback(sites="input", epsilon=1.0, share_masks=False),
-}
-
-
-SETTINGS = ("rate", "search", "start", "reference_in_base", "flips", "rescaling", "both_losses")
-
-
-@contextmanager
-def early(found: list[Any], monkeypatch: pytest.MonkeyPatch, *, joint: bool) -> Iterator[None]:
-    """Watch the early backward passes, or keep them from happening."""
-
-    def watched(*args: Any) -> Any:
-        found.append("kept" if joint else early_backward(*args))
-        return found[-1]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(stepping, "early_backward", watched)
-        yield
-
-
-def trained(
-    monkeypatch: pytest.MonkeyPatch,
-    model: Callable[[], L.LightningModule],
-    *methods: Callable[[], L.Callback],
-    joint: bool = False,
-    **trainer: Any,
-) -> tuple[dict[str, Tensor], list[Any]]:
-    found: list[Any] = []
-    L.seed_everything(1, verbose=False)
-    module, callbacks = model(), [method() for method in methods]
-    with early(found, monkeypatch, joint=joint):
-        fit = quiet_trainer(callbacks=[*callbacks, *trainer.pop("callbacks", [])], max_epochs=2, **trainer)
-        fit.fit(module, data())
-    return module.state_dict(), found
-
-
-def same_weights(
-    monkeypatch: pytest.MonkeyPatch, model: Any, *methods: Any, rtol: float = 1e-9, **trainer: Any
-) -> None:
-    expected, _ = trained(monkeypatch, model, *methods, joint=True, **trainer)
-    weights, found = trained(monkeypatch, model, *methods, **trainer)
-    assert found
-    assert all(isinstance(each, EarlyBackward) for each in found)
-    torch.testing.assert_close(weights, expected, rtol=rtol, atol=1e-10)
-    plain, _ = trained(monkeypatch, model, **trainer)
-    assert not all(torch.allclose(weights[name], plain[name], rtol=1e-4) for name in weights)
-
-
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 def test_each_method_trains_as_with_one_backward_pass(method: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     same_weights(monkeypatch, Classifier, method)
@@ -248,23 +137,6 @@ class Doubles(L.Callback):
 )
 def test_each_trainer_trains_as_with_one_backward_pass(trainer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     same_weights(monkeypatch, Classifier, METHODS["label"], **trainer)
-
-
-@pytest.mark.parametrize("method", ["gradient", "label", "both losses"])
-@pytest.mark.parametrize("name", ["features", "stacked"])
-def test_what_passes_share_is_propagated_back_through_once(
-    name: str, method: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Features that are handed over, and layers before the first mask that are not computed again."""
-
-    def shared() -> L.Callback:
-        callback: Any = METHODS[method]()
-        settings = {each: getattr(callback.regularizer, each) for each in SETTINGS} | {"share_masks": True}
-        return AdversarialDropoutCallback(
-            sites="lstm:recurrent" if name == "stacked" else "part.lstm:recurrent", **settings
-        )
-
-    same_weights(monkeypatch, {"features": Features, "stacked": Stacked}[name], shared)
 
 
 def test_two_methods_share_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,150 +203,6 @@ def test_the_graph_is_free_when_another_pass_is_made(joint: bool, monkeypatch: p
     monkeypatch.setattr(AdversarialDropoutCallback, "term", watched)
     trained(monkeypatch, Keeps, METHODS["label"], joint=joint, limit_train_batches=1)
     assert freed[0] is not joint
-
-
-class OwnBackward(Classifier):
-    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        torch.autograd.backward(loss)
-
-
-class Features(Classifier):
-    """Calls a part that is compared with features that have a graph of their own."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.before = nn.Linear(FEATURES, FEATURES, dtype=torch.float64)
-        self.part = Classifier()
-
-    def training_step(self, batch: Any, batch_idx: int) -> Any:
-        return F.cross_entropy(self.part(self.before(batch[0])), batch[1])
-
-
-class Stacked(Classifier):
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(torch.tanh(self.before(x)))
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.before = nn.Linear(FEATURES, FEATURES, dtype=torch.float64)
-
-
-class Reentrant(Classifier):
-    def training_step(self, batch: Any, batch_idx: int) -> Any:
-        loss: Tensor = checkpoint(lambda x: x * 1.0, self.loss(batch), use_reentrant=True)
-        return loss
-
-
-class CachedWeights(Classifier):
-    def __init__(self) -> None:
-        super().__init__()
-        parametrizations.weight_norm(self.head)
-
-    def training_step(self, batch: Any, batch_idx: int) -> Any:
-        return super().training_step(batch, batch_idx)
-
-
-class Tied(Stacked):
-    """Uses a weight before the first mask and behind it."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) + self.before.weight.square().sum()
-
-
-class Residual(Classifier):
-    """Adds to the masked output what it was computed from."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.wide = nn.Linear(FEATURES, UNITS, dtype=torch.float64)
-        self.lstm = nn.LSTM(UNITS, UNITS, batch_first=True, dtype=torch.float64)
-
-    def forward(self, x: Tensor) -> Tensor:
-        wide = torch.tanh(self.wide(x))
-        logits: Tensor = self.head((self.lstm(torch.sin(wide))[0] + wide)[:, -1])
-        return logits
-
-
-class Branch(Features):
-    """Compares what is computed from the middle of the loss's graph."""
-
-    def training_step(self, batch: Any, batch_idx: int) -> Any:
-        features = torch.tanh(self.before(batch[0]))
-        self.part(torch.sin(features))
-        return F.cross_entropy(self.head(F.pad(features, (0, UNITS - FEATURES))[:, -1]), batch[1])
-
-
-class OtherOutput(Features):
-    """Hands one output of a function over, and uses another one of it behind the forward."""
-
-    def training_step(self, batch: Any, batch_idx: int) -> Any:
-        values, others = self.before(batch[0]).chunk(2, -1)
-        logits = self.narrow(values)
-        return F.cross_entropy(logits, batch[1]) + others.square().mean()
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.part.lstm = nn.LSTM(FEATURES // 2, UNITS, batch_first=True, dtype=torch.float64)
-
-    def narrow(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.part(x)
-        return logits
-
-
-SHARED = "the passes share what is computed before the first mask acts"
-
-
-@pytest.mark.parametrize(
-    ("model", "arguments", "why"),
-    [
-        (OwnBackward, {}, "the module has a backward() of its own"),
-        (Tied, {}, SHARED),
-        (Residual, {}, SHARED),
-        (Branch, {"sites": "part.lstm:recurrent", "divergence": "kl", "search": "top"}, SHARED),
-        (OtherOutput, {"sites": "part.lstm:recurrent"}, SHARED),
-        (Reentrant, {"search": "gradient"}, "checkpoint(use_reentrant=True)"),
-    ],
-)
-def test_a_graph_that_is_needed_is_kept_and_that_is_said_once(
-    model: Any, arguments: Any, why: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def method() -> L.Callback:
-        return AdversarialDropoutCallback(**{"rate": 0.3, "search": "label", **arguments})
-
-    with caplog.at_level(logging.INFO):
-        weights, found = trained(monkeypatch, model, method)
-    assert all(isinstance(each, str) for each in found)
-    said = [message for message in caplog.messages if "keeps the graph of the base pass" in message]
-    assert len(said) == 1
-    assert said[0].startswith("AdversarialDropoutCallback")
-    assert why in said[0]
-    expected, _ = trained(monkeypatch, model, method, joint=True)
-    torch.testing.assert_close(weights, expected, rtol=0, atol=0)
-
-
-def test_weights_that_are_cached_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Cached(L.Callback):
-        def on_train_start(self, *_: Any) -> None:
-            self.context = parametrize.cached()
-            self.context.__enter__()
-
-        def on_train_batch_start(self, *_: Any) -> None:
-            parametrize._cache.clear()
-
-        def on_train_end(self, *_: Any) -> None:
-            self.context.__exit__(None, None, None)
-
-    _, found = trained(monkeypatch, CachedWeights, METHODS["label"], callbacks=[Cached()])
-    assert set(found) == {"the passes share weights that parametrize.cached() holds"}
-
-
-def test_penalties_that_reach_the_base_pass_have_one_backward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    for method in (
-        lambda: RDropCallback(rate=0.3),
-        lambda: FraternalDropoutCallback(rate=0.3),
-        lambda: AdversarialDropoutCallback(rate=0.3, detach_base=False),
-    ):
-        assert trained(monkeypatch, Classifier, method)[1] == []
 
 
 class Reversible(torch.autograd.Function):

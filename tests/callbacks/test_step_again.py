@@ -266,3 +266,23 @@ def test_two_callbacks_that_halve_the_loss_are_refused() -> None:
     with refused("both_losses", "at most one callback", "AdversarialDropoutCallback and FraternalDropoutCallback"):
         fitted(plain, leading(), FraternalDropoutCallback(divergence="mse_logits"))
     fitted(plain, leading(), RDropCallback(rate=0.1, divergence="kl"))
+
+
+DRAWS = np.random.default_rng(0)
+
+
+class DrawsGlobally(Module):
+    """Draws a weight from a generator that belongs to no module."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        SEEN.append(DRAWS.random())
+        return SEEN[-1] * plain(self, batch)
+
+
+def test_globals_that_a_step_names_go_on_as_they_did() -> None:
+    SEEN.clear()
+    expected = np.random.default_rng(0).random(2).tolist()
+    quiet_trainer(callbacks=[leading()], max_epochs=1).fit(DrawsGlobally(plain), batches())
+    assert expected[0] in SEEN
+    assert expected[1] in SEEN
+    assert set(SEEN) == set(expected)

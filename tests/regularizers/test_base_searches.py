@@ -14,6 +14,7 @@ from lightning_advdrop.nn import AWDLSTM
 from lightning_advdrop.regularizers import AdversarialDropout, Passes
 from lightning_advdrop.regularizers.flips import Rows, flips_by_scores
 from tests.helpers import recording
+from tests.helpers.messages import refused
 from tests.helpers.reference_family import UNITS
 from tests.helpers.reference_masks import all_masks, within_budget
 from tests.regularizers.test_search_variants import BATCH, STEPS, batch, passes_of
@@ -154,3 +155,23 @@ def test_a_sampled_reference_acts_in_the_base_pass_and_flips_count_from_it() -> 
         assert (mask <= seen.mask).all()
         assert ((mask != seen.mask).sum(-1) <= 2).all()
         assert (mask != seen.mask).any()
+
+
+@pytest.mark.parametrize("divergence", ["kl", "mse_logits"])
+def test_no_labels_are_drawn_from_a_prediction_that_is_nan(divergence: Any) -> None:
+    model, x = batch()
+    regularizer = AdversarialDropout(rate=0.5, search="fisher", divergence=divergence)
+    passes = passes_of(regularizer, model, torch.full_like(x, torch.nan))
+    with refused("prediction must be finite", "without any mask", error=FloatingPointError):
+        regularizer.evaluate(passes)
+
+
+def test_what_one_method_has_taken_from_the_graph_is_not_another_ones() -> None:
+    model, x = batch()
+    few, many = (AdversarialDropout(rate=rate, search="top", divergence="kl") for rate in (0.1, 0.9))
+    passes = passes_of(few, model, x)
+    fresh = many.evaluate(replace(passes)).metrics["flip_rate"]
+    few.prepare(passes)
+    assert many.evaluate(passes).metrics["flip_rate"] == fresh
+    assert passes.kept == {}
+    assert few.evaluate(passes).metrics["flip_rate"] != fresh
