@@ -90,11 +90,16 @@ def may_be_unlabelled(passes: Passes, divergence: DivergenceChoice) -> bool:
     (of_loss,) = torch.autograd.grad(loss, base, retain_graph=True, allow_unused=True)
     if of_loss is None:  # the loss was computed from another selection of the result
         return True
+    used = _not_zero(of_loss)
+    if used.all():  # as most often; over the many logits of a language model the rest takes as long as the loss
+        return False
     (leant,) = torch.autograd.grad(leaning(passes, comparison), base, retain_graph=True)
-    used, leans = (
-        gradient.flatten(1).any(-1) if gradient.dim() > 1 else gradient != 0 for gradient in (of_loss, leant)
-    )
-    return bool((leans & ~used).any())
+    return bool((_not_zero(leant) & ~used).any())
+
+
+def _not_zero(gradient: Tensor) -> Tensor:
+    """Tell which examples have a gradient, ``(B)``."""
+    return gradient.flatten(1).any(-1) if gradient.dim() > 1 else gradient != 0
 
 
 def leaning_gradients(
