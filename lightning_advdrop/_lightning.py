@@ -271,6 +271,18 @@ def forget_average(callback: Callback) -> None:
     callback._average_model = None
 
 
+def reads_class_of_checkpoint(cli: type) -> bool:
+    """Tell whether a LightningCLI can read the model's settings from a checkpoint whose model was named by its class.
+
+    Releases of Lightning 2.5 refuse such settings.
+
+    Args:
+        cli: the class ``LightningCLI``, which needs the extra ``cli``.
+    """
+    method = getattr(cli, "_parse_ckpt_path", None)
+    return method is not None and "_class_path" in method.__code__.co_consts
+
+
 def load_module(kind: type[_Module], path: str | Path) -> _Module:
     """Load a module from a checkpoint onto the CPU.
 

@@ -28,6 +28,7 @@ from lightning_advdrop._lightning import (
     forget_average,
     load_module,
     logged_step,
+    reads_class_of_checkpoint,
     rename_metric,
     schedule_once,
     state_key,
@@ -236,6 +237,20 @@ def test_within_an_epoch_plain_training_is_resumed_exactly_from_lightning_2_5_on
     whole = fit()
     rest = whole[whole.index((1, 2, 2.0, 0.25)) :]
     assert (fit(tmp_path / "step=6.ckpt") == rest) == (bool(care) or LIGHTNING >= (2, 5))
+
+
+class ReadsNoClass:
+    def _parse_ckpt_path(self) -> None: ...
+
+
+class ReadsClass:
+    def _parse_ckpt_path(self) -> str:
+        return "_class_path"
+
+
+@pytest.mark.parametrize(("cli", "reads"), [(object, False), (ReadsNoClass, False), (ReadsClass, True)])
+def test_whether_the_class_of_a_checkpoints_model_is_read(cli: type, reads: bool) -> None:
+    assert reads_class_of_checkpoint(cli) is reads
 
 
 class Small(LightningModule):
