@@ -9,7 +9,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "cli": ("wandb", "jsonargparse"),
     "text": ("torchtext",),
     "data": ("pooch", "requests", "platformdirs"),
-    "report": ("matplotlib", "scipy"),
+    "report": ("matplotlib", "scipy", "PIL"),
     "examples": ("sklearn",),
 }
 """The extras of this package, with the modules that each of them brings."""

@@ -120,6 +120,37 @@ def finish_saved_epoch(trainer: Trainer) -> None:
         loop.on_iteration_done()
 
 
+def count_saved_batch(trainer: Trainer) -> None:
+    """Let a resumed fit count the batch at whose end its checkpoint was saved, as Lightning does from 2.5 on.
+
+    Lightning 2.4 takes that batch for one that failed: it would give its number to the next one, and end the epoch
+    without its last validation.
+
+    Args:
+        trainer: the trainer, when the fit starts.
+    """
+    loop: Any = getattr(trainer.fit_loop, "epoch_loop", None)
+    if not getattr(loop, "restarting", False) or hasattr(loop, "restarted_on_train_batch_end"):
+        return
+    counts = loop.batch_progress.current
+    if counts.completed < counts.processed:
+        loop.batch_progress.increment_completed()
+        # A validation that is due is run first, and counts the step.
+        if not loop._should_accumulate() and not loop._should_check_val_fx(trainer.fit_loop._data_fetcher):
+            loop._batches_that_stepped += 1
+
+
+def schedule_once(trainer: Trainer) -> None:
+    """Keep Lightning 2.4 from stepping learning rate schedulers twice at the end of an epoch that was resumed.
+
+    Args:
+        trainer: the trainer, at the end of a training epoch.
+    """
+    loop: Any = trainer.fit_loop
+    if not hasattr(loop, "restarted_on_epoch_end"):
+        loop._restarting = False  # as the loop itself does a moment later; the property would restart inner loops
+
+
 def _epoch_results(trainer: Trainer) -> dict[str, Any]:
     """Return what is logged in the running training epoch; nothing where Lightning keeps that elsewhere."""
     found = getattr(trainer.fit_loop.epoch_loop, "_results", {})
@@ -238,6 +269,18 @@ def forget_average(callback: Callback) -> None:
             "lightning_advdrop.ExponentialAveraging, or Lightning 2.6."
         )
     callback._average_model = None
+
+
+def reads_class_of_checkpoint(cli: type) -> bool:
+    """Tell whether a LightningCLI can read the model's settings from a checkpoint whose model was named by its class.
+
+    Releases of Lightning 2.5 refuse such settings.
+
+    Args:
+        cli: the class ``LightningCLI``, which needs the extra ``cli``.
+    """
+    method = getattr(cli, "_parse_ckpt_path", None)
+    return method is not None and "_class_path" in method.__code__.co_consts
 
 
 def load_module(kind: type[_Module], path: str | Path) -> _Module:

@@ -1,7 +1,7 @@
 """What the package uses of torch's internals, one function for each.
 
 A function either does without the internal part where a release of torch lacks it, or raises a `RuntimeError` that
-names the release. Tried with torch 2.6, 2.13 and 2.14.
+names the release. Tried with torch 2.6, 2.13 and 2.15.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 
 def _unknown_release(what: str) -> NoReturn:
     raise RuntimeError(
-        f"torch {torch.__version__} {what}; lightning_advdrop was tried with torch 2.6 to 2.14. Install one of these."
+        f"torch {torch.__version__} {what}; lightning_advdrop was tried with torch 2.6 to 2.15. Install one of these."
     )
 
 

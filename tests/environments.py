@@ -4,6 +4,8 @@ python -m tests.environments oldest     the oldest release of each dependency, a
 python -m tests.environments versions   the tests whose results may depend on the releases
 python -m tests.environments core       the tests that need no extra
 python -m tests.environments row        what is installed, as a row of the table in docs/environment.md
+python -m tests.environments sizes      packages and megabytes that the core and each extra bring, if all are installed
+python -m tests.environments imports    seconds that `import lightning_advdrop` takes beyond `import lightning`
 """
 
 from __future__ import annotations
@@ -11,7 +13,10 @@ from __future__ import annotations
 import argparse
 import platform
 import re
+import statistics
+import subprocess
 import sys
+from collections.abc import Callable, Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -118,26 +123,74 @@ def paths(patterns: tuple[str, ...]) -> list[str]:
     return list(dict.fromkeys(str(path.relative_to(ROOT)) for _, files in found for path in files))
 
 
+def megabytes(distributions: Iterable[metadata.Distribution]) -> str:
+    """The size of all files of some distributions."""
+    files = (Path(str(file.locate())) for each in distributions for file in each.files or ())
+    return f"{sum(file.stat().st_size for file in files if file.is_file()) / 1e6:,.0f} MB"
+
+
 def row() -> str:
     """The releases that are installed, the number of packages and their size."""
     distributions = {each.name.lower(): each for each in metadata.distributions()}
     releases = [
         distributions[name].version if name in distributions else "-" for name in ("torch", "lightning", "numpy")
     ]
-    size = sum(
-        Path(str(file.locate())).stat().st_size
-        for each in distributions.values()
-        for file in each.files or ()
-        if Path(str(file.locate())).is_file()
-    )
-    return f"| {' | '.join([*releases, platform.python_version()])} | {len(distributions)} | {size / 1e6:,.0f} MB |"
+    size = megabytes(distributions.values())
+    return f"| {' | '.join([*releases, platform.python_version()])} | {len(distributions)} | {size} |"
 
+
+def needed(name: str, extra: str = "") -> set[str]:
+    """The names of a distribution and of all that it needs, itself or for what it needs, with an extra."""
+    from packaging.requirements import Requirement  # comes with lightning
+    from packaging.utils import canonicalize_name
+
+    found: set[tuple[str, str]] = set()
+    waiting = [(name, extra)]
+    while waiting:
+        each = waiting.pop()
+        if each in found:
+            continue
+        found.add(each)
+        for line in metadata.requires(each[0]) or ():
+            requirement = Requirement(line)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": each[1]}):
+                waiting += [(canonicalize_name(requirement.name), wanted) for wanted in ("", *requirement.extras)]
+    return {each for each, _ in found}
+
+
+def sizes() -> str:
+    """The packages and megabytes of the core, and those that each extra adds to it."""
+    core = needed("lightning-advdrop")
+    extras = {extra: needed("lightning-advdrop", extra) - core for extra in project()["optional-dependencies"]}
+    lines = [
+        f"| {extra} | {len(names)} | {megabytes(map(metadata.distribution, names))} |"
+        for extra, names in {"core": core, **extras}.items()
+    ]
+    return "\n".join(lines)
+
+
+def imports(times: int = 9) -> str:
+    """Medians of the processor time of imports, each in a new process."""
+    code = "import time, lightning; start = time.process_time(); {}; print(time.process_time() - start)"
+    lines = []
+    for what in ("import lightning_advdrop", "from lightning_advdrop import AdversarialDropoutCallback"):
+        command = [sys.executable, "-c", code.format(what)]
+        printed = [subprocess.run(command, check=True, capture_output=True, text=True).stdout for _ in range(times)]
+        lines.append(f"| `{what}` | {statistics.median(map(float, printed)):.3f} s |")
+    return "\n".join(lines)
+
+
+#: What each command prints.
+COMMANDS: dict[str, Callable[[], str]] = {
+    "oldest": lambda: "\n".join(oldest()),
+    "versions": lambda: " ".join(paths(VERSIONS)),
+    "core": lambda: " ".join(paths(CORE)),
+    "row": row,
+    "sizes": sizes,
+    "imports": imports,
+}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["oldest", "versions", "core", "row"])
-    what = parser.parse_args().what
-    print(
-        {"oldest": "\n".join(oldest()), "versions": " ".join(paths(VERSIONS)), "core": " ".join(paths(CORE))}.get(what)
-        or row()
-    )
+    parser.add_argument("what", choices=list(COMMANDS))
+    print(COMMANDS[parser.parse_args().what]())

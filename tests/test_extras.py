@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -19,11 +21,14 @@ from lightning_advdrop.datamodules.downloads import download
 from lightning_advdrop.datamodules.roots import cache_root
 from lightning_advdrop.drawing import as_png, panel_grid
 from lightning_advdrop.report import find_runs, group_runs, load_run, summarize
+from tests.environments import needed as needed_packages
 from tests.environments import project
 from tests.helpers.messages import refused
 from tests.helpers.runs import make_runs, regularizer
 
 ROOT = Path(__file__).parent.parent
+#: Of modules that are not called like their distribution.
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow", "yaml": "PyYAML"}
 HEAVY = {module for modules in EXTRAS.values() for module in modules}
 
 
@@ -101,7 +106,7 @@ def test_another_missing_module_is_left_as_it_is() -> None:
 
 
 def test_the_extras_are_those_of_the_distribution() -> None:
-    """By the names of the distributions, which differ from that of the module in one case."""
+    """By the names of the distributions."""
     extras = project()["optional-dependencies"]
     everything = extras.pop("all")
     assert everything == [f"lightning-advdrop[{','.join(extras)}]"]
@@ -109,9 +114,26 @@ def test_the_extras_are_those_of_the_distribution() -> None:
         extra: {requirement.partition("[")[0].partition(">")[0].partition("=")[0] for requirement in requirements}
         for extra, requirements in extras.items()
     }
-    assert found == {
-        extra: {m.replace("sklearn", "scikit-learn") for m in modules} for extra, modules in EXTRAS.items()
-    }
+    assert found == {extra: {DISTRIBUTIONS.get(m, m) for m in modules} for extra, modules in EXTRAS.items()}
+
+
+def test_the_core_needs_nothing_of_the_extras() -> None:
+    core = needed_packages("lightning-advdrop")
+    assert {"torch", "lightning", "numpy"} <= core
+    assert not {DISTRIBUTIONS.get(module, module) for module in HEAVY} & core
+
+
+def test_all_that_is_imported_is_declared() -> None:
+    """Whatever else happens to be installed with it."""
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "lightning_advdrop").rglob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    modules |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level}
+    imported = {module.partition(".")[0] for module in modules} - sys.stdlib_module_names - {"lightning_advdrop"}
+    # The last comes with `pytorch_lightning`, and is imported for its trainers only.
+    found = {DISTRIBUTIONS.get(module, module.replace("_", "-")) for module in imported - HEAVY - {"lightning_fabric"}}
+    declared = {re.split(r"[^\w-]", requirement)[0] for requirement in project()["dependencies"]}
+    assert found == declared
 
 
 def test_the_rooms_import_nothing_of_the_extras_themselves() -> None:

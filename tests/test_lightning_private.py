@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,26 +14,30 @@ import pytest
 import torch
 from lightning.fabric import Fabric
 from lightning.pytorch import LightningDataModule, LightningModule
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
-from lightning_advdrop import _lightning
+from lightning_advdrop import GlobalRandomState, _lightning
 from lightning_advdrop._lightning import (
     add_to_epoch_mean,
     attach,
     attached_trainer,
     checkpoint_callbacks,
+    count_saved_batch,
     epoch_means,
     finish_saved_epoch,
     forget_average,
     load_module,
     logged_step,
+    reads_class_of_checkpoint,
     rename_metric,
+    schedule_once,
     state_key,
     trainer_callbacks,
     trainer_datamodule,
 )
 from tests.helpers.messages import refused
-from tests.helpers.releases import SAFE, EMAWeightAveraging, since
+from tests.helpers.plain_models import loader, quiet_trainer
+from tests.helpers.releases import LIGHTNING, SAFE, EMAWeightAveraging, since
 
 each_package = pytest.mark.parametrize("package", ["lightning.pytorch", "pytorch_lightning"])
 
@@ -152,6 +157,100 @@ def test_sums_of_an_epoch_are_added_to_what_was_logged_since() -> None:
 
 def test_releases_that_know_no_restart_at_the_end_of_an_epoch_are_left_alone() -> None:
     finish_saved_epoch(SimpleNamespace(fit_loop=object()))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("processed", "due", "stepped"), [(3, False, 6), (3, True, 5), (2, False, 5)])
+def test_the_batch_of_a_checkpoint_is_counted_once(processed: int, due: bool, stepped: int) -> None:
+    """In a loop of Lightning 2.4: unless it was complete; its step, unless a validation that comes first counts it."""
+    counts = SimpleNamespace(completed=2, processed=processed)
+    loop = SimpleNamespace(
+        restarting=True,
+        batch_progress=SimpleNamespace(
+            current=counts, increment_completed=lambda: setattr(counts, "completed", counts.completed + 1)
+        ),
+        _batches_that_stepped=5,
+        _should_accumulate=lambda: False,
+        _should_check_val_fx=lambda fetcher: due,
+    )
+    trainer: Any = SimpleNamespace(fit_loop=SimpleNamespace(epoch_loop=loop, _data_fetcher=None, _restarting=True))
+    count_saved_batch(trainer)
+    assert (counts.completed, loop._batches_that_stepped) == (processed, stepped)
+    schedule_once(trainer)
+    assert not trainer.fit_loop._restarting
+
+
+class Resumable:
+    """A loader that goes on where it was."""
+
+    def __init__(self) -> None:
+        self.next = 0
+
+    def __len__(self) -> int:
+        return 4
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        first, self.next = self.next, 0
+        for number in range(first, len(self)):
+            self.next = (number + 1) % len(self)
+            yield torch.full((1, 2), float(number))
+
+    def state_dict(self) -> dict[str, int]:
+        return {"next": self.next}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.next = state["next"]
+
+
+class Traced(LightningModule):
+    """Writes down what it is given, in which order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = torch.nn.Linear(2, 1)
+        self.seen: list[Any] = []
+
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> Any:
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        self.seen.append((self.trainer.current_epoch, batch_idx, float(batch[0, 0]), rate))
+        return self.head(batch).sum()
+
+    def validation_step(self, batch: torch.Tensor, batch_idx: int) -> None:
+        self.seen.append(("validation", batch_idx))
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.SGD(self.parameters(), lr=0.5)
+        return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)]
+
+
+@pytest.mark.filterwarnings("ignore:.*Checkpoint directory", "ignore:.*resuming from a checkpoint that ended")
+@pytest.mark.parametrize("care", [[], [GlobalRandomState()]], ids=["plain", "GlobalRandomState"])
+def test_within_an_epoch_plain_training_is_resumed_exactly_from_lightning_2_5_on(
+    care: list[Callback], tmp_path: Path
+) -> None:
+    def fit(ckpt_path: Path | None = None) -> list[Any]:
+        saving = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=1, save_top_k=-1)
+        trainer = quiet_trainer(callbacks=[*care, saving], enable_checkpointing=True, max_epochs=3)
+        model = Traced()
+        trainer.fit(model, Resumable(), loader(), ckpt_path=ckpt_path, **SAFE)
+        return model.seen[model.seen.index((0, 0, 0.0, 0.5)) :] if ckpt_path is None else model.seen
+
+    whole = fit()
+    rest = whole[whole.index((1, 2, 2.0, 0.25)) :]
+    assert (fit(tmp_path / "step=6.ckpt") == rest) == (bool(care) or LIGHTNING >= (2, 5))
+
+
+class ReadsNoClass:
+    def _parse_ckpt_path(self) -> None: ...
+
+
+class ReadsClass:
+    def _parse_ckpt_path(self) -> str:
+        return "_class_path"
+
+
+@pytest.mark.parametrize(("cli", "reads"), [(object, False), (ReadsNoClass, False), (ReadsClass, True)])
+def test_whether_the_class_of_a_checkpoints_model_is_read(cli: type, reads: bool) -> None:
+    assert reads_class_of_checkpoint(cli) is reads
 
 
 class Small(LightningModule):

@@ -172,7 +172,7 @@ class MaskStatistics(Callback):
                 with replacing(folder / name) as partial:
                     partial.write_bytes(png)
             for logger in wandb:
-                from PIL import Image  # comes with matplotlib
+                from PIL import Image
 
                 logger.log_image(name.removesuffix(".png"), [Image.open(io.BytesIO(png))], step=logged_step(trainer))
 

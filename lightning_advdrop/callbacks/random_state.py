@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lightning_advdrop._lightning import finish_saved_epoch
+from lightning_advdrop._lightning import count_saved_batch, finish_saved_epoch, schedule_once
 from lightning_advdrop.callbacks.processes import of_every_process
 from lightning_advdrop.masking import RandomState
 
@@ -21,8 +21,9 @@ class GlobalRandomState(Callback):
     Lightning does not save it. The state is restored before the first batch of the resumed fit. A resumed run is then
     the same as one that was never interrupted, if its loaders draw from generators of their own, as those of this
     package do. Each of several processes gets its own state back; a process that was not there when the checkpoint was
-    written starts from the seed. With ``max_steps`` Lightning would count an epoch twice whose end was saved; that is
-    mended, too.
+    written starts from the seed. What Lightning counts wrongly in a resumed run is mended, too: with ``max_steps`` an
+    epoch whose end was saved would count twice, and Lightning 2.4 loses count of batches and steps learning rate
+    schedulers twice.
 
     Example:
         >>> sorted(GlobalRandomState().state_dict())
@@ -38,14 +39,19 @@ class GlobalRandomState(Callback):
         self._loaded, self._rank = None, trainer.global_rank
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin with the next epoch after a checkpoint that was saved at the end of one, also with ``max_steps``."""
+        """Go on with the batch or epoch after the one at whose end the checkpoint was saved."""
         finish_saved_epoch(trainer)
+        count_saved_batch(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Restore the state before the first batch, when the loaders have been started."""
         if self._loaded is not None:
             self._loaded.restore()
         self._loaded = None
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Step the learning rate schedulers as in a run that was never interrupted."""
+        schedule_once(trainer)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the generators' states, as plain types and tensors."""

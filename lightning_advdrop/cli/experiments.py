@@ -23,7 +23,7 @@ from lightning.pytorch.utilities import rank_zero_info
 # Their classes can be named without their modules in configurations and options.
 from lightning_advdrop import datamodules, tasks  # noqa: F401
 from lightning_advdrop._extras import needed
-from lightning_advdrop._lightning import attach, forget_average, trainer_callbacks
+from lightning_advdrop._lightning import attach, forget_average, reads_class_of_checkpoint, trainer_callbacks
 from lightning_advdrop.callbacks import (
     GlobalRandomState,
     KeepBest,
@@ -116,6 +116,11 @@ class ExperimentCLI(LightningCLI):
         path = command and self.config[command].get("ckpt_path")
         if path and Path(path).is_file():
             check_whole("ckpt_path", path)
+
+    def _parse_ckpt_path(self) -> None:
+        """Read the model's settings from the checkpoint, on releases of Lightning that can."""
+        if reads_class_of_checkpoint(LightningCLI):
+            super()._parse_ckpt_path()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Give the trainer the regularizers, and what lets a run be resumed to the bit and end at a broken loss.

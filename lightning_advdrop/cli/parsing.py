@@ -48,8 +48,12 @@ def one_sentence(message: str, options: list[str]) -> str:
     told = " ".join(dict.fromkeys(line for line in lines if line and not _NOISE.match(line))).rstrip(".")
     told = re.sub(r"<class '(?:[\w.]*\.)?(\w+)'>", r"\1", told).replace(". Got value:", ", got the value:")
     told = told.replace(" Given value:", ", got the value:").replace("a typing.Literal", "one of Literal")
+    # Early releases of jsonargparse say so, and don't tell of which class.
+    told, early = re.subn(r'No action for key "([\w.]+)" to check its value', r"Key '\1' is not expected", told)
     known = {*options, *_MODULES, *lightning_advdrop.__all__}
-    for path in re.findall(r"class_path '([\w.]+)'", told):
+    known |= {f"trainer.{name}" for name in _parameters("lightning.Trainer")}
+    named = re.findall(r"class_path '([\w.]+)'", told)
+    for path in [f"lightning_advdrop.{name}" for name in lightning_advdrop.__all__] if early else named:
         known |= _parameters(path)
     literals = set(re.findall(r"'(\w+)'", " ".join(re.findall(r"Literal\[(.*?)\]", told))))
     told = told.replace("one of Literal", "one of ")
@@ -70,5 +74,7 @@ def _parameters(path: str) -> set[str]:
     try:
         kind = resolve_name(path)
     except (ImportError, AttributeError, ValueError):
+        return set()
+    if not isinstance(kind, type):
         return set()
     return {name for each in inspect.getmro(kind) for name in inspect.signature(each).parameters}

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from lightning_advdrop.cli import main
+from lightning_advdrop.cli.parsing import one_sentence
 
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
 OPTIONS: dict[str, tuple[tuple[str, str], tuple[str, ...]]] = {
@@ -74,3 +75,9 @@ def test_commands(capsys: pytest.CaptureFixture[str]) -> None:
         said = capsys.readouterr().err
         assert repr(wrong) in said
         assert f"did you mean {right}?" in said
+
+
+@pytest.mark.parametrize(("key", "near"), [("hiden_size", "hidden_size"), ("trainer.max_epoch", "trainer.max_epochs")])
+def test_messages_of_early_releases_of_jsonargparse(key: str, near: str) -> None:
+    told = one_sentence(f'Validation failed: No action for key "{key}" to check its value.', [])
+    assert told == f"Validation failed: Key '{key}' is not expected; did you mean '{near}'?"

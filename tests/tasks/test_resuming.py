@@ -22,7 +22,6 @@ from lightning_advdrop import (
 from lightning_advdrop.callbacks.mask_generator import OwnGenerator
 from lightning_advdrop.callbacks.running_metrics import is_of_training
 from lightning_advdrop.datamodules.position import EpochPosition
-from tests.helpers.releases import since
 from tests.helpers.resuming import CASES, PLACES, care, difference, fit, name_of, prepare, saving
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +31,6 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-@since(2, 5, "earlier ones resume otherwise within an epoch")
 def test_every_task_and_method_is_resumed_to_the_bit_in_a_new_process(tmp_path: Path) -> None:
     prepare(tmp_path)
     whole = {
@@ -68,7 +66,6 @@ CARE: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], None]]] = {
 }
 
 
-@since(2, 5, "earlier ones resume otherwise within an epoch")
 def test_a_resumed_run_needs_each_kind_of_care(tmp_path: Path) -> None:
     """Without one of them it would be another run, as the test above would say."""
     prepare(tmp_path)
@@ -98,7 +95,6 @@ LIMITS: dict[str, dict[str, Any]] = {
 }
 
 
-@since(2, 5, "earlier ones resume otherwise within an epoch")
 @pytest.mark.parametrize(
     ("task", "limit"),
     [
