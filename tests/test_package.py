@@ -114,4 +114,4 @@ def test_the_source_distribution_holds_what_the_wheel_and_the_tests_need(tmp_pat
         for path in (ROOT / folder).rglob("*")
         if path.is_file() and not {"__pycache__", "_build"} & {*path.parts}
     }
-    assert tracked | {"Makefile", "README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE", ".ci/run"} <= held
+    assert tracked | {"Makefile", "README.md", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", ".ci/run"} <= held

@@ -110,7 +110,7 @@ def fit(chosen):
     L.seed_everything(0, verbose=False)
     model = Finetuning()
     trainer = L.Trainer(
-        max_epochs=15,
+        max_epochs=10,
         accelerator="cpu",
         callbacks=chosen,
         logger=False,

@@ -83,7 +83,7 @@ def fit(*callbacks):
     L.seed_everything(0, verbose=False)
     model = Forecaster()
     trainer = L.Trainer(
-        max_epochs=60,
+        max_epochs=40,
         accelerator="cpu",
         callbacks=list(callbacks),
         logger=False,

@@ -69,6 +69,10 @@ print(callback.describe(Classifier()))
 # %%
 # ``InferenceGapMonitor`` drops the same share of units at the same places, and logs how
 # far predictions move: under random masks, and under the masks that the search finds.
+# It can't see into the fast path that ``nn.TransformerEncoder`` takes outside of
+# training.
+
+torch.backends.mha.set_fastpath_enabled(False)
 
 
 def fit(*callbacks):

@@ -78,7 +78,7 @@ class Digits(L.LightningDataModule):
         return DataLoader(self.parts[0], batch_size=50, shuffle=True)
 
     def val_dataloader(self):
-        return DataLoader(self.parts[1], batch_size=600)
+        return DataLoader(self.parts[1], batch_size=100)
 
     def test_dataloader(self):
         return DataLoader(self.parts[2], batch_size=997)
@@ -90,7 +90,7 @@ class Digits(L.LightningDataModule):
 #
 # We train it as it is, keep the losses of each epoch, and draw them.
 
-EPOCHS = 60
+EPOCHS = 40
 
 
 class Curves(L.Callback):
@@ -201,6 +201,7 @@ from lightning.pytorch.cli import LightningCLI
 MONITOR = [
     "--trainer.callbacks+=lightning_advdrop.InferenceGapMonitor",
     "--trainer.callbacks.rate=0.06",
+    "--trainer.callbacks.limit_batches=1",
 ]
 METHODS = {
     "plain": [],
@@ -215,6 +216,7 @@ METHODS = {
 }
 SETTINGS = [
     f"--trainer.max_epochs={EPOCHS}",
+    "--trainer.check_val_every_n_epoch=2",
     "--trainer.accelerator=cpu",
     "--trainer.logger=CSVLogger",
     "--trainer.logger.save_dir=runs",

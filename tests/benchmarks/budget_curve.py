@@ -21,6 +21,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import t
 from torch import Tensor
@@ -122,8 +123,14 @@ def _cell(found: dict[int, float]) -> str:
 
 
 def figure(rows: Sequence[Row]) -> Figure:
-    """Draw the error by budget: means with their 95 % intervals, and the references as horizontal lines."""
+    """Draw the error by budget alone."""
     drawing, (axes,) = panel_grid(1)
+    draw(axes, rows)
+    return drawing
+
+
+def draw(axes: Axes, rows: Sequence[Row]) -> None:
+    """Draw the error by budget: means with their 95 % intervals, and the references as horizontal lines."""
     for (curve, title), color, shift in zip(CURVES.items(), ("#0072B2", "#D55E00"), (-0.12, 0.12), strict=True):
         points = [interval([*errors(rows, f"{curve}_{budget}").values()]) for budget in BUDGETS]
         axes.errorbar(
@@ -144,7 +151,6 @@ def figure(rows: Sequence[Row]) -> Figure:
     axes.set_ylim(bottom=0)
     axes.set_xticks(BUDGETS)
     axes.legend(loc="lower left")
-    return drawing
 
 
 def write_docs(rows: Sequence[Row]) -> None:
