@@ -274,5 +274,5 @@ show("gap.png", 5)
 #
 # - :doc:`/choosing`: which method, with which values.
 # - :doc:`/attaching`: padding, packed sequences, several outputs, and what is refused.
-# - :doc:`/questions`: the penalty stays 0, training is slow, and nine more.
+# - :doc:`/questions`: the penalty stays 0, training is slow, and others.
 # - :doc:`index`: a forecaster, a tagger, Transformers and a language model.
