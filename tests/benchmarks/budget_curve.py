@@ -33,7 +33,7 @@ from tests.benchmarks.price.methods import RANDOM_RATE
 from tests.benchmarks.rows_quality import UNITS, Callback, control, error_after, leading
 from tests.benchmarks.saved_runs import Row, missing, read, repeats, train_missing
 
-IMAGES, TEST_IMAGES, EPOCHS, SEEDS = 200, 997, 200, tuple(range(10, 17))
+IMAGES, TEST_IMAGES, EPOCHS, SEEDS = 200, 997, 200, tuple(range(10, 15))
 BUDGETS = (1, 3, 6, 10, 20)
 FILE, PICTURE, MARKER = DOCS / "data" / "budget_curve.csv", DOCS / "images" / "budget_curve.png", "budget curve"
 CURVES = {"random": "random drops (control)", "adversarial": "worst drops, by the label search"}
