@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +18,8 @@ from lightning_advdrop.cli import COMMANDS, EXPERIMENT_COMMANDS, main
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
-PAGES = sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)
+PAGES = sorted(page for page in DOCS.rglob("*.md") if not {"_build", "gallery"} & {*page.parts})
+EXAMPLES = sorted(path.stem for path in (DOCS / "examples").glob("*.py"))
 ROOMS = ("functional", "nn", "masking", "regularizers", "callbacks", "datamodules", "tasks", "report", "cli")
 
 
@@ -46,14 +49,43 @@ def command_lines(page: Path) -> Iterator[list[str]]:
 COMMAND_LINES = sorted({shlex.join(line) for page in [*PAGES, ROOT / "README.md"] for line in command_lines(page)})
 
 
-def test_the_documentation_builds_without_a_warning(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "sphinx", "-W", "-b", "html", "-d", str(tmp_path / "doctrees")]
+@pytest.fixture(scope="module")
+def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built documentation, in a copy, where nothing is left of an earlier build and all examples run."""
+    root = tmp_path_factory.mktemp("documentation")
+    shutil.copytree(DOCS, root / "docs", ignore=shutil.ignore_patterns("_build", "gallery"))
+    for name in ("CHANGELOG.md", "CONTRIBUTING.md"):
+        shutil.copy(ROOT / name, root)
+    command = [sys.executable, "-m", "sphinx", "-W", "-b", "html", str(root / "docs"), str(root / "html")]
+    paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     finished = subprocess.run(
-        [*command, str(DOCS), str(tmp_path / "html")], capture_output=True, text=True, check=False, cwd=ROOT
+        command, capture_output=True, text=True, check=False, cwd=root, env={**os.environ, "PYTHONPATH": paths}
     )
     assert finished.returncode == 0, finished.stderr
+    return root / "html"
+
+
+def test_the_documentation_builds_without_a_warning(html: Path) -> None:
     built = {str(page.relative_to(DOCS).with_suffix(".html")) for page in PAGES}
-    assert all((tmp_path / "html" / page).is_file() for page in built)
+    assert all((html / page).is_file() for page in built)
+
+
+def test_each_example_ran_and_shows_a_picture(html: Path) -> None:
+    assert {"tutorial", "time_series", "tagger", "transformer", "hugging_face", "language_model"} <= set(EXAMPLES)
+    for name in EXAMPLES:
+        assert "sphx_glr_" in (html / "gallery" / f"{name}.html").read_text(encoding="utf-8"), name
+        assert [*(html / "_images").glob(f"sphx_glr_{name}_0*.png")], name
+
+
+def test_pages_need_nothing_from_the_network(html: Path) -> None:
+    loaded = re.compile(r"""<(?:script|img|iframe)[^>]*\ssrc=["']https?:|<link[^>]*stylesheet[^>]*href=["']https?:""")
+    assert not [page.name for page in html.rglob("*.html") if loaded.search(page.read_text(encoding="utf-8"))]
+
+
+def test_formulas_are_drawn_by_the_browser(html: Path) -> None:
+    page = (html / "mathematics.html").read_text(encoding="utf-8")
+    assert page.count("<math") > 50
+    assert "\\operatorname" not in page
 
 
 @pytest.mark.parametrize(
@@ -104,9 +136,11 @@ def test_the_api_names_everything_public(room: str) -> None:
 def test_every_page_is_reached_from_the_start() -> None:
     listed = {"index", "api/index"}
     for folder, page in (("", DOCS / "index.md"), ("api/", DOCS / "api" / "index.md")):
-        (tree,) = re.findall(r"^```\{toctree\}\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-        listed |= {f"{folder}{line}" for line in tree.split() if not line.startswith(":")}
-    assert {str(page.relative_to(DOCS).with_suffix("")) for page in PAGES} == listed
+        trees = re.findall(r"^```\{toctree\}\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+        lines = [line for tree in trees for line in tree.splitlines()]
+        listed |= {f"{folder}{line}" for line in lines if line and not line.startswith(":")}
+    generated = {"gallery/index", "gallery/tutorial"}
+    assert {str(page.relative_to(DOCS).with_suffix("")) for page in PAGES} | generated == listed
 
 
 def test_the_pages_list_every_configuration() -> None:

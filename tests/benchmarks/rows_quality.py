@@ -12,19 +12,14 @@ The first goes on where an earlier one stopped; the second repeats a row, and sa
 from __future__ import annotations
 
 import argparse
-import csv
 import logging
-import multiprocessing
-import os
 import sys
-import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any, NamedTuple
+from typing import Any
 
 import lightning as L
 import torch
@@ -38,10 +33,11 @@ from lightning_advdrop import (
     RegularizerCallback,
     SequentialMNISTTask,
 )
-from lightning_advdrop.files import replacing
+from lightning_advdrop.datamodules.sequences import SequenceImageDataModule
 from lightning_advdrop.regularizers import AdversarialDropout, Passes
 from tests.benchmarks.page import DOCS, write_between
 from tests.benchmarks.price.methods import LEADING
+from tests.benchmarks.saved_runs import Row, in_order, missing, read, repeats, train_missing
 
 IMAGES, UNITS, EPOCHS, SEEDS, BUDGET = 1000, 100, 100, (0, 1, 2, 3, 4), 0.03
 MARKER = "rows quality"
@@ -69,11 +65,13 @@ def _adversarial(**arguments: Any) -> Callback:
     return lambda: AdversarialDropoutCallback(**{"rate": BUDGET, "divergence": "kl", **arguments})
 
 
-def _leading(rate: float) -> Callback:
+def leading(rate: float) -> Callback:
+    """The worst further drops on a random mask; both passes are trained on the label."""
     return _adversarial(**LEADING, rate=rate)
 
 
-def _control(rate: float) -> Callback:
+def control(rate: float) -> Callback:
+    """As many further drops at random."""
     return lambda: RegularizerCallback(RandomDrops(rate=rate, **LEADING))
 
 
@@ -91,11 +89,11 @@ METHODS: dict[str, tuple[str, Callback]] = {
     ),
     "r_drop_10": ("R-Drop, 10 %", lambda: RDropCallback(rate=0.1)),
     "r_drop_20": ("R-Drop, 20 %", lambda: RDropCallback(rate=0.2)),
-    "leading_3": ("random 10 % mask and the worst 3 % of drops, both losses", _leading(0.03)),
-    "leading_6": ("the same, 6 %", _leading(0.06)),
-    "leading_10": ("the same, 10 %", _leading(0.1)),
-    "control_3": ("control: random 10 % mask and 3 % of random drops, both losses", _control(0.03)),
-    "control_6": ("the same, 6 %", _control(0.06)),
+    "leading_3": ("random 10 % mask and the worst 3 % of drops, both losses", leading(0.03)),
+    "leading_6": ("the same, 6 %", leading(0.06)),
+    "leading_10": ("the same, 10 %", leading(0.1)),
+    "control_3": ("control: random 10 % mask and 3 % of random drops, both losses", control(0.03)),
+    "control_6": ("the same, 6 %", control(0.06)),
 }
 
 
@@ -115,20 +113,6 @@ class AdamTask(SequentialMNISTTask):
         return torch.optim.Adam(self.parameters())
 
 
-class Row(NamedTuple):
-    """A finished run: the method, the seed, the test error in percent, and the seconds of its processor."""
-
-    method: str
-    seed: int
-    error: float
-    seconds: float
-
-    @classmethod
-    def of(cls, saved: Mapping[str, str]) -> Row:
-        """From a line of the file."""
-        return cls(saved["method"], int(saved["seed"]), float(saved["error"]), float(saved["seconds"]))
-
-
 def run(method: str, seed: int, small: bool = False) -> Row:
     """Train and test, with one thread.
 
@@ -137,21 +121,35 @@ def run(method: str, seed: int, small: bool = False) -> Row:
         seed: of the weights, the order and the masks.
         small: whether to read scikit-learn's digits, for two epochs.
     """
+    data = DigitsDataModule(by="row", seed=seed) if small else FirstImages(by="row", seed=seed)
+    return Row(method, seed, *error_after(METHODS[method][1], data, seed, epochs=2 if small else EPOCHS))
+
+
+def error_after(method: Callback, data: SequenceImageDataModule, seed: int, epochs: int) -> tuple[float, float]:
+    """Train on all training images with one thread.
+
+    Args:
+        method: makes the callback.
+        data: images by rows.
+        seed: of the weights and the masks.
+        epochs: the number of epochs.
+
+    Returns:
+        The error of the test images after the last epoch in percent, and the seconds of the processor.
+    """
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    start = time.process_time()
-    callback = METHODS[method][1]()
+    start, callback = time.process_time(), method()
     L.seed_everything(seed, verbose=False)
-    data = DigitsDataModule(by="row", seed=seed) if small else FirstImages(by="row", seed=seed)
     task = AdamTask(data.input_size, UNITS, clip_value=None, rampdown_epochs=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer = L.Trainer(
             accelerator="cpu",
             callbacks=[] if callback is None else [callback],
-            max_epochs=2 if small else EPOCHS,
+            max_epochs=epochs,
             limit_val_batches=0,
             logger=False,
             enable_checkpointing=False,
@@ -160,34 +158,7 @@ def run(method: str, seed: int, small: bool = False) -> Row:
         )
         trainer.fit(task, data)
         (metrics,) = trainer.test(task, data, verbose=False)
-    return Row(method, seed, round(100 * (1 - metrics["test/accuracy"]), 4), round(time.process_time() - start, 1))
-
-
-def read(path: Path) -> list[Row]:
-    """The rows of a file; none if there is no file."""
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return [Row.of(line) for line in csv.DictReader(file)]
-
-
-def in_order(rows: Sequence[Row]) -> list[Row]:
-    """The rows by method and seed."""
-    return sorted(rows, key=lambda row: (list(METHODS).index(row.method), row.seed))
-
-
-def write(path: Path, rows: Sequence[Row]) -> None:
-    """Write all rows at once, so that a kill leaves the file as it was before or after."""
-    with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(Row._fields)
-        writer.writerows(in_order(rows))
-
-
-def missing(rows: Sequence[Row], methods: Sequence[str], seeds: Sequence[int]) -> list[tuple[str, int]]:
-    """The runs that are still to be made, seed by seed."""
-    done = {(row.method, row.seed) for row in rows}
-    return [(method, seed) for seed in seeds for method in methods if (method, seed) not in done]
+    return round(100 * (1 - metrics["test/accuracy"]), 4), round(time.process_time() - start, 1)
 
 
 def unavailable(methods: Sequence[str]) -> dict[str, str]:
@@ -201,35 +172,12 @@ def unavailable(methods: Sequence[str]) -> dict[str, str]:
     return reasons
 
 
-def _end_with_parent(parent: int) -> None:
-    """End this process soon after its parent was killed, instead of waiting for work forever."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def train_missing(path: Path, methods: Sequence[str], seeds: Sequence[int], *, jobs: int, small: bool) -> None:
-    """Make the runs that the file lacks, and add each to it as it ends."""
-    rows = read(path)
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, spawn, _end_with_parent, (os.getpid(),)) as pool:
-        runs = [pool.submit(run, method, seed, small) for method, seed in missing(rows, methods, seeds)]
-        for number, finished in enumerate(as_completed(runs), 1):
-            rows.append(finished.result())
-            write(path, rows)
-            print(f"{number} of {len(runs)}: {rows[-1]}", file=sys.stderr, flush=True)
-
-
 def table(rows: Sequence[Row]) -> Iterator[str]:
     """The mean, the deviation and the single errors of each method."""
     yield "| method | test error, % | deviation | seeds |"
     yield "| --- | --- | --- | --- |"
     for method, (title, _) in METHODS.items():
-        errors = [row.error for row in in_order(rows) if row.method == method]
+        errors = [row.error for row in in_order(rows, METHODS) if row.method == method]
         if errors:
             deviation = f"{stdev(errors):.2f}" if len(errors) > 1 else ""
             yield f"| {title} | {mean(errors):.2f} | {deviation} | {' '.join(f'{each:.2f}' for each in errors)} |"
@@ -251,25 +199,18 @@ def parse(args: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(args)
 
 
-def repeat(rows: Sequence[Row], method: str, seed: int, *, small: bool) -> bool:
-    """Repeat a run, and print both errors; return whether they are the same."""
-    (before,) = (row for row in rows if (row.method, row.seed) == (method, seed))
-    again = run(method, seed, small)
-    print(f"{method}, seed {seed}: {before.error} % in the file, {again.error} % now")
-    return before.error == again.error
-
-
 def main(args: Sequence[str] | None = None) -> int:
     """Train what is missing, and print the table; return 1 if a repeated run differs."""
     options = parse(args)
     if options.repeat:
         method, seed = options.repeat
-        return int(not repeat(read(options.file), method, int(seed), small=options.small))
+        return int(not repeats(read(options.file), run, method, int(seed), small=options.small))
     left_out = unavailable(options.methods)
     for method, reason in left_out.items():
         print(f"{method} is left out: {reason}", file=sys.stderr)
     methods = [method for method in options.methods if method not in left_out]
-    train_missing(options.file, methods, options.seeds, jobs=options.jobs, small=options.small)
+    chosen = missing(read(options.file), methods, options.seeds)
+    train_missing(options.file, run, chosen, order=[*METHODS], jobs=options.jobs, small=options.small)
     text = "\n".join(table(read(options.file)))
     print(text)
     if options.docs:

@@ -17,7 +17,8 @@ from torch import nn
 from lightning_advdrop import MNISTDataModule
 from lightning_advdrop.regularizers import AdversarialDropout
 from tests.benchmarks import rows_quality as quality
-from tests.benchmarks.rows_quality import Row
+from tests.benchmarks import saved_runs
+from tests.benchmarks.saved_runs import Row
 from tests.helpers.recording import passes_of
 
 ROWS = [Row("label", 0, 8.0, 3.0), Row("plain", 1, 13.0, 1.0), Row("plain", 0, 12.0, 2.0)]
@@ -35,15 +36,15 @@ def test_a_run_gives_the_same_error_again() -> None:
 
 def test_the_file_keeps_all_rows_in_order(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
-    assert quality.read(path) == []
-    quality.write(path, ROWS)
-    assert quality.read(path) == [ROWS[2], ROWS[1], ROWS[0]]
+    assert saved_runs.read(path) == []
+    saved_runs.write(path, ROWS, quality.METHODS)
+    assert saved_runs.read(path) == [ROWS[2], ROWS[1], ROWS[0]]
     assert [file.name for file in tmp_path.iterdir()] == ["rows.csv"]
 
 
 def test_what_is_missing_is_made_seed_by_seed() -> None:
     methods = ["plain", "label", "top"]
-    assert quality.missing(ROWS, methods, (0, 1)) == [("top", 0), ("label", 1), ("top", 1)]
+    assert saved_runs.missing(ROWS, methods, (0, 1)) == [("top", 0), ("label", 1), ("top", 1)]
 
 
 def test_the_table_has_means_deviations_and_seeds() -> None:
@@ -69,21 +70,21 @@ def test_a_killed_table_goes_on_and_its_rows_repeat(
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    (first,) = kept = quality.read(path)
+    (first,) = kept = saved_runs.read(path)
     assert first.method == "plain"
 
     made: list[tuple[str, int]] = []
-    monkeypatch.setattr(quality, "ProcessPoolExecutor", _InThisProcess(made))
+    monkeypatch.setattr(saved_runs, "ProcessPoolExecutor", _InThisProcess(made))
     assert quality.main([str(path), *command(path)[4:]]) == 0
     assert made == [("label", 0)]  # and not the one before it
-    rows = quality.read(path)
+    rows = saved_runs.read(path)
     assert [row.method for row in rows] == ["plain", "label"]
     assert rows[0] == kept[0]
     assert f"| plain | {first.error:.2f} |" in capsys.readouterr().out
 
     repeat = [str(path), "--small", "--repeat", "plain", "0"]
     assert quality.main(repeat) == 0
-    quality.write(path, [first._replace(error=first.error + 1)])
+    saved_runs.write(path, [first._replace(error=first.error + 1)], quality.METHODS)
     assert quality.main(repeat) == 1
     assert f"plain, seed 0: {first.error + 1} % in the file, {first.error} % now" in capsys.readouterr().out
 
@@ -111,7 +112,7 @@ class _InThisProcess:
 
 
 def test_a_worker_ends_with_its_parent() -> None:
-    code = "import os, time; from tests.benchmarks.rows_quality import _end_with_parent as end; end(-1); time.sleep(60)"
+    code = "import os, time; from tests.benchmarks.saved_runs import end_with_parent as end; end(-1); time.sleep(60)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 1
 
 
