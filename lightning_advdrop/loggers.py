@@ -11,6 +11,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_advdrop._extras import needed
+from lightning_advdrop._lightning import drop_wandb_argument
 from lightning_advdrop.metric_names import STEP, better
 from lightning_advdrop.wandb_settings import chosen_mode, from_environment
 
@@ -69,6 +70,7 @@ class WandbRunLogger(WandbLogger):
             given["mode"] = "offline"
         known = {key: value for key, value in given.items() if value is not None}
         super().__init__(save_dir=save_dir, log_model=log_model, prefix=prefix, **known)
+        drop_wandb_argument(self, "anonymous")
         self._log_checkpoints: Literal["all"] | bool = log_model
         self._artifact_name = checkpoint_name
         self._metric_prefix = f"{prefix}{self.LOGGER_JOIN_CHAR}" if prefix else ""

@@ -140,7 +140,7 @@ class ExperimentCLI(LightningCLI):
         regularizers = self._setting(self.config_init, "regularizer") or []
         if not isinstance(regularizers, list):
             regularizers = [regularizers]
-        ours = [GlobalRandomState(), RunningMetrics(), KeepBest(), TerminateOnNaN(), RememberRun(), LeaveNothing()]
+        ours = [GlobalRandomState(), RunningMetrics(), KeepBest(), TerminateOnNaN(), RememberRun()]
         callbacks = [*regularizers, *ours]
         self.trainer_defaults = {**self.trainer_defaults, "callbacks": callbacks}
         given = self._setting(self.config_init, "trainer.plugins") or []
@@ -152,6 +152,7 @@ class ExperimentCLI(LightningCLI):
             # The test needs checkpoints, and nobody asked for files.
             kwargs.setdefault("default_root_dir", self._closing.enter_context(TemporaryDirectory()))
         trainer = super().instantiate_trainer(**kwargs)
+        self._closing.enter_context(LeaveNothing(trainer))
         self._choose_threads(trainer)
         return trainer
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import yaml
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 
 from lightning_advdrop.loggers import WandbRunLogger
@@ -40,25 +40,28 @@ class RunConfig(SaveConfigCallback):
                 logger.log_configuration(content)
 
 
-class LeaveNothing(Callback):
-    """Remove the folder of a run that failed before its first step, with the folders above it that came with it.
+class LeaveNothing:
+    """Remove the folder of a run that fails before its first step, with the folders above it that came with it.
 
     Folders that were there before the run, and those with anything but the configuration in them, stay.
+
+    Args:
+        trainer: the trainer, before it runs anything.
     """
 
-    def __init__(self) -> None:
-        self._new: list[list[Path]] = []
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Remember which folders are not there yet."""
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
         folders = [Path(logger.log_dir) for logger in trainer.loggers if logger.log_dir]
-        self._new = self._new or [list(_missing(folder)) for folder in folders if trainer.is_global_zero]
+        self._new = [list(_missing(folder)) for folder in folders]
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Remove the folders that are new, if nothing was trained."""
-        if trainer.global_step > 0:
+    def __enter__(self) -> None:
+        """Nothing is to be done before the run."""
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        """Remove the folders that are new, if an exception ended the run and nothing was trained."""
+        if kind is None or self._trainer.global_step > 0 or not self._trainer.is_global_zero:
             return
-        for folder, *above in (new for new in self._new if new):
+        for folder, *above in filter(None, self._new):
             left = [path for path in folder.rglob("*") if not any(map(path.match, _BEGINNING))]
             if folder.is_dir() and not left:
                 shutil.rmtree(folder)
