@@ -35,7 +35,7 @@ def one_thread_for(model: nn.Module) -> str | None:
     """Let one thread compute, if a model's recurrent layers are small and no variable names a number.
 
     A recurrent layer's steps come one after another, so threads share one step: with few units they wait for each other
-    most of the time, and on a machine with other work they are slower than one thread. See `SMALL` and *Performance* in
+    most of the time, and on a machine with other work they are slower than one thread. See `SMALL`, and *Environment* in
     the documentation.
 
     Args:
