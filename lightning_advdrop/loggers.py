@@ -62,7 +62,7 @@ class WandbRunLogger(WandbLogger):
         checkpoint_name: str | None = None,
         **kwargs: Any,
     ) -> None:
-        given = {"name": name, "project": project, "id": version or kwargs.pop("id", None), **kwargs}
+        given = {"name": name, "project": project, **kwargs, "id": version or kwargs.get("id")}
         given |= from_environment()
         if not given.pop("offline", False):
             given["mode"] = chosen_mode(given.get("mode"))

@@ -36,13 +36,18 @@ class GapPictures(Callback):
         if not self.plot_every_n_epochs or (max(self.gap_history, default=0) + 1) % self.plot_every_n_epochs:
             self._draw(trainer)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the values so far, so that the picture of a resumed run is whole."""
-        return {"history": {epoch: dict(values) for epoch, values in self.gap_history.items()}}
+    # Not by `state_dict`: of callbacks with a state, a trainer takes one of each kind.
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned; earlier releases kept nothing."""
-        self.gap_history = {epoch: dict(values) for epoch, values in state_dict.get("history", {}).items()}
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add the values so far, so that the picture of a resumed run is whole."""
+        checkpoint["callbacks"][self.state_key] = {
+            "history": {epoch: dict(values) for epoch, values in self.gap_history.items()}
+        }
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Restore the values; earlier releases kept none."""
+        state = checkpoint.get("callbacks", {}).get(self.state_key, {})
+        self.gap_history = {epoch: dict(values) for epoch, values in state.get("history", {}).items()}
 
     def _draw(self, trainer: Trainer) -> None:
         # The gap itself is logged without matplotlib, too.

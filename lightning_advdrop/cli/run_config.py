@@ -51,15 +51,15 @@ class LeaveNothing:
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
-        folders = [Path(logger.log_dir) for logger in trainer.loggers if logger.log_dir]
-        self._new = [list(_missing(folder)) for folder in folders]
+        loggers = trainer.loggers if trainer.is_global_zero else []
+        self._new = [list(_missing(Path(logger.log_dir))) for logger in loggers if logger.log_dir]
 
     def __enter__(self) -> None:
         """Nothing is to be done before the run."""
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         """Remove the folders that are new, if an exception ended the run and nothing was trained."""
-        if kind is None or self._trainer.global_step > 0 or not self._trainer.is_global_zero:
+        if kind is None or self._trainer.global_step > 0:
             return
         for folder, *above in filter(None, self._new):
             left = [path for path in folder.rglob("*") if not any(map(path.match, _BEGINNING))]

@@ -34,9 +34,9 @@ def recurrent_size(model: nn.Module) -> int | None:
 def one_thread_for(model: nn.Module) -> str | None:
     """Let one thread compute, if a model's recurrent layers are small and no variable names a number.
 
-    A recurrent layer's steps come one after another, so threads share one step: with few units they wait for each other
-    most of the time, and on a machine with other work they are slower than one thread. See `SMALL`, and *Environment* in
-    the documentation.
+    A recurrent layer's steps come one after another, so threads share one step. With few units they wait for each other
+    most of the time, and on a machine with other work they are slower than one thread. *Environment* in the
+    documentation has the times.
 
     Args:
         model: what is trained on the CPU.

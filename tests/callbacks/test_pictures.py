@@ -38,9 +38,9 @@ class Validated(PlainModel):
         self.log("val/loss", self.training_step(batch, batch_idx))
 
 
-def fit(logger: Any, *callbacks: L.Callback, epochs: int = 3, **more: Any) -> L.Trainer:
-    trainer = quiet_trainer(callbacks=[*callbacks], logger=logger, max_epochs=epochs, log_every_n_steps=1, **more)
-    trainer.fit(Validated(), loader(), loader())
+def fit(logger: Any, *callbacks: L.Callback, epochs: int = 3, ckpt_path: str | None = None) -> L.Trainer:
+    trainer = quiet_trainer(callbacks=[*callbacks], logger=logger, max_epochs=epochs, log_every_n_steps=1)
+    trainer.fit(Validated(), loader(), loader(), ckpt_path=ckpt_path)
     return trainer
 
 
@@ -87,7 +87,7 @@ def test_tensorboard_gets_the_pictures_at_the_interval() -> None:
 @pytest.mark.usefixtures("in_a_new_process")
 @pytest.mark.parametrize("kind", [WandbLogger, WandbRunLogger])
 def test_weights_and_biases_gets_pictures_and_settings_from_python(kind: Any) -> None:
-    pictures = [MaskStatistics(plot_every_n_epochs=2), InferenceGapMonitor(plot_every_n_epochs=0)]
+    pictures = [MaskStatistics(plot_every_n_epochs=0), InferenceGapMonitor(plot_every_n_epochs=0)]
     fit(kind(project="p", save_dir="logs"), AdversarialDropoutCallback(rate=0.3), *pictures, epochs=2)
     found = logged()
     for name in ("masks_heat_map", "gap"):
@@ -123,14 +123,18 @@ def test_the_gap_is_drawn_with_a_line_for_each_value() -> None:
 
 def test_the_picture_of_a_resumed_run_is_whole() -> None:
     monitor, resumed = InferenceGapMonitor(), InferenceGapMonitor()
-    fit(False, monitor, epochs=2)
+    trainer = fit(False, monitor, epochs=2)
     assert {epoch: {*values} for epoch, values in monitor.gap_history.items()} == {0: GAPS, 1: GAPS}
-    resumed.load_state_dict(monitor.state_dict())
-    assert resumed.gap_history == monitor.gap_history
-    resumed.load_state_dict({})
-    assert resumed.gap_history == {}
+    trainer.save_checkpoint("two.ckpt")
+    fit(False, resumed, epochs=3, ckpt_path="two.ckpt")
+    assert list(resumed.gap_history) == [0, 1, 2]
+    assert resumed.gap_history[1] == monitor.gap_history[1]
     with refused("plot_every_n_epochs", 0, -1):
         InferenceGapMonitor(plot_every_n_epochs=-1)
+
+
+def test_a_trainer_takes_several_monitors() -> None:
+    fit(False, InferenceGapMonitor(rate=0.1), InferenceGapMonitor(rate=0.2), epochs=1)
 
 
 def test_callbacks_show_their_arguments() -> None:
