@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +24,7 @@ class WandbRunLogger(WandbLogger):
     - The environment variables of `VARIABLES` come before the arguments. A run is online where ``WANDB_MODE``, ``wandb
       offline`` and ``wandb disabled`` say nothing else and somebody is logged in; else it is offline. Nobody is asked
       for a key.
-    - The run opens with the first value that is logged, so that a start that fails leaves none.
+    - The run opens with the first value that is logged or what else uses it, so that a start that fails leaves none.
     - The summary of metrics whose better side is known by their name (accuracy, error, loss, perplexity) has their best
       value beside the last, and so has the metric that a ``ModelCheckpoint`` monitors.
     - The hyperparameters are logged once: after `log_configuration`, the module's own are not logged again.
@@ -80,17 +80,29 @@ class WandbRunLogger(WandbLogger):
         self._kept: list[ModelCheckpoint] = []
         self._logged: dict[str, float] = {}
 
-    # What is logged.
+    # The run.
 
     @property
     def experiment(self) -> Any:
-        """The run, which is opened when it is first asked for."""
+        """The run, which opens when something of it is used: Lightning itself asks for it before a fit is set up."""
+        return super().experiment if self._opened else _Unopened(self.open)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Open the run, in which the processes that are spawned go on."""
+        self.open()
+        state: dict[str, Any] = super().__getstate__()
+        return state
+
+    def open(self) -> Any:
+        """Open the run if it is not open yet, and return it."""
         run = super().experiment
         self._opened = True
         pending, self._pending = self._pending, {}
         if pending:
             super().log_hyperparams(pending)
         return run
+
+    # What is logged.
 
     def log_configuration(self, config: Mapping[str, Any]) -> None:
         """Log a whole configuration: the hyperparameters of the module and the data are part of it.
@@ -107,7 +119,7 @@ class WandbRunLogger(WandbLogger):
         if not self._configured:
             self._pending |= vars(params) if not isinstance(params, Mapping) else params
             if self._opened:
-                _ = self.experiment
+                self.open()
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -156,6 +168,23 @@ class WandbRunLogger(WandbLogger):
             artifact.add_file(path, name="model.ckpt")
             self.experiment.log_artifact(artifact, aliases=aliases)
             self._logged[path] = changed
+
+
+class _Unopened:
+    """Stand for a run that opens with the first use of anything of it.
+
+    Args:
+        opened: opens the run and returns it.
+    """
+
+    def __init__(self, opened: Callable[[], Any]) -> None:
+        object.__setattr__(self, "_run", opened)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(object.__getattribute__(self, "_run")(), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(object.__getattribute__(self, "_run")(), name, value)
 
 
 def checkpoint_aliases(callback: ModelCheckpoint) -> Iterator[tuple[str, float | None, list[str]]]:

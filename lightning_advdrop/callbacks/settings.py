@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch import Trainer
 
-import lightning_advdrop
 from lightning_advdrop._lightning import trainer_callbacks
 from lightning_advdrop.callbacks.pictures import is_kind_of
 
+_PACKAGE = __name__.partition(".")[0]
 _DEPRECATED = ("mask",)
 _PLAIN = (str, int, float, bool, type(None))
 
@@ -63,15 +64,15 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(each) for each in value]
-    module = type(value).__module__.partition(".")[0]
-    if module == lightning_advdrop.__name__ and not callable(value):
+    if type(value).__module__.partition(".")[0] == _PACKAGE and not callable(value):
         return settings_of(value)
     return getattr(value, "__qualname__", repr(value))
 
 
 def _path(kind: type) -> str:
-    if kind.__name__ in lightning_advdrop.__all__:
-        return f"{lightning_advdrop.__name__}.{kind.__name__}"
-    room = ".".join(kind.__module__.split(".")[:2])
-    ours = kind.__module__.startswith(f"{lightning_advdrop.__name__}.")
-    return f"{room if ours else kind.__module__}.{kind.__qualname__}"
+    """The shortest path under which a class is public."""
+    package, *room = kind.__module__.split(".")[:2]
+    if package != _PACKAGE:
+        return f"{kind.__module__}.{kind.__qualname__}"
+    public = kind.__name__ in sys.modules[package].__all__
+    return ".".join([package, *([] if public else room), kind.__qualname__])

@@ -9,6 +9,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 
 from lightning_advdrop._lightning import checkpoint_callbacks
+from lightning_advdrop.loggers import WandbRunLogger
 
 
 def end_of_fit(trainer: Trainer) -> str:
@@ -46,7 +47,7 @@ def _number(score: Any) -> str:
 
 def _offline_runs(trainer: Trainer) -> list[Path]:
     """The folders of runs of Weights & Biases that were written here only."""
-    runs = [logger.experiment for logger in trainer.loggers if hasattr(logger, "log_configuration")]
+    runs = [logger.experiment for logger in trainer.loggers if isinstance(logger, WandbRunLogger)]
     return [Path(run.dir).parent for run in runs if getattr(run, "offline", False) is True]
 
 

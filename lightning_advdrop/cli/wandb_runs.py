@@ -100,8 +100,8 @@ def earlier_id(checkpoint: Path) -> str | None:
     """Return the id of the run that wrote a checkpoint; None if it was not logged, or the file is not whole."""
     if not is_whole(checkpoint):
         return None
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-    return state.get(_ID)
+    found: str | None = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True).get(_ID)
+    return found
 
 
 class RememberRun(Callback):
@@ -113,7 +113,7 @@ class RememberRun(Callback):
         """Open the run, which measures the machine from then on."""
         if batch_idx == 0:
             for logger in _wandb_loggers(trainer):
-                _ = logger.experiment
+                logger.open()
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the id of the run."""
@@ -122,7 +122,7 @@ class RememberRun(Callback):
 
 
 def _wandb_loggers(trainer: Trainer) -> list[Any]:
-    return [each for each in trainer.loggers if isinstance(each, WandbLogger)]
+    return [each for each in trainer.loggers if isinstance(each, WandbRunLogger)]
 
 
 def _method(entry: Any) -> str:

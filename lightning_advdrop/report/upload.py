@@ -32,7 +32,7 @@ def upload_report(project: str, rows: Mapping[str, Sequence[Row]], pictures: Seq
     said: dict[str, Any] = {"project": project, "job_type": "report", "name": f"report {', '.join(experiments)}"}
     said |= from_environment()
     said["mode"] = chosen_mode(said.get("mode"))
-    columns = [each.name for each in fields(Row)]
+    columns: list[str | int] = [each.name for each in fields(Row)]
     with wandb.init(dir=folder, **said) as run:
         tables = {
             f"results/{metric}": wandb.Table(columns=columns, data=[list(astuple(row)) for row in lines])

@@ -78,7 +78,7 @@ def images(folder: Path) -> dict[str, list[int]]:
 def test_tensorboard_gets_the_pictures_at_the_interval() -> None:
     pytest.importorskip("tensorboardX")
     logger = TensorBoardLogger("logs")
-    callbacks = [MaskStatistics(plot_every_n_epochs=2), InferenceGapMonitor(plot_every_n_epochs=2)]
+    callbacks: list[L.Callback] = [MaskStatistics(plot_every_n_epochs=2), InferenceGapMonitor(plot_every_n_epochs=2)]
     fit(logger, AdversarialDropoutCallback(), *callbacks)
     logger.experiment.close()
     assert images(Path("logs")) == {name: [8, 12] for name in ("masks_heat_map", "masks_histogram", "gap")}
@@ -87,7 +87,7 @@ def test_tensorboard_gets_the_pictures_at_the_interval() -> None:
 @pytest.mark.usefixtures("in_a_new_process")
 @pytest.mark.parametrize("kind", [WandbLogger, WandbRunLogger])
 def test_weights_and_biases_gets_pictures_and_settings_from_python(kind: Any) -> None:
-    pictures = [MaskStatistics(plot_every_n_epochs=0), InferenceGapMonitor(plot_every_n_epochs=0)]
+    pictures: list[L.Callback] = [MaskStatistics(plot_every_n_epochs=0), InferenceGapMonitor(plot_every_n_epochs=0)]
     fit(kind(project="p", save_dir="logs"), AdversarialDropoutCallback(rate=0.3), *pictures, epochs=2)
     found = logged()
     for name in ("masks_heat_map", "gap"):
@@ -116,8 +116,8 @@ def test_the_gap_is_drawn_with_a_line_for_each_value() -> None:
     axes = gap_lines({0: {"gap/random": 0.1, "gap/adversarial": 0.3}, 2: {"gap/random": 0.2}}).axes[0]
     lines = {str(line.get_label()): line for line in axes.get_lines()}
     assert len(lines) == len(GAP_LINES)
-    np.testing.assert_allclose(lines["mean over random masks"].get_data(), [[1, 3], [0.1, 0.2]])
-    np.testing.assert_allclose(lines["adversarial value"].get_data(), [[1, 3], [0.3, np.nan]])
+    np.testing.assert_allclose(lines["mean over random masks"].get_xydata(), [[1, 0.1], [3, 0.2]])
+    np.testing.assert_allclose(lines["adversarial value"].get_xydata(), [[1, 0.3], [3, np.nan]])
     assert axes.get_yscale() == "log"
 
 

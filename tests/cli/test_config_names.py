@@ -86,7 +86,7 @@ def test_copies_are_the_files_and_replace_none(capsys: pytest.CaptureFixture[str
     assert main(["configs", "copy", "smnist", "quickstart", "--output", "mine"]) == 2
     assert str(Path("mine/quickstart.yaml")) in capsys.readouterr().err
     assert not Path("mine/smnist.yaml").exists()
-    assert len(printed(capsys, "configs", "copy").splitlines()) == len(config_names())
+    assert len(printed(capsys, "configs", "copy").splitlines()) == len(config_names(sweeps=True))
     assert Path("configs/smnist.yaml").is_file()
 
 

@@ -148,7 +148,7 @@ def mode(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str | None:
         monkeypatch.setenv(name, value)
     given: dict[str, Any] = {}
     monkeypatch.setattr("wandb.init", lambda **arguments: given.update(arguments))
-    _ = WandbRunLogger(project="p").experiment
+    WandbRunLogger(project="p").open()
     wandb.teardown()
     found: str | None = given.get("mode")
     return found

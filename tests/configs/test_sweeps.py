@@ -36,7 +36,7 @@ def test_there_are_sweeps_of_what_matters() -> None:
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_it_is_a_sweep(path: Path) -> None:
-    sweep = load_sweep_config(str(path))
+    sweep: Any = load_sweep_config(str(path))
     assert sweep == yaml.safe_load(path.read_text())
     assert set(sweep) == {"program", "method", "metric", "parameters", "command"}
     assert sweep["method"] == "grid"

@@ -11,6 +11,7 @@ from typing import Any
 
 from wandb.proto import wandb_internal_pb2
 
+_Record: Any = vars(wandb_internal_pb2)["Record"]
 _BLOCK = 32 * 1024
 _FILE_HEADER = 7
 _RECORD_HEADER = 7  # checksum, length and kind of a part
@@ -46,7 +47,7 @@ def read_offline_runs(folder: Path = Path("runs/wandb")) -> list[OfflineRun]:
 def read_offline_run(path: Path) -> OfflineRun:
     found = OfflineRun(None)
     for content in _records(path.read_bytes()):
-        record = wandb_internal_pb2.Record()
+        record = _Record()
         record.ParseFromString(content)
         _add(found, record, record.WhichOneof("record_type"))
     return found
