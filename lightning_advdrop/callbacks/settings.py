@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from typing import Any
 
 from lightning.pytorch import Trainer
@@ -64,7 +65,7 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(each) for each in value]
-    if type(value).__module__.partition(".")[0] == _PACKAGE and not callable(value):
+    if is_dataclass(value) and not isinstance(value, type):  # a regularizer
         return settings_of(value)
     return getattr(value, "__qualname__", repr(value))
 

@@ -26,5 +26,6 @@ class ShownWithArguments:
 
     def _argument(self, parameter: inspect.Parameter) -> Any:
         # `sites` are kept as they were given under another name.
-        name = "site_specs" if parameter.name == "sites" and hasattr(self, "site_specs") else parameter.name
-        return getattr(self, name, parameter.default)
+        kept = vars(self)
+        name = "site_specs" if parameter.name == "sites" and "site_specs" in kept else parameter.name
+        return kept.get(name, parameter.default)  # properties may be old names, which warn
