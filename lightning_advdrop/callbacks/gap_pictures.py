@@ -11,7 +11,7 @@ from lightning_advdrop.callbacks.own_metrics import own_name
 from lightning_advdrop.callbacks.pictures import picture_loggers, send_picture
 from lightning_advdrop.drawing import GAP_LINES, as_png, gap_lines
 
-PICTURE = "gap"
+PICTURE = "gap/figure"  # beside the numbers
 
 
 class GapPictures(Callback):
