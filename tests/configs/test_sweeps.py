@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,9 +35,12 @@ def test_there_are_sweeps_of_what_matters() -> None:
     assert {path.stem for path in SWEEPS} == {"rate", "weight", "steps", "method"}
 
 
+# Weights & Biases leaves the file open.
+@pytest.mark.filterwarnings("ignore:Exception ignored in.*FileIO:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_it_is_a_sweep(path: Path) -> None:
     sweep: Any = load_sweep_config(str(path))
+    gc.collect()
     assert sweep == yaml.safe_load(path.read_text())
     assert set(sweep) == {"program", "method", "metric", "parameters", "command"}
     assert sweep["method"] == "grid"
