@@ -73,7 +73,7 @@ class LayerInputs(NamedTuple):
 
     def _project(self, bias: Tensor, out: Tensor) -> Iterator[Tensor]:
         weight = self.weights.weight_ih.t()
-        for block in blocks(self.batch_sizes, self.x.device):
+        for block in blocks(self.batch_sizes, self.x.device, len(bias)):
             rows = out[block.rows]
             torch.addmm(bias, self.x[block.rows], weight, out=rows)
             yield from split_steps(rows, self.batch_sizes[block.steps])
@@ -99,8 +99,8 @@ class LayerKernel(ABC):
     def __init__(self, inputs: LayerInputs, rows: Sequence[Tensor], needed: Sequence[bool]) -> None:
         self.inputs, self.sizes = inputs, inputs.batch_sizes
         need_x, need_mask, need_ih, need_hh, self._need_bias_ih, self._need_bias_hh, self.need_hr, *_ = needed
-        self.blocks = list(blocks(self.sizes, inputs.x.device))
         weight_hh = inputs.weights.weight_hh
+        self.blocks = list(blocks(self.sizes, inputs.x.device, len(weight_hh)))
         self.h_prev = previous_states(rows[0], inputs.states[0], self.sizes)
         self.masks = step_masks(inputs.mask, self.sizes)
         self._recurrent = RepeatedProduct(weight_hh.t(), self.sizes[0], len(self.sizes))

@@ -58,35 +58,40 @@ class LSTMKernel(LayerKernel):
     def backward_block(self, block: Block, incoming: Sequence[Tensor], grad_states: States) -> tuple[Tensor, Tensor]:
         """Return the gradient of the gates before their activation, twice."""
         grad_h, grad_c = grad_states
+        grad_c_of_gates = grad_c.unsqueeze(1)
         gates = self.gates[block.rows]
         flat, tanh_c, through_cell = (rows[: len(gates)] for rows in self._block_rows)
-        torch.tanh(self.cells[block.rows], out=tanh_c)
+        grads = flat.view_as(gates)
+        self._gate_factors(gates, torch.tanh(self.cells[block.rows], out=tanh_c), grads)
         _operators.tanh_gradient(gates[:, 3], tanh_c, out=through_cell)  # of o tanh(c) with respect to c
         keep = grad_h.new_empty(len(gates), grad_h.shape[1]) if self.need_hr else None
-        grads = flat.view_as(gates)
-        rows = tanh_c, through_cell, *gates.unbind(1), gates[:, :2], *grads.unbind(1), grads[:, :2], flat
-        sigmoid_gradient, tanh_gradient = _operators.sigmoid_gradient, _operators.tanh_gradient
-        for t, dy, kept, tanh, through, i, f, g, o, i_f, d_i, d_f, d_g, d_o, d_if, grad in self.steps_back(
-            block, incoming, keep, *rows
-        ):
+        rows = through_cell, gates[:, 1], grads[:, 1], grads[:, :3], grads[:, 3], flat
+        for t, dy, kept, through, f, d_f, d_ifg, d_o, grad in self.steps_back(block, incoming, keep, *rows):
             dh, dc = first_rows(grad_h, len(dy)), first_rows(grad_c, len(dy))
             dh.add_(dy)
             if kept is not None:
                 kept.copy_(dh)
             d_output = dh if self.project is None else self.project(dh)  # the gradient of o tanh(c)
             dc.addcmul_(d_output, through)
-            torch.mul(dc, g, out=d_i)
-            torch.mul(dc, self.c_prev[t], out=d_f)
-            torch.mul(dc, i, out=d_g)
-            torch.mul(d_output, tanh, out=d_o)
-            sigmoid_gradient(d_if, i_f, d_if)
-            tanh_gradient(d_g, g, d_g)
-            sigmoid_gradient(d_o, o, d_o)
+            _operators.sigmoid_gradient(self.c_prev[t], f, d_f)
+            d_ifg.mul_(first_rows(grad_c_of_gates, len(dy)))
+            d_o.mul_(d_output)
             dc.mul_(f)
             torch.mul(self.through_product(t, grad), self.masks[t], out=dh)
         if keep is not None:
             self._grad_hr.add(keep, lambda: tanh_c.mul_(gates[:, 3]))
         return flat, flat
+
+    @staticmethod
+    def _gate_factors(gates: Tensor, tanh_c: Tensor, out: Tensor) -> None:
+        """Write what the gradients of ``c`` and of ``o tanh(c)`` are multiplied by, but for the forget gate.
+
+        Computed for all steps of a block, this needs a fraction of the calls.
+        """
+        i, _, g, o = gates.unbind(1)
+        _operators.sigmoid_gradient(g, i, out[:, 0])
+        _operators.tanh_gradient(i, g, out[:, 2])
+        _operators.sigmoid_gradient(tanh_c, o, out[:, 3])
 
     @property
     def grad_hr(self) -> Tensor | None:

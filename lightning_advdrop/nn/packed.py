@@ -12,9 +12,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# Rows (steps times examples) whose gates are computed together on the CPU: enough for an efficient matrix product, few
-# enough for its result to stay in the cache until the recurrence reads it.
-_BLOCK_ROWS = 512
+# Rows (steps times examples) whose gates are computed together on the CPU: enough for an efficient matrix product and
+# for pointwise operations that use all threads, few enough for the results to stay in the cache until the recurrence
+# reads them. Wide layers have no more than the first asks for.
+_MIN_BLOCK_ROWS = 512
+_BLOCK_ELEMENTS = 2**20
 
 
 class Block(NamedTuple):
@@ -36,9 +38,9 @@ class Block(NamedTuple):
         return slice(self.start, self.stop)
 
 
-def blocks(batch_sizes: Sequence[int], device: torch.device) -> Iterator[Block]:
-    """Cut the steps into blocks; on devices other than the CPU there is one."""
-    limit = _BLOCK_ROWS if device.type == "cpu" else sum(batch_sizes)
+def blocks(batch_sizes: Sequence[int], device: torch.device, width: int) -> Iterator[Block]:
+    """Cut the steps, whose rows have ``width`` gates, into blocks; on devices other than the CPU there is one."""
+    limit = max(_MIN_BLOCK_ROWS, _BLOCK_ELEMENTS // width) if device.type == "cpu" else sum(batch_sizes)
     first = start = stop = 0
     for step, size in enumerate(batch_sizes):
         if step > first and stop + size - start > limit:

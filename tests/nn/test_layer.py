@@ -107,7 +107,8 @@ def test_gradients_are_those_of_finite_differences(
     kind: Kind, sizes: list[int], block: int, per_step: bool, biases: bool
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(packed, "_BLOCK_ROWS", block)
+        patch.setattr(packed, "_MIN_BLOCK_ROWS", block)
+        patch.setattr(packed, "_BLOCK_ELEMENTS", 0)
         assert check(kind, sizes, leaves(kind, sizes, per_step=per_step, biases=biases))
 
 
@@ -119,7 +120,8 @@ def test_blocks_do_not_change_the_result(kind: Kind, sizes: list[int], per_step:
     results = []
     for block in (512, 4, 1):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(packed, "_BLOCK_ROWS", block)
+            patch.setattr(packed, "_MIN_BLOCK_ROWS", block)
+            patch.setattr(packed, "_BLOCK_ELEMENTS", 0)
             found = loss(kind, sizes, given)
             results.append((found, *torch.autograd.grad(found, list(given.values()))))
     for other in results[1:]:
@@ -246,7 +248,8 @@ def test_a_function_mode_sees_each_masked_layer() -> None:
 def test_single_precision_is_close_to_double(
     monkeypatch: pytest.MonkeyPatch, kind: Kind, sizes: list[int], units: int, per_step: bool, block: int
 ) -> None:
-    monkeypatch.setattr(packed, "_BLOCK_ROWS", block)
+    monkeypatch.setattr(packed, "_MIN_BLOCK_ROWS", block)
+    monkeypatch.setattr(packed, "_BLOCK_ELEMENTS", 0)
     monkeypatch.setattr(matmul, "_MIN_ELEMENTS_TO_PACK", 2**16)  # so that those of 320 units are packed
     double = leaves(kind, sizes, features=6, units=units, per_step=per_step)
     double = {name: t.detach() * 0.3 if name in WEIGHTS else t.detach() for name, t in double.items()}
