@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning_advdrop.callbacks.own_metrics import own_name
 from lightning_advdrop.callbacks.pictures import picture_loggers, send_picture
 from lightning_advdrop.drawing import GAP_LINES, as_png, gap_lines
+from lightning_advdrop.regularizers.fields import at_least_zero
 
 PICTURE = "gap/figure"  # beside the numbers
 
@@ -20,6 +21,16 @@ class GapPictures(Callback):
     plot_every_n_epochs: int
     #: By epoch, the values of the gap.
     gap_history: dict[int, dict[str, float]]
+
+    def draw_gap(self, plot_every_n_epochs: int) -> None:
+        """Set how often the picture is drawn, and begin with no values.
+
+        Raises:
+            ValueError: if the number is negative.
+        """
+        at_least_zero("plot_every_n_epochs", plot_every_n_epochs)
+        self.plot_every_n_epochs = plot_every_n_epochs
+        self.gap_history = {}
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the values of this epoch, and draw them at the interval."""

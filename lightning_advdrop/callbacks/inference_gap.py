@@ -114,7 +114,6 @@ class InferenceGapMonitor(GapPictures, ComparingCallback):
         gap_search(rate, divergence, direction, samples, steps)
         at_least_one("limit_batches", limit_batches)
         at_least_zero("seed", seed)
-        at_least_zero("plot_every_n_epochs", plot_every_n_epochs)
         self.rate = rate
         self.divergence: DivergenceChoice = divergence
         self.direction: Direction = direction
@@ -123,8 +122,7 @@ class InferenceGapMonitor(GapPictures, ComparingCallback):
         self.steps = steps
         self.seed = seed
         self.target = target
-        self.plot_every_n_epochs = plot_every_n_epochs
-        self.gap_history = {}
+        self.draw_gap(plot_every_n_epochs)
         self._sites: list[MaskSite] = []
         self._generator: torch.Generator | None = None
         # Of the step: how often each module was called, what was found for calls, and what waits for the step's end.
