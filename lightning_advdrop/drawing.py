@@ -118,7 +118,7 @@ def gap_lines(history: Mapping[int, Mapping[str, float]]) -> Figure:
         axes.plot([epoch + 1 for epoch in epochs], values, linestyle=style, color=_GAP_COLOR, label=words)
     if drawn:
         axes.set_yscale("log")
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=2)  # lines may be anywhere
     _label(
         axes, "Gap between training and inference", "Training time (epochs)", "Change of the prediction (divergence)"
     )
