@@ -117,8 +117,9 @@ def test_the_gap_is_drawn_with_a_line_for_each_value() -> None:
     axes = gap_lines({0: {"gap/random": 0.1, "gap/adversarial": 0.3}, 2: {"gap/random": 0.2}}).axes[0]
     lines = {str(line.get_label()): line for line in axes.get_lines()}
     assert len(lines) == len(GAP_LINES)
-    np.testing.assert_allclose(lines["mean over random masks"].get_xydata(), [[1, 0.1], [3, 0.2]])
-    np.testing.assert_allclose(lines["adversarial value"].get_xydata(), [[1, 0.3], [3, np.nan]])
+    for words, values in (("mean over random masks", [0.1, 0.2]), ("adversarial value", [0.3, np.nan])):
+        np.testing.assert_allclose(np.asarray(lines[words].get_xdata(), float), [1, 3])
+        np.testing.assert_allclose(np.asarray(lines[words].get_ydata(), float), values)
     assert axes.get_yscale() == "log"
 
 
