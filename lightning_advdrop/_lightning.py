@@ -234,6 +234,20 @@ def rename_metric(trainer: Trainer | None, name: str, new: str) -> None:
         ) from error
 
 
+def drop_wandb_argument(logger: Any, name: str) -> None:
+    """Keep Lightning's logger of Weights & Biases from handing on an argument that nobody gave.
+
+    Lightning 2.6 names ``anonymous`` in each run, of which Weights & Biases then says that it has no effect.
+
+    Args:
+        logger: a ``WandbLogger`` of either package that has opened no run.
+        name: the argument of ``wandb.init``.
+    """
+    arguments = getattr(logger, "_wandb_init", {})
+    if arguments.get(name, 0) is None:
+        del arguments[name]
+
+
 def state_key(callback: Callback, **settings: Any) -> str:
     """Return the name of a callback's state in checkpoints, which tells callbacks of one class apart.
 

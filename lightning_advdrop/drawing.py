@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +23,14 @@ _MOST_COLUMNS = 3
 _PANEL_INCHES = (4.4, 3.6)
 _DOTS_PER_INCH = 200
 _BINS = 30
+#: The values of `InferenceGapMonitor`, with the style and the words of their lines.
+GAP_LINES: tuple[tuple[str, Any, str], ...] = (
+    ("gap/adversarial", "-", "adversarial value"),
+    ("gap/random_max", (0, (5, 1, 1, 1)), "worst of the random masks"),
+    ("gap/random", (0, (3, 1.5)), "mean over random masks"),
+    ("gap/mean_prediction", (0, (1, 1)), "divergence of mean prediction"),
+)
+_GAP_COLOR = "#0072B2"
 _STYLE = {
     "font.size": 9.0,
     "axes.titlesize": 9.0,
@@ -95,6 +103,29 @@ def heat_maps(sites: Collection[tuple[str, MaskShares]]) -> Figure:
     return figure
 
 
+def gap_lines(history: Mapping[int, Mapping[str, float]]) -> Figure:
+    """Draw the gap between training and inference over the epochs of one run.
+
+    Args:
+        history: By epoch, counted from 0, the values by name; at least one.
+    """
+    figure, (axes,) = panel_grid(1)
+    epochs = sorted(history)
+    drawn: list[float] = []
+    for name, style, words in GAP_LINES:
+        values = [history[epoch].get(name, math.nan) for epoch in epochs]
+        drawn += [value for value in values if 0 < value < math.inf]
+        axes.plot([epoch + 1 for epoch in epochs], values, linestyle=style, color=_GAP_COLOR, label=words)
+    if drawn:
+        axes.set_yscale("log")
+    figure.legend(loc="outside lower center", ncols=2)  # lines may be anywhere
+    _label(
+        axes, "Gap between training and inference", "Training time (epochs)", "Change of the prediction (divergence)"
+    )
+    whole_numbers(axes.xaxis)
+    return figure
+
+
 def histograms(sites: Collection[tuple[str, Rows]]) -> Figure:
     """Draw how the units of each site spread in its last epoch.
 
@@ -116,4 +147,5 @@ def _label(axes: Axes, title: str, x: str, y: str) -> None:
     axes.set_title(title, fontsize=8, parse_math=False)  # names are no formulas: "$" would start one
     axes.set_xlabel(x)
     axes.set_ylabel(y)
-    whole_numbers(axes.yaxis)
+    if axes.get_yscale() == "linear":
+        whole_numbers(axes.yaxis)

@@ -23,6 +23,7 @@ from lightning_advdrop._lightning import (
     attached_trainer,
     checkpoint_callbacks,
     count_saved_batch,
+    drop_wandb_argument,
     epoch_means,
     finish_saved_epoch,
     forget_average,
@@ -54,6 +55,17 @@ def test_a_module_has_the_trainer_it_was_given_and_before_that_none(package: str
     assert attached_trainer(pl_module) is None
     pl_module.trainer = trainer
     assert attached_trainer(pl_module) is trainer
+
+
+@pytest.mark.parametrize(
+    ("arguments", "left"),
+    [({"anonymous": None, "name": None}, {"name": None}), ({"anonymous": "allow"}, {"anonymous": "allow"}), ({}, {})],
+)
+def test_an_argument_that_nobody_gave_is_not_handed_on(arguments: dict[str, Any], left: dict[str, Any]) -> None:
+    logger = SimpleNamespace(_wandb_init=arguments)
+    drop_wandb_argument(logger, "anonymous")
+    assert arguments == left
+    drop_wandb_argument(SimpleNamespace(), "anonymous")
 
 
 @each_package

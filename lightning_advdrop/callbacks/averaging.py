@@ -16,12 +16,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 from lightning_advdrop._lightning import trainer_callbacks
 from lightning_advdrop._ranges import check_range
 from lightning_advdrop.callbacks.compatibility import misconfigured, refuse_sharded
+from lightning_advdrop.callbacks.shown import ShownWithArguments
 
 # Of either of Lightning's packages.
 _AVERAGING = frozenset({"AveragedWeights", "WeightAveraging", "StochasticWeightAveraging"})
 
 
-class AveragedWeights(Callback, ABC):
+class AveragedWeights(ShownWithArguments, Callback, ABC):
     """Average the weights in a `torch.optim.swa_utils.AveragedModel`; subclasses decide when, and how.
 
     Until the first update there is no copy of the weights, and the raw ones are evaluated and saved. From then on,

@@ -14,12 +14,13 @@ from lightning_advdrop.callbacks.batches import SteppedBatch
 from lightning_advdrop.callbacks.compatibility import check_both_losses, check_trainable
 from lightning_advdrop.callbacks.deciding import DecidingCallback
 from lightning_advdrop.callbacks.denormals import flush_denormals
-from lightning_advdrop.callbacks.description import describe_sites
+from lightning_advdrop.callbacks.description import SiteTable, describe_sites
 from lightning_advdrop.callbacks.other_noise import warn_of_other_noise
 from lightning_advdrop.callbacks.own_metrics import watch_log
 from lightning_advdrop.callbacks.penalties import Nonfinite, NonfinitePenalties, mean_penalty
 from lightning_advdrop.callbacks.penalty_metrics import PenaltyMetrics
 from lightning_advdrop.callbacks.recording import ForwardRecorder, took_part
+from lightning_advdrop.callbacks.settings import send_settings
 from lightning_advdrop.callbacks.state_keys import KeyedBySettings
 from lightning_advdrop.callbacks.training_step import WrapsTrainingStep
 from lightning_advdrop.functional import sigmoid_rampup
@@ -127,7 +128,7 @@ class RegularizerCallback(KeyedBySettings, DecidingCallback, PenaltyMetrics, Non
         """The name of the method; None where that of the class tells it."""
         return type(self.regularizer).__name__ if type(self) is RegularizerCallback else None
 
-    def describe(self, module: nn.Module) -> str:
+    def describe(self, module: nn.Module) -> SiteTable:
         """Return a table of the sites in a module and of what they don't cover, see `describe_sites`.
 
         Args:
@@ -260,10 +261,11 @@ class RegularizerCallback(KeyedBySettings, DecidingCallback, PenaltyMetrics, Non
         watch_log(pl_module, self)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Find the sites."""
+        """Find the sites, and log the settings."""
         self.sites = find_sites(pl_module, self.site_specs)
         # A module that stands for functional dropout within it need not drop anything itself.
         self._missing = {site for site in self.sites if site.kind != "dropout" or site.drop_rate}
+        send_settings(trainer, self, RegularizerCallback)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

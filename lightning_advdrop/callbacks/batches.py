@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
+from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
 T = TypeVar("T")
@@ -71,3 +72,15 @@ def copied(value: Any) -> Any:
         return copy.copy(value)
     except Exception:  # noqa: BLE001, RUF100 - whatever an object says that can't be copied
         return value
+
+
+def without_inference(value: Any, *, every: bool = False) -> Any:
+    """Replace tensors made in inference mode, which no graph can use, or every tensor, by copies.
+
+    Example:
+        >>> import torch
+        >>> given = torch.zeros(1)
+        >>> without_inference(given) is given, without_inference([given], every=True)[0] is given
+        (True, False)
+    """
+    return apply_to_collection(value, Tensor, lambda each: each.clone() if every or each.is_inference() else each)

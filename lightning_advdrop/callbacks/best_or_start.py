@@ -10,9 +10,10 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lightning_advdrop.callbacks.compatibility import misconfigured
+from lightning_advdrop.callbacks.shown import ShownWithArguments
 
 
-class BestOrStartCheckpoint(ModelCheckpoint):
+class BestOrStartCheckpoint(ShownWithArguments, ModelCheckpoint):
     """Save the best weights, of which the start weights are the first, for fine-tuning.
 
     Lightning's `ModelCheckpoint` compares the weights of the validations within a fit, so that fine-tuning ends with

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lightning_advdrop._deprecation import warn_renamed
 from lightning_advdrop.callbacks.batches import SteppedBatch
+from lightning_advdrop.callbacks.shown import ShownWithArguments
 from lightning_advdrop.masking import MaskSite, SiteSpecs, check_sites
 from lightning_advdrop.regularizers import Comparison, Passes
 from lightning_advdrop.regularizers.predictions import Output, Target, select_weight
@@ -18,7 +19,7 @@ from lightning_advdrop.regularizers.predictions import Output, Target, select_we
 _MOST_NAMES = 6
 
 
-class ComparingCallback(Callback):
+class ComparingCallback(ShownWithArguments, Callback):
     """A callback that compares predictions: where masks act, and what is compared.
 
     The arguments are those of its subclasses.

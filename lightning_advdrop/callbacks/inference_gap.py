@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
-from lightning_utilities.core.apply_func import apply_to_collection
-from torch import Tensor, nn
+from torch import nn
 
-from lightning_advdrop.callbacks.batches import SteppedBatch
+from lightning_advdrop.callbacks.batches import SteppedBatch, without_inference
 from lightning_advdrop.callbacks.comparing import ComparingCallback
 from lightning_advdrop.callbacks.compatibility import refuse_sharded
 from lightning_advdrop.callbacks.counted_calls import outermost
 from lightning_advdrop.callbacks.deciding import comparison_beside
+from lightning_advdrop.callbacks.gap_pictures import GapPictures
 from lightning_advdrop.callbacks.own_metrics import log_own, unwatch_log, watch_log
 from lightning_advdrop.callbacks.recording import ForwardWatch, around, quietly
 from lightning_advdrop.callbacks.replacing import replaced
@@ -37,7 +37,7 @@ _Gap = tuple[float, ...]
 _NAMES = ("mean_prediction", "random", "random_max", "adversarial")  # the attributes of `InferenceGap` that are logged
 
 
-class InferenceGapMonitor(ComparingCallback):
+class InferenceGapMonitor(GapPictures, ComparingCallback):
     """Log how far random and adversarial masks of one budget move the prediction of the network without dropout.
 
     Logged are means over the first batches of each validation epoch: ``gap/random``, the mean divergence over random
@@ -79,6 +79,8 @@ class InferenceGapMonitor(ComparingCallback):
         target: where a batch has the labels, to choose a divergence: an index, a key or a callable.
         class_dim: the dimension of the prediction that holds the classes. None takes that of the module's own loss,
             else the last.
+        plot_every_n_epochs: how often a picture of the gap over the epochs goes to Weights & Biases and TensorBoard,
+            besides at the end; 0 for the end only.
 
     Raises:
         ValueError: if an argument is not in its range or list.
@@ -106,6 +108,7 @@ class InferenceGapMonitor(ComparingCallback):
         mask: Target | None = None,
         target: Target = 1,
         class_dim: int | None = None,
+        plot_every_n_epochs: int = 10,
     ) -> None:
         super().__init__(sites, module, output, call, padding_mask, mask, class_dim)
         gap_search(rate, divergence, direction, samples, steps)
@@ -119,6 +122,7 @@ class InferenceGapMonitor(ComparingCallback):
         self.steps = steps
         self.seed = seed
         self.target = target
+        self.draw_gap(plot_every_n_epochs)
         self._sites: list[MaskSite] = []
         self._generator: torch.Generator | None = None
         # Of the step: how often each module was called, what was found for calls, and what waits for the step's end.
@@ -260,7 +264,7 @@ class InferenceGapMonitor(ComparingCallback):
     ) -> Callable[[], _Gap]:
         """Return what estimates the gap of a forward, from the present state and, with ``copies``, arguments."""
         with torch.inference_mode(False), torch.no_grad():
-            args, kwargs = _without_inference((forward.args, forward.keywords), every=copies)
+            args, kwargs = without_inference((forward.args, forward.keywords), every=copies)
             copied = functools.partial(forward.func, *args, **kwargs)
             state = ModuleState(root, copied, batch)
 
@@ -275,7 +279,7 @@ class InferenceGapMonitor(ComparingCallback):
         again = quietly(root, forward)
         with recorded.first_run(forward):
             result = again()
-        target = _without_inference(batch.read(lambda each: find_target(each, self.target)))
+        target = without_inference(batch.read(lambda each: find_target(each, self.target)))
         passes = Passes(recorded, again, result, target, generator=self._generator, output=self.output)
         passes = replace(passes, comparison=self.comparison)
         passes.check_sites()
@@ -285,11 +289,6 @@ class InferenceGapMonitor(ComparingCallback):
             return (math.nan,) * len(_NAMES)
         self.tell(self._sites, type(part).__name__, passes.base)
         passes = self.with_padding(passes, batch)
-        passes = replace(passes, sample_weight=_without_inference(passes.sample_weight))
+        passes = replace(passes, sample_weight=without_inference(passes.sample_weight))
         found = inference_gap(passes, self.rate, self.divergence, self.direction, self.samples, self.steps)
         return tuple(getattr(found, name).item() for name in _NAMES)
-
-
-def _without_inference(value: Any, *, every: bool = False) -> Any:
-    """Replace tensors made in inference mode, which no graph can use, or every tensor, by copies."""
-    return apply_to_collection(value, Tensor, lambda each: each.clone() if every or each.is_inference() else each)

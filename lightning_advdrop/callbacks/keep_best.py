@@ -10,10 +10,11 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_advdrop._lightning import checkpoint_callbacks
+from lightning_advdrop.callbacks.shown import ShownWithArguments
 from lightning_advdrop.files import replacing
 
 
-class KeepBest(Callback):
+class KeepBest(ShownWithArguments, Callback):
     """Let a resumed run that saves to a new folder compare with the best checkpoints of the run before.
 
     Lightning's ``ModelCheckpoint`` remembers its best scores only where its folder is the same, and a resumed run

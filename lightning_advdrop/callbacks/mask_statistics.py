@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,12 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from lightning_advdrop._extras import needed
-from lightning_advdrop._lightning import logged_step, trainer_callbacks
+from lightning_advdrop._lightning import trainer_callbacks
 from lightning_advdrop._ranges import check_range
 from lightning_advdrop.callbacks.base import RegularizerCallback
+from lightning_advdrop.callbacks.pictures import picture_loggers, send_picture
 from lightning_advdrop.callbacks.processes import of_every_process
+from lightning_advdrop.callbacks.shown import ShownWithArguments
 from lightning_advdrop.drawing import as_png, heat_maps, histograms
 from lightning_advdrop.files import replacing
 from lightning_advdrop.mask_shares import MASKS_FILE, NO_ROWS, Rows, as_matrix, read_shares, share_rows, write_shares
@@ -30,7 +31,7 @@ HISTOGRAM_FILE = "masks_histogram.png"
 Counts = dict[str, Tensor]
 
 
-class MaskStatistics(Callback):
+class MaskStatistics(ShownWithArguments, Callback):
     """Count how often each unit is disconnected, by site and epoch of training.
 
     The callback listens to the regularizers in the trainer that search masks, such as `AdversarialDropoutCallback`, and
@@ -38,8 +39,8 @@ class MaskStatistics(Callback):
     log folder of the run, with the columns ``epoch``, ``site``, ``unit``, ``units`` and ``share``. A unit is a place in
     a mask's row: a hidden unit at recurrent sites, a column of the weight, a word of an embedding. Where a site has
     more than ``max_units`` units, neighbours are taken together: the share is the mean over ``units`` units, the first
-    of which is ``unit``. Two pictures are written beside the file, and sent to Weights & Biases where its logger is
-    attached: a heat map of units and epochs, and a histogram over the units in the last epoch.
+    of which is ``unit``. Two pictures are written beside the file, and sent to Weights & Biases and TensorBoard where
+    their loggers are attached: a heat map of units and epochs, and a histogram over the units in the last epoch.
 
     Nothing is written where no logger has a folder. A resumed run that logs to the same folder continues the file. The
     masks of several regularizers at one site, and those of several processes, are counted together.
@@ -158,10 +159,9 @@ class MaskStatistics(Callback):
         self._listening = []
 
     def _draw(self, trainer: Trainer) -> None:
-        """Draw the pictures, into the log folder and for Weights & Biases."""
+        """Draw the pictures, into the log folder and for the loggers that show any."""
         folder = _folder(trainer)
-        wandb: list[Any] = [each for each in trainer.loggers if _is_wandb(each)]
-        if not self._history or (folder is None and not wandb):
+        if not self._history or (folder is None and not picture_loggers(trainer)):
             return
         sites = sorted(self._history.items(), key=lambda item: item[0])
         matrices = [(site, as_matrix(rows)) for site, rows in sites]
@@ -171,10 +171,7 @@ class MaskStatistics(Callback):
                 folder.mkdir(parents=True, exist_ok=True)
                 with replacing(folder / name) as partial:
                     partial.write_bytes(png)
-            for logger in wandb:
-                from PIL import Image
-
-                logger.log_image(name.removesuffix(".png"), [Image.open(io.BytesIO(png))], step=logged_step(trainer))
+            send_picture(trainer, name.removesuffix(".png"), png)
 
 
 def _read_before(path: Path, epoch: int) -> dict[str, Rows]:
@@ -194,11 +191,6 @@ def _folder(trainer: Trainer) -> Path | None:
     """The log folder of this run: not the one that all runs of a logger share, nor the working folder."""
     folders = (logger.log_dir for logger in trainer.loggers)
     return next((Path(folder) for folder in folders if folder), None)
-
-
-def _is_wandb(logger: object) -> bool:
-    """Tell Weights & Biases' loggers by name, since Lightning's two packages have a class each."""
-    return any(base.__name__ == "WandbLogger" for base in type(logger).__mro__)
 
 
 def _add(counts: Counts, name: str, now: Tensor) -> None:

@@ -12,10 +12,11 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from lightning_advdrop._lightning import count_saved_batch, finish_saved_epoch, schedule_once
 from lightning_advdrop.callbacks.processes import of_every_process
+from lightning_advdrop.callbacks.shown import ShownWithArguments
 from lightning_advdrop.masking import RandomState
 
 
-class GlobalRandomState(Callback):
+class GlobalRandomState(ShownWithArguments, Callback):
     """Save the state of the global random generators in checkpoints, so that a resumed run draws the same dropout.
 
     Lightning does not save it. The state is restored before the first batch of the resumed fit. A resumed run is then

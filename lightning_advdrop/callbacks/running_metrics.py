@@ -12,9 +12,10 @@ from torchmetrics import Metric
 
 from lightning_advdrop._lightning import add_to_epoch_mean, epoch_means
 from lightning_advdrop.callbacks.processes import of_every_process
+from lightning_advdrop.callbacks.shown import ShownWithArguments
 
 
-class RunningMetrics(Callback):
+class RunningMetrics(ShownWithArguments, Callback):
     """Save what the metrics of a training epoch have seen so far in checkpoints.
 
     Lightning does not save it: the means of an epoch within which a run was resumed would be those of the batches after

@@ -5,8 +5,10 @@ from __future__ import annotations
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from lightning_advdrop.callbacks.shown import ShownWithArguments
 
-class TerminateOnNaN(Callback):
+
+class TerminateOnNaN(ShownWithArguments, Callback):
     """Stop training when the loss is NaN or infinite, before it reaches the weights.
 
     Without this callback, training continues with weights, and checkpoints, that are NaN. With it, the weights stay

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from lightning_advdrop.cli.commands import COMMANDS, EXPERIMENT_COMMANDS, Command, entry_point, main
 
 if TYPE_CHECKING:
-    from lightning_advdrop.cli.experiments import ExperimentCLI, RunConfig, describe_experiment, run_experiment
+    from lightning_advdrop.cli.experiments import ExperimentCLI, describe_experiment, run_experiment
+    from lightning_advdrop.cli.run_config import RunConfig
 
 __all__ = [
     "COMMANDS",

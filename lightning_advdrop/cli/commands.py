@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import traceback
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,40 +11,13 @@ from pkgutil import resolve_name
 from typing import Any
 
 from lightning_advdrop.__about__ import __version__
-from lightning_advdrop._extras import MissingExtraError
 from lightning_advdrop._suggestions import did_you_mean
+from lightning_advdrop.cli.help import HELP_ALL, short_help
 from lightning_advdrop.cli.programs import OTHERS, hand_on, tell_once
+from lightning_advdrop.cli.refusals import refusal
 
 EXPERIMENT_COMMANDS = ("fit", "validate", "test", "predict")
-TRACEBACK_VARIABLE = "LIGHTNING_ADVDROP_TRACEBACK"
-"""Environment variable that, set to anything, has the commands show where an exception was raised."""
-
 _EXPERIMENT_OPTIONS = "Every further option is one of the experiment's: see `{program} fit --help`."
-
-
-def refusal(error: BaseException) -> str | None:
-    """Return the message of an exception, if that is all that a user of a command needs; otherwise None.
-
-    So it is of a missing file, and of what this package itself raises about arguments, files and losses, also where it
-    is the cause of another exception. Whatever else goes wrong may lie in the user's own model: there the place
-    matters, too.
-
-    Example:
-        >>> refusal(FileNotFoundError("ckpt_path: no such file")), refusal(KeyError("state_dict"))
-        ('ckpt_path: no such file', None)
-    """
-    from lightning_advdrop.datamodules.downloads import DownloadError
-
-    if os.environ.get(TRACEBACK_VARIABLE):
-        return None
-    raised_in = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)][-1:]
-    ours = [name.partition(".")[0] for name in raised_in] == [__name__.partition(".")[0]]
-    if isinstance(error, FileNotFoundError) or (
-        ours and isinstance(error, (ValueError, DownloadError, FloatingPointError, OSError, MissingExtraError))
-    ):
-        return str(error)
-    # What makes objects from a configuration wraps what they raise.
-    return None if error.__cause__ is None else refusal(error.__cause__)
 
 
 @dataclass(frozen=True)
@@ -97,7 +68,11 @@ class Command:
         """
         name, *rest = arguments
         if self.add_options is None:
-            return Namespace(command=name, experiment=rest)
+            if {"-h", "--help"} & set(rest):
+                print(short_help(program, name))
+                raise SystemExit(0)
+            # Then the experiment's parser answers, which imports everything.
+            return Namespace(command=name, experiment=["--help" if each == HELP_ALL else each for each in rest])
         more = _EXPERIMENT_OPTIONS.format(program=program) if self.experiment else None
         # An abbreviation could be an option of the experiment.
         parser = ArgumentParser(

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import yaml
 
 from lightning_advdrop._suggestions import did_you_mean
 
 _PACKAGE = Path(__file__).parents[1]
 _OPTIONS = ("--config", "-c")
+_LISTS = ("logger", "callbacks")
+_SWEEPS = "sweeps/"
 
 
 def configs_folder() -> Path:
@@ -25,15 +30,22 @@ def configs_folder() -> Path:
     return inside if inside.is_dir() else _PACKAGE.parent / "configs"
 
 
-def config_names() -> list[str]:
+def config_names(*, sweeps: bool = False) -> list[str]:
     """Return the names of all configurations: their paths below the folder, without ``.yaml``.
+
+    Args:
+        sweeps: whether those in the folder ``sweeps`` are among them, which ``wandb sweep`` reads, and ``--config``
+            does not.
 
     Example:
         >>> {"smnist_rows", "methods/r_drop"} <= set(config_names())
         True
+        >>> set(config_names(sweeps=True)) - set(config_names()) >= {"sweeps/rate"}
+        True
     """
     folder = configs_folder()
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    names = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    return [name for name in names if sweeps or not name.startswith(_SWEEPS)]
 
 
 def find_config(value: str) -> str:
@@ -56,7 +68,9 @@ def find_config(value: str) -> str:
     names = config_names()
     name = value.removesuffix(".yaml")
     if name in names:
-        return str(configs_folder() / f"{name}.yaml")
+        return str(_path(name))
+    if name in config_names(sweeps=True):
+        raise ValueError(f"config must be an experiment, got the sweep {value!r}; `wandb sweep` reads it.")
     if re.fullmatch(r"[\w./\\-]+", value):
         raise ValueError(
             f"config must be a file, or a name that `advdrop configs list` shows, got {value!r}"
@@ -84,6 +98,30 @@ def with_files(arguments: Sequence[str]) -> list[str]:
     return found
 
 
+def maker_of(checkpoint: Path) -> str | None:
+    """Return the name of the configuration whose fit writes a checkpoint; None if there is none.
+
+    Args:
+        checkpoint: where a ``ModelCheckpoint`` of it writes: in the folder that it names, or in that of the first run.
+
+    Example:
+        >>> maker_of(Path("runs/pretrained/imdb.ckpt")), maker_of(Path("runs/ptb/version_0/checkpoints/best.ckpt"))
+        ('imdb_pretrain', 'ptb')
+    """
+    written = {path: name for name in config_names() for path in _written(name)}
+    return written.get(Path(os.path.normpath(checkpoint)))
+
+
+def _written(name: str) -> Iterator[Path]:
+    """Yield the checkpoints that a configuration's fit writes."""
+    trainer = (yaml.safe_load(_path(name).read_text(encoding="utf-8")) or {}).get("trainer") or {}
+    loggers, callbacks = ([each.get("init_args", {}) for each in trainer.get(key) or []] for key in _LISTS)
+    folders = [Path(each["save_dir"], each["name"], "version_0", "checkpoints") for each in loggers if "name" in each]
+    for each in callbacks:
+        for folder in [Path(each["dirpath"])] if "dirpath" in each else folders:
+            yield folder / f"{each.get('filename')}.ckpt"
+
+
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of ``advdrop configs`` to a parser."""
     parser.add_argument("action", choices=["list", "copy"], help="show the names, or copy files to change them")
@@ -100,7 +138,7 @@ def run(options: Namespace) -> str:
         ValueError: if there is no configuration of a name, or a copy's place is taken.
         OSError: if a copy can't be written.
     """
-    names = config_names()
+    names = config_names(sweeps=True)
     for name in options.names:
         if name not in names:
             raise ValueError(
@@ -116,11 +154,15 @@ def run(options: Namespace) -> str:
             raise ValueError(f"output must have no file of that name yet, got {str(path)!r}; name another folder.")
     for name, path in copies.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(configs_folder() / f"{name}.yaml", path)
+        shutil.copyfile(_path(name), path)
     return "\n".join(map(str, copies.values()))
 
 
 def _heading(name: str) -> str:
     """Return the comment in a configuration's first line."""
-    with (configs_folder() / f"{name}.yaml").open(encoding="utf-8") as file:
+    with _path(name).open(encoding="utf-8") as file:
         return file.readline().removeprefix("#").strip()
+
+
+def _path(name: str) -> Path:
+    return configs_folder() / f"{name}.yaml"

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import lightning
 import torch
 import yaml
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins.io import CheckpointIO
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 # Their classes can be named without their modules in configurations and options.
 from lightning_advdrop import datamodules, tasks  # noqa: F401
@@ -33,9 +32,14 @@ from lightning_advdrop.callbacks import (
     flush_denormals,
 )
 from lightning_advdrop.checkpoint_files import AtomicCheckpointIO
+from lightning_advdrop.cli.checking import check_accelerator, check_pretrained
 from lightning_advdrop.cli.configs import with_files
 from lightning_advdrop.cli.parsing import ExperimentParser
 from lightning_advdrop.cli.resuming import last_checkpoint
+from lightning_advdrop.cli.run_config import LeaveNothing, RunConfig
+from lightning_advdrop.cli.summary import end_of_fit
+from lightning_advdrop.cli.threads import one_thread_for
+from lightning_advdrop.cli.wandb_runs import RememberRun, earlier_id, run_identity, with_identity
 from lightning_advdrop.tasks.checkpoints import check_whole
 
 with needed("Running experiments"):
@@ -43,24 +47,17 @@ with needed("Running experiments"):
     from jsonargparse import ActionConfigFile, Namespace  # type: ignore[attr-defined]
 
 
-class RunConfig(SaveConfigCallback):
-    """Write the whole configuration of a run into its folder, and hand it to Weights & Biases.
-
-    A folder that has a ``config.yaml`` already keeps it: the next one is called ``config-1.yaml``.
-    """
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Choose a name that is free, then write."""
-        if trainer.is_global_zero and trainer.log_dir is not None:
-            names = itertools.chain(["config.yaml"], (f"config-{number}.yaml" for number in itertools.count(1)))
-            self.config_filename = next(name for name in names if not (Path(trainer.log_dir) / name).exists())
-        super().setup(trainer, pl_module, stage)
-
-    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002
-        """Hand the configuration to Weights & Biases."""
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                logger.log_hyperparams(self.config.as_dict())
+# Warnings that a user of the commands can't act on, as their messages begin.
+_NO_CONCERN = (
+    # It is about weights that are sharded, which no configuration of ours asks for.
+    "You're using the WeightAveraging callback with a model that",
+    # Lightning 2.6 uses a name of torch's that is to be renamed.
+    ".*LeafSpec",
+    # The data lie in memory; further processes would copy them.
+    ".*does not have many workers",
+    # Epochs may be short; the means of each epoch are logged anyway.
+    "The number of training batches .* is smaller than the logging interval",
+)
 
 
 @contextmanager
@@ -78,7 +75,18 @@ class ExperimentCLI(LightningCLI):
     ``regularizer`` stands beside ``model`` and ``data``: a `RegularizerCallback`, a list of them, or ``null`` for plain
     training. ``test_after_fit`` says which weights are tested when the fit is over: ``best``, ``last``, or ``null`` for
     none.
+
+    Args:
+        args: those of LightningCLI.
+        typed: the command line as it was typed, for the notes of the run.
+        closing: what is to be closed when the command is over; a folder that only it needs is removed then.
+        kwargs: those of LightningCLI.
     """
+
+    def __init__(self, *args: Any, typed: Sequence[str] = (), closing: ExitStack | None = None, **kwargs: Any) -> None:
+        self._typed = typed
+        self._closing = closing or ExitStack()
+        super().__init__(*args, **kwargs)
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """Make a parser whose errors are one sentence."""
@@ -104,18 +112,25 @@ class ExperimentCLI(LightningCLI):
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse, and check that the checkpoint that is asked for is whole, since Lightning reads it next.
+        """Parse, and check what the command needs: a GPU, checkpoints to resume or to start from.
 
         Raises:
-            ValueError: if it is not.
+            ValueError: if the checkpoint is not whole, or the machine has no GPU and one is asked for.
+            MissingCheckpointError: if the weights to start from do not exist.
         """
         # They did not come from ``sys.argv``: `main` took them from there.
         with _ignoring("LightningCLI's args parameter"):
             super().parse_arguments(parser, args)
         command = self.config.get("subcommand")
-        path = command and self.config[command].get("ckpt_path")
+        if command is None:
+            return
+        config = self.config[command]
+        check_accelerator(config.get("trainer.accelerator"))
+        path = config.get("ckpt_path")
         if path and Path(path).is_file():
             check_whole("ckpt_path", path)
+        elif command == "fit" and not path:
+            check_pretrained(config.get("model"))
 
     def _parse_ckpt_path(self) -> None:
         """Read the model's settings from the checkpoint, on releases of Lightning that can."""
@@ -130,13 +145,29 @@ class ExperimentCLI(LightningCLI):
         regularizers = self._setting(self.config_init, "regularizer") or []
         if not isinstance(regularizers, list):
             regularizers = [regularizers]
-        callbacks = [*regularizers, GlobalRandomState(), RunningMetrics(), KeepBest(), TerminateOnNaN()]
+        ours = [GlobalRandomState(), RunningMetrics(), KeepBest(), TerminateOnNaN(), RememberRun()]
+        callbacks = [*regularizers, *ours]
         self.trainer_defaults = {**self.trainer_defaults, "callbacks": callbacks}
         given = self._setting(self.config_init, "trainer.plugins") or []
         plugins = given if isinstance(given, list) else [given]
         if not any(isinstance(each, CheckpointIO) for each in plugins):
             kwargs.setdefault("plugins", [*plugins, AtomicCheckpointIO()])
-        return super().instantiate_trainer(**kwargs)
+        unlogged = self._setting(self.config_init, "trainer.logger") is False
+        if unlogged and self._setting(self.config_init, "trainer.default_root_dir") is None:
+            # The test needs checkpoints, and nobody asked for files.
+            kwargs.setdefault("default_root_dir", self._closing.enter_context(TemporaryDirectory()))
+        trainer = super().instantiate_trainer(**kwargs)
+        self._closing.enter_context(LeaveNothing(trainer))
+        self._choose_threads(trainer)
+        return trainer
+
+    def _choose_threads(self, trainer: Trainer) -> None:
+        """Let one thread compute a small model on the CPU, until the command is over."""
+        threads = torch.get_num_threads()
+        told = one_thread_for(self.model) if trainer.strategy.root_device.type == "cpu" else None
+        if told is not None:
+            self._closing.callback(torch.set_num_threads, threads)
+            rank_zero_info(told)
 
     def _setting(self, config: Namespace, name: str) -> Any:
         """A setting of the sub-command, or of the experiment where there is none."""
@@ -144,15 +175,47 @@ class ExperimentCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Resume from the last checkpoint of the experiment's earlier runs, if ``ckpt_path`` is ``last``."""
-        log_dir = self.trainer.log_dir
-        if self._setting(self.config, "ckpt_path") != "last" or log_dir is None:
-            return
-        content = yaml.safe_load(self._parser(self.subcommand).dump(self.config[self.subcommand], skip_none=False))
-        found = last_checkpoint(Path(log_dir).parent, content)
-        found = self.trainer.strategy.broadcast(found)
-        if found is not None:
-            rank_zero_info(f"ckpt_path='last' is {found}.")
-            self.config_init[self.subcommand]["ckpt_path"] = str(found)
+        log_dir, path = self.trainer.log_dir, self._setting(self.config, "ckpt_path")
+        if path == "last" and log_dir is not None:
+            found = last_checkpoint(Path(log_dir).parent, self._content())
+            path = self.trainer.strategy.broadcast(found)
+            if path is not None:
+                rank_zero_info(f"ckpt_path='last' is {path}.")
+                self.config_init[self.subcommand]["ckpt_path"] = str(path)
+        self._identify(None if path is None else earlier_id(Path(path)))
+
+    def before_validate(self) -> None:
+        """Warn of a model that was not trained."""
+        self._before_evaluation()
+
+    def before_test(self) -> None:
+        """Warn of a model that was not trained."""
+        self._before_evaluation()
+
+    def before_predict(self) -> None:
+        """Warn of a model that was not trained."""
+        self._before_evaluation()
+
+    def _before_evaluation(self) -> None:
+        if self._setting(self.config, "ckpt_path") is None:
+            rank_zero_warn(
+                f"ckpt_path is not given, so {self.subcommand} runs an untrained model; name a checkpoint, such as "
+                "--ckpt_path runs/NAME/version_0/checkpoints/best.ckpt."
+            )
+        self._identify(None)
+
+    def _identify(self, run: str | None) -> None:
+        """Tell the loggers of Weights & Biases what this run is, and which one it goes on with."""
+        content = self._content()
+        known = run_identity(content, self._typed, str(self.subcommand))
+        known |= {} if run is None else {"id": run}
+        self.trainer.loggers = with_identity(self.trainer.loggers, self._setting(self.config, "trainer.logger"), known)
+
+    def _content(self) -> dict[str, Any]:
+        """The configuration of the sub-command in plain types."""
+        dumped = self._parser(self.subcommand).dump(self.config[self.subcommand], skip_none=False)
+        content: dict[str, Any] = yaml.safe_load(dumped)
+        return content
 
     def after_fit(self) -> None:
         """Test the weights that ``test_after_fit`` names."""
@@ -164,6 +227,8 @@ class ExperimentCLI(LightningCLI):
             several = ".*with Trainer configured with multiple `ModelCheckpoint`"
             with _ignoring("You're using the WeightAveraging callback, but loading", several):
                 self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=which)
+        if self.trainer.is_global_zero and (told := end_of_fit(self.trainer)):
+            print(told)
 
 
 def run_experiment(arguments: Sequence[str], *, run: bool = True) -> ExperimentCLI:
@@ -181,12 +246,10 @@ def run_experiment(arguments: Sequence[str], *, run: bool = True) -> ExperimentC
         ValueError: if Weights & Biases is to be online and has no key, or there is no configuration of a name.
     """
     flush_denormals(torch.device("cpu"))  # before any thread starts that would go without
-    _keep_wandb_quiet()
     # Lightning calls jsonargparse in a way that is to change; a user can't do anything about the warning.
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     try:
-        # It is about weights that are sharded, which no configuration of ours asks for.
-        with _ignoring("You're using the WeightAveraging callback with a model that"):
+        with _ignoring(*_NO_CONCERN), ExitStack() as closing:
             return ExperimentCLI(
                 LightningModule,
                 LightningDataModule,
@@ -195,20 +258,11 @@ def run_experiment(arguments: Sequence[str], *, run: bool = True) -> ExperimentC
                 save_config_callback=RunConfig,
                 args=with_files(arguments),
                 run=run,
+                typed=arguments,
+                closing=closing,
             )
     finally:
         wandb.finish()  # or the next experiment of this process would log into this one's run
-
-
-def _keep_wandb_quiet() -> None:
-    """Offline unless ``WANDB_MODE`` says otherwise, and never a login prompt."""
-    if os.environ.setdefault("WANDB_MODE", "offline") != "online":
-        return
-    if not wandb.login(prompt=False):
-        raise ValueError(
-            "WANDB_MODE is 'online' but Weights & Biases has no key: run `wandb login` once, set WANDB_API_KEY, or "
-            "leave WANDB_MODE unset to log offline (`wandb sync` uploads such runs later)."
-        )
 
 
 def run_command(options: argparse.Namespace) -> None:

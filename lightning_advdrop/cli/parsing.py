@@ -18,6 +18,8 @@ _NOISE = re.compile(
     r"(Does not validate against|Subtypes:|Errors:|Expected a <class '(NoneType|list)'>|Expected a path but|"
     r"Given value type:|Given value: (NestedArg|\{|\[))"
 )
+# By option, how the names of its classes end.
+_ENDINGS = {"model": "Task", "data": "DataModule", "regularizer": "Callback", "trainer.callbacks": ""}
 _MODULES = ("lightning_advdrop", "lightning", "torch", "torchmetrics", "wandb")
 
 
@@ -63,10 +65,32 @@ def one_sentence(message: str, options: list[str]) -> str:
         last = word.rpartition(".")[2]
         if word in allowed or (last in known and word.partition(".")[0] in _MODULES):
             continue
-        found = nearest(word, allowed) or nearest(last, allowed)
+        # Of a name behind a known module, only its end can be wrong.
+        found = (None if word.partition(".")[0] in _MODULES else nearest(word, allowed)) or nearest(last, allowed)
         if found is not None and found not in (word, last):
-            return f"{told}; did you mean {found!r}?"
-    return f"{told}."
+            return f"{_unknown_class(told)}; did you mean {found!r}?"
+    ours = _ours(told)
+    return f"{_unknown_class(told)}; ours are {', '.join(ours)}." if ours else f"{told}."
+
+
+def _unknown_class(told: str) -> str:
+    """Put into words that a value names no class."""
+    return re.sub(
+        r'Parser key "([\w.]+)": Expected a dot import path string: ([\w.]+)(, got the value: \S+)?',
+        r"\1 must name a class, got '\2'",
+        told,
+    )
+
+
+def _ours(told: str) -> list[str]:
+    """Return this package's classes for an option whose value names no class; none for other messages."""
+    unknown = re.match(r'Parser key "([\w.]+)": (Expected a dot import path|Problem with given class_path)', told)
+    ending = _ENDINGS.get(unknown[1]) if unknown else None
+    names = lightning_advdrop.__all__
+    if ending == "":  # those of the trainer that are no regularizers
+        others = tuple(filter(None, _ENDINGS.values()))
+        return [name for name in names if name[0].isupper() and not name.endswith(others)]
+    return [] if ending is None else [name for name in names if name.endswith(ending)]
 
 
 def _parameters(path: str) -> set[str]:

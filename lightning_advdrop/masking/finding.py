@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -223,4 +224,15 @@ def _nothing_found(module: nn.Module, spec: str) -> str:
     where = f"at or below {path!r} in" if path else "in"
     message = f"sites: found nothing of the kind {kind!r} {where} {type(module).__name__}"
     needs = f", which needs {_KINDS[kind].needs}"
-    return f"{message}{needs}; there is {', '.join(paths)}." if paths else f"{message}{needs} and has none."
+    if paths:
+        return f"{message}{needs}; there is {', '.join(paths)}."
+    others = [each for each in _KINDS if each != kind and _has(module, each)]
+    there = f"; it has places of the kind{'s' * (len(others) > 1)} {', '.join(map(repr, others))}" if others else ""
+    return f"{message}{needs} and has none{there}."
+
+
+def _has(module: nn.Module, kind: str) -> bool:
+    """Tell whether a module has a place of a kind."""
+    with suppress(ValueError):  # one that can't be masked
+        return any(True for _ in _matches(module, kind))
+    return False

@@ -17,6 +17,7 @@ from lightning_advdrop.report.pages import Page, Table, as_html, as_markdown
 from lightning_advdrop.report.plots import has_curves
 from lightning_advdrop.report.runs import Run, find_runs, load_run, natural_key
 from lightning_advdrop.report.tables import Row, aligned, summarize, table_cells
+from lightning_advdrop.report.upload import upload_report
 
 TABLE_FILE = "report.md"
 HTML_FILE = "report.html"
@@ -59,6 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a setting that tells methods apart, too, e.g. model.init_args.hidden_size; may be given several times",
     )
     parser.add_argument("--baseline", default=PLAIN, help="method to compare with (default: %(default)s)")
+    parser.add_argument(
+        "--wandb", metavar="PROJECT", help="also log the tables and the figures to this project of Weights & Biases"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -128,6 +132,8 @@ def _report(arguments: argparse.Namespace) -> None:
     sys.stdout.write("\n".join(f"{aligned(table.cells)}\n" for table in tables))
     written = [output / TABLE_FILE, output / HTML_FILE, *(picture.path for picture in pictures)]
     _say(f"Wrote {listed([*map(str, written)], 'and')}")
+    if arguments.wandb is not None:
+        upload_report(arguments.wandb, rows, [picture.path for picture in pictures], output)
 
 
 def _rows(

@@ -31,8 +31,9 @@ def group_runs(runs: Iterable[Run], baseline: str = PLAIN, by: Sequence[str] = (
     """Group the runs that are repetitions of one another.
 
     Methods are named by their regularizers. Where runs of one experiment have the same regularizers with different
-    arguments, those that differ are part of the name. Of several runs with the same seed the newest one counts: the
-    one with the highest version in its folder, and between folders the one that logged last.
+    arguments, those that differ are part of the name. Of several runs with the same seed the newest one that trained
+    counts: the one with the highest version in its folder, and between folders the one that logged last. A run of
+    ``test`` or ``validate`` counts where none trained.
 
     Args:
         runs: Runs of any number of experiments.
@@ -143,11 +144,17 @@ def _one_per_seed(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
         newest = _newest(repetitions)
         counted.append(newest)
         notes += [
-            f"{run.folder} is left out: {newest.folder} is a newer run with the same method and seed {seed}"
+            f"{run.folder} is left out: {_why(run, newest)} with the same method and seed {seed}"
             for run in repetitions
             if run is not newest
         ]
     return counted + unseeded, notes
+
+
+def _why(run: Run, counted: Run) -> str:
+    if run.trained == counted.trained:
+        return f"{counted.folder} is a newer run"
+    return f"it trained nothing, and {counted.folder} is a run that did,"
 
 
 def _newest(runs: Iterable[Run]) -> Run:
@@ -155,8 +162,8 @@ def _newest(runs: Iterable[Run]) -> Run:
     folders: dict[object, Run] = {}
     for run in runs:
         parent = run.folder.resolve().parent
-        folders[parent] = max(folders.get(parent, run), run, key=lambda at: (at.version, at.modified))
-    return max(folders.values(), key=lambda run: run.modified)
+        folders[parent] = max(folders.get(parent, run), run, key=lambda at: (at.trained, at.version, at.modified))
+    return max(folders.values(), key=lambda run: (run.trained, run.modified))
 
 
 def _differences(experiment: str, runs: Sequence[Run], by: Sequence[str]) -> list[str]:

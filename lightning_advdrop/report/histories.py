@@ -21,10 +21,12 @@ class Series:
     Args:
         last: The last value in the file, whatever its epoch.
         by_epoch: The last value of each epoch, counted from 0. Rows without an epoch are not in it.
+        step: The optimizer step of the last value; ``None`` where its row has none.
     """
 
     last: float
     by_epoch: dict[int, float] = field(default_factory=dict)
+    step: int | None = None
 
 
 def read_history(path: Path) -> Mapping[str, Series]:
@@ -48,7 +50,7 @@ def read_history(path: Path) -> Mapping[str, Series]:
         ...     path = Path(folder, "metrics.csv")
         ...     _ = path.write_text("epoch,step,train/loss,val/loss\n0,9,0.7,\n0,9,,0.6\n1,19,,0.5\n")
         ...     read_history(path)["val/loss"]
-        Series(last=0.5, by_epoch={0: 0.6, 1: 0.5})
+        Series(last=0.5, by_epoch={0: 0.6, 1: 0.5}, step=19)
     """
     with reading(path, "Lightning's CSVLogger"), path.open(newline="", encoding=TEXT_ENCODING) as file:
         rows = csv.DictReader(file)
@@ -91,10 +93,11 @@ def _collect(rows: "csv.DictReader[str]") -> dict[str, Series]:
             numbers = _numbers(row.items())
         except ValueError as error:
             raise RunError(f"{METRICS_FILE} has {error} in line {rows.line_num}, where a number must be") from None
-        epoch = numbers.get("epoch")
+        epoch, step = numbers.get("epoch"), numbers.get("step")
         for name in numbers.keys() - _COUNTERS:
             series = history.setdefault(name, Series(numbers[name]))
             series.last = numbers[name]
+            series.step = int(step) if step is not None and math.isfinite(step) else None
             if epoch is not None and math.isfinite(epoch):
                 series.by_epoch[int(epoch)] = numbers[name]
     return history

@@ -2,15 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 
+from lightning_advdrop.metric_names import STEP, better, metric_name
 from lightning_advdrop.report.runs import Run
 
 PREFERRED = ("test/accuracy", "test/error", "test/perplexity", "test/loss")
 """The metrics of a report by default: in each experiment, the first of these that its runs logged."""
 _PERCENT_ENDINGS = ("accuracy", "error_rate", "f1")
-_LOWER_ENDINGS = ("error", "error_rate", "loss", "perplexity")
 _STAGES = {"train": "training", "val": "validation", "test": "test"}
-# The end of the name of a metric of single steps; its mean over an epoch has the name without it.
-_STEP = "_step"
 
 
 def choose_metrics(runs: Iterable[Run], candidates: Sequence[str] = PREFERRED) -> dict[str, str]:
@@ -45,7 +43,7 @@ def validation_metric(metric: str) -> str:
         >>> validation_metric("test/error")
         'val/error'
     """
-    return f"val/{_name(metric)}"
+    return f"val/{metric_name(metric)}"
 
 
 def is_percentage(metric: str) -> bool:
@@ -55,7 +53,7 @@ def is_percentage(metric: str) -> bool:
         >>> is_percentage("test/accuracy"), is_percentage("test/error"), is_percentage("test/mean_squared_error")
         (True, True, False)
     """
-    name = _name(metric)
+    name = metric_name(metric)
     # Only by itself is an error one of classification, a share of the examples.
     return name == "error" or name.endswith(_PERCENT_ENDINGS)
 
@@ -69,7 +67,7 @@ def direction(metrics: Sequence[str]) -> str:
         >>> direction(["test/accuracy", "test/error", "test/perplexity"])
         ' Lower is better for `test/error` and `test/perplexity`.'
     """
-    lower = [f"`{metric}`" for metric in metrics if _name(metric).endswith(_LOWER_ENDINGS)]
+    lower = [f"`{metric}`" for metric in metrics if better(metric) == "min"]
     if not lower:
         return ""
     return " Lower is better." if len(lower) == len(metrics) else f" Lower is better for {listed(lower, 'and')}."
@@ -98,10 +96,6 @@ def axis_label(metric: str) -> str:
         ('Validation accuracy (%)', 'Training loss of single steps', 'Advdrop flip rate')
     """
     stage, _, name = metric.rpartition("/")
-    words = f"{_STAGES.get(stage, stage)} {name.removesuffix(_STEP)}".replace("_", " ").replace("/", " ").strip()
-    steps = " of single steps" if name.endswith(_STEP) else ""
+    words = f"{_STAGES.get(stage, stage)} {name.removesuffix(STEP)}".replace("_", " ").replace("/", " ").strip()
+    steps = " of single steps" if name.endswith(STEP) else ""
     return f"{words[:1].upper()}{words[1:]}{steps}{' (%)' if is_percentage(metric) else ''}"
-
-
-def _name(metric: str) -> str:
-    return metric.rpartition("/")[2].removesuffix(_STEP)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lightning_advdrop.drawing import as_png, heat_maps, panel_grid, whole_numbers
+from lightning_advdrop.drawing import GAP_LINES, as_png, heat_maps, panel_grid, whole_numbers
 from lightning_advdrop.files import replacing
 from lightning_advdrop.mask_shares import MaskShares
 from lightning_advdrop.report.errors import ReportError
@@ -22,12 +22,6 @@ if TYPE_CHECKING:
 
 RANDOM, ADVERSARIAL = "gap/random", "gap/adversarial"
 RANDOM_MAX, MEAN_PREDICTION = "gap/random_max", "gap/mean_prediction"
-_GAP_LINES: tuple[tuple[str, Any, str], ...] = (
-    (ADVERSARIAL, "-", "adversarial value"),
-    (RANDOM_MAX, (0, (5, 1, 1, 1)), "worst of the random masks"),
-    (RANDOM, (0, (3, 1.5)), "mean over random masks"),
-    (MEAN_PREDICTION, (0, (1, 1)), "divergence of mean prediction"),
-)
 _NEEDED = (RANDOM, ADVERSARIAL)
 # The space above and below the lines of the gap; bands may be so wide that they would flatten these.
 _GAP_MARGIN = 2.0
@@ -141,14 +135,14 @@ def gaps_figure(groups: Sequence[Group], baseline: str) -> "Figure":
     def draw(axes: "Axes", members: Sequence[Group], looks: Mapping[str, tuple[str, Any]]) -> str:
         drawn, there = [], set()
         for group in members:
-            for name, style, _ in _GAP_LINES:
+            for name, style, _ in GAP_LINES:
                 if name not in _NEEDED and not all(has_curves(run, [name]) for run in group.runs):
                     continue
                 kind = {"positive": True, "named": name == ADVERSARIAL, "band": name in _NEEDED}
                 middle = _line(axes, group, name, looks[group.method][0], style, **kind)
                 drawn.append(middle[middle > 0])
                 there.add(name)
-        for name, style, words in _GAP_LINES:  # for the legend
+        for name, style, words in GAP_LINES:  # for the legend
             if name in there:
                 axes.plot([], [], color="#777777", linestyle=style, linewidth=1.6, label=words)
         values = np.concatenate(drawn)

@@ -70,6 +70,11 @@ class Run:
     minutes: float | None
     modified: float
 
+    @property
+    def trained(self) -> bool:
+        """Whether it trained: what ``test`` and ``validate`` log by themselves has the step 0."""
+        return any(series.step != 0 for series in self.history.values())
+
     def series(self, metric: str) -> Series:
         """Return the values that the run logged under a name.
 

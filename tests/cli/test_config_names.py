@@ -23,7 +23,10 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 def test_every_file_has_a_name() -> None:
     files = {path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml")}
-    assert {f"{name}.yaml" for name in config_names()} == files
+    assert {f"{name}.yaml" for name in config_names(sweeps=True)} == files
+    assert {*config_names(sweeps=True)} - {*config_names()} == {
+        f"sweeps/{path.stem}" for path in (CONFIGS / "sweeps").iterdir()
+    }
     assert all(Path(find_config(name)).samefile(CONFIGS / f"{name}.yaml") for name in config_names())
     assert find_config("methods/text/adversarial_dropout.yaml") == find_config("methods/text/adversarial_dropout")
 
@@ -61,9 +64,14 @@ def test_what_is_neither_a_file_nor_a_name_is_refused(
     assert repr(value) in capsys.readouterr().err
 
 
+def test_a_sweep_is_no_experiment() -> None:
+    with refused("config", "sweeps/rate", "wandb sweep"):
+        find_config("sweeps/rate")
+
+
 def test_the_list_has_a_line_for_each_with_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     lines = printed(capsys, "configs", "list").splitlines()
-    assert [line.split()[0] for line in lines] == config_names()
+    assert [line.split()[0] for line in lines] == config_names(sweeps=True)
     assert all(len(line.split(maxsplit=1)) == 2 for line in lines)
     (line,) = printed(capsys, "configs", "list", "methods/r_drop").splitlines()
     assert line == "methods/r_drop  R-Drop (Liang et al., 2021)."
@@ -78,7 +86,7 @@ def test_copies_are_the_files_and_replace_none(capsys: pytest.CaptureFixture[str
     assert main(["configs", "copy", "smnist", "quickstart", "--output", "mine"]) == 2
     assert str(Path("mine/quickstart.yaml")) in capsys.readouterr().err
     assert not Path("mine/smnist.yaml").exists()
-    assert len(printed(capsys, "configs", "copy").splitlines()) == len(config_names())
+    assert len(printed(capsys, "configs", "copy").splitlines()) == len(config_names(sweeps=True))
     assert Path("configs/smnist.yaml").is_file()
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from lightning_advdrop.cli import main
-from lightning_advdrop.cli.commands import TRACEBACK_VARIABLE, refusal
+from lightning_advdrop.cli.refusals import TRACEBACK_VARIABLE, refusal
 from lightning_advdrop.functional import kl_divergence
 from tests.helpers.document_files import as_documents, make_texts, write_elec, write_imdb, write_rcv1
 from tests.helpers.messages import names

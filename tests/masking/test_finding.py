@@ -183,6 +183,20 @@ def test_nothing_found(spec: str, module: nn.Module, parts: tuple[object, ...]) 
         find_sites(module, spec)
 
 
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        (nn.ModuleList([nn.Embedding(3, 2), nn.Dropout(0.1)]), "it has places of the kinds 'embedding', 'dropout'"),
+        (nn.TransformerEncoderLayer(4, 2), "it has places of the kind 'dropout'"),
+        (nn.ModuleList([nn.Linear(2, 2), nn.AlphaDropout(0.1)]), "and has none."),
+    ],
+    ids=["several", "one", "none"],
+)
+def test_a_module_without_such_places_is_told_which_it_has(module: nn.Module, said: str) -> None:
+    with refused("sites", "'recurrent'", said):
+        find_sites(module, "recurrent")
+
+
 def test_rows_and_rescaling() -> None:
     recurrent, locked, table = find_sites(nn.ModuleList([nn.GRU(2, 4, 2), nn.Embedding(4, 2)]), [
         "0.l0:recurrent", "hidden", "embedding",

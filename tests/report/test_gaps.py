@@ -6,9 +6,10 @@ import pytest
 from matplotlib.image import imread
 from matplotlib.lines import Line2D
 
+from lightning_advdrop.drawing import GAP_LINES
 from lightning_advdrop.report import ReportError, RunError, draw_gaps, find_runs, group_runs, load_run
 from lightning_advdrop.report.groups import Group
-from lightning_advdrop.report.plots import _GAP_LINES, ADVERSARIAL, RANDOM, gaps_figure, has_curves
+from lightning_advdrop.report.plots import ADVERSARIAL, RANDOM, gaps_figure, has_curves
 from tests.helpers.messages import refused
 from tests.helpers.runs import make_run, make_runs, regularizer
 
@@ -35,7 +36,7 @@ def test_all_values_are_drawn_on_a_logarithmic_axis(tmp_path: Path) -> None:
         assert data(line) == pytest.approx([0.02 * times, 0.04 * times])
     assert {line.get_color() for line in plain} == {"#000000"}
     assert len({line.get_color() for line in adversarial} | {"#000000"}) == 2
-    assert len({str(style) for _, style, _ in _GAP_LINES}) == 4
+    assert len({str(style) for _, style, _ in GAP_LINES}) == 4
     assert len(first.collections) == 2 * 2  # bands of two lines, of two methods
     assert first.get_yscale() == second.get_yscale() == "log"
     assert first.get_ylim() == pytest.approx((0.005, 0.24))

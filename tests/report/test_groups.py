@@ -78,6 +78,21 @@ def test_of_one_seed_the_newer_run_counts(tmp_path: Path, first: tuple[str, floa
     assert each_names(notes, [(str(older), str(newer), "seed 3")])
 
 
+@pytest.mark.parametrize("folder", ["digits", "later/digits"])
+def test_a_run_that_only_tested_replaces_none_that_trained(folder: str, tmp_path: Path) -> None:
+    trained = make_run(tmp_path / "digits" / "version_0", 3)
+    tested = [
+        make_run(tmp_path / folder / f"version_{n}", 3, val=(), test=0.1, modified=500 + n, trainer={"max_epochs": 2})
+        for n in (1, 2)
+    ]
+    runs = [load_run(path) for path in (trained, *tested)]
+    assert [run.trained for run in runs] == [True, False, False]
+    groups, notes = group_runs(runs)
+    assert [[run.folder for run in group.runs] for group in groups] == [[trained]]
+    assert each_names(notes, [(str(path), "trained nothing", str(trained)) for path in tested])
+    assert [[run.folder for run in group.runs] for group in group_runs(runs[1:])[0]] == [[tested[1]]]
+
+
 def test_runs_without_a_seed_all_count(tmp_path: Path) -> None:
     for version in range(3):
         make_run(tmp_path / "digits" / f"version_{version}", None if version < 2 else 5)

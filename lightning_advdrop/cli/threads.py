@@ -1,0 +1,54 @@
+"""Choose how many threads compute an experiment on the CPU."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+SMALL = 256
+"""Recurrent layers with fewer units than this are computed by one thread."""
+
+_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def recurrent_size(model: nn.Module) -> int | None:
+    """Return the units of the largest recurrent layer of a model; None where there is none.
+
+    Of a model that makes its layers when a fit starts, it is the hyperparameter ``hidden_size``.
+
+    Example:
+        >>> recurrent_size(nn.Sequential(nn.LSTM(4, 8), nn.GRU(8, 16))), recurrent_size(nn.Linear(1, 1))
+        (16, None)
+    """
+    layers = (nn.RNNBase, nn.RNNCellBase)
+    sizes = [int(part.hidden_size) for part in model.modules() if isinstance(part, layers)]
+    settings = getattr(model, "hparams", {})
+    if not sizes and isinstance(settings, Mapping) and isinstance(settings.get("hidden_size"), int):
+        sizes = [settings["hidden_size"]]
+    return max(sizes, default=None)
+
+
+def one_thread_for(model: nn.Module) -> str | None:
+    """Let one thread compute, if a model's recurrent layers are small and no variable names a number.
+
+    A recurrent layer's steps come one after another, so threads share one step. With few units they wait for each other
+    most of the time, and on a machine with other work they are slower than one thread. *Environment* in the
+    documentation has the times.
+
+    Args:
+        model: what is trained on the CPU.
+
+    Returns:
+        A sentence that says so; None where nothing changes.
+    """
+    size, threads = recurrent_size(model), torch.get_num_threads()
+    if size is None or size >= SMALL or threads == 1 or any(os.environ.get(name) for name in _VARIABLES):
+        return None
+    torch.set_num_threads(1)
+    return (
+        f"One thread computes instead of {threads}, since no recurrent layer has {SMALL} units or more; "
+        "OMP_NUM_THREADS sets another number."
+    )

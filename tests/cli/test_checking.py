@@ -1,0 +1,95 @@
+"""What is missing is told before anything is prepared, and a start that fails leaves nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lightning_advdrop.cli import main
+from lightning_advdrop.cli.checking import check_accelerator, check_pretrained
+from lightning_advdrop.cli.configs import config_names, maker_of
+from tests.cli.test_cli import QUICK
+from tests.helpers.messages import refused
+
+pytestmark = pytest.mark.filterwarnings("ignore:The `srun` command is available")
+
+
+@pytest.mark.parametrize("name", ["imdb_small", "elec", "rcv1", "imdb_bidirectional"])
+def test_missing_weights_are_told_with_the_command_that_makes_them(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lightning_advdrop.datamodules.text_module.TextDataModule.prepare_data", lambda _: 1 / 0)
+    assert main(["fit", "--config", name]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    path = f"runs/pretrained/{name.partition('_bi')[0]}.ckpt"
+    assert f"pretrained={path!r}" in said[0]
+    assert f"`lightning fit --config {name.partition('_bi')[0]}_pretrain` makes it." in said[0]
+    assert not list(Path().iterdir())
+
+
+def test_weights_of_ones_own_are_asked_for() -> None:
+    with refused("pretrained='mine.ckpt'", "no such file", "earlier run"):
+        check_pretrained({"init_args": {"hidden_size": 3, "pretrained": "mine.ckpt"}})
+    Path("mine.ckpt").touch()
+    check_pretrained({"init_args": {"pretrained": "mine.ckpt", "pretrained_backward": None}})
+    check_pretrained(None)
+
+
+def test_the_configuration_that_makes_a_checkpoint_is_found() -> None:
+    assert maker_of(Path("./runs/pretrained/imdb_backward.ckpt")) == "imdb_pretrain_backward"
+    assert maker_of(Path("runs/wikitext2/version_0/checkpoints/best.ckpt")) == "wikitext2"
+    assert maker_of(Path("elsewhere.ckpt")) is None
+    assert {"imdb_pretrain", "ptb"} <= {*config_names()}
+
+
+@pytest.mark.parametrize("accelerator", ["gpu", "cuda", "mps"])
+def test_a_gpu_that_is_not_there(
+    accelerator: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert main([*QUICK, "--trainer.accelerator", accelerator]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert f"trainer.accelerator must be one that this machine has (cpu), got {accelerator!r}" in said[0]
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    check_accelerator("gpu")
+    check_accelerator("mps")
+    with refused("cpu, mps", "'cuda'"):
+        check_accelerator("cuda")
+
+
+@pytest.mark.parametrize("there", [(), ("runs/quickstart",), ("runs/quickstart/version_0", "runs/other")])
+def test_a_start_that_fails_leaves_no_folders(there: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    for folder in there:
+        Path(folder).mkdir(parents=True)
+    before = {*Path().rglob("*")}
+    assert main([*QUICK, "--regularizer.init_args.sites", "embedding"]) == 2
+    assert {*Path().rglob("*")} == before
+
+
+def test_a_run_that_fails_later_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    diverging: tuple[Any, ...] = ("--model.init_args.learning_rate", "1e38", "--data.init_args.batch_size", "20")
+    assert main([*QUICK, *diverging]) == 2
+    assert Path("runs/quickstart/version_0/config.yaml").is_file()
+
+
+@pytest.mark.parametrize("command", ["test", "validate", "predict"])
+def test_an_untrained_model_is_warned_of(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    with pytest.warns(UserWarning, match=rf"ckpt_path is not given, so {command} runs an untrained model"):
+        assert main([command, *QUICK[1:]]) == 0
+
+
+def test_without_a_logger_no_files_are_left(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*QUICK, "--trainer.logger", "false"]) == 0
+    assert not list(Path().iterdir())
+    assert "test/accuracy" in capsys.readouterr().out  # of the best weights
+    assert main([*QUICK, "--trainer.logger", "false", "--trainer.default_root_dir", "mine"]) == 0
+    assert list(Path("mine").rglob("best*.ckpt"))

@@ -1,0 +1,52 @@
+"""A report in Weights & Biases, read back from the run that is written offline."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import wandb
+
+from tests.helpers.reports import report
+from tests.helpers.runs import make_runs, regularizer
+from tests.helpers.wandb_files import read_offline_runs
+
+COLUMNS = ["experiment", "method", "seeds", "mean", "deviation", "difference", "p_value", "minutes"]
+
+
+@pytest.fixture(autouse=True)
+def _as_if_the_process_began() -> Iterator[None]:
+    wandb.teardown()
+    yield
+    wandb.teardown()
+
+
+def test_the_tables_and_figures_are_in_a_run_of_their_own(tmp_path: Path) -> None:
+    make_runs(tmp_path / "digits", [0.9, 0.7])
+    make_runs(tmp_path / "digits", [0.95, 0.85], regularizer(), first=2)
+    assert report(str(tmp_path / "digits"), "--output", "out", "--wandb", "mine") == 0
+    wandb.teardown()
+    (found,) = read_offline_runs(Path("out/wandb"))
+    assert (found.run.project, found.run.job_type, found.run.display_name) == ("mine", "report", "report digits")
+    (row,) = found.history
+    assert {*row} >= {"results/test/accuracy", "figures/curves"}
+    table = json.loads(next(Path("out/wandb").glob("offline-*/files/media/table/**/*.json")).read_text())
+    assert table["columns"] == COLUMNS
+    plain, adversarial = table["data"]
+    assert plain[:4] == ["digits", "plain", 2, pytest.approx(0.8)]
+    assert plain[5:7] == [None, None]
+    assert adversarial[:6] == ["digits", "adversarial dropout", 2, *map(pytest.approx, (0.9, 0.0707107, 0.1))]
+
+
+def test_the_environment_comes_first_and_nobody_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_runs(tmp_path / "digits", [0.9])
+    monkeypatch.setenv("WANDB_PROJECT", "theirs")
+    assert report(str(tmp_path / "digits"), "--output", "out", "--wandb", "mine") == 0
+    wandb.teardown()
+    assert read_offline_runs(Path("out/wandb"))[0].run.project == "theirs"
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setattr("wandb.login", lambda prompt: prompt)
+    with pytest.raises(ValueError, match="WANDB_MODE is 'online' but Weights & Biases has no key"):
+        report(str(tmp_path / "digits"), "--output", "out", "--wandb", "mine")
