@@ -11,6 +11,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
+from unittest.mock import patch
 
 import pytest
 
@@ -29,10 +31,11 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def run_blocks(page: Path) -> None:
-    """Runs the Python blocks of a page one after the other in one namespace."""
-    namespace: dict[str, object] = {"__name__": "documentation"}
-    for number, block in enumerate(blocks(page, "python"), start=1):
-        exec(compile(block, f"{page.name}, block {number}", "exec"), namespace)
+    """Runs the Python blocks of a page one after the other in one module, as a program without arguments."""
+    module = ModuleType("documentation")
+    with patch.dict(sys.modules, {module.__name__: module}), patch.object(sys, "argv", [page.name]):
+        for number, block in enumerate(blocks(page, "python"), start=1):
+            exec(compile(block, f"{page.name}, block {number}", "exec"), module.__dict__)
 
 
 def command_lines(page: Path) -> Iterator[list[str]]:
