@@ -17,7 +17,7 @@ from lightning_advdrop.cli import COMMANDS, EXPERIMENT_COMMANDS, main
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)
-ROOMS = ("functional", "nn", "masking", "regularizers", "callbacks", "datamodules", "tasks", "report", "cli")
+ROOMS = ("functional", "nn", "masking", "regularizers", "callbacks", "datamodules", "tasks", "report", "tuning", "cli")
 
 
 def blocks(page: Path, language: str) -> list[str]:

@@ -45,9 +45,10 @@ class Store:
 
     def __init__(self, settings: Settings, experiment: str) -> None:
         with needed("Tuning"):
-            # The last two are for the results, which are not to fail after hours.
-            import matplotlib  # noqa: F401
             import optuna
+        with needed("Tuning"):
+            # For the results, which are not to fail after hours.
+            import matplotlib  # noqa: F401
             import scipy  # noqa: F401
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.settings = settings
