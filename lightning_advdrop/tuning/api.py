@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning_advdrop.tuning.errors import TuneError
 from lightning_advdrop.tuning.methods import Method, find_methods
 from lightning_advdrop.tuning.results import Result, write_results
-from lightning_advdrop.tuning.searching import search
+from lightning_advdrop.tuning.searching import quiet, search
 from lightning_advdrop.tuning.settings import Experiment, Parts, Settings, parse_duration
 
 DEFAULT_METHODS = ("adversarial_dropout", "r_drop", "variational_dropout", "none")
@@ -144,4 +144,5 @@ def run_search(settings: Settings, experiment: Experiment) -> Result:
         settings: of the search.
         experiment: makes the objects of each run.
     """
-    return write_results(search(settings, experiment), experiment)
+    with quiet():
+        return write_results(search(settings, experiment), experiment)

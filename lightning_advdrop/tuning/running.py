@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import os
 import shutil
 import time
 import warnings
@@ -94,7 +95,8 @@ def stop_if_orphaned() -> None:
     """End a process whose parent was killed; its run is made again later."""
     parent = multiprocessing.parent_process()
     if parent is not None and not parent.is_alive():
-        raise SystemExit(1)
+        # Not an exception: the pool would go on to wait for work from its parent.
+        os._exit(1)
 
 
 def run_once(

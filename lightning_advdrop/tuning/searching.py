@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from optuna import Trial
 
 RUNS_FOLDER = "runs"
+_TEMPORARY = ".run-"
 _POLL = 0.5
 _GIVE_UP = 3
 _LONGEST_ERROR = 1000
@@ -59,6 +60,10 @@ def search(settings: Settings, experiment: Experiment) -> Store:
         else:
             _work_in_processes(settings, experiment, show)
         show()
+    done, total = store.progress()
+    if done == total:
+        for left in settings.output.glob(f"{_TEMPORARY}*"):
+            shutil.rmtree(left, ignore_errors=True)  # of runs that were killed
     return store
 
 
@@ -94,7 +99,7 @@ def work(settings: Settings, experiment: Experiment, show: Callable[[], None] | 
     # Of a time budget the search takes its share of the runs.
     share = settings.trials / (settings.trials + settings.seeds)
     ends = {"search": share, "seeds": 1.0}
-    with _quiet():
+    with quiet():
         for phase in PHASES:
             until = math.inf if settings.budget is None else begin + settings.budget * ends[phase]
             _work_off(store, experiment, phase, until, show)
@@ -192,7 +197,7 @@ class Objective:
         """A folder for the logs of the run: one that stays, or one that goes away with a run of the search."""
         output = self.store.settings.output
         if self.phase == "search":
-            with TemporaryDirectory(prefix=".run-", dir=output) as temporary:
+            with TemporaryDirectory(prefix=_TEMPORARY, dir=output) as temporary:
                 yield Path(temporary)
             return
         folder = output / RUNS_FOLDER / self.method.name / f"seed_{seed}"
@@ -216,8 +221,8 @@ class Objective:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """One thread, and none of what Lightning says at each run."""
+def quiet() -> Iterator[None]:
+    """Run in one thread, without what Lightning says at each run."""
     threads, loggers = (
         torch.get_num_threads(),
         [logging.getLogger(f"lightning.{name}") for name in ("pytorch", "fabric")],

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 CONFIG = {
     "model": {"class_path": "tests.helpers.tuned.Tagger", "init_args": {"hidden_size": 5}},
     "data": {"class_path": "tests.helpers.tuned.Sequences"},
-    "trainer": {"accelerator": "cpu", "max_epochs": 2},
+    "trainer": {"accelerator": "cpu", "max_epochs": 2, "log_every_n_steps": 1},
 }
 TUNE = ["tune", "--config", "my.yaml", "--methods", "r_drop,none", "--trials", "3", "--seeds", "2"]
 # Shorter than by default, so that the test needn't wait a minute for the dead run to be noticed.
@@ -49,8 +49,9 @@ def runs() -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_it_is_killed_and_resumed() -> None:
-    slow = ("--trainer.max_epochs", "30")
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_it_is_killed_and_resumed(jobs: int) -> None:
+    slow = ("--trainer.max_epochs", "30", "--jobs", str(jobs))
     process = started(*slow)
     deadline = time.monotonic() + 300
     while not list(Path("tune").glob(".run-*")) and time.monotonic() < deadline:
@@ -64,14 +65,14 @@ def test_it_is_killed_and_resumed() -> None:
     assert process.returncode == 0, noted
     assert told.startswith("| method")
     search = [run for run in runs() if run["phase"] == "search"]
-    states = sorted(run["state"] for run in search)
-    assert states.count("fail") == 1
-    assert len(states) == 4
-    (lost,) = [run for run in search if run["state"] == "fail"]
-    assert not lost["error"]
-    again = [run["values"] for run in search if run is not lost]
+    lost = [run for run in search if run["state"] == "fail"]
+    assert 1 <= len(lost) <= jobs
+    assert not any(run["error"] for run in lost)
+    assert len(search) == 3 + len(lost)
+    again = [run["values"] for run in search if run not in lost]
     # Killed before or after it had drawn its values: with them, they are tried again.
-    assert lost["values"] == "{}" or lost["values"] in again
+    assert all(run["values"] == "{}" or run["values"] in again for run in lost)
+    assert not list(Path("tune").glob(".run-*"))
     seeds = [(run["method"], run["seed"]) for run in runs() if run["phase"] == "seeds"]
     assert sorted(seeds) == [("none", "1"), ("none", "2"), ("r_drop", "1"), ("r_drop", "2")]
 

@@ -11,8 +11,9 @@ import torch
 import yaml
 from torch import Tensor
 
-from lightning_advdrop.tuning import Result, TuneError, tune
+from lightning_advdrop.tuning import Result, Settings, TuneError, find_methods, tune
 from lightning_advdrop.tuning.searching import Objective
+from lightning_advdrop.tuning.store import Store
 from tests.helpers.messages import refused
 from tests.helpers.tuned import Sequences, Tagger
 
@@ -156,6 +157,50 @@ def test_several_processes_share_the_runs() -> None:
     ended = [run for run in runs() if run["state"] in ("complete", "pruned")]
     assert len(ended) == 3 + 2 + 2
     assert all(sorted(row.results) == [1, 2] for row in found.rows)
+
+
+class Worse(Tagger):
+    """Each run is worse than the one before."""
+
+    made = 0
+
+    def on_fit_start(self) -> None:
+        type(self).made += 1
+
+    def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        self.log("val/loss", float(self.made))
+
+
+def test_a_run_that_falls_behind_is_pruned() -> None:
+    small(Worse, trials=7, seeds=1)
+    assert [run["state"] for run in runs() if run["phase"] == "search"] == ["complete"] * 5 + ["pruned"] * 2
+    small(Worse, trials=7, seeds=1, prune=False, output="whole")
+    assert "pruned" not in Path("whole/runs.csv").read_text()
+
+
+def opened(**more: Any) -> Store:
+    return Store(Settings(find_methods(["r_drop", "none"], {}), trials=1, seeds=1, **more), "a")
+
+
+def test_a_run_that_another_process_made_is_not_made_again() -> None:
+    store = opened()
+    assert not store.is_surplus(store.settings.methods[0], "search", 0, 0)
+    store.studies["r_drop", "search"].ask()
+    assert store.is_surplus(store.settings.methods[0], "search", 1, 0)
+    assert store.next_method("search") is None
+    first = store.studies["none", "seeds"].ask()
+    first.set_user_attr("seed", 1)
+    assert store.is_surplus(store.settings.methods[1], "seeds", 1, 1)
+    assert store.is_surplus(store.settings.methods[1], "seeds", 1, 7)
+
+
+def test_a_process_that_died_before_its_first_sign_of_life_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = opened()
+    store.studies["r_drop", "search"].ask()
+    assert not store.is_idle("search")
+    monkeypatch.setattr("lightning_advdrop.tuning.store.GRACE", 0)
+    assert store.is_idle("search")
+    assert store.next_method("search") is store.settings.methods[0]
 
 
 def test_threads_are_as_before() -> None:
