@@ -96,7 +96,10 @@ def run(options: Namespace) -> str:
             for name in ("metric", "mode", "trials", "seeds", "jobs", "seed", "test_metric", "output", "storage")
         },
     )
-    found = run_search(settings, Configured(tuple(with_files(options.experiment))))
+    experiment = Configured(tuple(with_files(options.experiment)))
+    # Wrong options end the command here, as in a fit, before anything is written.
+    experiment.config(settings.methods[0], {})
+    found = run_search(settings, experiment)
     for remark in found.remarks:
         print(f"Note: {remark}", file=sys.stderr)
     print(f"Wrote {found.output}: tune.md, tune.html, methods.png, runs.csv, best.yaml", file=sys.stderr)

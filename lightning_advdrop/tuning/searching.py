@@ -104,6 +104,8 @@ def work(settings: Settings, experiment: Experiment, show: Callable[[], None] | 
             until = math.inf if settings.budget is None else begin + settings.budget * ends[phase]
             _work_off(store, experiment, phase, until, show)
             if phase == "search":
+                if not store.is_tried:
+                    return  # the time was up before there was anything to choose from
                 store.close()
                 # Others may be within a run that began before.
                 while not store.is_idle(phase):

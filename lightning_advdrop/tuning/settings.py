@@ -84,13 +84,13 @@ class Settings:
         Args:
             experiment: the experiment's own description.
         """
-        methods = {each.name: [each.regularizer, each.space] for each in self.methods}
+        methods = [f"{each.name}: {json.dumps([each.space, each.regularizer])}" for each in self.methods]
         return {
             "experiment": experiment,
             "metric": self.metric,
             "mode": self.mode,
             "seed": str(self.seed),
-            "methods": json.dumps(methods),
+            "methods": "\n".join(methods),
         }
 
 

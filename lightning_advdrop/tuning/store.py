@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 import warnings
@@ -28,6 +29,7 @@ PHASES: tuple[Phase, ...] = ("search", "seeds")
 HEARTBEAT, GRACE = 10, 60
 """Seconds between a running process's signs of life, and after which it counts as dead without one."""
 _RETRIES = 3
+_LONGEST = 120
 _IDENTITY, _CHOSEN, _CLOSED = "identity", "chosen", "closed"
 STARTED, ERROR, SEED, RESULT = "started", "error", "seed", "result"
 
@@ -72,16 +74,19 @@ class Store:
             self._check_identity(settings.identity(experiment))
 
     def _check_identity(self, wanted: dict[str, str]) -> None:
+        # Before the first run has ended, wrong arguments can be set right.
+        begun = any(self.counted(*key) for key in self.studies)
         for study in self.studies.values():
             found = study.user_attrs.get(_IDENTITY)
-            if found is None:
+            if found is None or not begun:
                 study.set_user_attr(_IDENTITY, wanted)
                 continue
             for name, value in wanted.items():
                 if found[name] != value:
+                    was, now = _first_difference(found[name], value)
                     raise TuneError(
-                        f"output={str(self.settings.output)!r} has a search with other {name}: {found[name]}, got "
-                        f"{value}; name another output, or give the same arguments to go on."
+                        f"output={str(self.settings.output)!r} has a search with another {name}: {was!r}, got "
+                        f"{now!r}; name another output, or give the same arguments to go on."
                     )
 
     def trials(self, method: str, phase: Phase) -> list[FrozenTrial]:
@@ -148,6 +153,12 @@ class Store:
         """Whether the search is over, in all processes: complete, or ended by a time budget."""
         return any(study.user_attrs.get(_CLOSED) for (_, phase), study in self.studies.items() if phase == "search")
 
+    @property
+    def is_tried(self) -> bool:
+        """Whether each method that is to be searched has a run to choose from, or one that failed."""
+        searched = [method.name for method in self.settings.methods if method.space]
+        return all(any(each.state.is_finished() for each in self.counted(name, "search")) for name in searched)
+
     def close(self) -> None:
         """End the search in all processes; runs that are going on are finished."""
         for method in self.settings.methods:
@@ -208,6 +219,13 @@ def _open(url: str) -> RDBStorage:
         except (SQLAlchemyError, ValueError, ImportError) as error:
             told = " ".join(str(error).split())
             raise TuneError(f"storage must be a database that Optuna can open, got {url!r} ({told[:200]}).") from error
+
+
+def _first_difference(was: str, now: str) -> tuple[str, str]:
+    """The first line that differs, shortened; empty where a text has ended."""
+    pairs = itertools.zip_longest(was.splitlines(), now.splitlines(), fillvalue="")
+    first, second = next((pair for pair in pairs if pair[0] != pair[1]), ("", ""))
+    return first[:_LONGEST], second[:_LONGEST]
 
 
 def _counts(trial: FrozenTrial) -> bool:

@@ -94,6 +94,7 @@ def test_the_best_configuration_is_ready_for_a_fit(capsys: pytest.CaptureFixture
         (["--trials", "0"], "trials"),
         (["--spaces", "no.yaml"], "spaces"),
         (["--metric", "val/los"], "val/loss"),
+        (["--config", "no-such-name"], "config"),
     ],
 )
 def test_it_refuses_in_a_sentence(options: list[str], part: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,3 +102,20 @@ def test_it_refuses_in_a_sentence(options: list[str], part: str, capsys: pytest.
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith("Error: ")
     assert part in said
+
+
+def test_an_option_that_is_none_of_the_fit_ends_it_before_anything_is_written(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([*TUNE, "--trainer.max_epoch", "1"])
+    assert stopped.value.code == 2
+    assert "'trainer.max_epochs'" in capsys.readouterr().err
+    assert not Path("tune").exists()
+
+
+def test_it_goes_on_with_the_same_experiment_only(capsys: pytest.CaptureFixture[str]) -> None:
+    short = [*TUNE, "--methods", "none", "--seeds", "1"]
+    assert main(short) == 0
+    assert main([*short, "--trainer.max_epochs", "1"]) == 2
+    assert "another experiment: '', got '--trainer.max_epochs'" in capsys.readouterr().err

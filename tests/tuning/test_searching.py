@@ -127,10 +127,21 @@ def test_an_output_is_of_one_search() -> None:
 def test_a_time_budget_ends_both_phases_and_the_same_call_goes_on() -> None:
     with refused("fresh seed", "time was up", error=TuneError):
         small(budget=1e-9)
-    found = small()
-    # The search was closed before its first run.
-    assert "0 of 2 runs of the search" in found.remarks[0]
-    assert sorted(found.rows[1].results) == [1, 2]
+    assert not small().remarks
+
+
+def test_a_search_that_has_ended_is_not_opened_again() -> None:
+    first = small(trials=1)
+    found = small(trials=3, seeds=3)
+    assert [row.values for row in found.rows] == [row.values for row in first.rows]
+    assert "1 of 3 runs of the search were made; the choice is made" in found.remarks[0]
+    assert sorted(found.rows[1].results) == [1, 2, 3]
+
+
+def test_wrong_arguments_can_be_set_right_before_the_first_run_has_ended() -> None:
+    with refused("metric", "'val/los'", error=TuneError):
+        small(metric="val/los")
+    assert small().metric == "test/loss"
 
 
 def test_an_interrupted_run_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
