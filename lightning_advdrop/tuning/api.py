@@ -15,9 +15,10 @@ from lightning.pytorch.loggers import CSVLogger
 
 from lightning_advdrop.tuning.errors import TuneError
 from lightning_advdrop.tuning.methods import Method, find_methods
-from lightning_advdrop.tuning.results import Result, write_results
+from lightning_advdrop.tuning.results import Result
 from lightning_advdrop.tuning.searching import quiet, search
 from lightning_advdrop.tuning.settings import Experiment, Parts, Settings, parse_duration
+from lightning_advdrop.tuning.writing import write_results
 
 DEFAULT_METHODS = ("adversarial_dropout", "r_drop", "variational_dropout", "none")
 _OWN = ("logger", "callbacks", "enable_progress_bar", "enable_model_summary")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
@@ -14,14 +13,12 @@ from typing import Any
 import numpy as np
 
 from lightning_advdrop._extras import needed
-from lightning_advdrop.files import replacing
 from lightning_advdrop.tuning.errors import TuneError
 from lightning_advdrop.tuning.methods import Method
-from lightning_advdrop.tuning.settings import Experiment, Settings
+from lightning_advdrop.tuning.settings import Settings
 from lightning_advdrop.tuning.store import ERROR, PHASES, RESULT, SEED, Store, errors
 
 LEVEL = 0.95
-RUNS_FILE, BEST_FILE = "runs.csv", "best.yaml"
 
 
 @dataclass(frozen=True)
@@ -139,11 +136,18 @@ def run_rows(store: Store) -> list[RunRow]:
             for trial in store.trials(method.name, phase):
                 found = dict(trial.user_attrs.get(RESULT, {}))
                 values = json.dumps(found.get("values", trial.params))
-                rest = [found.get(name) for name in ("test", "seconds", "step_seconds", "steps")]
-                error = str(trial.user_attrs.get(ERROR, ""))
-                seed = trial.user_attrs.get(SEED)
-                what = (method.name, phase, trial.number, trial.state.name.lower(), seed, values)
-                rows.append(RunRow(*what, trial.value, *rest, error))  # type: ignore[arg-type]
+                row = RunRow(
+                    method=method.name,
+                    phase=phase,
+                    number=trial.number,
+                    state=trial.state.name.lower(),
+                    seed=trial.user_attrs.get(SEED),
+                    values=values,
+                    validation=trial.value,
+                    **{name: found.get(name) for name in ("test", "seconds", "step_seconds", "steps")},
+                    error=str(trial.user_attrs.get(ERROR, "")),
+                )
+                rows.append(row)
     return rows
 
 
@@ -218,30 +222,3 @@ def _remarks(store: Store, tested: bool) -> list[str]:
     if not tested:
         remarks.append("Nothing was tested, since model or data have no test: the table has the validation metric.")
     return remarks
-
-
-def write_results(store: Store, experiment: Experiment) -> Result:
-    """Write the runs, the table, the picture and the configuration of the best method; return what was found.
-
-    Args:
-        store: with the runs.
-        experiment: makes the configuration.
-
-    Raises:
-        TuneError: if no run with a fresh seed is there.
-        OSError: if a file can't be written.
-    """
-    from lightning_advdrop.tuning.pages import write_pages
-
-    output = store.settings.output
-    with replacing(output / RUNS_FILE) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        names = [each.name for each in fields(RunRow)]
-        writer.writerow(names)
-        writer.writerows([getattr(run, name) for name in names] for run in run_rows(store))
-    found = write_pages(summarize(store))
-    method = next(each for each in store.settings.methods if each.name == found.best)
-    values = next(row.values for row in found.rows if row.method == found.best)
-    with replacing(output / BEST_FILE) as partial:
-        partial.write_text(experiment.config(method, dict(values or {})), encoding="utf-8")
-    return found

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -53,7 +54,7 @@ def search(settings: Settings, experiment: Experiment) -> Store:
     store = Store(settings, experiment.description)
     # None: no bar where the output is a file or a pipe.
     with tqdm(desc="Tuning", unit="run", disable=None) as bar:
-        show = lambda: _show(bar, store)  # noqa: E731
+        show = partial(_show, bar, store)
         show()
         if settings.jobs == 1:
             work(settings, experiment, show)
