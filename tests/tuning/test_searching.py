@@ -193,6 +193,7 @@ def opened(**more: Any) -> Store:
     return Store(Settings(find_methods(["r_drop", "none"], {}), trials=1, seeds=1, **more), "a")
 
 
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed to be used")  # a run that sends none is meant
 def test_a_run_that_another_process_made_is_not_made_again() -> None:
     store = opened()
     assert not store.is_surplus(store.settings.methods[0], "search", 0, 0)
@@ -205,6 +206,7 @@ def test_a_run_that_another_process_made_is_not_made_again() -> None:
     assert store.is_surplus(store.settings.methods[1], "seeds", 1, 7)
 
 
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed to be used")  # a run that sends none is meant
 def test_a_process_that_died_before_its_first_sign_of_life_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     store = opened()
     store.studies["r_drop", "search"].ask()
