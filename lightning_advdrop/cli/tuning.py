@@ -14,6 +14,7 @@ import yaml
 from lightning_advdrop.cli.configs import with_files
 from lightning_advdrop.cli.experiments import ExperimentCLI, run_experiment
 from lightning_advdrop.tuning import Method, Parts, Settings, find_methods, parse_duration, read_yaml, run_search
+from lightning_advdrop.tuning.searching import quiet
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,8 @@ def run(options: Namespace) -> str:
     )
     experiment = Configured(tuple(with_files(options.experiment)))
     # Wrong options end the command here, as in a fit, before anything is written.
-    experiment.config(settings.methods[0], {})
+    with quiet():
+        experiment.config(settings.methods[0], {})
     found = run_search(settings, experiment)
     for remark in found.remarks:
         print(f"Note: {remark}", file=sys.stderr)

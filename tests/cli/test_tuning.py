@@ -51,7 +51,7 @@ def runs() -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_it_is_killed_and_resumed(jobs: int) -> None:
-    slow = ("--trainer.max_epochs", "30", "--jobs", str(jobs))
+    slow = ("--trainer.max_epochs", "8", "--jobs", str(jobs))
     process = started(*slow)
     deadline = time.monotonic() + 300
     while not list(Path("tune").glob(".run-*")) and time.monotonic() < deadline:
@@ -108,7 +108,7 @@ def test_an_option_that_is_none_of_the_fit_ends_it_before_anything_is_written(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit) as stopped:
-        main([*TUNE, "--trainer.max_epoch", "1"])
+        main([*TUNE, "--trainer.max_epoks", "1"])
     assert stopped.value.code == 2
     assert "'trainer.max_epochs'" in capsys.readouterr().err
     assert not Path("tune").exists()
