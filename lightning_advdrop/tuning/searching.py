@@ -85,6 +85,8 @@ def _work_in_processes(settings: Settings, experiment: Experiment, show: Callabl
         except BrokenProcessPool:
             told = "one of the jobs was killed, perhaps for want of memory; run the same again to go on."
             raise TuneError(told) from None
+        except TuneError as error:
+            raise TuneError(str(error)) from None  # where it was raised in the other process is of no use
 
 
 def work(settings: Settings, experiment: Experiment, show: Callable[[], None] | None = None) -> None:

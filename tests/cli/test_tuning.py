@@ -94,6 +94,7 @@ def test_the_best_configuration_is_ready_for_a_fit(capsys: pytest.CaptureFixture
         (["--trials", "0"], "trials"),
         (["--spaces", "no.yaml"], "spaces"),
         (["--metric", "val/los"], "val/loss"),
+        (["--metric", "val/los", "--jobs", "2"], "val/loss"),
         (["--config", "no-such-name"], "config"),
     ],
 )
