@@ -122,12 +122,18 @@ def _work_off(
     from optuna.exceptions import UpdateFinishedTrialError
 
     while time.monotonic() < until:
-        method = store.next_method(phase)
+        # The objective releases it: one process at a time takes a run.
+        store.lock.acquire()
+        try:
+            method = store.next_method(phase)
+            if method is not None:
+                objective = Objective(store, experiment, method, phase)
+                # It is raised for a run that another process took for dead, and has put into the queue.
+                with suppress(UpdateFinishedTrialError):
+                    store.studies[method.name, phase].optimize(objective, n_trials=1, catch=(RunFailedError,))
+        finally:
+            store.lock.release()
         if method is not None:
-            objective = Objective(store, experiment, method, phase)
-            # It is raised for a run that another process took for dead, and has put into the queue.
-            with suppress(UpdateFinishedTrialError):
-                store.studies[method.name, phase].optimize(objective, n_trials=1, catch=(RunFailedError,))
             objective.give_up()
         elif store.is_idle(phase) and store.next_method(phase) is None:
             return
@@ -163,6 +169,7 @@ class Objective:
         # A run that is made again has the attributes of the one that was lost.
         is_new = STARTED not in trial.user_attrs
         trial.set_user_attr(STARTED, trial.number)
+        self.store.lock.release()
         seed = settings.seed if is_search else trial.user_attrs.get(SEED)
         if seed is None or self.store.is_surplus(self.method, self.phase, trial.number, seed):
             raise RunFailedError("another process made this run.")

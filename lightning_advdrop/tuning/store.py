@@ -7,7 +7,6 @@ import json
 import time
 import warnings
 from collections.abc import Iterable
-from contextlib import nullcontext
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -56,9 +55,9 @@ class Store:
         self.settings = settings
         with writing(settings.output):
             settings.output.mkdir(parents=True, exist_ok=True)
-        # SQLite lets two processes make the tables at once.
-        lock = nullcontext() if settings.storage else FileLock(settings.output / "tune.lock")
-        with lock:
+        # SQLite lets two processes make the tables at once, and take the same run.
+        self.lock = FileLock(settings.output / "tune.lock")
+        with self.lock:
             storage = _open(settings.url)
             names = [(method.name, phase) for method in settings.methods for phase in PHASES]
             self.studies: dict[tuple[str, Phase], Study] = {
@@ -148,7 +147,8 @@ class Store:
         running = False
         for (_, of), study in self.studies.items():
             if of == phase:
-                _fail_stale(study)
+                with self.lock:
+                    _fail_stale(study)
                 running = running or bool(study.get_trials(deepcopy=False, states=[TrialState.RUNNING]))
         return not running
 
