@@ -166,15 +166,11 @@ class Objective:
         from optuna import TrialPruned
 
         settings, is_search = self.store.settings, self.phase == "search"
-        # A run that is made again has the attributes of the one that was lost.
-        is_new = STARTED not in trial.user_attrs
         trial.set_user_attr(STARTED, trial.number)
         self.store.lock.release()
         seed = settings.seed if is_search else trial.user_attrs.get(SEED)
         if seed is None or self.store.is_surplus(self.method, self.phase, trial.number, seed):
             raise RunFailedError("another process made this run.")
-        if is_search and is_new and self.store.has_waiting(self.method):
-            raise RunFailedError("a run that was lost comes first.")
         values = self._values(trial)
         trial.set_user_attr(SEED, seed)
         trial.set_user_attr(RESULT, {"values": values})

@@ -136,10 +136,6 @@ class Store:
             return len(earlier) >= self.settings.trials or self.closed
         return seed not in self.settings.fresh_seeds or seed in {each.user_attrs.get(SEED) for each in earlier}
 
-    def has_waiting(self, method: Method) -> bool:
-        """Return whether a run of a search waits to be made again."""
-        return any(_waits(each) for each in self.trials(method.name, "search"))
-
     def is_idle(self, phase: Phase) -> bool:
         """Return whether no process has a run of a phase; runs of killed ones are failed, and put into the queue."""
         from optuna.trial import TrialState

@@ -196,13 +196,10 @@ def opened(**more: Any) -> Store:
 @pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed to be used")  # a run that sends none is meant
 def test_a_run_that_another_process_made_is_not_made_again() -> None:
     store = opened()
-    assert not store.has_waiting(store.settings.methods[0])
     assert not store.is_surplus(store.settings.methods[0], "search", 0, 0)
     store.studies["r_drop", "search"].ask()
     assert store.is_surplus(store.settings.methods[0], "search", 1, 0)
     assert store.next_method("search") is None
-    store.studies["r_drop", "search"].enqueue_trial({})
-    assert store.has_waiting(store.settings.methods[0])
     first = store.studies["none", "seeds"].ask()
     first.set_user_attr("seed", 1)
     assert store.is_surplus(store.settings.methods[1], "seeds", 1, 1)
