@@ -1,4 +1,4 @@
-"""Read texts in one encoding, and write files atomically."""
+"""Read texts in one encoding, write files atomically, and find the files that come with this package."""
 
 import errno
 import os
@@ -10,6 +10,18 @@ from pathlib import Path
 TEXT_ENCODING = "utf-8-sig"
 """Encoding of every text that a user gives: UTF-8, with or without a byte order mark, as spreadsheets write it."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_PACKAGE = Path(__file__).parent
+
+
+def configs_folder() -> Path:
+    """Return the folder of the configurations: within the package in a wheel, beside it in a clone.
+
+    Example:
+        >>> (configs_folder() / "smnist_rows.yaml").is_file()
+        True
+    """
+    inside = _PACKAGE / "configs"
+    return inside if inside.is_dir() else _PACKAGE.parent / "configs"
 
 
 @contextmanager

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(page for page in DOCS.rglob("*.md") if not {"_build", "gallery"} & {*page.parts})
 EXAMPLES = sorted(path.stem for path in (DOCS / "examples").glob("*.py"))
-ROOMS = ("functional", "nn", "masking", "regularizers", "callbacks", "datamodules", "tasks", "report", "cli")
+ROOMS = ("functional", "nn", "masking", "regularizers", "callbacks", "datamodules", "tasks", "report", "tuning", "cli")
 
 
 def blocks(page: Path, language: str) -> list[str]:

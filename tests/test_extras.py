@@ -21,6 +21,7 @@ from lightning_advdrop.datamodules.downloads import download
 from lightning_advdrop.datamodules.roots import cache_root
 from lightning_advdrop.drawing import as_png, panel_grid
 from lightning_advdrop.report import find_runs, group_runs, load_run, summarize
+from lightning_advdrop.tuning import tune
 from tests.environments import needed as needed_packages
 from tests.environments import project
 from tests.helpers.messages import refused
@@ -69,6 +70,7 @@ def _summary() -> object:
             "MaskStatistics",
         ),
         ("scipy", "report", _summary, "test of a report"),
+        ("optuna", "tune", lambda: tune(LightningModule, methods=["none"]), "Tuning"),
         ("sklearn", "examples", lambda: DigitsDataModule().load_test(), "DigitsDataModule"),
     ],
 )
@@ -140,7 +142,8 @@ def test_the_rooms_import_nothing_of_the_extras_themselves() -> None:
     """Everything but what runs experiments; lightning, which imports some of the extras by itself, comes first."""
     code = (
         f"import sys, lightning.pytorch; sys.modules.update(dict.fromkeys({HEAVY!r})); import lightning_advdrop as a; "
-        "[getattr(a, name) for name in a.__all__]; import lightning_advdrop.report, lightning_advdrop.cli"
+        "[getattr(a, name) for name in a.__all__]; import lightning_advdrop.report, lightning_advdrop.cli; "
+        "import lightning_advdrop.tuning"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 

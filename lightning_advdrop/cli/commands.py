@@ -156,6 +156,14 @@ COMMANDS = (
         experiment=True,
     ),
     Command(
+        ("tune",),
+        "--config FILE [--methods NAMES] [--option VALUE ...]",
+        "Finds out which method pays for a model and its data.",
+        _lazily("cli.tuning:run"),
+        _lazily("cli.tuning:add_arguments"),
+        experiment=True,
+    ),
+    Command(
         ("configs",),
         "{list,copy} [NAME ...]",
         "Lists or copies the configurations that --config finds by name.",

@@ -12,22 +12,11 @@ from pathlib import Path
 import yaml
 
 from lightning_advdrop._suggestions import did_you_mean
+from lightning_advdrop.files import configs_folder
 
-_PACKAGE = Path(__file__).parents[1]
 _OPTIONS = ("--config", "-c")
 _LISTS = ("logger", "callbacks")
 _SWEEPS = "sweeps/"
-
-
-def configs_folder() -> Path:
-    """Return the folder of the configurations: within the package in a wheel, beside it in a clone.
-
-    Example:
-        >>> (configs_folder() / "smnist_rows.yaml").is_file()
-        True
-    """
-    inside = _PACKAGE / "configs"
-    return inside if inside.is_dir() else _PACKAGE.parent / "configs"
 
 
 def config_names(*, sweeps: bool = False) -> list[str]:

@@ -149,14 +149,25 @@ def _cells(row: Row, metric: str) -> list[str]:
         row.experiment,
         row.method,
         str(row.seeds),
-        _number(row.mean, metric),
-        _number(row.deviation, metric),
-        _number(row.difference, metric, sign="+"),
+        number_cell(row.mean, metric),
+        number_cell(row.deviation, metric),
+        number_cell(row.difference, metric, sign="+"),
         _probability(row.p_value),
     ]
 
 
-def _number(value: float | None, metric: str, sign: str = "") -> str:
+def number_cell(value: float | None, metric: str, sign: str = "") -> str:
+    """Format a value of a metric, as `format_table` does.
+
+    Args:
+        value: the value; None for a dash.
+        metric: its name, which tells the format.
+        sign: ``"+"`` for a difference.
+
+    Example:
+        >>> number_cell(0.123, "test/accuracy", "+"), number_cell(0.123, "test/loss")
+        ('+12.30', '0.1230')
+    """
     if value is None:
         return _NOTHING
     if not math.isfinite(value):

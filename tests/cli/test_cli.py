@@ -93,7 +93,7 @@ def test_unknown_commands_are_refused(
     monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: [])  # Lightning 2.4 has a `lightning`, too
     assert main(["launch"], program) == 2
     message = capsys.readouterr().err
-    allowed = "fit, validate, test, predict, report, sites, configs, classify, cache, generate"
+    allowed = "fit, validate, test, predict, report, sites, tune, configs, classify, cache, generate"
     assert re.search(names(program, "'launch'", allowed), message)
     assert ("lightning-sdk or litserve" in message) == (program == "lightning")
 

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from lightning_advdrop.cli import main
-from lightning_advdrop.cli.configs import config_names, configs_folder, find_config, with_files
+from lightning_advdrop.cli.configs import config_names, find_config, with_files
+from lightning_advdrop.files import configs_folder
 from tests.helpers.messages import refused
 
 CONFIGS = Path(__file__).parents[2] / "configs"

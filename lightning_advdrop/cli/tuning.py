@@ -1,0 +1,108 @@
+"""The command ``advdrop tune``."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+
+from lightning_advdrop.cli.configs import with_files
+from lightning_advdrop.cli.experiments import ExperimentCLI, run_experiment
+from lightning_advdrop.tuning import Method, Parts, Settings, find_methods, parse_duration, read_yaml, run_search
+from lightning_advdrop.tuning.searching import quiet
+
+
+@dataclass(frozen=True)
+class Configured:
+    """An experiment of a command line.
+
+    Args:
+        arguments: the options of ``fit``.
+    """
+
+    arguments: tuple[str, ...]
+
+    @property
+    def description(self) -> str:
+        """The options, and the content of the configurations."""
+        words = [Path(word).read_text(encoding="utf-8") if Path(word).is_file() else word for word in self.arguments]
+        return "\n".join(words)
+
+    def build(self, method: Method, values: dict[str, Any], seed: int, folder: Path) -> Parts:
+        """Make new objects, from a seed, whose trainer logs into a folder and shows no bar."""
+        logger = {
+            "class_path": "lightning.pytorch.loggers.CSVLogger",
+            "init_args": {"save_dir": str(folder), "name": "", "version": ""},
+        }
+        trainer = {"logger": logger, "enable_progress_bar": False, "enable_model_summary": False}
+        more = {"seed_everything": seed, "regularizer": method.with_values(values), "trainer": trainer}
+        command: Any = self._parsed(more)
+        return Parts(command.model, command.datamodule, command.trainer)
+
+    def config(self, method: Method, values: dict[str, Any]) -> str:
+        """Return the whole experiment with a method and its values, in YAML."""
+        command = self._parsed({"regularizer": method.with_values(values)})
+        return str(command.parser.dump(command.config, skip_none=False))
+
+    def _parsed(self, more: dict[str, Any]) -> ExperimentCLI:
+        with TemporaryDirectory() as folder:
+            path = Path(folder, "run.yaml")
+            path.write_text(yaml.safe_dump(more), encoding="utf-8")
+            return run_experiment([*self.arguments, "--config", str(path)], run=False)
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the arguments of ``advdrop tune`` to a parser."""
+    default = "adversarial_dropout,r_drop,variational_dropout,none"
+    told = "overlays of configs/methods, or YAML files, with commas between them (default: %(default)s)"
+    parser.add_argument("--methods", default=default, metavar="NAMES", help=told)
+    told = "runs of each method's search (default: %(default)s)"
+    parser.add_argument("--trials", type=int, default=20, metavar="N", help=told)
+    told = "runs of each method with the values that were found (default: %(default)s)"
+    parser.add_argument("--seeds", type=int, default=5, metavar="N", help=told)
+    told = "validation metric that is compared (default: %(default)s)"
+    parser.add_argument("--metric", default="val/loss", help=told)
+    parser.add_argument("--mode", default="min", choices=["min", "max"], help="which values are better")
+    parser.add_argument("--test_metric", help="what the test logs (default: the metric with test in place of val)")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes of one thread (default: 1)")
+    parser.add_argument("--budget", metavar="TIME", help="after which no run begins, such as 2h or 90m (default: none)")
+    parser.add_argument("--spaces", type=Path, metavar="FILE", help="YAML with search spaces by method")
+    parser.add_argument("--seed", type=int, default=0, help="of the search; fresh seeds follow (default: 0)")
+    parser.add_argument("--no_prune", action="store_true", help="finish each run of the search")
+    told = "where to write; an interrupted search there goes on (default: %(default)s)"
+    parser.add_argument("--output", type=Path, default=Path("tune"), metavar="FOLDER", help=told)
+    parser.add_argument("--storage", metavar="URL", help="database of Optuna (default: a SQLite file in the output)")
+
+
+def run(options: Namespace) -> str:
+    """Make the runs that are left of a search, and return its table.
+
+    Raises:
+        ValueError: if an argument is outside what is allowed, or no run could succeed.
+        MissingExtraError: if Optuna is not installed.
+    """
+    names = [name.strip() for name in options.methods.split(",") if name.strip()]
+    spaces = {} if options.spaces is None else read_yaml("spaces", options.spaces)
+    settings = Settings(
+        methods=find_methods(names, spaces),
+        budget=None if options.budget is None else parse_duration(options.budget),
+        prune=not options.no_prune,
+        **{
+            name: getattr(options, name)
+            for name in ("metric", "mode", "trials", "seeds", "jobs", "seed", "test_metric", "output", "storage")
+        },
+    )
+    experiment = Configured(tuple(with_files(options.experiment)))
+    # Wrong options end the command here, as in a fit, before anything is written.
+    with quiet():
+        experiment.config(settings.methods[0], {})
+    found = run_search(settings, experiment)
+    for remark in found.remarks:
+        print(f"Note: {remark}", file=sys.stderr)
+    print(f"Wrote {found.output}: tune.md, tune.html, methods.png, runs.csv, best.yaml", file=sys.stderr)
+    return found.table

@@ -1,0 +1,264 @@
+"""The runs of a search, in Optuna's storage: which are left, which were lost, and what was chosen."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+import warnings
+from collections.abc import Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from filelock import FileLock
+
+from lightning_advdrop._extras import needed
+from lightning_advdrop.files import writing
+from lightning_advdrop.tuning.errors import TuneError
+from lightning_advdrop.tuning.methods import Method
+from lightning_advdrop.tuning.settings import Settings
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.storages import RDBStorage
+    from optuna.trial import FrozenTrial
+
+Phase = Literal["search", "seeds"]
+PHASES: tuple[Phase, ...] = ("search", "seeds")
+HEARTBEAT, GRACE = 10, 60
+"""Seconds between a running process's signs of life, and after which it counts as dead without one."""
+_RETRIES = 3
+_LONGEST = 120
+_IDENTITY, _CHOSEN, _CLOSED = "identity", "chosen", "closed"
+STARTED, ERROR, SEED, RESULT = "started", "error", "seed", "result"
+
+
+class Store:
+    """The studies of a search: two for each method, one for each phase.
+
+    Args:
+        settings: of the search.
+        experiment: its description; a store is of one experiment.
+
+    Raises:
+        TuneError: if the storage can't be opened, or is of another search.
+    """
+
+    def __init__(self, settings: Settings, experiment: str) -> None:
+        with needed("Tuning"):
+            import optuna
+        with needed("Tuning"):
+            # For the results, which are not to fail after hours.
+            import matplotlib  # noqa: F401
+            import scipy  # noqa: F401
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.settings = settings
+        with writing(settings.output):
+            settings.output.mkdir(parents=True, exist_ok=True)
+        # SQLite lets two processes make the tables at once, and take the same run.
+        self.lock = FileLock(settings.output / "tune.lock")
+        with self.lock:
+            storage = _open(settings.url)
+            names = [(method.name, phase) for method in settings.methods for phase in PHASES]
+            self.studies: dict[tuple[str, Phase], Study] = {
+                (name, phase): optuna.create_study(
+                    storage=storage,
+                    study_name=f"{name}: {phase}",
+                    direction="minimize" if settings.mode == "min" else "maximize",
+                    pruner=optuna.pruners.MedianPruner() if settings.prune else optuna.pruners.NopPruner(),
+                    load_if_exists=True,
+                )
+                for name, phase in names
+            }
+            self._check_identity(settings.identity(experiment))
+
+    def _check_identity(self, wanted: dict[str, str]) -> None:
+        # Before the first run has ended, wrong arguments can be set right.
+        begun = any(self.counted(*key) for key in self.studies)
+        for study in self.studies.values():
+            found = study.user_attrs.get(_IDENTITY)
+            if found is None or not begun:
+                study.set_user_attr(_IDENTITY, wanted)
+                continue
+            for name, value in wanted.items():
+                if found[name] != value:
+                    was, now = _first_difference(found[name], value)
+                    raise TuneError(
+                        f"output={str(self.settings.output)!r} has a search with another {name}: {was!r}, got "
+                        f"{now!r}; name another output, or give the same arguments to go on."
+                    )
+
+    def trials(self, method: str, phase: Phase) -> list[FrozenTrial]:
+        """Return the trials of a phase, in their order."""
+        return self.studies[method, phase].get_trials(deepcopy=False)
+
+    def counted(self, method: str, phase: Phase, before: int | None = None) -> list[FrozenTrial]:
+        """Return the trials that count: all but those that wait, and those that were killed or interrupted.
+
+        Args:
+            method: the method's name.
+            phase: the phase.
+            before: count those with lower numbers only.
+        """
+        found = [each for each in self.trials(method, phase) if _counts(each)]
+        return found if before is None else [each for each in found if each.number < before]
+
+    def wanted(self, method: Method, phase: Phase) -> int:
+        """Return how many runs a method needs in a phase; without anything to search, and after failures, none."""
+        if phase == "search":
+            return self.settings.trials if method.space else 0
+        chosen = self.chosen(method.name)
+        return 0 if chosen is not None and chosen["values"] is None else self.settings.seeds
+
+    def next_method(self, phase: Phase) -> Method | None:
+        """Return the method that has the fewest runs, if one is left; seeds that no run has are put into the queue."""
+        if phase == "search" and self.closed:
+            return None
+        left = [(len(self.counted(each.name, phase)), each) for each in self.settings.methods]
+        left = [(count, each) for count, each in left if count < self.wanted(each, phase)]
+        if not left:
+            return None
+        method = min(left, key=lambda pair: pair[0])[1]
+        if phase == "seeds":
+            self._enqueue_seeds(method.name)
+        return method
+
+    def _enqueue_seeds(self, method: str) -> None:
+        present = {each.user_attrs.get(SEED) for each in self.trials(method, "seeds") if _counts(each) or _waits(each)}
+        for seed in self.settings.fresh_seeds:
+            if seed not in present:
+                self.studies[method, "seeds"].enqueue_trial({}, user_attrs={SEED: seed})
+
+    def is_surplus(self, method: Method, phase: Phase, number: int, seed: int | None) -> bool:
+        """Return whether another process was faster with the run that a trial is to make."""
+        earlier = self.counted(method.name, phase, number)
+        if phase == "search":
+            return len(earlier) >= self.settings.trials or self.closed
+        return seed not in self.settings.fresh_seeds or seed in {each.user_attrs.get(SEED) for each in earlier}
+
+    def is_idle(self, phase: Phase) -> bool:
+        """Return whether no process has a run of a phase; runs of killed ones are failed, and put into the queue."""
+        from optuna.trial import TrialState
+
+        running = False
+        for (_, of), study in self.studies.items():
+            if of == phase:
+                with self.lock:
+                    _fail_stale(study)
+                running = running or bool(study.get_trials(deepcopy=False, states=[TrialState.RUNNING]))
+        return not running
+
+    @property
+    def closed(self) -> bool:
+        """Whether the search is over, in all processes: complete, or ended by a time budget."""
+        return any(study.user_attrs.get(_CLOSED) for (_, phase), study in self.studies.items() if phase == "search")
+
+    @property
+    def is_tried(self) -> bool:
+        """Whether each method that is to be searched has a run to choose from, or one that failed."""
+        searched = [method.name for method in self.settings.methods if method.space]
+        return all(any(each.state.is_finished() for each in self.counted(name, "search")) for name in searched)
+
+    def close(self) -> None:
+        """End the search in all processes; runs that are going on are finished."""
+        for method in self.settings.methods:
+            self.studies[method.name, "search"].set_user_attr(_CLOSED, True)
+
+    def choose(self) -> None:
+        """Choose the best values of each method, once and for all, among as many trials of each."""
+        from optuna.trial import TrialState
+
+        searched = [method.name for method in self.settings.methods if method.space]
+        ended = {name: [each for each in self.counted(name, "search") if each.state.is_finished()] for name in searched}
+        fair = min(map(len, ended.values()), default=0)
+        sign = 1 if self.settings.mode == "min" else -1
+        for method in self.settings.methods:
+            if self.chosen(method.name) is not None:
+                continue
+            tried = ended.get(method.name, [])[:fair]
+            done = [each for each in tried if each.state == TrialState.COMPLETE and each.value is not None]
+            best = min(done, key=lambda each: sign * float(each.value or 0.0), default=None)
+            values = ({} if not method.space else None) if best is None else best.user_attrs[RESULT]["values"]
+            number = None if best is None else best.number
+            chosen = {"values": values, "trial": number, "of": len(tried)}
+            self.studies[method.name, "search"].set_user_attr(_CHOSEN, json.dumps(chosen))
+
+    def chosen(self, method: str) -> dict[str, Any] | None:
+        """Return the ``values`` that were chosen for a method, the ``trial`` and ``of`` how many; None before that."""
+        found = self.studies[method, "search"].user_attrs.get(_CHOSEN)
+        return None if found is None else dict(json.loads(found))
+
+    def progress(self) -> tuple[int, int]:
+        """Return how many runs have ended, and how many there are to be."""
+        done = total = 0
+        for method in self.settings.methods:
+            for phase in PHASES:
+                ended = sum(each.state.is_finished() for each in self.counted(method.name, phase))
+                over = phase == "search" and self.chosen(method.name) is not None
+                done, total = done + ended, total + (ended if over else max(ended, self.wanted(method, phase)))
+        return done, total
+
+
+def _open(url: str) -> RDBStorage:
+    from optuna.exceptions import ExperimentalWarning
+    from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+    from sqlalchemy.exc import SQLAlchemyError
+
+    # Several processes write; one waits for the other.
+    options = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        try:
+            return RDBStorage(
+                url,
+                engine_kwargs=options,
+                heartbeat_interval=HEARTBEAT,
+                grace_period=GRACE,
+                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=_RETRIES),
+            )
+        except (SQLAlchemyError, ValueError, ImportError) as error:
+            told = " ".join(str(error).split())
+            raise TuneError(f"storage must be a database that Optuna can open, got {url!r} ({told[:200]}).") from error
+
+
+def _first_difference(was: str, now: str) -> tuple[str, str]:
+    """The first line that differs, shortened; empty where a text has ended."""
+    pairs = itertools.zip_longest(was.splitlines(), now.splitlines(), fillvalue="")
+    first, second = next((pair for pair in pairs if pair[0] != pair[1]), ("", ""))
+    return first[:_LONGEST], second[:_LONGEST]
+
+
+def _counts(trial: FrozenTrial) -> bool:
+    from optuna.trial import TrialState
+
+    if trial.state == TrialState.FAIL:
+        return ERROR in trial.user_attrs
+    return trial.state != TrialState.WAITING
+
+
+def _waits(trial: FrozenTrial) -> bool:
+    from optuna.trial import TrialState
+
+    return trial.state == TrialState.WAITING
+
+
+def _fail_stale(study: Study) -> None:
+    import optuna
+    from optuna.trial import TrialState
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        optuna.storages.fail_stale_trials(study)
+    # A process that was killed before its first sign of life is not among these.
+    for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+        if trial.user_attrs.get(STARTED) != trial.number and _age(trial.datetime_start) > GRACE:
+            study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+
+
+def _age(start: datetime | None) -> float:
+    return 0.0 if start is None else time.time() - start.timestamp()
+
+
+def errors(trials: Iterable[FrozenTrial]) -> list[str]:
+    """Return the errors of the trials that failed."""
+    return [str(each.user_attrs[ERROR]) for each in trials if ERROR in each.user_attrs]

@@ -1,0 +1,123 @@
+"""`advdrop tune` on a configuration of a user's, killed in the middle and resumed."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lightning_advdrop.cli import main, run_experiment
+
+ROOT = Path(__file__).parents[2]
+CONFIG = {
+    "model": {"class_path": "tests.helpers.tuned.Tagger", "init_args": {"hidden_size": 5}},
+    "data": {"class_path": "tests.helpers.tuned.Sequences"},
+    "trainer": {"accelerator": "cpu", "max_epochs": 2, "log_every_n_steps": 1},
+}
+TUNE = ["tune", "--config", "my.yaml", "--methods", "r_drop,none", "--trials", "3", "--seeds", "2"]
+# Shorter than by default, so that the test needn't wait a minute for the dead run to be noticed.
+PROGRAM = """
+import sys
+from lightning_advdrop.cli import main
+from lightning_advdrop.tuning import store
+store.HEARTBEAT, store.GRACE = 1, 3
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture(autouse=True)
+def _config() -> None:
+    Path("my.yaml").write_text(yaml.safe_dump(CONFIG))
+
+
+def started(*more: str) -> subprocess.Popen[str]:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", PROGRAM, *TUNE, *more]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True)
+
+
+def runs() -> list[dict[str, str]]:
+    with Path("tune/runs.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_it_is_killed_and_resumed(jobs: int) -> None:
+    slow = ("--trainer.max_epochs", "8", "--jobs", str(jobs))
+    process = started(*slow)
+    deadline = time.monotonic() + 300
+    while not list(Path("tune").glob(".run-*")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not Path("tune/best.yaml").exists()
+    process = started(*slow)
+    told, noted = process.communicate()
+    assert process.returncode == 0, noted
+    assert told.startswith("| method")
+    search = [run for run in runs() if run["phase"] == "search"]
+    lost = [run for run in search if run["state"] == "fail"]
+    ended = [run["values"] for run in search if run["state"] in ("complete", "pruned")]
+    assert lost
+    assert not any(run["error"] for run in lost)
+    assert len(ended) == 3
+    assert len(search) == 3 + len(lost)
+    # Killed before or after it had drawn its values: with them, they are tried again.
+    assert all(run["values"] == "{}" or run["values"] in ended for run in lost)
+    assert not list(Path("tune").glob(".run-*"))
+    seeds = [(run["method"], run["seed"]) for run in runs() if run["phase"] == "seeds"]
+    assert sorted(seeds) == [("none", "1"), ("none", "2"), ("r_drop", "1"), ("r_drop", "2")]
+
+
+def test_the_best_configuration_is_ready_for_a_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*TUNE, "--trials", "1", "--metric", "val/loss"]) == 0
+    assert "| r_drop" in capsys.readouterr().out
+    written = yaml.safe_load(Path("tune/best.yaml").read_text())
+    assert written["model"]["init_args"]["hidden_size"] == 5
+    command = run_experiment(["fit", "--config", "tune/best.yaml", "--trainer.max_epochs", "1"])
+    assert command.trainer.callback_metrics["val/loss"] > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        (["--methods", "r_dorp"], "'r_drop'"),
+        (["--budget", "soon"], "budget"),
+        (["--trials", "0"], "trials"),
+        (["--spaces", "no.yaml"], "spaces"),
+        (["--metric", "val/los"], "val/loss"),
+        (["--metric", "val/los", "--jobs", "2"], "val/loss"),
+        (["--config", "no-such-name"], "config"),
+    ],
+)
+def test_it_refuses_in_a_sentence(options: list[str], part: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*TUNE, *options]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("Error: ")
+    assert part in said
+
+
+def test_an_option_that_is_none_of_the_fit_ends_it_before_anything_is_written(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([*TUNE, "--trainer.max_epoks", "1"])
+    assert stopped.value.code == 2
+    assert "'trainer.max_epochs'" in capsys.readouterr().err
+    assert not Path("tune").exists()
+
+
+def test_it_goes_on_with_the_same_experiment_only(capsys: pytest.CaptureFixture[str]) -> None:
+    short = [*TUNE, "--methods", "none", "--seeds", "1"]
+    assert main(short) == 0
+    assert main([*short, "--trainer.max_epochs", "1"]) == 2
+    assert "another experiment: '', got '--trainer.max_epochs'" in capsys.readouterr().err
