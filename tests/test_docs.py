@@ -33,7 +33,8 @@ def blocks(page: Path, language: str) -> list[str]:
 def run_blocks(page: Path) -> None:
     """Runs the Python blocks of a page one after the other in one module, as a program without arguments."""
     module = ModuleType("documentation")
-    with patch.dict(sys.modules, {module.__name__: module}), patch.object(sys, "argv", [page.name]):
+    of_lightning = patch.dict(os.environ, JSONARGPARSE_DEPRECATION_WARNINGS="off")  # LightningCLI makes some itself
+    with patch.dict(sys.modules, {module.__name__: module}), patch.object(sys, "argv", [page.name]), of_lightning:
         for number, block in enumerate(blocks(page, "python"), start=1):
             exec(compile(block, f"{page.name}, block {number}", "exec"), module.__dict__)
 

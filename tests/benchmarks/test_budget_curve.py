@@ -9,6 +9,7 @@ import torch
 
 from tests.benchmarks import budget_curve as curve
 from tests.benchmarks import saved_runs
+from tests.benchmarks.page import DOCS
 from tests.benchmarks.saved_runs import Row
 
 ROWS = [Row(method, seed, 10.0 + seed + place, 1.0) for place, method in enumerate(curve.METHODS) for seed in (1, 2)]
@@ -21,7 +22,7 @@ def test_training_and_test_images_are_different_ones() -> None:
     assert len(images) == len(labels) == curve.IMAGES
     assert len(test_images) == len(test_labels) == curve.TEST_IMAGES
     everything = torch.cat([images, test_images]).flatten(1)
-    assert len(everything.unique(dim=0)) == len(everything)
+    assert len(torch.unique(everything, dim=0)) == len(everything)
 
 
 def test_a_run_gives_the_same_error_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,7 +54,7 @@ def test_the_table_has_a_line_for_each_budget_and_reference() -> None:
 def test_the_documentation_shows_what_the_file_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = saved_runs.read(curve.FILE)
     assert {(row.method, row.seed) for row in rows} == {(each, seed) for each in curve.METHODS for seed in curve.SEEDS}
-    page = (curve.DOCS / "choosing.md").read_text(encoding="utf-8")
+    page = (DOCS / "choosing.md").read_text(encoding="utf-8")
     assert "\n".join(curve.table(rows)) in page
     (tmp_path / "choosing.md").write_text(page, encoding="utf-8")
     monkeypatch.setattr(curve, "DOCS", tmp_path)
