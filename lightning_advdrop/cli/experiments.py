@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import lightning
@@ -79,7 +78,7 @@ class ExperimentCLI(LightningCLI):
     Args:
         args: those of LightningCLI.
         typed: the command line as it was typed, for the notes of the run.
-        closing: what is to be closed when the command is over; a folder that only it needs is removed then.
+        closing: what is to be closed when the command is over.
         kwargs: those of LightningCLI.
     """
 
@@ -152,10 +151,6 @@ class ExperimentCLI(LightningCLI):
         plugins = given if isinstance(given, list) else [given]
         if not any(isinstance(each, CheckpointIO) for each in plugins):
             kwargs.setdefault("plugins", [*plugins, AtomicCheckpointIO()])
-        unlogged = self._setting(self.config_init, "trainer.logger") is False
-        if unlogged and self._setting(self.config_init, "trainer.default_root_dir") is None:
-            # The test needs checkpoints, and nobody asked for files.
-            kwargs.setdefault("default_root_dir", self._closing.enter_context(TemporaryDirectory()))
         trainer = super().instantiate_trainer(**kwargs)
         self._closing.enter_context(LeaveNothing(trainer))
         self._choose_threads(trainer)

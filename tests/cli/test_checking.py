@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_advdrop.cli import main
+from lightning_advdrop.cli import main, run_experiment
 from lightning_advdrop.cli.checking import check_accelerator, check_pretrained
 from lightning_advdrop.cli.configs import config_names, maker_of
 from tests.cli.test_cli import QUICK
@@ -87,9 +87,17 @@ def test_an_untrained_model_is_warned_of(command: str, monkeypatch: pytest.Monke
         assert main([command, *QUICK[1:]]) == 0
 
 
-def test_without_a_logger_no_files_are_left(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_logger_only_the_checkpoints_are_left(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*QUICK, "--trainer.logger", "false"]) == 0
-    assert not list(Path().iterdir())
+    assert {str(path) for path in Path().rglob("*")} == {"checkpoints", "checkpoints/best.ckpt", "checkpoints/last.ckpt"}
     assert "test/accuracy" in capsys.readouterr().out  # of the best weights
+    assert main(["test", *QUICK[1:], "--trainer.logger", "false", "--ckpt_path", "checkpoints/best.ckpt"]) == 0
+    assert [path.name for path in Path().iterdir()] == ["checkpoints"]
     assert main([*QUICK, "--trainer.logger", "false", "--trainer.default_root_dir", "mine"]) == 0
     assert list(Path("mine").rglob("best*.ckpt"))
+    assert Path("mine/config.yaml").is_file()
+
+
+def test_a_trainer_that_is_only_made_keeps_its_folder() -> None:
+    trainer = run_experiment([*QUICK[1:], "--trainer.logger", "false"], run=False).trainer
+    assert Path(trainer.default_root_dir) == Path.cwd()
