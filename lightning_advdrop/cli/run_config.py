@@ -21,8 +21,8 @@ _BEGINNING = ("config.yaml", "hparams.yaml", "events.out.tfevents.*")
 class RunConfig(SaveConfigCallback):
     """Write the whole configuration of a run into its folder, and hand it to Weights & Biases.
 
-    A folder that has a ``config.yaml`` already keeps it: the next one is called ``config-1.yaml``. Without a logger a run
-    has no folder of its own, and nothing is written into the working folder.
+    A folder that has a ``config.yaml`` already keeps it: the next one is called ``config-1.yaml``. Without a logger a
+    run has no folder of its own, and nothing is written into the working folder.
     """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
 from lightning_advdrop.cli import main, run_experiment
+from lightning_advdrop.cli.summary import end_of_fit
 from lightning_advdrop.cli.threads import SMALL, one_thread_for, recurrent_size
 from tests.cli.test_cli import CONFIGS, QUICK
 
@@ -44,6 +47,17 @@ def test_an_offline_run_is_named_with_the_command_that_uploads_it(
     words = line.split()
     assert words[3:5] == ["wandb", "sync"]
     assert list(Path(words[5]).glob("*.wandb"))
+
+
+@pytest.mark.parametrize(("there", "said"), [(True, "best.ckpt"), (False, "")])
+def test_a_best_checkpoint_without_a_score_or_a_file(there: bool, said: str) -> None:
+    """A resumed fit that saves nothing knows the path of the run before, not the score."""
+    callback = ModelCheckpoint(monitor="val/loss")
+    callback.best_model_path = "best.ckpt"
+    if there:
+        Path("best.ckpt").touch()
+    told = end_of_fit(Trainer(logger=False, callbacks=[callback], accelerator="cpu"))
+    assert told.removeprefix("Best checkpoint:").strip() == said
 
 
 def test_nothing_that_a_user_cannot_change_is_warned_of() -> None:
