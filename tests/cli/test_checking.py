@@ -14,6 +14,7 @@ from lightning_advdrop.cli.configs import config_names, maker_of
 from tests.cli.test_cli import QUICK
 from tests.helpers.messages import refused
 
+OURS = {"class_path": "lightning_advdrop.TextClassificationTask"}
 pytestmark = pytest.mark.filterwarnings("ignore:The `srun` command is available")
 
 
@@ -33,10 +34,15 @@ def test_missing_weights_are_told_with_the_command_that_makes_them(
 
 def test_weights_of_ones_own_are_asked_for() -> None:
     with refused("pretrained='mine.ckpt'", "no such file", "earlier run"):
-        check_pretrained({"init_args": {"hidden_size": 3, "pretrained": "mine.ckpt"}})
+        check_pretrained(OURS | {"init_args": {"hidden_size": 3, "pretrained": "mine.ckpt"}})
     Path("mine.ckpt").touch()
-    check_pretrained({"init_args": {"pretrained": "mine.ckpt", "pretrained_backward": None}})
+    check_pretrained(OURS | {"init_args": {"pretrained": "mine.ckpt", "pretrained_backward": None}})
     check_pretrained(None)
+
+
+@pytest.mark.parametrize("path", ["torch.nn.Linear", "no.such.module", "torch.NoSuchClass", "not a path", None])
+def test_what_other_models_call_pretrained_may_be_no_file(path: str | None) -> None:
+    check_pretrained({"class_path": path, "init_args": {"pretrained": "imagenet", "pretrained_model_name": "bert"}})
 
 
 def test_the_configuration_that_makes_a_checkpoint_is_found() -> None:
