@@ -14,6 +14,7 @@ import lightning
 import torch
 import yaml
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.plugins.io import CheckpointIO
@@ -32,7 +33,7 @@ from lightning_advdrop.callbacks import (
     flush_denormals,
 )
 from lightning_advdrop.checkpoint_files import AtomicCheckpointIO
-from lightning_advdrop.cli.checking import check_accelerator, check_pretrained
+from lightning_advdrop.cli.checking import check_accelerator, check_pretrained, is_ours
 from lightning_advdrop.cli.configs import with_files
 from lightning_advdrop.cli.parsing import ExperimentParser
 from lightning_advdrop.cli.resuming import last_of_runs
@@ -53,6 +54,9 @@ _NO_CONCERN = (
     "You're using the WeightAveraging callback with a model that",
     # Lightning 2.6 uses a name of torch's that is to be renamed.
     ".*LeafSpec",
+)
+# Those that a user of this package's models and data can't act on either.
+_NO_CONCERN_OF_OURS = (
     # The data lie in memory; further processes would copy them.
     ".*does not have many workers",
     # Epochs may be short; the means of each epoch are logged anyway.
@@ -155,12 +159,14 @@ class ExperimentCLI(LightningCLI):
         trainer = super().instantiate_trainer(**kwargs)
         self._closing.enter_context(LeaveNothing(trainer))
         self._choose_threads(trainer)
+        if is_ours(type(self.model)) and is_ours(type(self.datamodule)):
+            self._closing.enter_context(_ignoring(*_NO_CONCERN_OF_OURS))
         return trainer
 
     def _choose_threads(self, trainer: Trainer) -> None:
         """Let one thread compute a small model on the CPU, until the command is over."""
         threads = torch.get_num_threads()
-        told = one_thread_for(self.model) if trainer.strategy.root_device.type == "cpu" else None
+        told = one_thread_for(self.model) if isinstance(trainer.accelerator, CPUAccelerator) else None
         if told is not None:
             self._closing.callback(torch.set_num_threads, threads)
             rank_zero_info(told)
