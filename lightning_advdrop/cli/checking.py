@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import torch
@@ -18,11 +19,13 @@ def check_pretrained(model: Mapping[str, Any] | None) -> None:
     """Check that the pre-trained weights exist from which a model starts.
 
     Args:
-        model: its part of the configuration.
+        model: its part of the configuration. Arguments of other packages' classes may mean something else.
 
     Raises:
         MissingCheckpointError: if one of the files that ``pretrained...`` arguments name does not exist.
     """
+    if not is_ours(_named((model or {}).get("class_path"))):
+        return
     for argument, path in dict((model or {}).get("init_args") or {}).items():
         if argument.startswith("pretrained") and isinstance(path, (str, Path)) and not Path(path).is_file():
             maker = maker_of(Path(path))
@@ -30,6 +33,24 @@ def check_pretrained(model: Mapping[str, Any] | None) -> None:
             raise MissingCheckpointError(
                 f"{argument}={str(path)!r} must be a checkpoint file, got no such file; {remedy}"
             )
+
+
+def is_ours(kind: object) -> bool:
+    """Return whether a class is one of this package.
+
+    Example:
+        >>> is_ours(MissingCheckpointError), is_ours(ValueError), is_ours(None)
+        (True, False, False)
+    """
+    return isinstance(kind, type) and kind.__module__.partition(".")[0] == __name__.partition(".")[0]
+
+
+def _named(path: Any) -> object:
+    """What a class path names; None where it names nothing."""
+    try:
+        return resolve_name(path) if isinstance(path, str) else None
+    except (ImportError, AttributeError, ValueError):
+        return None
 
 
 def check_accelerator(accelerator: Any) -> None:

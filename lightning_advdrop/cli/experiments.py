@@ -8,14 +8,15 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import lightning
 import torch
 import yaml
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
@@ -32,10 +33,10 @@ from lightning_advdrop.callbacks import (
     flush_denormals,
 )
 from lightning_advdrop.checkpoint_files import AtomicCheckpointIO
-from lightning_advdrop.cli.checking import check_accelerator, check_pretrained
+from lightning_advdrop.cli.checking import check_accelerator, check_pretrained, is_ours
 from lightning_advdrop.cli.configs import with_files
 from lightning_advdrop.cli.parsing import ExperimentParser
-from lightning_advdrop.cli.resuming import last_checkpoint
+from lightning_advdrop.cli.resuming import last_of_runs
 from lightning_advdrop.cli.run_config import LeaveNothing, RunConfig
 from lightning_advdrop.cli.summary import end_of_fit
 from lightning_advdrop.cli.threads import one_thread_for
@@ -53,6 +54,9 @@ _NO_CONCERN = (
     "You're using the WeightAveraging callback with a model that",
     # Lightning 2.6 uses a name of torch's that is to be renamed.
     ".*LeafSpec",
+)
+# Those that a user of this package's models and data can't act on either.
+_NO_CONCERN_OF_OURS = (
     # The data lie in memory; further processes would copy them.
     ".*does not have many workers",
     # Epochs may be short; the means of each epoch are logged anyway.
@@ -79,7 +83,7 @@ class ExperimentCLI(LightningCLI):
     Args:
         args: those of LightningCLI.
         typed: the command line as it was typed, for the notes of the run.
-        closing: what is to be closed when the command is over; a folder that only it needs is removed then.
+        closing: what is to be closed when the command is over.
         kwargs: those of LightningCLI.
     """
 
@@ -152,19 +156,17 @@ class ExperimentCLI(LightningCLI):
         plugins = given if isinstance(given, list) else [given]
         if not any(isinstance(each, CheckpointIO) for each in plugins):
             kwargs.setdefault("plugins", [*plugins, AtomicCheckpointIO()])
-        unlogged = self._setting(self.config_init, "trainer.logger") is False
-        if unlogged and self._setting(self.config_init, "trainer.default_root_dir") is None:
-            # The test needs checkpoints, and nobody asked for files.
-            kwargs.setdefault("default_root_dir", self._closing.enter_context(TemporaryDirectory()))
         trainer = super().instantiate_trainer(**kwargs)
         self._closing.enter_context(LeaveNothing(trainer))
         self._choose_threads(trainer)
+        if is_ours(type(self.model)) and is_ours(type(self.datamodule)):
+            self._closing.enter_context(_ignoring(*_NO_CONCERN_OF_OURS))
         return trainer
 
     def _choose_threads(self, trainer: Trainer) -> None:
         """Let one thread compute a small model on the CPU, until the command is over."""
         threads = torch.get_num_threads()
-        told = one_thread_for(self.model) if trainer.strategy.root_device.type == "cpu" else None
+        told = one_thread_for(self.model) if isinstance(trainer.accelerator, CPUAccelerator) else None
         if told is not None:
             self._closing.callback(torch.set_num_threads, threads)
             rank_zero_info(told)
@@ -175,40 +177,45 @@ class ExperimentCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Resume from the last checkpoint of the experiment's earlier runs, if ``ckpt_path`` is ``last``."""
-        log_dir, path = self.trainer.log_dir, self._setting(self.config, "ckpt_path")
-        if path == "last" and log_dir is not None:
-            found = last_checkpoint(Path(log_dir).parent, self._content())
-            path = self.trainer.strategy.broadcast(found)
+        self._identify(self._checkpoint(required=False))
+
+    def _checkpoint(self, *, required: bool) -> Path | None:
+        """The checkpoint of the command; ``last`` is found among the experiment's earlier runs."""
+        path = self._setting(self.config, "ckpt_path")
+        if path == "last":
+            path = last_of_runs(self.trainer, self._content(), required=required)
             if path is not None:
                 rank_zero_info(f"ckpt_path='last' is {path}.")
                 self.config_init[self.subcommand]["ckpt_path"] = str(path)
-        self._identify(None if path is None else earlier_id(Path(path)))
+        return None if path is None else Path(path)
 
     def before_validate(self) -> None:
-        """Warn of a model that was not trained."""
+        """Find the checkpoint, and warn of a model that was not trained."""
         self._before_evaluation()
 
     def before_test(self) -> None:
-        """Warn of a model that was not trained."""
+        """Find the checkpoint, and warn of a model that was not trained."""
         self._before_evaluation()
 
     def before_predict(self) -> None:
-        """Warn of a model that was not trained."""
+        """Find the checkpoint, and warn of a model that was not trained."""
         self._before_evaluation()
 
     def _before_evaluation(self) -> None:
-        if self._setting(self.config, "ckpt_path") is None:
+        if self._checkpoint(required=True) is None:
             rank_zero_warn(
                 f"ckpt_path is not given, so {self.subcommand} runs an untrained model; name a checkpoint, such as "
                 "--ckpt_path runs/NAME/version_0/checkpoints/best.ckpt."
             )
         self._identify(None)
 
-    def _identify(self, run: str | None) -> None:
-        """Tell the loggers of Weights & Biases what this run is, and which one it goes on with."""
+    def _identify(self, resumed: Path | None) -> None:
+        """Tell the loggers of Weights & Biases what this run is, and that it goes on with a checkpoint's."""
+        if not any(isinstance(each, WandbLogger) for each in self.trainer.loggers):
+            return
         content = self._content()
         known = run_identity(content, self._typed, str(self.subcommand))
-        known |= {} if run is None else {"id": run}
+        known |= {} if resumed is None else {"id": earlier_id(resumed)}
         self.trainer.loggers = with_identity(self.trainer.loggers, self._setting(self.config, "trainer.logger"), known)
 
     def _content(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from lightning.pytorch import Trainer
 
 _PARTS = ("seed_everything", "model", "data", "regularizer")
 
@@ -15,6 +16,33 @@ _PARTS = ("seed_everything", "model", "data", "regularizer")
 def is_whole(path: Path) -> bool:
     """Return whether a file is a whole checkpoint, as far as its end tells."""
     return path.is_file() and zipfile.is_zipfile(path)
+
+
+def last_of_runs(trainer: Trainer, config: Mapping[str, Any], *, required: bool) -> Path | None:
+    """Return the `last_checkpoint` of the runs in the folder of a trainer's logger, the same in all processes.
+
+    Args:
+        trainer: the trainer of the new run.
+        config: the experiment's configuration, in plain types.
+        required: whether there must be one.
+
+    Raises:
+        ValueError: if the trainer has no logger, or there is no checkpoint and there must be one.
+    """
+    if not trainer.loggers:
+        raise ValueError(
+            "ckpt_path must name a file where trainer.logger is false, got 'last': earlier runs are found in the "
+            "folder of a logger."
+        )
+    log_dir = trainer.log_dir
+    runs = None if log_dir is None else Path(log_dir).parent
+    path: Path | None = trainer.strategy.broadcast(None if runs is None else last_checkpoint(runs, config))
+    if path is None and required:
+        raise ValueError(
+            f"ckpt_path must name a file, got 'last' and no checkpoint of this experiment in {runs}; earlier runs with "
+            "the same seed, model, data and regularizer are found."
+        )
+    return path
 
 
 def last_checkpoint(runs: Path, config: Mapping[str, Any]) -> Path | None:

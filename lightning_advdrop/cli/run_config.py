@@ -21,11 +21,14 @@ _BEGINNING = ("config.yaml", "hparams.yaml", "events.out.tfevents.*")
 class RunConfig(SaveConfigCallback):
     """Write the whole configuration of a run into its folder, and hand it to Weights & Biases.
 
-    A folder that has a ``config.yaml`` already keeps it: the next one is called ``config-1.yaml``.
+    A folder that has a ``config.yaml`` already keeps it: the next one is called ``config-1.yaml``. Without a logger a
+    run has no folder of its own, and nothing is written into the working folder.
     """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Choose a name that is free, then write."""
+        if not trainer.loggers and Path(trainer.default_root_dir) == Path.cwd():
+            self.save_to_log_dir = False
         if trainer.is_global_zero and trainer.log_dir is not None:
             names = itertools.chain(["config.yaml"], (f"config-{number}.yaml" for number in itertools.count(1)))
             self.config_filename = next(name for name in names if not (Path(trainer.log_dir) / name).exists())

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -97,10 +98,16 @@ def with_identity(loggers: Any, config: Mapping[str, Any], known: Mapping[str, A
 
 
 def earlier_id(checkpoint: Path) -> str | None:
-    """Return the id of the run that wrote a checkpoint; None if it was not logged, or the file is not whole."""
+    """Return the id of the run that wrote a checkpoint; None if it was not logged, or can't be read safely.
+
+    Files that are not whole can't be read, nor can those that hold objects of a user's own classes.
+    """
     if not is_whole(checkpoint):
         return None
-    found: str | None = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True).get(_ID)
+    try:
+        found: str | None = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True).get(_ID)
+    except (UnpicklingError, RuntimeError):
+        return None
     return found
 
 

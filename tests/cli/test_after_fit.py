@@ -6,12 +6,19 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.accelerators import XLAAccelerator
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
-from lightning_advdrop.cli import main, run_experiment
+from lightning_advdrop import DigitsDataModule, LanguageModelingTask
+from lightning_advdrop.cli import ExperimentCLI, main, run_experiment
+from lightning_advdrop.cli.summary import end_of_fit
 from lightning_advdrop.cli.threads import SMALL, one_thread_for, recurrent_size
 from tests.cli.test_cli import CONFIGS, QUICK
 
@@ -46,6 +53,17 @@ def test_an_offline_run_is_named_with_the_command_that_uploads_it(
     assert list(Path(words[5]).glob("*.wandb"))
 
 
+@pytest.mark.parametrize(("there", "said"), [(True, "best.ckpt"), (False, "")])
+def test_a_best_checkpoint_without_a_score_or_a_file(there: bool, said: str) -> None:
+    """A resumed fit that saves nothing knows the path of the run before, not the score."""
+    callback = ModelCheckpoint(monitor="val/loss")
+    callback.best_model_path = "best.ckpt"
+    if there:
+        Path("best.ckpt").touch()
+    told = end_of_fit(Trainer(logger=False, callbacks=[callback], accelerator="cpu"))
+    assert told.removeprefix("Best checkpoint:").strip() == said
+
+
 def test_nothing_that_a_user_cannot_change_is_warned_of() -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -54,21 +72,47 @@ def test_nothing_that_a_user_cannot_change_is_warned_of() -> None:
     assert not [each for each in told if any(word in each for word in ("LeafSpec", "workers", "logging interval"))]
 
 
+class TheirData(DigitsDataModule):
+    """Data of a user's own."""
+
+
+@pytest.mark.filterwarnings("default")
+def test_what_a_user_can_change_in_their_own_data_is_warned_of() -> None:
+    theirs = f"--data={{class_path: {__name__}.TheirData, init_args: {{by: row, train_size: 100}}}}"
+    with pytest.warns(UserWarning, match="smaller than the logging interval"):
+        run_experiment(
+            [*QUICK[:3], theirs, *QUICK[7:], "--test_after_fit", "null", "--trainer.log_every_n_steps", "50"]
+        )
+
+
 # Threads.
 
 
-class Later(nn.Module):
-    """Makes its layers when a fit starts."""
+class NotRecurrent(LightningModule):
+    """A user's own model with a size of the same name."""
 
-    hparams = {"hidden_size": 12}  # noqa: RUF012
+    def __init__(self, hidden_size: int = 128) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.encoder = nn.Linear(hidden_size, hidden_size)
+
+
+class NotYet(NotRecurrent):
+    """It makes further layers when a fit starts, of whatever kind."""
+
+    def configure_model(self) -> None:
+        """Make them."""
+
+
+MOSTLY_LINEAR = nn.Sequential(nn.Linear(100, 10), nn.LSTM(10, 4))
 
 
 @pytest.mark.parametrize(
     ("model", "size"),
     [
         (nn.Sequential(nn.LSTM(2, 8), nn.GRUCell(2, 16)), 16),
-        (Later(), 12),
-        (nn.Linear(2, 2), None),
+        (LanguageModelingTask(None, 6, 12, 2), 12),
+        (NotRecurrent(), None),
         (nn.RNN(2, SMALL), SMALL),
     ],
     ids=["largest", "later", "none", "large"],
@@ -87,6 +131,22 @@ def test_small_recurrent_layers_have_one_thread(
     assert (told is not None and "instead of 4" in told and "OMP_NUM_THREADS" in told) == small
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     assert one_thread_for(model) is None
+
+
+@pytest.mark.parametrize("model", [NotYet(), MOSTLY_LINEAR], ids=["not yet", "mostly linear"])
+def test_models_that_other_layers_compute_keep_their_threads(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: pytest.fail("threads were set"))
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    assert recurrent_size(model) is not None
+    assert one_thread_for(model) is None
+
+
+def test_an_accelerator_needs_no_device_before_it_is_launched() -> None:
+    """On a TPU the strategy refuses to name one."""
+    not_launched: Any = SimpleNamespace(accelerator=XLAAccelerator)
+    ExperimentCLI._choose_threads(run_experiment(QUICK[1:], run=False), not_launched)
 
 
 def test_the_number_of_threads_is_that_of_before_when_the_command_is_over(monkeypatch: pytest.MonkeyPatch) -> None:

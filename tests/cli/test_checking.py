@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_advdrop.cli import main
+from lightning_advdrop.cli import main, run_experiment
 from lightning_advdrop.cli.checking import check_accelerator, check_pretrained
 from lightning_advdrop.cli.configs import config_names, maker_of
 from tests.cli.test_cli import QUICK
 from tests.helpers.messages import refused
 
+OURS = {"class_path": "lightning_advdrop.TextClassificationTask"}
 pytestmark = pytest.mark.filterwarnings("ignore:The `srun` command is available")
 
 
@@ -33,10 +34,15 @@ def test_missing_weights_are_told_with_the_command_that_makes_them(
 
 def test_weights_of_ones_own_are_asked_for() -> None:
     with refused("pretrained='mine.ckpt'", "no such file", "earlier run"):
-        check_pretrained({"init_args": {"hidden_size": 3, "pretrained": "mine.ckpt"}})
+        check_pretrained(OURS | {"init_args": {"hidden_size": 3, "pretrained": "mine.ckpt"}})
     Path("mine.ckpt").touch()
-    check_pretrained({"init_args": {"pretrained": "mine.ckpt", "pretrained_backward": None}})
+    check_pretrained(OURS | {"init_args": {"pretrained": "mine.ckpt", "pretrained_backward": None}})
     check_pretrained(None)
+
+
+@pytest.mark.parametrize("path", ["torch.nn.Linear", "no.such.module", "torch.NoSuchClass", "not a path", None])
+def test_what_other_models_call_pretrained_may_be_no_file(path: str | None) -> None:
+    check_pretrained({"class_path": path, "init_args": {"pretrained": "imagenet", "pretrained_model_name": "bert"}})
 
 
 def test_the_configuration_that_makes_a_checkpoint_is_found() -> None:
@@ -87,9 +93,18 @@ def test_an_untrained_model_is_warned_of(command: str, monkeypatch: pytest.Monke
         assert main([command, *QUICK[1:]]) == 0
 
 
-def test_without_a_logger_no_files_are_left(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_logger_only_the_checkpoints_are_left(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*QUICK, "--trainer.logger", "false"]) == 0
-    assert not list(Path().iterdir())
+    assert {str(path) for path in Path().rglob("*.*")} == {"checkpoints/best.ckpt", "checkpoints/last.ckpt"}
+    assert [path.name for path in Path().iterdir()] == ["checkpoints"]
     assert "test/accuracy" in capsys.readouterr().out  # of the best weights
+    assert main(["test", *QUICK[1:], "--trainer.logger", "false", "--ckpt_path", "checkpoints/best.ckpt"]) == 0
+    assert [path.name for path in Path().iterdir()] == ["checkpoints"]
     assert main([*QUICK, "--trainer.logger", "false", "--trainer.default_root_dir", "mine"]) == 0
     assert list(Path("mine").rglob("best*.ckpt"))
+    assert Path("mine/config.yaml").is_file()
+
+
+def test_a_trainer_that_is_only_made_keeps_its_folder() -> None:
+    trainer = run_experiment([*QUICK[1:], "--trainer.logger", "false"], run=False).trainer
+    assert Path(trainer.default_root_dir) == Path.cwd()

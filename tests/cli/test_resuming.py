@@ -17,6 +17,7 @@ from lightning_advdrop.cli import ExperimentCLI, run_experiment
 from lightning_advdrop.cli.resuming import last_checkpoint
 from tests.cli.test_cli import QUICK
 from tests.helpers.killing import killed_while_saving
+from tests.helpers.messages import refused
 from tests.helpers.resuming import difference
 
 pytestmark = pytest.mark.filterwarnings(
@@ -91,6 +92,27 @@ def test_the_last_checkpoint_is_the_newest_whole_one_of_the_same_experiment(tmp_
 def test_without_an_earlier_run_the_last_checkpoint_is_the_beginning() -> None:
     """So that one command can be given again and again until a run is through."""
     assert fit("--test_after_fit", "null", "--ckpt_path", "last", epochs=1).trainer.current_epoch == 1
+
+
+@pytest.mark.parametrize("command", ["fit", "test"])
+def test_without_a_logger_the_last_checkpoint_is_refused(command: str) -> None:
+    with refused("ckpt_path", "trainer.logger", "'last'"):
+        run_experiment([command, *QUICK[1:], "--trainer.logger", "false", "--ckpt_path", "last"])
+    assert not list(Path().iterdir())
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+@pytest.mark.parametrize("command", ["test", "validate", "predict"])
+def test_the_last_checkpoint_is_evaluated(command: str) -> None:
+    options = [command, *QUICK[1:], "--ckpt_path", "last"]
+    with refused("ckpt_path", "'last'", RUNS, "same seed"):
+        run_experiment(options)
+    assert not RUNS.exists()
+    fit("--test_after_fit", "null", epochs=1)
+    found = run_experiment(options)
+    assert found.trainer.ckpt_path == str(RUNS / "version_0" / "checkpoints" / "last.ckpt")
+    saved = torch.load(str(found.trainer.ckpt_path), weights_only=True)["state_dict"]
+    assert difference(weights(found), saved) == []
 
 
 class Theirs(TorchCheckpointIO):

@@ -7,10 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import wandb
 import yaml
+from lightning.pytorch import Trainer
 
 from lightning_advdrop.cli import main, run_experiment
+from lightning_advdrop.cli.summary import end_of_fit
+from lightning_advdrop.cli.wandb_runs import earlier_id
+from lightning_advdrop.loggers import WandbRunLogger
 from tests.cli.test_cli import CONFIGS, QUICK
 from tests.helpers.wandb_files import OfflineRun, read_offline_runs
 
@@ -116,6 +121,32 @@ def test_a_resumed_fit_goes_on_with_its_run(monkeypatch: pytest.MonkeyPatch) -> 
     assert quick("--trainer.max_epochs", "2", "--ckpt_path", checkpoint).run.run_id == "mine"
 
 
+class Opaque:
+    """An object of a user's own class."""
+
+
+def test_a_checkpoint_that_cannot_be_read_safely_names_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save({"wandb_run_id": "abc", "theirs": Opaque()}, "theirs.ckpt")
+    assert earlier_id(Path("theirs.ckpt")) is None
+    torch.save({"wandb_run_id": "abc"}, "ours.ckpt")
+    assert earlier_id(Path("ours.ckpt")) == "abc"
+    Path("not_whole.ckpt").write_bytes(Path("ours.ckpt").read_bytes()[:-30])
+    assert earlier_id(Path("not_whole.ckpt")) is None
+
+
+def test_a_checkpoint_is_read_for_its_run_only_where_runs_are_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Path] = []
+    monkeypatch.setattr("lightning_advdrop.cli.experiments.earlier_id", asked.append)
+    options = ("--trainer.max_epochs", "1", "--test_after_fit", "null")
+    run_experiment([*QUICK, *options])
+    path = "runs/quickstart/version_0/checkpoints/last.ckpt"
+    local = "--trainer.logger={class_path: CSVLogger, init_args: {save_dir: runs}}"
+    run_experiment([*QUICK, *options, "--ckpt_path", path, local])
+    assert not asked
+    run_experiment([*QUICK, *options, "--ckpt_path", path])
+    assert asked == [Path(path)]
+
+
 @pytest.mark.parametrize("log_model", [True, "all"])
 def test_checkpoints_are_artifacts_with_their_aliases(log_model: bool | str) -> None:
     found = quick(with_logger(log_model=log_model), "--trainer.max_epochs", "3")
@@ -133,6 +164,30 @@ def test_a_test_is_a_run_of_its_kind() -> None:
     run = last_run().run
     assert (run.job_type, run.display_name) == ("test", "quickstart-adversarial-s0")
     assert run.run_id != first.run.run_id
+
+
+# The end of a fit.
+
+
+def test_with_weights_and_biases_alone_the_checkpoint_and_the_upload_are_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run_experiment([*QUICK, with_logger()])
+    said = capsys.readouterr().out.splitlines()[-2:]
+    assert [each.partition(":")[0] for each in said] == ["Best checkpoint", "Weights & Biases"]
+    assert Path(said[0].split()[2]).is_file()
+    assert list(Path(said[1].split()[-1]).glob("*.wandb"))
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+def test_the_end_opens_no_run(steps: int) -> None:
+    logger = WandbRunLogger(project="p", save_dir="runs", mode="offline")
+    trainer = Trainer(logger=logger, enable_checkpointing=False, accelerator="cpu")
+    if steps:
+        logger.open()
+    told = end_of_fit(trainer).splitlines()
+    wandb.teardown()
+    assert len(told) == len(list(Path("runs").rglob("*.wandb"))) == steps
 
 
 # Online or offline.
