@@ -52,7 +52,7 @@ def chosen_mode(said: str | None = None) -> str | None:
     """
     with needed("Logging to Weights & Biases"):
         import wandb
-    if said == "online" and not wandb.login(prompt=False):
+    if said == "online" and not has_key():
         raise ValueError(
             "WANDB_MODE is 'online' but Weights & Biases has no key: run `wandb login` once, set WANDB_API_KEY, or "
             "leave WANDB_MODE unset to log offline (`wandb sync` uploads such runs later)."

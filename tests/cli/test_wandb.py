@@ -169,6 +169,13 @@ def test_a_run_is_offline_only_where_nothing_is_said_and_nobody_is_logged_in(mon
     assert mode(monkeypatch, WANDB_BASE_URL="https://api.wandb.ai") == "offline"
 
 
+def test_online_needs_a_key_and_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("wandb.login")
+    with pytest.raises(ValueError, match="WANDB_MODE is 'online' but Weights & Biases has no key: run `wandb login`"):
+        mode(monkeypatch, WANDB_MODE="online")
+    assert mode(monkeypatch, WANDB_MODE="online", WANDB_API_KEY="0" * 40) == "online"
+
+
 def test_a_login_at_a_server_of_ones_own_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """As `wandb login --host` leaves it: the server in the settings, the key in netrc."""
     Path("wandb").mkdir()
