@@ -150,8 +150,9 @@ class WandbRunLogger(WandbLogger):
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """Log the checkpoints of a fit that ended well, those that monitor a metric first."""
+        kept, self._kept = self._kept, []  # weak references: what they name may be gone by the next fit
         if status == "success" and self._opened:
-            for callback in sorted(self._kept, key=lambda each: each.monitor is None):
+            for callback in sorted(kept, key=lambda each: each.monitor is None):
                 self._log_artifacts(callback)
         super().finalize(status)
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from lightning_advdrop._extras import needed
 
-_HOST = "https://api.wandb.ai"
+_HOST = "api.wandb.ai"  # the service; recent releases call it by another name, too, and find the keys of both
 #: By argument of ``wandb.init``, the environment variable that comes before it.
 VARIABLES: Mapping[str, str] = {
     "project": "WANDB_PROJECT",
@@ -52,7 +52,7 @@ def chosen_mode(said: str | None = None) -> str | None:
     """
     with needed("Logging to Weights & Biases"):
         import wandb
-    if said == "online" and not wandb.login(prompt=False):
+    if said == "online" and not has_key():
         raise ValueError(
             "WANDB_MODE is 'online' but Weights & Biases has no key: run `wandb login` once, set WANDB_API_KEY, or "
             "leave WANDB_MODE unset to log offline (`wandb sync` uploads such runs later)."
@@ -63,17 +63,23 @@ def chosen_mode(said: str | None = None) -> str | None:
 
 
 def has_key() -> bool:
-    """Return whether somebody is logged in to Weights & Biases; nothing is asked, over the network neither."""
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+    """Return whether somebody is logged in to the server of Weights & Biases; nothing is asked, of the network neither.
+
+    The server is that of ``WANDB_BASE_URL``, else that of ``wandb login --host``, which its settings file remembers.
+    """
+    with needed("Logging to Weights & Biases"):
+        import wandb
+    settings = wandb.setup().settings
+    if settings.api_key or os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     named = os.environ.get("NETRC")
-    paths = [Path(named)] if named else [Path.home() / name for name in (".netrc", "_netrc")]
-    host = urlsplit(os.environ.get("WANDB_BASE_URL") or _HOST).netloc
+    paths = [Path(named).expanduser()] if named else [Path.home() / name for name in (".netrc", "_netrc")]
+    hosts = [urlsplit(settings.base_url).netloc, *([_HOST] if settings.base_url == wandb.Settings().base_url else [])]
     for path in paths:
         try:
-            found = netrc(path).authenticators(host)
+            known = netrc(path)
         except (OSError, NetrcParseError):
             continue
-        if found is not None and found[2]:
+        if any(found[2] for found in map(known.authenticators, hosts) if found is not None):
             return True
     return False

@@ -6,8 +6,10 @@ import pickle
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from weakref import proxy
 
 import pytest
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lightning_advdrop.loggers import WandbRunLogger, checkpoint_aliases
 
@@ -51,13 +53,25 @@ def test_one_callback_may_keep_both() -> None:
     }
 
 
+class Run(SimpleNamespace):
+    """A run that keeps what is logged."""
+
+    artifacts: list[tuple[Any, list[str]]]
+
+    def define_metric(self, *names: str, **how: Any) -> None:
+        pass
+
+    def log_artifact(self, artifact: Any, aliases: list[str]) -> None:
+        self.artifacts.append((artifact, aliases))
+
+
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The runs that are opened, which are none of the service's."""
     found: list[Any] = []
 
     def init(**arguments: Any) -> Any:
-        found.append(SimpleNamespace(id="abc", name="n", config={}, notes="", arguments=arguments))
+        found.append(Run(id="abc", name="n", config={}, notes="", arguments=arguments, artifacts=[]))
         return found[-1]
 
     pytest.importorskip("wandb")
@@ -84,3 +98,20 @@ def test_a_spawned_process_goes_on_with_the_run(opened: list[Any]) -> None:
     assert len(opened) == 1
     assert opened[0].arguments["mode"] == "offline"
     assert again.version == "abc"
+
+
+def save(logger: WandbRunLogger, path: str) -> None:
+    """Let a checkpoint callback of which nobody keeps more than the file save one, as a fit does."""
+    callback = ModelCheckpoint(monitor="val/loss")
+    callback.best_model_path = path
+    Path(path).touch()
+    logger.after_save_checkpoint(proxy(callback))
+    logger.finalize("success" if path.startswith("good") else "failed")
+
+
+def test_a_second_fit_logs_its_own_checkpoints(opened: list[Any]) -> None:
+    logger = WandbRunLogger(project="p", log_model=True, mode="disabled")
+    for path in ("good-1.ckpt", "bad.ckpt", "good-2.ckpt"):
+        save(logger, path)
+    logged = [(artifact.metadata["file"], aliases) for artifact, aliases in opened[0].artifacts]
+    assert logged == [("good-1.ckpt", ["latest", "best"]), ("good-2.ckpt", ["latest", "best"])]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import torch
@@ -215,11 +216,32 @@ def test_a_run_is_offline_only_where_nothing_is_said_and_nobody_is_logged_in(mon
     assert mode(monkeypatch, WANDB_MODE="shared") == "shared"
     assert mode(monkeypatch, WANDB_API_KEY="0" * 40) is None  # Weights & Biases' own default is online
     monkeypatch.delenv("WANDB_API_KEY")
-    Path("netrc").write_text("machine api.wandb.ai login user password secret\n")
-    assert mode(monkeypatch) is None
+    for host in ("api.wandb.ai", urlsplit(wandb.Settings().base_url).netloc):  # one server, in recent releases
+        Path("netrc").write_text(f"machine {host} login user password secret\n")
+        assert mode(monkeypatch) is None
     assert mode(monkeypatch, WANDB_BASE_URL="https://elsewhere.example") == "offline"
     Path("netrc").write_text("machine\n")
     assert mode(monkeypatch, WANDB_BASE_URL="https://api.wandb.ai") == "offline"
+
+
+def test_online_needs_a_key_and_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("wandb.login")
+    with pytest.raises(ValueError, match="WANDB_MODE is 'online' but Weights & Biases has no key: run `wandb login`"):
+        mode(monkeypatch, WANDB_MODE="online")
+    assert mode(monkeypatch, WANDB_MODE="online", WANDB_API_KEY="0" * 40) == "online"
+
+
+def test_a_login_at_a_server_of_ones_own_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `wandb login --host` leaves it: the server in the settings, the key in netrc."""
+    Path("wandb").mkdir()
+    Path("wandb/settings").write_text("[default]\nbase_url = https://own.example\n")
+    Path("netrc").write_text("machine api.wandb.ai login user password secret\n")
+    assert mode(monkeypatch) == "offline"
+    Path("netrc").write_text("machine own.example login user password secret\n")
+    assert mode(monkeypatch) is None
+    Path("netrc").unlink()
+    Path("wandb/settings").write_text(f"[default]\nbase_url = https://own.example\napi_key = {'0' * 40}\n")
+    assert mode(monkeypatch) is None
 
 
 @pytest.mark.parametrize("said", ["offline", "disabled"])

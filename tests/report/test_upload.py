@@ -47,6 +47,7 @@ def test_the_environment_comes_first_and_nobody_is_asked(tmp_path: Path, monkeyp
     wandb.teardown()
     assert read_offline_runs(Path("out/wandb"))[0].run.project == "theirs"
     monkeypatch.setenv("WANDB_MODE", "online")
-    monkeypatch.setattr("wandb.login", lambda prompt: prompt)
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
     with pytest.raises(ValueError, match="WANDB_MODE is 'online' but Weights & Biases has no key"):
         report(str(tmp_path / "digits"), "--output", "out", "--wandb", "mine")
