@@ -93,7 +93,7 @@ class Command:
         options = self.parse(program, arguments)
         try:
             answer = self.run(options)
-        except BrokenPipeError:
+        except BrokenPipeError:  # see `entry_point`
             raise
         except Exception as error:
             message = refusal(error)

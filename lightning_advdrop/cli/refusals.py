@@ -37,10 +37,8 @@ def refusal(error: BaseException) -> str | None:
 
     if os.environ.get(TRACEBACK_VARIABLE):
         return None
-    if isinstance(error, FileNotFoundError) or (
-        raised_here(error)
-        and isinstance(error, (ValueError, DownloadError, FloatingPointError, OSError, MissingExtraError))
-    ):
+    refusals = (ValueError, DownloadError, FloatingPointError, OSError, MissingExtraError)
+    if isinstance(error, FileNotFoundError) or (raised_here(error) and isinstance(error, refusals)):
         return str(error)
     # What makes objects from a configuration wraps what they raise.
     return None if error.__cause__ is None else refusal(error.__cause__)

@@ -63,7 +63,8 @@ class LeaveNothing(Callback):
 
     def __enter__(self) -> None:
         """Watch the run."""
-        self._trainer.callbacks.append(self)  # after those that copy files when a checkpoint is loaded
+        # After those that copy files when a checkpoint is loaded.
+        self._trainer.callbacks.append(self)  # type: ignore[attr-defined]
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Remember what is there before anything is trained, such as copies of the earlier run's best checkpoints."""

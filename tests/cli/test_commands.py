@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from argparse import ArgumentParser, Namespace
@@ -11,6 +12,7 @@ import pytest
 
 from lightning_advdrop.cli import COMMANDS, Command, entry_point, main
 
+ROOT = Path(__file__).parents[2]
 CALLS: list[Namespace] = []
 
 
@@ -76,20 +78,17 @@ def test_a_reader_that_stops_reading_is_no_error() -> None:
     code = "import sys; from lightning_advdrop.cli import entry_point; sys.argv = ['advdrop', 'configs', 'list']"
     for answer in ("'a line'", "'many lines' * 10000"):
         run = f"import lightning_advdrop.cli.configs as configs; configs.run = lambda _: {answer}"
-        command = [sys.executable, "-c", f"{code}; {run}; input(); entry_point()"]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        with subprocess.Popen(command, cwd=Path(__file__).parents[2], **pipes) as process:
-            assert process.stdin and process.stdout and process.stderr
-            process.stdout.close()
-            process.stdin.write(b"now\n")
-            process.stdin.close()
-            assert process.stderr.read() == b""
-        assert process.returncode == 141
+        command = [sys.executable, "-c", f"{code}; {run}; entry_point()"]
+        reads, writes = os.pipe()
+        os.close(reads)
+        with os.fdopen(writes, "w") as unread:
+            done = subprocess.run(command, cwd=ROOT, stdout=unread, stderr=subprocess.PIPE, text=True, check=False)
+        assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_a_pipe_of_something_else_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def lost(options: Namespace) -> int:
-        raise BrokenPipeError(len(options.__dict__), "a process of the data is gone")
+    def lost(_: Namespace) -> int:
+        raise BrokenPipeError("a process of the data is gone")
 
     command = Command(("lose",), "", "Loses.", lost, _options)
     monkeypatch.setattr("lightning_advdrop.cli.commands.COMMANDS", (command,))
