@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
@@ -14,9 +15,10 @@ from lightning_advdrop.__about__ import __version__
 from lightning_advdrop._suggestions import did_you_mean
 from lightning_advdrop.cli.help import HELP_ALL, short_help
 from lightning_advdrop.cli.programs import OTHERS, hand_on, tell_once
-from lightning_advdrop.cli.refusals import refusal
+from lightning_advdrop.cli.refusals import raised_here, refusal
 
 EXPERIMENT_COMMANDS = ("fit", "validate", "test", "predict")
+_UNREAD = 128 + 13  # as of a program that SIGPIPE ends
 _EXPERIMENT_OPTIONS = "Every further option is one of the experiment's: see `{program} fit --help`."
 
 
@@ -91,6 +93,8 @@ class Command:
         options = self.parse(program, arguments)
         try:
             answer = self.run(options)
+        except BrokenPipeError:  # see `entry_point`
+            raise
         except Exception as error:
             message = refusal(error)
             if message is None:
@@ -271,7 +275,17 @@ def _unknown(command: str, program: str) -> int:
 def entry_point() -> None:
     """Run the program by whose name the console script was called."""
     script = Path(sys.argv[0])
-    if script.stem == "lightning":
-        sys.exit(main(program="lightning"))
-    tell_once(script)
-    sys.exit(main())
+    program = "lightning" if script.stem == "lightning" else "advdrop"
+    if program == "advdrop":
+        tell_once(script)
+    try:
+        code = main(program=program)
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        if not raised_here(error):
+            raise
+        # Nobody reads what is printed any more, as behind `| head`. What is left of it goes nowhere.
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        code = _UNREAD
+    sys.exit(code)

@@ -11,6 +11,17 @@ TRACEBACK_VARIABLE = "LIGHTNING_ADVDROP_TRACEBACK"
 """Environment variable that, set to anything, has the commands show where an exception was raised."""
 
 
+def raised_here(error: BaseException) -> bool:
+    """Return whether code of this package raised an exception, or called a built-in function that did.
+
+    Example:
+        >>> raised_here(ValueError("never raised"))
+        False
+    """
+    raised_in = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)][-1:]
+    return [name.partition(".")[0] for name in raised_in] == [__name__.partition(".")[0]]
+
+
 def refusal(error: BaseException) -> str | None:
     """Return the message of an exception, if that is all that a user of a command needs; otherwise None.
 
@@ -26,11 +37,8 @@ def refusal(error: BaseException) -> str | None:
 
     if os.environ.get(TRACEBACK_VARIABLE):
         return None
-    raised_in = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)][-1:]
-    ours = [name.partition(".")[0] for name in raised_in] == [__name__.partition(".")[0]]
-    if isinstance(error, FileNotFoundError) or (
-        ours and isinstance(error, (ValueError, DownloadError, FloatingPointError, OSError, MissingExtraError))
-    ):
+    refusals = (ValueError, DownloadError, FloatingPointError, OSError, MissingExtraError)
+    if isinstance(error, FileNotFoundError) or (raised_here(error) and isinstance(error, refusals)):
         return str(error)
     # What makes objects from a configuration wraps what they raise.
     return None if error.__cause__ is None else refusal(error.__cause__)

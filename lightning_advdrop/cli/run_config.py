@@ -7,9 +7,10 @@ import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import yaml
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 
 from lightning_advdrop.loggers import WandbRunLogger
@@ -43,10 +44,11 @@ class RunConfig(SaveConfigCallback):
                 logger.log_configuration(content)
 
 
-class LeaveNothing:
+class LeaveNothing(Callback):
     """Remove the folder of a run that fails before its first step, with the folders above it that came with it.
 
-    Folders that were there before the run, and those with anything but the configuration in them, stay.
+    Folders that were there before the run stay, and those with anything but the configuration and copies of an earlier
+    run's checkpoints in them.
 
     Args:
         trainer: the trainer, before it runs anything.
@@ -55,17 +57,30 @@ class LeaveNothing:
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
         loggers = trainer.loggers if trainer.is_global_zero else []
+        self._begun: int | None = None
+        self._copied: set[Path] = set()
         self._new = [list(_missing(Path(logger.log_dir))) for logger in loggers if logger.log_dir]
 
     def __enter__(self) -> None:
-        """Nothing is to be done before the run."""
+        """Watch the run."""
+        # After those that copy files when a checkpoint is loaded.
+        self._trainer.callbacks.append(self)  # type: ignore[attr-defined]
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Remember what is there before anything is trained, such as copies of the earlier run's best checkpoints."""
+        self._copied = {path for folder, *_ in filter(None, self._new) for path in folder.rglob("*")}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember the step at which training begins: a resumed fit has earlier ones."""
+        self._begun = trainer.global_step
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         """Remove the folders that are new, if an exception ended the run and nothing was trained."""
-        if kind is None or self._trainer.global_step > 0:
+        if kind is None or (self._begun is not None and self._trainer.global_step > self._begun):
             return
         for folder, *above in filter(None, self._new):
-            left = [path for path in folder.rglob("*") if not any(map(path.match, _BEGINNING))]
+            later = {*folder.rglob("*")} - self._copied
+            left = [path for path in later if not any(map(path.match, _BEGINNING))]
             if folder.is_dir() and not left:
                 shutil.rmtree(folder)
                 with suppress(OSError):  # one that is not empty, and those above it, stay

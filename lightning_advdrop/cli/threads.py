@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import nn
-from torch.nn.parameter import is_lazy
 
 from lightning_advdrop.cli.checking import is_ours
 
@@ -30,7 +30,7 @@ def recurrent_size(model: nn.Module) -> int | None:
     """
     sizes = [int(part.hidden_size) for part in model.modules() if isinstance(part, _LAYERS)]
     later = isinstance(model, LightningModule) and type(model).configure_model is not LightningModule.configure_model
-    settings = model.hparams if later else {}
+    settings: Any = model.hparams if later else {}
     if not sizes and isinstance(settings, Mapping) and isinstance(settings.get("hidden_size"), int):
         sizes = [settings["hidden_size"]]
     return max(sizes, default=None)
@@ -44,8 +44,11 @@ def is_recurrent(model: nn.Module) -> bool:
         (True, False)
     """
     within = [part for layer in model.modules() if isinstance(layer, _LAYERS) for part in layer.parameters()]
-    counts = [sum(part.numel() for part in parts if not is_lazy(part)) for parts in (within, model.parameters())]
-    return is_ours(type(model)) or 2 * counts[0] > counts[1]
+    return is_ours(type(model)) or 2 * _size(within) > _size(model.parameters())
+
+
+def _size(parameters: Iterable[nn.Parameter]) -> int:
+    return sum(each.numel() for each in parameters if not isinstance(each, nn.UninitializedParameter))
 
 
 def one_thread_for(model: nn.Module) -> str | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_advdrop.cli import main, run_experiment
 from lightning_advdrop.cli.checking import check_accelerator, check_pretrained
@@ -76,6 +77,28 @@ def test_a_start_that_fails_leaves_no_folders(there: tuple[str, ...], monkeypatc
         Path(folder).mkdir(parents=True)
     before = {*Path().rglob("*")}
     assert main([*QUICK, "--regularizer.init_args.sites", "embedding"]) == 2
+    assert {*Path().rglob("*")} == before
+
+
+class Failing(Callback):
+    """Fails when a resumed fit has its weights and its step."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Fail."""
+        raise FileNotFoundError(f"data of step {trainer.global_step}")
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_a_resumed_fit_that_fails_before_its_first_step_leaves_no_folder(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    logger = "--trainer.logger={class_path: CSVLogger, init_args: {save_dir: runs, name: a}}"
+    assert main([*QUICK, logger, "--test_after_fit", "null"]) == 0
+    before = {*Path().rglob("*")}
+    options = ("--ckpt_path", "last", "--trainer.max_epochs", "2", f"--trainer.callbacks+={__name__}.Failing")
+    assert main([*QUICK, logger, *options]) == 2
+    assert "data of step 2" in capsys.readouterr().err
     assert {*Path().rglob("*")} == before
 
 

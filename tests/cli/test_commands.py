@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 
 import pytest
 
-from lightning_advdrop.cli import COMMANDS, Command, main
+from lightning_advdrop.cli import COMMANDS, Command, entry_point, main
 
+ROOT = Path(__file__).parents[2]
 CALLS: list[Namespace] = []
 
 
@@ -67,6 +72,29 @@ def test_options_that_are_not_understood_are_refused(capsys: pytest.CaptureFixtu
         MEASURE("advdrop", ["measure", "--seize", "4"])
     assert stopped.value.code == 2
     assert "advdrop measure: error: unrecognized arguments: --seize 4" in capsys.readouterr().err
+
+
+def test_a_reader_that_stops_reading_is_no_error() -> None:
+    code = "import sys; from lightning_advdrop.cli import entry_point; sys.argv = ['advdrop', 'configs', 'list']"
+    for answer in ("'a line'", "'many lines' * 10000"):
+        run = f"import lightning_advdrop.cli.configs as configs; configs.run = lambda _: {answer}"
+        command = [sys.executable, "-c", f"{code}; {run}; entry_point()"]
+        reads, writes = os.pipe()
+        os.close(reads)
+        with os.fdopen(writes, "w") as unread:
+            done = subprocess.run(command, cwd=ROOT, stdout=unread, stderr=subprocess.PIPE, text=True, check=False)
+        assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_pipe_of_something_else_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(_: Namespace) -> int:
+        raise BrokenPipeError("a process of the data is gone")
+
+    command = Command(("lose",), "", "Loses.", lost, _options)
+    monkeypatch.setattr("lightning_advdrop.cli.commands.COMMANDS", (command,))
+    monkeypatch.setattr(sys, "argv", ["lightning", "lose"])
+    with pytest.raises(BrokenPipeError, match="is gone"):
+        entry_point()
 
 
 def test_an_abbreviation_may_be_an_option_of_the_experiment() -> None:

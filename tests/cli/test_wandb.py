@@ -187,7 +187,7 @@ def test_the_end_opens_no_run(steps: int) -> None:
     if steps:
         logger.open()
     told = end_of_fit(trainer).splitlines()
-    wandb.teardown()
+    wandb.finish()
     assert len(told) == len(list(Path("runs").rglob("*.wandb"))) == steps
 
 
