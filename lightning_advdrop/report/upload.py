@@ -33,7 +33,7 @@ def upload_report(project: str, rows: Mapping[str, Sequence[Row]], pictures: Seq
     said |= from_environment()
     said["mode"] = chosen_mode(said.get("mode"))
     columns: list[str | int] = [each.name for each in fields(Row)]
-    with wandb.init(dir=folder, **said) as run:
+    with wandb.init(dir=str(folder), **said) as run:
         tables = {
             f"results/{metric}": wandb.Table(columns=columns, data=[list(astuple(row)) for row in lines])
             for metric, lines in rows.items()
