@@ -40,7 +40,7 @@ def test_the_tables_and_figures_are_in_a_run_of_their_own(tmp_path: Path) -> Non
     assert adversarial[:6] == ["digits", "adversarial dropout", 2, *map(pytest.approx, (0.9, 0.0707107, 0.1))]
 
 
-def test_the_argument_names_the_project_the_environment_the_rest_and_nobody_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_argument_names_the_project_and_nobody_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_runs(tmp_path / "digits", [0.9])
     monkeypatch.setenv("WANDB_PROJECT", "theirs")
     monkeypatch.setenv("WANDB_NAME", "ours")
