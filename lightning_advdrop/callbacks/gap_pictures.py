@@ -41,7 +41,7 @@ class GapPictures(Callback):
         return state_key(self, **{name: value for name, value in told.items() if name != "plot_every_n_epochs"})
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Forget the values of another fit. Those of a checkpoint come later, and a trainer that goes on keeps its own."""
+        """Forget the values of another fit; a checkpoint's come later, and a trainer that goes on keeps its own."""
         super().setup(trainer, pl_module, stage)
         if stage == "fit":
             self.gap_history = {
