@@ -63,11 +63,10 @@ class WandbRunLogger(WandbLogger):
         **kwargs: Any,
     ) -> None:
         given = {"name": name, "project": project, **kwargs, "id": version or kwargs.get("id")}
-        given |= from_environment()
-        if not given.pop("offline", False):
-            given["mode"] = chosen_mode(given.get("mode"))
-        else:
+        if given.pop("offline", False):
             given["mode"] = "offline"
+        given |= from_environment()
+        given["mode"] = chosen_mode(given.get("mode"))
         known = {key: value for key, value in given.items() if value is not None}
         super().__init__(save_dir=save_dir, log_model=log_model, prefix=prefix, **known)
         drop_wandb_argument(self, "anonymous")
@@ -166,7 +165,8 @@ class WandbRunLogger(WandbLogger):
                 continue
             metadata = {"score": score, "monitor": callback.monitor, "mode": callback.mode, "file": Path(path).name}
             artifact = wandb.Artifact(self._artifact_name or f"model-{self.experiment.id}", "model", metadata=metadata)
-            artifact.add_file(path, name="model.ckpt")
+            # Lightning before 2.6 has no such argument.
+            artifact.add_file(path, name="model.ckpt", policy=getattr(self, "add_file_policy", "mutable"))
             self.experiment.log_artifact(artifact, aliases=aliases)
             self._logged[path] = changed
 

@@ -115,3 +115,21 @@ def test_a_second_fit_logs_its_own_checkpoints(opened: list[Any]) -> None:
         save(logger, path)
     logged = [(artifact.metadata["file"], aliases) for artifact, aliases in opened[0].artifacts]
     assert logged == [("good-1.ckpt", ["latest", "best"]), ("good-2.ckpt", ["latest", "best"])]
+
+
+def test_checkpoints_are_added_as_the_logger_was_told(opened: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    policies: list[str] = []
+    monkeypatch.setattr("wandb.Artifact.add_file", lambda *given, policy, **named: policies.append(policy))
+    logger = WandbRunLogger(project="p", log_model=True, mode="disabled")
+    save(logger, "good-1.ckpt")
+    logger.add_file_policy = "immutable"  # as Lightning's own argument sets it from release 2.6 on
+    save(logger, "good-2.ckpt")
+    assert policies == ["mutable", "immutable"]
+
+
+def test_variables_come_before_offline(opened: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    WandbRunLogger(project="p", offline=True).open()
+    monkeypatch.delenv("WANDB_MODE")
+    WandbRunLogger(project="p", offline=True).open()
+    assert [run.arguments["mode"] for run in opened] == ["disabled", "offline"]

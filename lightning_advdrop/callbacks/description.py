@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import nn
 from typing_extensions import Self
@@ -40,6 +41,10 @@ class SiteTable(str):
         return made
 
     _note: str
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        """What copies and pickles are made from."""
+        return (self.tables, self._note)
 
     def _repr_html_(self) -> str:
         parts = [f"{_paragraph(heading)}{_html(*lines)}" for heading, lines in self.tables.items()]

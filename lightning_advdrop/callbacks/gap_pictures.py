@@ -7,8 +7,10 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from lightning_advdrop._lightning import state_key
 from lightning_advdrop.callbacks.own_metrics import own_name
 from lightning_advdrop.callbacks.pictures import picture_loggers, send_picture
+from lightning_advdrop.callbacks.settings import settings_of
 from lightning_advdrop.drawing import GAP_LINES, as_png, gap_lines
 from lightning_advdrop.regularizers.fields import at_least_zero
 
@@ -31,6 +33,20 @@ class GapPictures(Callback):
         at_least_zero("plot_every_n_epochs", plot_every_n_epochs)
         self.plot_every_n_epochs = plot_every_n_epochs
         self.gap_history = {}
+
+    @property
+    def state_key(self) -> str:
+        """Tell several callbacks of one class apart by their arguments, but for how often the picture is drawn."""
+        told = settings_of(self)["init_args"]
+        return state_key(self, **{name: value for name, value in told.items() if name != "plot_every_n_epochs"})
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Forget the values of another fit; a checkpoint's come later, and a trainer that goes on keeps its own."""
+        super().setup(trainer, pl_module, stage)
+        if stage == "fit":
+            self.gap_history = {
+                epoch: values for epoch, values in self.gap_history.items() if epoch < trainer.current_epoch
+            }
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the values of this epoch, and draw them at the interval."""

@@ -137,6 +137,7 @@ class InferenceGapMonitor(GapPictures, ComparingCallback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse strategies that shard the weights."""
+        super().setup(trainer, pl_module, stage)
         refuse_sharded(self, trainer)  # manual optimization is no concern of validation
         self.comparison, self._told, self._counted = None, False, None
         watch_log(pl_module, self)

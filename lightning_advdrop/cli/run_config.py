@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.loggers import WandbLogger
 
 from lightning_advdrop.loggers import WandbRunLogger
 
@@ -37,11 +38,12 @@ class RunConfig(SaveConfigCallback):
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Hand the configuration to Weights & Biases."""
-        loggers = [each for each in trainer.loggers if isinstance(each, WandbRunLogger)]
+        loggers = [each for each in trainer.loggers if isinstance(each, WandbLogger)]
         if loggers:
             content = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
             for logger in loggers:
-                logger.log_configuration(content)
+                log = logger.log_configuration if isinstance(logger, WandbRunLogger) else logger.log_hyperparams
+                log(content)
 
 
 class LeaveNothing(Callback):

@@ -15,7 +15,8 @@ from lightning_advdrop.wandb_settings import chosen_mode, from_environment
 def upload_report(project: str, rows: Mapping[str, Sequence[Row]], pictures: Sequence[Path], folder: Path) -> None:
     """Log the tables of a report as ``wandb.Table``s and its figures as images, in a run of its own.
 
-    The numbers are those of `Row`, not rounded. Variables such as ``WANDB_PROJECT`` come before the arguments.
+    The numbers are those of `Row`, not rounded. Variables such as ``WANDB_NAME`` come before what is made up here, but
+    the project is the one that was asked for, whatever ``WANDB_PROJECT`` says.
 
     Args:
         project: the project.
@@ -29,11 +30,11 @@ def upload_report(project: str, rows: Mapping[str, Sequence[Row]], pictures: Seq
     with needed("Logging a report to Weights & Biases"):
         import wandb
     experiments = dict.fromkeys(row.experiment for lines in rows.values() for row in lines)
-    said: dict[str, Any] = {"project": project, "job_type": "report", "name": f"report {', '.join(experiments)}"}
-    said |= from_environment()
+    said: dict[str, Any] = {"job_type": "report", "name": f"report {', '.join(experiments)}"}
+    said |= from_environment() | {"project": project}
     said["mode"] = chosen_mode(said.get("mode"))
     columns: list[str | int] = [each.name for each in fields(Row)]
-    with wandb.init(dir=folder, **said) as run:
+    with wandb.init(dir=str(folder), **said) as run:
         tables = {
             f"results/{metric}": wandb.Table(columns=columns, data=[list(astuple(row)) for row in lines])
             for metric, lines in rows.items()

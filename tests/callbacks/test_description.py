@@ -1,5 +1,7 @@
 """The table of a callback's sites, and the warning about sites that never took part."""
 
+import copy
+import pickle
 from typing import Any
 
 import pytest
@@ -37,6 +39,13 @@ class Model(PlainModel):
 def test_the_table() -> None:
     sites = ["lstm.l1:recurrent", "embedding", "lstm.l0:weight", "input", "dropout"]
     assert AdversarialDropoutCallback(sites=sites).describe(Model()) == EXPECTED
+
+
+def test_the_table_can_be_copied_and_pickled() -> None:
+    table = AdversarialDropoutCallback(sites=["recurrent", "dropout"]).describe(Model())
+    for again in (copy.deepcopy(table), pickle.loads(pickle.dumps(table))):
+        assert again == table
+        assert again._repr_html_() == table._repr_html_()
 
 
 def test_rates_of_their_own_are_shown() -> None:

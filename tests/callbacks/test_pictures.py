@@ -135,8 +135,26 @@ def test_the_picture_of_a_resumed_run_is_whole() -> None:
         InferenceGapMonitor(plot_every_n_epochs=-1)
 
 
+def test_another_fit_begins_with_no_values() -> None:
+    monitor = InferenceGapMonitor()
+    fit(False, monitor, epochs=3)
+    trainer = fit(False, monitor, epochs=1)
+    assert list(monitor.gap_history) == [0]
+    first = monitor.gap_history[0]
+    trainer.fit_loop.max_epochs = 2  # the same fit goes on
+    trainer.fit(trainer.lightning_module, loader(), loader())
+    assert list(monitor.gap_history) == [0, 1]
+    assert monitor.gap_history[0] == first
+
+
 def test_a_trainer_takes_several_monitors() -> None:
-    fit(False, InferenceGapMonitor(rate=0.1), InferenceGapMonitor(rate=0.2), epochs=1)
+    one, two = InferenceGapMonitor(rate=0.1), InferenceGapMonitor(rate=0.2, plot_every_n_epochs=1)
+    trainer = fit(False, one, two, epochs=1)
+    one.gap_history, two.gap_history = {0: {"gap/random": 1.0}}, {0: {"gap/random": 2.0}}
+    trainer.save_checkpoint("both.ckpt")
+    again = [InferenceGapMonitor(rate=0.2), InferenceGapMonitor(rate=0.1)]  # by their settings, in any order
+    fit(False, *again, epochs=2, ckpt_path="both.ckpt")
+    assert [each.gap_history[0]["gap/random"] for each in again] == [2.0, 1.0]
 
 
 def test_callbacks_show_their_arguments() -> None:

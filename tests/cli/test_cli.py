@@ -131,7 +131,8 @@ def test_sites_of_plain_training_are_refused(capsys: pytest.CaptureFixture[str])
 
 def test_wandb_never_asks_for_a_login(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "online")
-    monkeypatch.setattr("wandb.login", lambda prompt: prompt)
+    monkeypatch.setenv("NETRC", "none")
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
     with refused("`wandb login`", "WANDB_API_KEY"):
         quick()
 

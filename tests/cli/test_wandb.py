@@ -12,6 +12,7 @@ import torch
 import wandb
 import yaml
 from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import WandbLogger
 
 from lightning_advdrop.cli import main, run_experiment
 from lightning_advdrop.cli.summary import end_of_fit
@@ -72,6 +73,17 @@ def test_the_configuration_is_there_once() -> None:
     assert config["regularizer"]["init_args"]["rate"] == 0.03
     assert "hidden_size" not in config
     assert not {"_instantiator", "config"} & set(config)
+
+
+class OwnLogger(WandbLogger):
+    """A user's, which the commands leave as it is."""
+
+
+def test_a_logger_of_ones_own_gets_the_configuration() -> None:
+    logger = {"class_path": f"{__name__}.OwnLogger", "init_args": {"project": "p", "save_dir": "runs"}}
+    config = quick(f"--trainer.logger={yaml.safe_dump([logger], default_flow_style=True)}").config
+    assert config["model"]["init_args"]["hidden_size"] == 8
+    assert config["regularizer"]["init_args"]["rate"] == 0.03
 
 
 def test_the_best_values_are_in_the_summary() -> None:

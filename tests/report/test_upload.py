@@ -40,12 +40,14 @@ def test_the_tables_and_figures_are_in_a_run_of_their_own(tmp_path: Path) -> Non
     assert adversarial[:6] == ["digits", "adversarial dropout", 2, *map(pytest.approx, (0.9, 0.0707107, 0.1))]
 
 
-def test_the_environment_comes_first_and_nobody_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_argument_names_the_project_and_nobody_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_runs(tmp_path / "digits", [0.9])
     monkeypatch.setenv("WANDB_PROJECT", "theirs")
+    monkeypatch.setenv("WANDB_NAME", "ours")
     assert report(str(tmp_path / "digits"), "--output", "out", "--wandb", "mine") == 0
     wandb.teardown()
-    assert read_offline_runs(Path("out/wandb"))[0].run.project == "theirs"
+    found = read_offline_runs(Path("out/wandb"))[0].run
+    assert (found.project, found.display_name) == ("mine", "ours")
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
