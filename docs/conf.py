@@ -42,6 +42,7 @@ sphinx_gallery_conf = {
     "filename_pattern": r"\.py$",
     "within_subsection_order": "gallery_order.Order",
     "abort_on_example_error": True,
+    "reset_modules": ("matplotlib", "quiet.quiet"),
     "capture_repr": (),
     "download_all_examples": False,
     "show_signature": False,

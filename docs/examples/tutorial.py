@@ -135,8 +135,8 @@ figure, axes = plt.subplots(figsize=(5, 3.4), layout="constrained")
 draw(axes, "Plain training", plain)
 
 # %%
-# The training loss goes to zero. The loss on the 600 validation images stops falling
-# early, far above it. That gap is what a regularizer is for.
+# The training loss goes on falling. The loss on the 600 validation images soon hardly
+# falls, and ends far above it. That gap is what a regularizer is for.
 #
 # Where can masks act?
 # --------------------
