@@ -202,7 +202,6 @@ class Store:
 def _open(url: str) -> RDBStorage:
     from optuna.exceptions import ExperimentalWarning
     from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
-    from sqlalchemy.exc import SQLAlchemyError
 
     # Several processes write; one waits for the other.
     options = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
@@ -216,7 +215,7 @@ def _open(url: str) -> RDBStorage:
                 grace_period=GRACE,
                 heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=_RETRIES),
             )
-        except (SQLAlchemyError, ValueError, ImportError) as error:
+        except Exception as error:  # whatever the driver of this kind of database raises
             told = " ".join(str(error).split())
             raise TuneError(f"storage must be a database that Optuna can open, got {url!r} ({told[:200]}).") from error
 
