@@ -50,7 +50,9 @@ def one_sentence(message: str, options: list[str]) -> str:
     told = " ".join(dict.fromkeys(line for line in lines if line and not _NOISE.match(line))).rstrip(".")
     told = re.sub(r"<class '(?:[\w.]*\.)?(\w+)'>", r"\1", told).replace(". Got value:", ", got the value:")
     told = told.replace(" Given value:", ", got the value:").replace("a typing.Literal", "one of Literal")
-    # Early releases of jsonargparse say so, and don't tell of which class.
+    # Early releases of jsonargparse tell that a class is no file, either.
+    told = re.sub(r"Expected a config path but \S+ either not accessible or invalid\.? ?", "", told)
+    # They say so, and don't tell of which class.
     told, early = re.subn(r'No action for key "([\w.]+)" to check its value', r"Key '\1' is not expected", told)
     known = {*options, *_MODULES, *lightning_advdrop.__all__}
     known |= {f"trainer.{name}" for name in _parameters("lightning.Trainer")}
