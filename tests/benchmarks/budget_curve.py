@@ -14,10 +14,8 @@ the second repeats a row, and says whether the error is the same.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from statistics import mean, stdev
 
 import torch
@@ -31,7 +29,7 @@ from lightning_advdrop.drawing import as_png, panel_grid
 from tests.benchmarks.page import DOCS, write_between
 from tests.benchmarks.price.methods import RANDOM_RATE
 from tests.benchmarks.rows_quality import UNITS, Callback, control, error_after, leading
-from tests.benchmarks.saved_runs import Row, missing, read, repeats, train_missing
+from tests.benchmarks.saved_runs import Row, missing, parser, read, repeats, train_missing
 
 IMAGES, TEST_IMAGES, EPOCHS, SEEDS = 200, 997, 200, tuple(range(10, 15))
 BUDGETS = (1, 3, 6, 10, 20)
@@ -160,25 +158,9 @@ def write_docs(rows: Sequence[Row]) -> None:
     PICTURE.write_bytes(as_png(lambda: figure(rows)))
 
 
-def parse(args: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.benchmarks.budget_curve",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("file", type=Path, nargs="?", default=FILE, help="the CSV file of all runs")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="by default, all")
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
-    parser.add_argument("--repeat", nargs=2, metavar=("METHOD", "SEED"), help="repeat a row of the file, and compare")
-    parser.add_argument("--docs", action="store_true", help="write the table and the picture into the documentation")
-    parser.add_argument("--small", action="store_true", help="two epochs, to try the program")
-    return parser.parse_args(args)
-
-
 def main(args: Sequence[str] | None = None) -> int:
     """Make the runs that are missing, and print the table; return 1 if a repeated run differs."""
-    options = parse(args)
+    options = parser("budget_curve", __doc__, METHODS, SEEDS, FILE).parse_args(args)
     if options.repeat:
         method, seed = options.repeat
         return int(not repeats(read(options.file), run, method, int(seed), small=options.small))

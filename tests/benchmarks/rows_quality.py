@@ -11,13 +11,11 @@ The first goes on where an earlier one stopped; the second repeats a row, and sa
 
 from __future__ import annotations
 
-import argparse
 import logging
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
@@ -37,7 +35,7 @@ from lightning_advdrop.datamodules.sequences import SequenceImageDataModule
 from lightning_advdrop.regularizers import AdversarialDropout, Passes
 from tests.benchmarks.page import DOCS, write_between
 from tests.benchmarks.price.methods import LEADING
-from tests.benchmarks.saved_runs import Row, in_order, missing, read, repeats, train_missing
+from tests.benchmarks.saved_runs import Row, in_order, missing, parser, read, repeats, train_missing
 
 IMAGES, UNITS, EPOCHS, SEEDS, BUDGET = 1000, 100, 100, (0, 1, 2, 3, 4), 0.03
 MARKER = "rows quality"
@@ -183,25 +181,9 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
             yield f"| {title} | {mean(errors):.2f} | {deviation} | {' '.join(f'{each:.2f}' for each in errors)} |"
 
 
-def parse(args: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.benchmarks.rows_quality",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("file", type=Path, help="the CSV file of all runs")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="by default, all")
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
-    parser.add_argument("--repeat", nargs=2, metavar=("METHOD", "SEED"), help="repeat a row of the file, and compare")
-    parser.add_argument("--docs", action="store_true", help="write the table into docs/performance.md")
-    parser.add_argument("--small", action="store_true", help="few digits and epochs, to try the program")
-    return parser.parse_args(args)
-
-
 def main(args: Sequence[str] | None = None) -> int:
     """Train what is missing, and print the table; return 1 if a repeated run differs."""
-    options = parse(args)
+    options = parser("rows_quality", __doc__, METHODS, SEEDS).parse_args(args)
     if options.repeat:
         method, seed = options.repeat
         return int(not repeats(read(options.file), run, method, int(seed), small=options.small))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import multiprocessing
 import os
@@ -91,6 +92,33 @@ def repeats(rows: Sequence[Row], run: Run, method: str, seed: int, *, small: boo
     again = run(method, seed, small)
     print(f"{method}, seed {seed}: {before.error} % in the file, {again.error} % now")
     return before.error == again.error
+
+
+def parser(
+    name: str, description: str | None, methods: Iterable[str], seeds: Sequence[int], file: Path | None = None
+) -> argparse.ArgumentParser:
+    """Make the parser of a program that makes such runs.
+
+    Args:
+        name: that of its module below ``tests.benchmarks``.
+        description: what it does.
+        methods: all its methods.
+        seeds: those that it takes by default.
+        file: the CSV file by default; None where one must be given.
+    """
+    made = argparse.ArgumentParser(
+        prog=f"python -m tests.benchmarks.{name}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("file", type=Path, nargs="?" if file else None, default=file, help="the CSV file of all runs")
+    made.add_argument("--methods", nargs="+", choices=[*methods], default=[*methods], help="by default, all")
+    made.add_argument("--seeds", nargs="+", type=int, default=[*seeds])
+    made.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
+    made.add_argument("--repeat", nargs=2, metavar=("METHOD", "SEED"), help="repeat a row of the file, and compare")
+    made.add_argument("--docs", action="store_true", help="write what was found into the documentation")
+    made.add_argument("--small", action="store_true", help="tiny runs, to try the program")
+    return made
 
 
 def end_with_parent(parent: int) -> None:
