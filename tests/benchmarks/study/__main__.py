@@ -1,0 +1,105 @@
+"""Find out which regularizer pays on small real tasks: ``python -m tests.benchmarks.study``.
+
+Each method of each task is searched with the same number of runs, by the validation loss; the values found are run with
+fresh seeds, and tested once. An LSTM or GRU of 100 units reads the series; Adam, gradients clipped at 1. ::
+
+    python -m tests.benchmarks.study gunpoint_lstm italy_power_gru
+    python -m tests.benchmarks.study gunpoint_lstm --repeat r_drop 3
+
+The first goes on where an earlier one stopped, and writes all runs of a finished task into ``docs/data/study``; the second
+repeats a run of that file, and says whether it has the same error. The data sets come with the package aeon, MNIST is
+read from where the data modules look for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from lightning_advdrop.files import replacing
+from lightning_advdrop.tuning import Settings, run_search
+from lightning_advdrop.tuning.running import run_once
+from lightning_advdrop.tuning.searching import quiet
+from lightning_advdrop.tuning.writing import RUNS_FILE
+from tests.benchmarks.page import DOCS
+from tests.benchmarks.study.methods import METHODS
+from tests.benchmarks.study.tasks import TASKS, TaskExperiment
+
+DATA = DOCS / "data" / "study"
+TRIALS, SEEDS = 15, 5
+_METRIC, _TESTED = "val/loss", "test/error"
+
+
+def settings(output: Path, trials: int = TRIALS, seeds: int = SEEDS, jobs: int = 1) -> Settings:
+    """The arguments of a task's search.
+
+    Args:
+        output: the folder of its results.
+        trials: of each method.
+        seeds: runs of each method with the values that were found.
+        jobs: processes of one thread each.
+    """
+    methods = tuple(METHODS.values())
+    return Settings(methods, _METRIC, "min", trials, seeds, jobs, output=output, test_metric=_TESTED)
+
+
+def make(name: str, folder: Path, data: Path, options: argparse.Namespace) -> None:
+    """Make the runs of a task that are missing, and keep all of them in a file.
+
+    Args:
+        name: of the task.
+        folder: where the searches are.
+        data: where the file goes.
+        options: of the command.
+    """
+    chosen = settings(folder / name, options.trials, options.seeds, options.jobs)
+    print(f"{name}\n{run_search(chosen, TaskExperiment(name, options.small)).table}", flush=True)
+    data.mkdir(parents=True, exist_ok=True)
+    with replacing(data / f"{name}.csv") as part:
+        shutil.copyfile(chosen.output / RUNS_FILE, part)
+
+
+def repeats(name: str, method: str, seed: int, data: Path, *, small: bool = False) -> bool:
+    """Repeat a run with a fresh seed, and print both errors; return whether they are the same."""
+    with (data / f"{name}.csv").open(newline="", encoding="utf-8") as file:
+        lines = [line for line in csv.DictReader(file) if line["phase"] == "seeds"]
+    (line,) = (line for line in lines if (line["method"], line["seed"]) == (method, str(seed)) and line["test"])
+    with TemporaryDirectory() as temporary, quiet():
+        parts = TaskExperiment(name, small).build(METHODS[method], json.loads(line["values"]), seed, Path(temporary))
+        found = run_once(parts, settings(Path(temporary)), Path(temporary), None, test=True)
+    before, now = (100 * float(each) for each in (line["test"], found["test"]))
+    print(f"{name}, {method}, seed {seed}: {before:.2f} % in the file, {now:.2f} % now")
+    return before == now
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command; return 1 if a repeated run differs."""
+    parser = argparse.ArgumentParser(
+        "python -m tests.benchmarks.study", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("tasks", nargs="+", choices=[*TASKS])
+    parser.add_argument("--folder", type=Path, default=Path("study"), help="where searches are kept (%(default)s)")
+    parser.add_argument("--data", type=Path, default=DATA, help="where the runs of finished tasks are kept")
+    parser.add_argument("--trials", type=int, default=TRIALS, help="runs of each search (%(default)s)")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="fresh seeds of each method (%(default)s)")
+    parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
+    parser.add_argument("--repeat", nargs=2, metavar=("METHOD", "SEED"), help="repeat a run of each task, and compare")
+    parser.add_argument("--small", action="store_true", help="two epochs, to try the program")
+    options = parser.parse_args(args)
+    if options.repeat:
+        method, seed = options.repeat
+        same = [repeats(name, method, int(seed), options.data, small=options.small) for name in options.tasks]
+        return int(not all(same))
+    for name in options.tasks:
+        make(name, options.folder, options.data, options)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""The methods of the study, each with what is searched, and the parts of one of them switched off one by one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning_advdrop import RegularizerCallback
+from lightning_advdrop.tuning import Method
+from tests.benchmarks.price.methods import LEADING
+from tests.benchmarks.rows_quality import RandomDrops
+
+_DROPS = {"low": 0.01, "high": 0.3, "log": True}
+_RANDOM = {"low": 0.02, "high": 0.5, "log": True}
+_WEIGHT = {"low": 0.1, "high": 5.0, "log": True}
+_BASE = {"low": 0.05, "high": 0.4}
+# So small that the divergence has no share in training.
+_NO_WEIGHT = 1e-9
+
+
+class RandomDropsCallback(RegularizerCallback):
+    """The control: further drops at random instead of the worst ones.
+
+    Args:
+        weight: of the penalty.
+        arguments: of the regularizer.
+    """
+
+    def __init__(self, weight: float = 1.0, **arguments: Any) -> None:
+        super().__init__(RandomDrops(**arguments), weight=weight)
+
+
+def _method(name: str, class_name: str, space: dict[str, Any], **arguments: Any) -> Method:
+    path = class_name if "." in class_name else f"lightning_advdrop.{class_name}"
+    return Method(name, {"class_path": path, "init_args": arguments}, space)
+
+
+def _adversarial(name: str, **arguments: Any) -> Method:
+    given = {"divergence": "kl", **arguments}
+    return _method(name, "AdversarialDropoutCallback", {"rate": _DROPS, "weight": _WEIGHT}, **given)
+
+
+def _on_random(name: str, callback: str = "AdversarialDropoutCallback", **arguments: Any) -> Method:
+    given = {**LEADING, **arguments}
+    space = {"rate": _DROPS, "start_rate": _BASE, "weight": _WEIGHT}
+    return _method(name, callback, {each: space[each] for each in space if each not in arguments}, **given)
+
+
+_TWO = {"rate": _RANDOM, "weight": _WEIGHT}
+_PUBLISHED = {"keep_start": True, "direction": "adv_base", "detach_base": False, "share_masks": False}
+_ALL: list[tuple[str, Method]] = [
+    ("no mask", Method("none", None, {})),
+    ("variational dropout", _method("variational_dropout", "VariationalDropoutCallback", {"rate": _RANDOM})),
+    ("DropConnect", _method("dropconnect", "VariationalDropoutCallback", {"rate": _RANDOM}, sites="weight")),
+    ("fraternal dropout", _method("fraternal_dropout", "FraternalDropoutCallback", _TWO)),
+    ("Π model", _method("pi_model", "PiModelCallback", _TWO)),
+    ("expectation-linear dropout", _method("expectation_linear_dropout", "ExpectationLinearDropoutCallback", _TWO)),
+    ("R-Drop", _method("r_drop", "RDropCallback", _TWO)),
+    ("adversarial dropout, published", _adversarial("published", search="gradient", start="one_drop", **_PUBLISHED)),
+    ("label search", _adversarial("label", search="label")),
+    ("top search", _adversarial("top", search="top")),
+    ("Fisher search", _adversarial("fisher", search="fisher")),
+    ("label search, cross-entropy", _adversarial("label_ce", search="label", divergence="ce")),
+    ("on top of random dropout", _on_random("on_random")),
+    (
+        "… without the random base mask",
+        _on_random("on_random_no_base", start="ones", reference_in_base=False, start_rate=0.1),
+    ),
+    (
+        "… drops at random",
+        _on_random("on_random_no_choice", f"{RandomDropsCallback.__module__}.{RandomDropsCallback.__qualname__}"),
+    ),
+    ("… without the second loss", _on_random("on_random_no_second_loss", both_losses=False)),
+    ("… without the divergence", _on_random("on_random_no_divergence", weight=_NO_WEIGHT)),
+    ("… base not detached", _on_random("on_random_not_detached", detach_base=False)),
+]
+METHODS: dict[str, Method] = {method.name: method for _, method in _ALL}
+TITLES_OF: dict[str, str] = {method.name: title for title, method in _ALL}
