@@ -8,6 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from lightning_advdrop.files import replacing
+from lightning_advdrop.report.across import report_searches, write_docs
 from lightning_advdrop.report.errors import ReportError, RunError
 from lightning_advdrop.report.figures import choose_figures
 from lightning_advdrop.report.groups import PLAIN, Group, group_runs
@@ -16,6 +17,7 @@ from lightning_advdrop.report.metrics import PREFERRED, choose_metrics, directio
 from lightning_advdrop.report.pages import Page, Table, as_html, as_markdown
 from lightning_advdrop.report.plots import has_curves
 from lightning_advdrop.report.runs import Run, find_runs, load_run, natural_key
+from lightning_advdrop.report.searches import PLAIN_METHOD, Search, find_searches, read_search
 from lightning_advdrop.report.tables import Row, aligned, summarize, table_cells
 from lightning_advdrop.report.upload import upload_report
 
@@ -38,10 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     Example:
         >>> parser = argparse.ArgumentParser()
         >>> add_arguments(parser)
-        >>> parser.parse_args(["runs/digits"]).baseline
-        'plain'
+        >>> parser.parse_args(["runs/digits"]).runs[0].name
+        'digits'
     """
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="run folders, or folders that hold such")
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUNS", help="run folders, or folders that hold such; or of `tune`"
+    )
     parser.add_argument(
         "--output", type=Path, default=Path("report"), metavar="FOLDER", help="where to write (default: %(default)s)"
     )
@@ -59,7 +63,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SETTING",
         help="a setting that tells methods apart, too, e.g. model.init_args.hidden_size; may be given several times",
     )
-    parser.add_argument("--baseline", default=PLAIN, help="method to compare with (default: %(default)s)")
+    told = f"method to compare with (default: {PLAIN}); several, with commas between them, for results of `tune`"
+    parser.add_argument("--baseline", help=told)
+    told = "Markdown file into which the tables of results of `tune` are written, too, between two marked lines"
+    parser.add_argument("--docs", type=Path, metavar="FILE", help=told)
     parser.add_argument(
         "--wandb", metavar="PROJECT", help="also log the tables and the figures to this project of Weights & Biases"
     )
@@ -90,7 +97,11 @@ def run(arguments: argparse.Namespace) -> int:
         2
     """
     try:
-        _report(arguments)
+        searches = find_searches(map(Path, arguments.runs))
+        if searches:
+            _report_searches(arguments, searches)
+        else:
+            _report(arguments)
     except ReportError as error:
         _say(f"Error: {error}")
         return 2
@@ -100,9 +111,31 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _report_searches(arguments: argparse.Namespace, paths: Sequence[Path]) -> None:
+    """Compare methods across searches of ``advdrop tune``."""
+    searches: list[Search] = []
+    left_out = []
+    for path in paths:
+        try:
+            searches.append(read_search(path))
+        except RunError as error:
+            left_out.append(str(error))
+    for reason in left_out:
+        _say(f"Left out: {reason}")
+    if not searches:
+        raise ReportError("found no search with a result; see what was left out")
+    names = [name.strip() for name in (arguments.baseline or PLAIN_METHOD).split(",")]
+    page = report_searches(searches, names, Path(arguments.output), left_out)
+    sys.stdout.write("\n".join(f"{aligned(table.cells)}\n" for table in page.tables))
+    if arguments.docs is not None:
+        write_docs(page, arguments.docs)
+
+
 def _report(arguments: argparse.Namespace) -> None:
     paths = [Path(path) for path in arguments.runs]
-    output, baseline = Path(arguments.output), arguments.baseline
+    output, baseline = Path(arguments.output), arguments.baseline or PLAIN
+    if arguments.docs is not None:
+        raise ReportError(f"docs needs results of `advdrop tune`, got none in {', '.join(map(str, paths))}")
     candidates = PREFERRED if arguments.metric is None else (arguments.metric,)
     loaded, left_out = _load(find_runs(paths))
     metrics = choose_metrics(loaded, candidates)

@@ -152,7 +152,7 @@ def _cells(row: Row, metric: str) -> list[str]:
         number_cell(row.mean, metric),
         number_cell(row.deviation, metric),
         number_cell(row.difference, metric, sign="+"),
-        _probability(row.p_value),
+        probability_cell(row.p_value),
     ]
 
 
@@ -180,7 +180,8 @@ def number_cell(value: float | None, metric: str, sign: str = "") -> str:
     return f"{value:{sign}#.4g}".removesuffix(".")
 
 
-def _probability(value: float | None) -> str:
+def probability_cell(value: float | None) -> str:
+    """Format the p of a test; None gives a dash."""
     if value is None:
         return _NOTHING
     return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -112,7 +112,7 @@ class Result:
 
 @dataclass(frozen=True)
 class RunRow:
-    """A run, as a line of ``runs.csv``."""
+    """A run, as a line of ``runs.csv``; ``result`` is the test value where there is one, and ``metric`` its name."""
 
     method: str
     phase: str
@@ -122,6 +122,8 @@ class RunRow:
     values: str
     validation: float | None
     test: float | None
+    metric: str
+    result: float | None
     seconds: float | None
     step_seconds: float | None
     steps: int | None
@@ -136,6 +138,7 @@ def run_rows(store: Store) -> list[RunRow]:
             for trial in store.trials(method.name, phase):
                 found = dict(trial.user_attrs.get(RESULT, {}))
                 values = json.dumps(found.get("values", trial.params))
+                tested = found.get("test") is not None
                 row = RunRow(
                     method=method.name,
                     phase=phase,
@@ -144,6 +147,8 @@ def run_rows(store: Store) -> list[RunRow]:
                     seed=trial.user_attrs.get(SEED),
                     values=values,
                     validation=trial.value,
+                    metric=store.settings.tested if tested else store.settings.metric,
+                    result=found["test"] if tested else trial.value,
                     **{name: found.get(name) for name in ("test", "seconds", "step_seconds", "steps")},
                     error=str(trial.user_attrs.get(ERROR, "")),
                 )

@@ -6,9 +6,9 @@ fresh seeds, and tested once. An LSTM or GRU of 100 units reads the series; Adam
     python -m tests.benchmarks.study gunpoint_lstm italy_power_gru
     python -m tests.benchmarks.study gunpoint_lstm --repeat r_drop 3
 
-The first goes on where an earlier one stopped, and writes all runs of a finished task into ``docs/data/study``; the second
-repeats a run of that file, and says whether it has the same error. The data sets come with the package aeon, MNIST is
-read from where the data modules look for it.
+The first goes on where an earlier one stopped, and writes all runs of a finished task into ``docs/data/study``; the
+second repeats a run of that file, and says whether it has the same error. The data sets come with the package aeon,
+MNIST is read from where the data modules look for it.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-
 # Half of each data set is test data, the same for all seeds.
 _TEST_SEED = 2019
 _EVALUATED = 512
@@ -32,12 +31,12 @@ class Series(L.LightningDataModule):
 
     def __init__(self, name: str, n_train: int, patch: int, batch_size: int, seed: int) -> None:
         super().__init__()
-        self.name, self.n_train, self.patch = name, n_train, patch
+        self.series, self.n_train, self.patch = name, n_train, patch
         self.batch_size, self.seed = batch_size, seed
 
-    def setup(self, stage: str) -> None:  # noqa: ARG002
+    def setup(self, stage: str) -> None:
         """Read and divide the data."""
-        series, labels = read(self.name, self.patch)
+        series, labels = read(self.series, self.patch)
         rest, test = train_test_split(np.arange(len(labels)), test_size=0.5, stratify=labels, random_state=_TEST_SEED)
         train, val = train_test_split(
             rest, train_size=self.n_train, stratify=labels[rest], random_state=self.seed, shuffle=True
@@ -49,16 +48,16 @@ class Series(L.LightningDataModule):
             for part, where in (("train", train), ("val", val), ("test", test))
         }
 
-    def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
         """Return shuffled batches."""
         order = torch.Generator().manual_seed(self.seed)
         return DataLoader(self.parts["train"], self.batch_size, shuffle=True, generator=order)
 
-    def val_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+    def val_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
         """Return batches for validation."""
         return DataLoader(self.parts["val"], _EVALUATED)
 
-    def test_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+    def test_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
         """Return batches for the test."""
         return DataLoader(self.parts["test"], _EVALUATED)
 

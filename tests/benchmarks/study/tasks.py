@@ -40,7 +40,7 @@ class Classifier(L.LightningModule):
         logits: Tensor = self.head(self.layer(series)[0][:, -1])
         return logits
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:  # noqa: ARG002
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         series, labels = batch
         return nn.functional.cross_entropy(self(series), labels)
 
@@ -51,10 +51,10 @@ class Classifier(L.LightningModule):
         wrong = (logits.argmax(-1) != labels).float().mean()
         self.log(f"{part}/error", wrong, batch_size=len(labels))
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:  # noqa: ARG002
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self._evaluate("val", batch)
 
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:  # noqa: ARG002
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self._evaluate("test", batch)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -162,4 +162,4 @@ class TaskExperiment:
 
     def config(self, method: Method, values: dict[str, Any]) -> str:
         """Return the regularizer in YAML."""
-        return Objects(Classifier).config(method, values)
+        return Objects(L.LightningModule).config(method, values)

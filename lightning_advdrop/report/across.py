@@ -1,0 +1,158 @@
+"""The page that compares methods across searches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import stdev
+from typing import TYPE_CHECKING
+
+from lightning_advdrop.drawing import as_png, panel_grid
+from lightning_advdrop.files import replacing
+from lightning_advdrop.report.errors import ReportError
+from lightning_advdrop.report.metrics import is_percentage, listed
+from lightning_advdrop.report.pages import Page, Picture, Table, as_html, as_markdown
+from lightning_advdrop.report.searches import Comparison, Search, Standing, compare
+from lightning_advdrop.report.tables import aligned, number_cell, probability_cell
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PICTURE_FILE = "ranks.png"
+_MARKER = "advdrop report"
+_EXPLANATION = """\
+The mean rank is that of the mean {metrics} over the seeds, in {count} searches; 1 is the best, and ties share their
+ranks. Against a baseline: the difference of the means, averaged over the searches; in how many searches a method is
+better and worse; and p of a two-sided Wilcoxon signed-rank test over the searches, on relative differences, not
+corrected for the number of comparisons. Cost is the median duration of a step, in those of plain training. The second
+table has the mean over the seeds, with the sample standard deviation in brackets{unit}."""
+_CAPTION = "Each dot is the rank of a method in one search; the bar is the mean."
+
+
+def standing_cells(standings: Sequence[Standing], metric: str) -> list[list[str]]:
+    """Format the table of ranks, line by line from the heading on.
+
+    Args:
+        standings: of the methods.
+        metric: which the differences are of; its name tells their format.
+    """
+    names = [*dict.fromkeys(name for row in standings for name in row.against)]
+    points = " (points)" if is_percentage(metric) else ""
+    headings = ["method", "cost", "mean rank"]
+    for name in names:
+        headings += [f"vs. {name}{points}", "better, worse", "p"]
+    return [headings, *(_standing(row, names, metric) for row in standings)]
+
+
+def _standing(row: Standing, baselines: Sequence[str], metric: str) -> list[str]:
+    cells = [row.method, "\N{EN DASH}" if row.cost is None else f"{row.cost:.1f}", f"{row.rank:.1f}"]
+    for name in baselines:
+        cells += _comparison(row.against.get(name), metric)
+    return cells
+
+
+def _comparison(found: Comparison | None, metric: str) -> list[str]:
+    if found is None:
+        return ["\N{EN DASH}"] * 3
+    difference = number_cell(found.difference, metric, "+")
+    return [difference, f"{found.better}, {found.worse}", probability_cell(found.p_value)]
+
+
+def search_cells(searches: Sequence[Search], methods: Sequence[str]) -> list[list[str]]:
+    """Format the table of all searches: a line for each search, a column for each method."""
+    lines = [["search", "seeds", *methods]]
+    for each in searches:
+        seeds = {len(each.results[method]) for method in methods}
+        count = str(min(seeds)) if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)}"
+        lines.append([each.name, count, *(_result(each, method) for method in methods)])
+    return lines
+
+
+def _result(search: Search, method: str) -> str:
+    values = [*search.results[method].values()]
+    spread = f" ({number_cell(stdev(values), search.metric)})" if len(values) > 1 else ""
+    return f"{number_cell(search.mean(method), search.metric)}{spread}"
+
+
+def ranks_figure(searches: Sequence[Search], standings: Sequence[Standing]) -> Figure:
+    """Draw the rank of each method in each search, and its mean.
+
+    Args:
+        searches: at least one.
+        standings: of the methods, in the order of the picture.
+    """
+    figure, (axes,) = panel_grid(1)
+    figure.set_size_inches(6.4, 1.2 + 0.3 * len(standings))
+    single = [{row.method: row.rank for row in compare([each], [])} for each in searches]
+    for place, row in enumerate(standings):
+        ranks = [each[row.method] for each in single]
+        axes.plot(ranks, [place] * len(ranks), "o", color="#56B4E9", markersize=4, alpha=0.7)
+        axes.plot(row.rank, place, "|", color="#000000", markersize=14, markeredgewidth=1.5)
+    axes.set_yticks(range(len(standings)), [row.method for row in standings])
+    axes.set_ylim(len(standings) - 0.5, -0.5)
+    axes.set_xlabel(f"Rank in each of {len(searches)} searches (1 is the best)")
+    return figure
+
+
+def report_searches(
+    searches: Sequence[Search], baselines: Sequence[str], output: Path, remarks: Sequence[str] = ()
+) -> Page:
+    """Write the page as Markdown and HTML, with its picture.
+
+    Args:
+        searches: at least one.
+        baselines: names of methods to compare with.
+        output: the folder.
+        remarks: on what was left out.
+
+    Returns:
+        The page.
+
+    Raises:
+        ReportError: if the searches have no method in common, or a baseline is in not all of them.
+        OSError: if a file can't be written.
+    """
+    standings = compare(searches, baselines)
+    metrics = [*dict.fromkeys(each.metric for each in searches)]
+    cells = standing_cells(standings, metrics[0])
+    kept = {row.method for row in standings}
+    remarks = [*remarks, *_left_out(searches, kept)]
+    tables = [Table("Methods", cells), Table("Searches", search_cells(searches, [row.method for row in standings]))]
+    picture = Picture(output / PICTURE_FILE, "Rank of each method in each search", _CAPTION)
+    named = listed([f"`{each}`" for each in metrics], "or")
+    unit = ", in %" if all(map(is_percentage, metrics)) else ""
+    told = _EXPLANATION.format(metrics=named, count=len(searches), unit=unit)
+    output.mkdir(parents=True, exist_ok=True)
+    page = Page(f"Methods over {len(searches)} searches", tables, told, [picture], remarks)
+    with replacing(picture.path) as partial:
+        partial.write_bytes(as_png(lambda: ranks_figure(searches, standings)))
+    for name, text in (("report.md", as_markdown(page)), ("report.html", as_html(page))):
+        with replacing(output / name) as partial:
+            partial.write_text(text, encoding="utf-8")
+    return page
+
+
+def _left_out(searches: Sequence[Search], kept: set[str]) -> list[str]:
+    others = {method for each in searches for method in each.results} - kept
+    return [f"{method} is left out, since not all searches have it" for method in sorted(others)]
+
+
+def write_docs(page: Page, path: Path) -> None:
+    """Write the tables of a page into a Markdown file, between two lines that mark the place.
+
+    Args:
+        page: the page.
+        path: the file, with the lines ``<!-- advdrop report: begin -->`` and ``<!-- advdrop report: end -->``.
+
+    Raises:
+        ReportError: if there is no such file, or it has no such lines.
+    """
+    begin, end = f"<!-- {_MARKER}: begin -->", f"<!-- {_MARKER}: end -->"
+    content = path.read_text(encoding="utf-8") if path.is_file() else ""
+    before, first, rest = content.partition(begin)
+    _, second, after = rest.partition(end)
+    if not (first and second):
+        raise ReportError(f"docs must be a Markdown file with the lines {begin!r} and {end!r}, got {str(path)!r}.")
+    text = "\n\n".join([aligned(page.tables[0].cells), page.explanation, aligned(page.tables[1].cells)])
+    with replacing(path) as partial:
+        partial.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")

@@ -1,0 +1,191 @@
+"""Read the runs of searches, as ``advdrop tune`` leaves them, and compare methods across the searches."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, median
+
+import numpy as np
+
+from lightning_advdrop._extras import needed
+from lightning_advdrop.metric_names import better
+from lightning_advdrop.report.errors import ReportError, RunError, reading
+from lightning_advdrop.report.runs import natural_key
+
+RUNS_FILE, PLAIN_METHOD = "runs.csv", "none"
+_COLUMNS = ("method", "phase", "seed", "values", "metric", "result", "step_seconds")
+
+
+@dataclass(frozen=True)
+class Search:
+    """The runs with fresh seeds of one search.
+
+    Args:
+        name: of the file, or of its folder if the file is called ``runs.csv``.
+        metric: what `results` are values of.
+        results: by method and seed.
+        cost: of a step of each method, in steps of plain training; empty without ``none``.
+    """
+
+    name: str
+    metric: str
+    results: Mapping[str, Mapping[int, float]]
+    cost: Mapping[str, float]
+
+    @property
+    def sign(self) -> int:
+        """1 if lower values are better, else -1."""
+        return -1 if better(self.metric) == "max" else 1
+
+    def mean(self, method: str) -> float:
+        """Return a method's mean over the seeds."""
+        return mean(self.results[method].values())
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A method against a baseline, over searches.
+
+    Args:
+        difference: of the means, averaged over the searches; None where their metrics differ.
+        better: in how many searches it is the better one.
+        worse: in how many it is the worse one.
+        p_value: of a two-sided Wilcoxon signed-rank test over the searches; None for fewer than five differences.
+    """
+
+    difference: float | None
+    better: int
+    worse: int
+    p_value: float | None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a method does over several searches.
+
+    Args:
+        method: its name.
+        rank: the mean of its ranks, 1 for the best; ties share theirs.
+        against: the baselines, by name; without the method itself.
+        cost: the median of the costs of a step; None where no search tells it.
+    """
+
+    method: str
+    rank: float
+    against: Mapping[str, Comparison]
+    cost: float | None
+
+
+def find_searches(paths: Iterable[Path]) -> list[Path]:
+    """Find the files with the runs of searches.
+
+    Args:
+        paths: such files; or folders with such files, or with folders that have a ``runs.csv``.
+
+    Example:
+        >>> find_searches([Path("no-such-folder")])
+        []
+    """
+    found = []
+    for path in paths:
+        inside = [*path.glob("*.csv"), *path.glob(f"*/{RUNS_FILE}")] if path.is_dir() else [path]
+        found += sorted((each for each in inside if _is_search(each)), key=lambda each: natural_key(str(each)))
+    return found
+
+
+def _is_search(path: Path) -> bool:
+    if path.suffix != ".csv" or not path.is_file():
+        return False
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return file.readline().startswith("method,phase,")
+
+
+def read_search(path: Path) -> Search:
+    """Read the runs with fresh seeds.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        RunError: if it can't be read, has other columns, or no run with a fresh seed has ended.
+    """
+    with reading(path, "`advdrop tune`"), path.open(newline="", encoding="utf-8") as file:
+        lines = csv.DictReader(file)
+        missing = [name for name in _COLUMNS if name not in (lines.fieldnames or ())]
+        if missing:
+            raise RunError(f"{path} must have the columns {', '.join(_COLUMNS)}, got none called {', '.join(missing)}")
+        done = [line for line in lines if line["phase"] == "seeds" and line["result"]]
+        results: dict[str, dict[int, float]] = {}
+        seconds: dict[str, list[float]] = {}
+        for line in done:
+            results.setdefault(line["method"], {})[int(line["seed"])] = float(line["result"])
+            if line["step_seconds"]:
+                seconds.setdefault(line["method"], []).append(float(line["step_seconds"]))
+    if not done:
+        raise RunError(f"{path} has no run with a fresh seed that ended; run `advdrop tune` again to go on")
+    plain = median(seconds[PLAIN_METHOD]) if PLAIN_METHOD in seconds else None
+    cost = {} if plain is None else {method: median(each) / plain for method, each in seconds.items()}
+    name = path.parent.name if path.name == RUNS_FILE else path.stem
+    return Search(name, done[0]["metric"], results, cost)
+
+
+def compare(searches: Sequence[Search], baselines: Collection[str]) -> list[Standing]:
+    """Rank the methods that all searches have, and compare them with baselines.
+
+    Args:
+        searches: at least one.
+        baselines: names of methods.
+
+    Returns:
+        A row for each method, the best mean rank first.
+
+    Raises:
+        ReportError: if no method is in all of the searches, or a baseline is not.
+
+    Example:
+        >>> a = Search("a", "test/error", {"none": {1: 0.3, 2: 0.4}, "r_drop": {1: 0.2, 2: 0.3}}, {})
+        >>> [(row.method, row.rank) for row in compare([a], ["none"])]
+        [('r_drop', 1.0), ('none', 2.0)]
+    """
+    common = [method for method in searches[0].results if all(method in each.results for each in searches)]
+    if not common:
+        raise ReportError(f"searches must have a method in common, got {', '.join(each.name for each in searches)}.")
+    for name in baselines:
+        if name not in common:
+            raise ReportError(f"baseline must be a method of all searches, {', '.join(common)}; got {name!r}.")
+    with needed("The comparison of searches"):
+        from scipy.stats import rankdata
+    values = np.array([[each.sign * each.mean(method) for method in common] for each in searches])
+    ranks = rankdata(values, axis=1).mean(0)  # (methods,)
+    rows = []
+    for method, rank in zip(common, ranks, strict=True):
+        costs = [each.cost[method] for each in searches if method in each.cost]
+        against = {name: _against(searches, method, name) for name in baselines if name != method}
+        rows.append(Standing(method, float(rank), against, median(costs) if costs else None))
+    return sorted(rows, key=lambda row: row.rank)
+
+
+def _against(searches: Sequence[Search], method: str, baseline: str) -> Comparison:
+    differences = [each.mean(method) - each.mean(baseline) for each in searches]
+    signed = [each.sign * difference for each, difference in zip(searches, differences, strict=True)]
+    same = len({each.metric for each in searches}) == 1
+    return Comparison(
+        mean(differences) if same else None,
+        sum(each < 0 for each in signed),
+        sum(each > 0 for each in signed),
+        _wilcoxon(searches, method, baseline),
+    )
+
+
+def _wilcoxon(searches: Sequence[Search], method: str, baseline: str) -> float | None:
+    # Relative differences: errors of one search may be ten times those of another.
+    pairs = [(each.mean(method), each.mean(baseline)) for each in searches]
+    relative = [(ours - theirs) / max(abs(ours), abs(theirs)) for ours, theirs in pairs if ours != theirs]
+    if len(relative) < 5:
+        return None
+    from scipy.stats import wilcoxon
+
+    return float(wilcoxon(relative).pvalue)

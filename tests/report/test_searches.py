@@ -1,0 +1,179 @@
+"""Methods across searches."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lightning_advdrop.report import add_arguments, run
+from lightning_advdrop.report.across import ranks_figure, search_cells, standing_cells
+from lightning_advdrop.report.errors import ReportError, RunError
+from lightning_advdrop.report.searches import Search, compare, find_searches, read_search
+
+_DASH = "\N{EN DASH}"
+_COLUMNS = ("method", "phase", "number", "seed", "values", "metric", "result", "step_seconds")
+
+
+def _write(path: Path, results: Mapping[str, Sequence[float]], metric: str = "test/error") -> Path:
+    """Write runs of a search, and one of its trials that must not count."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(_COLUMNS)
+        for place, (method, values) in enumerate(results.items()):
+            writer.writerow([method, "search", 0, 0, "{}", "val/loss", 9.0, 9.0])
+            for seed, value in enumerate(values, 1):
+                writer.writerow([method, "seeds", seed, seed, "{}", metric, value, 0.1 * (place + 1)])
+    return path
+
+
+def _search(name: str, means: Mapping[str, float], metric: str = "test/error") -> Search:
+    return Search(name, metric, {method: {1: value - 0.01, 2: value + 0.01} for method, value in means.items()}, {})
+
+
+def _report(*words: str) -> int:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return run(parser.parse_args([*words]))
+
+
+def test_a_file_is_read(tmp_path: Path) -> None:
+    found = read_search(_write(tmp_path / "task.csv", {"none": [0.3, 0.5], "r_drop": [0.2, 0.2]}))
+
+    assert (found.name, found.metric) == ("task", "test/error")
+    assert found.results == {"none": {1: 0.3, 2: 0.5}, "r_drop": {1: 0.2, 2: 0.2}}
+    assert found.mean("none") == pytest.approx(0.4)
+    assert found.cost == {"none": 1.0, "r_drop": pytest.approx(2.0)}
+
+
+def test_files_are_found_in_folders(tmp_path: Path) -> None:
+    expected = [_write(tmp_path / "b.csv", {"none": [1.0]}), _write(tmp_path / "a" / "runs.csv", {"none": [1.0]})]
+    (tmp_path / "other.csv").write_text("step,loss\n", encoding="utf-8")
+
+    assert sorted(find_searches([tmp_path])) == sorted(expected)
+    assert find_searches([expected[0], tmp_path / "other.csv", tmp_path / "missing"]) == [expected[0]]
+    assert read_search(expected[1]).name == "a"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("method,phase\n", r"must have the columns method, phase, seed, values, .*, got none called seed, values, "),
+        (",".join(_COLUMNS) + "\n", "has no run with a fresh seed that ended"),
+        (",".join(_COLUMNS) + "\nnone,seeds,1,one,{},test/error,0.1,0.1\n", "invalid literal for int"),
+    ],
+)
+def test_a_file_that_is_none_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "task.csv"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(RunError, match=message):
+        read_search(path)
+
+
+def test_ranks_are_means_over_the_searches_and_ties_share_theirs() -> None:
+    searches = [_search("a", {"x": 0.1, "y": 0.2, "z": 0.2}), _search("b", {"x": 0.3, "y": 0.1, "z": 0.2})]
+
+    found = {row.method: row.rank for row in compare(searches, [])}
+
+    assert found == {"x": 2.0, "y": (2.5 + 1) / 2, "z": (2.5 + 2) / 2}
+    assert [row.method for row in compare(searches, [])] == ["y", "x", "z"]
+
+
+def test_higher_values_of_an_accuracy_are_better() -> None:
+    (first, second) = compare([_search("a", {"x": 0.8, "y": 0.9}, "test/accuracy")], ["x"])
+
+    assert (first.method, first.rank, second.rank) == ("y", 1.0, 2.0)
+    assert (first.against["x"].better, first.against["x"].worse) == (1, 0)
+    assert first.against["x"].difference == pytest.approx(0.1)
+    assert second.against == {}
+
+
+def test_the_signed_rank_test_is_that_of_the_exact_distribution() -> None:
+    gains = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+    searches = [_search(str(gain), {"none": 1.0, "ours": 1.0 - gain}) for gain in gains]
+
+    (ours, _) = compare(searches, ["none"])
+
+    # All six differences have one sign: 2 of the 2 ** 6 signs are as extreme.
+    assert ours.against["none"].p_value == pytest.approx(2 / 2**6)
+    assert (ours.against["none"].better, ours.against["none"].worse) == (6, 0)
+    assert compare(searches[:4], ["none"])[0].against["none"].p_value is None
+
+
+def test_differences_of_different_metrics_are_not_averaged() -> None:
+    searches = [_search("a", {"x": 0.1, "y": 0.2}), _search("b", {"x": 3.0, "y": 2.0}, "test/loss")]
+    assert compare(searches, ["x"])[1].against["x"].difference is None
+
+
+def test_methods_that_not_all_have_are_left_out() -> None:
+    searches = [_search("a", {"x": 0.1, "y": 0.2}), _search("b", {"x": 0.3})]
+    assert [row.method for row in compare(searches, ["x"])] == ["x"]
+    with pytest.raises(ReportError, match="baseline must be a method of all searches, x; got 'y'"):
+        compare(searches, ["y"])
+    with pytest.raises(ReportError, match="searches must have a method in common, got a, c"):
+        compare([searches[0], _search("c", {"z": 1.0})], [])
+
+
+def test_the_tables_have_a_line_for_each_method_and_each_search() -> None:
+    searches = [_search("a", {"x": 0.1, "y": 0.2}), _search("b", {"x": 0.3, "y": 0.4})]
+    standings = compare(searches, ["y"])
+
+    assert standing_cells(standings, "test/error") == [
+        ["method", "cost", "mean rank", "vs. y (points)", "better, worse", "p"],
+        ["x", _DASH, "1.0", "-10.00", "2, 0", _DASH],
+        ["y", _DASH, "2.0", _DASH, _DASH, _DASH],
+    ]
+    assert search_cells(searches, ["x", "y"]) == [
+        ["search", "seeds", "x", "y"],
+        ["a", "2", "10.00 (1.41)", "20.00 (1.41)"],
+        ["b", "2", "30.00 (1.41)", "40.00 (1.41)"],
+    ]
+
+
+def test_the_picture_has_a_dot_for_each_search_and_a_bar_at_the_mean() -> None:
+    searches = [_search("a", {"x": 0.1, "y": 0.2}), _search("b", {"x": 0.4, "y": 0.3})]
+    (axes,) = ranks_figure(searches, compare(searches, [])).axes
+    drawn = [np.asarray(line.get_xdata()).tolist() for line in axes.lines]
+    assert drawn == [[1.0, 2.0], [1.5], [2.0, 1.0], [1.5]]
+
+
+def test_the_command_writes_the_page_and_its_place_in_the_docs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, gain in (("a", 0.1), ("b", 0.05)):
+        _write(tmp_path / "study" / f"{name}.csv", {"none": [0.3, 0.4], "r_drop": [0.3 - gain, 0.4 - gain]})
+    docs = tmp_path / "page.md"
+    docs.write_text("before\n<!-- advdrop report: begin -->\nold\n<!-- advdrop report: end -->\nafter\n", "utf-8")
+
+    code = _report(str(tmp_path / "study"), "--output", str(tmp_path / "out"), "--docs", str(docs))
+
+    assert code == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"report.md", "report.html", "ranks.png"}
+    printed = capsys.readouterr().out
+    assert "| r_drop | 2.0" in printed
+    text = docs.read_text(encoding="utf-8")
+    assert text.startswith("before\n<!-- advdrop report: begin -->\n| method")
+    assert text.endswith("end -->\nafter\n")
+    assert "old" not in text
+    assert "in 2 searches" in text
+
+
+def test_wrong_arguments_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = _write(tmp_path / "a.csv", {"none": [0.3], "r_drop": [0.2]})
+    empty = tmp_path / "b.csv"
+    empty.write_text(",".join(_COLUMNS) + "\n", encoding="utf-8")
+    output = ["--output", str(tmp_path / "out")]
+
+    assert _report(str(path), *output, "--baseline", "plian") == 2
+    assert "baseline must be a method of all searches, none, r_drop; got 'plian'." in capsys.readouterr().err
+    assert _report(str(empty), *output) == 2
+    assert "found no search with a result" in capsys.readouterr().err
+    assert _report(str(path), *output, "--docs", str(tmp_path / "none.md")) == 2
+    assert "docs must be a Markdown file with the lines '<!-- advdrop report: begin -->'" in capsys.readouterr().err
+    assert _report(str(tmp_path / "missing"), *output, "--docs", "x.md") == 2
+    assert "docs needs results of `advdrop tune`, got none in" in capsys.readouterr().err
