@@ -1,0 +1,108 @@
+"""The study: its methods train, its runs repeat, and its data are divided as it says."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lightning_advdrop.report.searches import read_search
+from lightning_advdrop.tuning.running import run_once
+from lightning_advdrop.tuning.searching import quiet
+from tests.benchmarks.study import __main__ as study
+from tests.benchmarks.study.methods import METHODS, TITLES_OF
+from tests.benchmarks.study.series import Series, read
+from tests.benchmarks.study.tasks import TASKS, TaskExperiment
+
+_SERIES = sorted({task.series for task in TASKS.values() if task.series not in ("", "digits")})
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_each_method_trains(name: str, tmp_path: Path) -> None:
+    values = {argument: entry["low"] for argument, entry in METHODS[name].space.items() if isinstance(entry, dict)}
+    with quiet():
+        parts = TaskExperiment("digits", small=True).build(METHODS[name], values, 3, tmp_path)
+
+        found = run_once(parts, study.settings(tmp_path), tmp_path, None, test=True)
+
+    assert 0 < found["value"] < 3
+    assert 0 < found["test"] < 1
+    assert name in TITLES_OF
+
+
+def test_a_task_is_searched_and_a_run_of_its_file_repeats(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = {name: METHODS[name] for name in ("none", "r_drop")}
+    monkeypatch.setattr(study, "METHODS", few)
+    words = ["digits", "--small", "--data", str(tmp_path / "data")]
+
+    assert study.main([*words, "--folder", str(tmp_path / "searches"), "--trials", "1", "--seeds", "2"]) == 0
+
+    path = tmp_path / "data" / "digits.csv"
+    found = read_search(path)
+    assert found.metric == "test/error"
+    assert {method: [*seeds] for method, seeds in found.results.items()} == {"none": [1, 2], "r_drop": [1, 2]}
+    assert study.main([*words, "--repeat", "r_drop", "2"]) == 0
+    assert "digits, r_drop, seed 2" in capsys.readouterr().out
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace(str(found.results["r_drop"][2]), "0.123"), encoding="utf-8")
+    assert study.main([*words, "--repeat", "r_drop", "2"]) == 1
+
+
+def _parts(seed: int) -> dict[str, bytes]:
+    data = Series("digits", 100, 1, 32, seed)
+    data.setup("fit")
+    return {name: part.tensors[0].numpy().tobytes() for name, part in data.parts.items()}
+
+
+def test_the_test_data_are_the_same_for_each_seed_and_nothing_is_in_two_parts() -> None:
+    series, labels = read("digits", 1)
+    data = Series("digits", 100, 1, 32, 5)
+    data.setup("fit")
+    sizes = {name: len(part) for name, part in data.parts.items()}
+    assert sizes == {"train": 100, "val": 898 - 100, "test": 899}
+    assert sum(sizes.values()) == len(series) == len(labels)
+    counts = np.bincount(data.parts["train"].tensors[1].numpy())
+    assert counts.min() >= 9
+    assert counts.max() <= 11
+    # The features are scaled by the training data of each seed, so that labels in their order tell the examples.
+    other = Series("digits", 100, 1, 32, 6)
+    other.setup("fit")
+    for name, same in (("test", True), ("train", False)):
+        first, second = (each.parts[name].tensors[1] for each in (data, other))
+        assert torch.equal(first, second) is same
+
+
+def test_two_setups_of_one_seed_are_equal() -> None:
+    assert _parts(7) == _parts(7)
+
+
+@pytest.mark.parametrize("name", _SERIES)
+def test_series_of_the_package_are_read(name: str) -> None:
+    pytest.importorskip("aeon", reason="the package aeon, which has the data sets of the study, is not installed")
+    task = next(task for task in TASKS.values() if task.series == name)
+    series, labels = read(name, task.patch)
+    assert series.shape[2] == task.features
+    assert series.isfinite().all()
+    assert np.unique(labels.numpy()).tolist() == [*range(task.classes)]
+
+
+def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "aeon.datasets", None)
+    with pytest.raises(ModuleNotFoundError, match=r"GunPoint comes with the package aeon, .* pip install 'aeon>=1.6'"):
+        read("GunPoint", 1)
+
+
+def test_saved_runs_are_of_the_tasks_and_methods() -> None:
+    for path in study.DATA.glob("*.csv"):
+        assert path.stem in TASKS
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = [line for line in csv.DictReader(file) if line["phase"] == "seeds"]
+        assert {line["method"] for line in lines} == {*METHODS}
+        assert {line["state"] for line in lines} == {"complete"}
+        assert len(lines) == len(METHODS) * study.SEEDS
