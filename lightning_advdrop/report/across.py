@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PICTURE_FILE = "ranks.png"
+_IMAGES = "images"
 _MARKER = "advdrop report"
 _EXPLANATION = """\
 The mean rank is that of the mean {metrics} over the seeds, in {count} searches; 1 is the best, and ties share their
@@ -59,12 +60,12 @@ def _comparison(found: Comparison | None, metric: str) -> list[str]:
 
 
 def search_cells(searches: Sequence[Search], methods: Sequence[str]) -> list[list[str]]:
-    """Format the table of all searches: a line for each search, a column for each method."""
-    lines = [["search", "seeds", *methods]]
-    for each in searches:
-        seeds = {len(each.results[method]) for method in methods}
+    """Format the table of all results: a line for each method, a column for each search."""
+    lines = [["method", "seeds", *(each.name for each in searches)]]
+    for method in methods:
+        seeds = {len(each.results[method]) for each in searches}
         count = str(min(seeds)) if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)}"
-        lines.append([each.name, count, *(_result(each, method) for method in methods)])
+        lines.append([method, count, *(_result(each, method) for each in searches)])
     return lines
 
 
@@ -138,14 +139,15 @@ def _left_out(searches: Sequence[Search], kept: set[str]) -> list[str]:
 
 
 def write_docs(page: Page, path: Path) -> None:
-    """Write the tables of a page into a Markdown file, between two lines that mark the place.
+    """Write the tables of a page into a Markdown file, between two marked lines, and the picture beside it.
 
     Args:
-        page: the page.
+        page: the page, whose picture is copied to the folder ``images`` beside the file.
         path: the file, with the lines ``<!-- advdrop report: begin -->`` and ``<!-- advdrop report: end -->``.
 
     Raises:
         ReportError: if there is no such file, or it has no such lines.
+        OSError: if a file can't be written.
     """
     begin, end = f"<!-- {_MARKER}: begin -->", f"<!-- {_MARKER}: end -->"
     content = path.read_text(encoding="utf-8") if path.is_file() else ""
@@ -153,6 +155,11 @@ def write_docs(page: Page, path: Path) -> None:
     _, second, after = rest.partition(end)
     if not (first and second):
         raise ReportError(f"docs must be a Markdown file with the lines {begin!r} and {end!r}, got {str(path)!r}.")
-    text = "\n\n".join([aligned(page.tables[0].cells), page.explanation, aligned(page.tables[1].cells)])
+    (picture,) = page.pictures
+    shown = f"![{picture.title}]({_IMAGES}/{picture.path.name})\n\n{picture.caption}"
+    text = "\n\n".join([aligned(page.tables[0].cells), page.explanation, shown, aligned(page.tables[1].cells)])
+    (path.parent / _IMAGES).mkdir(exist_ok=True)
+    with replacing(path.parent / _IMAGES / picture.path.name) as partial:
+        partial.write_bytes(picture.path.read_bytes())
     with replacing(path) as partial:
         partial.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")

@@ -129,9 +129,9 @@ def test_the_tables_have_a_line_for_each_method_and_each_search() -> None:
         ["y", _DASH, "2.0", _DASH, _DASH, _DASH],
     ]
     assert search_cells(searches, ["x", "y"]) == [
-        ["search", "seeds", "x", "y"],
-        ["a", "2", "10.00 (1.41)", "20.00 (1.41)"],
-        ["b", "2", "30.00 (1.41)", "40.00 (1.41)"],
+        ["method", "seeds", "a", "b"],
+        ["x", "2", "10.00 (1.41)", "30.00 (1.41)"],
+        ["y", "2", "20.00 (1.41)", "40.00 (1.41)"],
     ]
 
 
@@ -161,6 +161,8 @@ def test_the_command_writes_the_page_and_its_place_in_the_docs(
     assert text.endswith("end -->\nafter\n")
     assert "old" not in text
     assert "in 2 searches" in text
+    assert "](images/ranks.png)" in text
+    assert (tmp_path / "images" / "ranks.png").read_bytes() == (tmp_path / "out" / "ranks.png").read_bytes()
 
 
 def test_wrong_arguments_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
