@@ -14,6 +14,7 @@ import yaml
 from lightning_advdrop.cli.configs import with_files
 from lightning_advdrop.cli.experiments import ExperimentCLI, run_experiment
 from lightning_advdrop.tuning import Method, Parts, Settings, find_methods, parse_duration, read_yaml, run_search
+from lightning_advdrop.tuning.pages import upload_result
 from lightning_advdrop.tuning.searching import quiet
 
 
@@ -76,6 +77,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--no_prune", action="store_true", help="finish each run of the search")
     told = "where to write; an interrupted search there goes on (default: %(default)s)"
     parser.add_argument("--output", type=Path, default=Path("tune"), metavar="FOLDER", help=told)
+    told = "also log the table and the picture to this project of Weights & Biases"
+    parser.add_argument("--wandb", metavar="PROJECT", help=told)
     parser.add_argument("--storage", metavar="URL", help="database of Optuna (default: a SQLite file in the output)")
 
 
@@ -105,4 +108,6 @@ def run(options: Namespace) -> str:
     for remark in found.remarks:
         print(f"Note: {remark}", file=sys.stderr)
     print(f"Wrote {found.output}: tune.md, tune.html, methods.png, runs.csv, best.yaml", file=sys.stderr)
+    if options.wandb is not None:
+        upload_result(options.wandb, found)
     return found.table

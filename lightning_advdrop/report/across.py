@@ -14,6 +14,7 @@ from lightning_advdrop.report.metrics import is_percentage, listed
 from lightning_advdrop.report.pages import Page, Picture, Table, as_html, as_markdown
 from lightning_advdrop.report.searches import Comparison, Search, Standing, compare
 from lightning_advdrop.report.tables import aligned, number_cell, probability_cell
+from lightning_advdrop.report.upload import upload_tables
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -131,6 +132,35 @@ def report_searches(
         with replacing(output / name) as partial:
             partial.write_text(text, encoding="utf-8")
     return page
+
+
+def upload_searches(
+    project: str, searches: Sequence[Search], standings: Sequence[Standing], picture: Path, folder: Path
+) -> None:
+    """Log all results, the ranks and the picture to Weights & Biases, see `upload_tables`.
+
+    Args:
+        project: the project.
+        searches: at least one.
+        standings: of the methods.
+        picture: the file.
+        folder: where the run is written.
+    """
+    results: list[list[object]] = [
+        [each.name, each.metric, method, seed, value]
+        for each in searches
+        for method, values in each.results.items()
+        for seed, value in values.items()
+    ]
+    ranks: list[list[object]] = [
+        [row.method, row.rank, row.cost, name, found.difference, found.better, found.worse, found.p_value]
+        for row in standings
+        for name, found in row.against.items()
+    ]
+    of_runs: list[object] = ["search", "metric", "method", "seed", "value"]
+    of_methods: list[object] = ["method", "mean_rank", "cost", "baseline", "difference", "better", "worse", "p_value"]
+    tables = {"runs": [of_runs, *results], "methods": [of_methods, *ranks]}
+    upload_tables(project, f"report {', '.join(each.name for each in searches)}", tables, [picture], folder)
 
 
 def _left_out(searches: Sequence[Search], kept: set[str]) -> list[str]:

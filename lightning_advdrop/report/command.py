@@ -8,7 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from lightning_advdrop.files import replacing
-from lightning_advdrop.report.across import report_searches, write_docs
+from lightning_advdrop.report.across import report_searches, upload_searches, write_docs
 from lightning_advdrop.report.errors import ReportError, RunError
 from lightning_advdrop.report.figures import choose_figures
 from lightning_advdrop.report.groups import PLAIN, Group, group_runs
@@ -17,7 +17,7 @@ from lightning_advdrop.report.metrics import PREFERRED, choose_metrics, directio
 from lightning_advdrop.report.pages import Page, Table, as_html, as_markdown
 from lightning_advdrop.report.plots import has_curves
 from lightning_advdrop.report.runs import Run, find_runs, load_run, natural_key
-from lightning_advdrop.report.searches import PLAIN_METHOD, Search, find_searches, read_search
+from lightning_advdrop.report.searches import PLAIN_METHOD, Search, compare, find_searches, read_search
 from lightning_advdrop.report.tables import Row, aligned, summarize, table_cells
 from lightning_advdrop.report.upload import upload_report
 
@@ -129,6 +129,9 @@ def _report_searches(arguments: argparse.Namespace, paths: Sequence[Path]) -> No
     sys.stdout.write("\n".join(f"{aligned(table.cells)}\n" for table in page.tables))
     if arguments.docs is not None:
         write_docs(page, arguments.docs)
+    if arguments.wandb is not None:
+        output = Path(arguments.output)
+        upload_searches(arguments.wandb, searches, compare(searches, names), page.pictures[0].path, output)
 
 
 def _report(arguments: argparse.Namespace) -> None:

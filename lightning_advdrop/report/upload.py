@@ -27,16 +27,40 @@ def upload_report(project: str, rows: Mapping[str, Sequence[Row]], pictures: Seq
     Raises:
         ValueError: if ``WANDB_MODE`` is ``online`` and there is no key.
     """
+    experiments = dict.fromkeys(row.experiment for lines in rows.values() for row in lines)
+    columns = [each.name for each in fields(Row)]
+    tables = {metric: [columns, *(list(astuple(row)) for row in lines)] for metric, lines in rows.items()}
+    upload_tables(project, f"report {', '.join(experiments)}", tables, pictures, folder)
+
+
+def upload_tables(
+    project: str,
+    name: str,
+    tables: Mapping[str, Sequence[Sequence[Any]]],
+    pictures: Sequence[Path],
+    folder: Path,
+    kind: str = "report",
+) -> None:
+    """Log tables as ``wandb.Table``s below ``results/``, and figures as images below ``figures/``, in a run of its own.
+
+    Args:
+        project: the project.
+        name: of the run, unless ``WANDB_NAME`` names it.
+        tables: by name, the names of the columns and then the rows.
+        pictures: the files of the figures.
+        folder: where the run is written.
+        kind: the job type.
+
+    Raises:
+        ValueError: if ``WANDB_MODE`` is ``online`` and there is no key.
+    """
     with needed("Logging a report to Weights & Biases"):
         import wandb
-    experiments = dict.fromkeys(row.experiment for lines in rows.values() for row in lines)
-    said: dict[str, Any] = {"job_type": "report", "name": f"report {', '.join(experiments)}"}
+    said: dict[str, Any] = {"job_type": kind, "name": name}
     said |= from_environment() | {"project": project}
     said["mode"] = chosen_mode(said.get("mode"))
-    columns: list[str | int] = [each.name for each in fields(Row)]
     with wandb.init(dir=str(folder), **said) as run:
-        tables = {
-            f"results/{metric}": wandb.Table(columns=columns, data=[list(astuple(row)) for row in lines])
-            for metric, lines in rows.items()
-        }
-        run.log({**tables, **{f"figures/{path.stem}": wandb.Image(str(path)) for path in pictures}})
+        logged: dict[str, Any] = {f"figures/{path.stem}": wandb.Image(str(path)) for path in pictures}
+        for title, (columns, *rows) in tables.items():
+            logged[f"results/{title}"] = wandb.Table(columns=list(columns), data=[list(row) for row in rows])
+        run.log(logged)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from statistics import mean, stdev
@@ -12,6 +13,7 @@ from lightning_advdrop.files import replacing
 from lightning_advdrop.report import Page, Picture, Table, as_html, as_markdown
 from lightning_advdrop.report.metrics import axis_label, is_percentage
 from lightning_advdrop.report.tables import aligned, number_cell
+from lightning_advdrop.report.upload import upload_tables
 from lightning_advdrop.tuning.results import Interval, Result, Row, confidence_interval
 
 if TYPE_CHECKING:
@@ -86,6 +88,31 @@ def methods_figure(rows: Sequence[Row], metric: str) -> Figure:
     axes.set_ylim(len(drawn) - 0.5, -0.5)
     axes.set_xlabel(axis_label(metric))
     return figure
+
+
+def upload_result(project: str, found: Result) -> None:
+    """Log the results with fresh seeds and the picture to Weights & Biases, in a run of its own.
+
+    Args:
+        project: the project.
+        found: what the search has found.
+
+    Raises:
+        ValueError: if ``WANDB_MODE`` is ``online`` and there is no key.
+        MissingExtraError: if W&B is not installed.
+    """
+    columns = ["method", "values", "seeds", "mean", "std", "difference", "low", "high", "to", "cost"]
+    rows = [[row.method, json.dumps(row.values), len(row.results), *_numbers(row)] for row in found.rows]
+    picture = found.output / PICTURE_FILE
+    name = f"tune {found.output.name}"
+    upload_tables(project, name, {found.metric: [columns, *rows]}, [picture], found.output, kind="tune")
+
+
+def _numbers(row: Row) -> list[object]:
+    values, between = list(row.results.values()), row.difference
+    interval = [None] * 3 if between is None else [between.mean, between.low, between.high]
+    spread = stdev(values) if len(values) > 1 else None
+    return [mean(values) if values else None, spread, *interval, row.other, row.cost]
 
 
 def write_pages(found: Result) -> Result:

@@ -23,6 +23,8 @@ from lightning_advdrop._suggestions import did_you_mean
 from lightning_advdrop.tuning.errors import TuneError
 from lightning_advdrop.tuning.settings import Parts, Settings
 
+Report = Callable[[int, float, float], None]
+
 
 @dataclass
 class Watch(Callback):
@@ -31,12 +33,13 @@ class Watch(Callback):
     Args:
         metric: its name.
         mode: ``min`` or ``max``.
-        report: called with the number of the validation and the value; may raise to end the run.
+        report: called with the number of the validation, the value, and the share of the training that is over; may
+            raise to end the run.
     """
 
     metric: str
     mode: str
-    report: Callable[[int, float], None] | None = None
+    report: Report | None = None
     best: float | None = None
     validations: int = 0
     steps: list[float] = field(default_factory=list)
@@ -72,7 +75,9 @@ class Watch(Callback):
         if math.isfinite(value):
             self.best = value if better else self.best
             if self.report is not None:
-                self.report(self.validations, value)
+                # Without a last step the share is 0.
+                share = trainer.global_step / trainer.estimated_stepping_batches
+                self.report(self.validations, value, share)
 
 
 def logged(trainer: Trainer, argument: str, metric: str) -> float:
@@ -99,9 +104,7 @@ def stop_if_orphaned() -> None:
         os._exit(1)
 
 
-def run_once(
-    parts: Parts, settings: Settings, folder: Path, report: Callable[[int, float], None] | None, *, test: bool
-) -> dict[str, Any]:
+def run_once(parts: Parts, settings: Settings, folder: Path, report: Report | None, *, test: bool) -> dict[str, Any]:
     """Fit, and test the weights of the best validation.
 
     Args:

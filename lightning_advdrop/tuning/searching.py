@@ -36,6 +36,7 @@ _TEMPORARY = ".run-"
 _POLL = 0.5
 _GIVE_UP = 3
 _LONGEST_ERROR = 1000
+_PRUNED_FROM = 0.5
 
 
 def search(settings: Settings, experiment: Experiment) -> Store:
@@ -175,9 +176,10 @@ class Objective:
         trial.set_user_attr(SEED, seed)
         trial.set_user_attr(RESULT, {"values": values})
 
-        def report(step: int, value: float) -> None:
+        def report(step: int, value: float, share: float) -> None:
             trial.report(value, step)
-            if trial.should_prune():
+            # Strong regularizers slow the beginning down.
+            if share >= _PRUNED_FROM and trial.should_prune():
                 raise TrialPruned
 
         try:

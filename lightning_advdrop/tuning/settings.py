@@ -32,7 +32,8 @@ class Settings:
         jobs: processes, at least 1.
         budget: seconds after which no run begins; None for as long as it takes.
         seed: of the runs of the search; the fresh seeds are those that follow it.
-        prune: whether a run of the search is given up when it falls behind the median of its method's.
+        prune: whether a run of the search is given up when it is behind the median of its method's in the second half
+            of its training.
         test_metric: what the test logs; None for `metric` with ``test`` in the place of ``val``.
         output: the folder of all results.
         storage: URL of Optuna's storage; None for a SQLite file in `output`.

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,22 +13,9 @@ from lightning_advdrop.report import add_arguments, run
 from lightning_advdrop.report.across import ranks_figure, search_cells, standing_cells
 from lightning_advdrop.report.errors import ReportError, RunError
 from lightning_advdrop.report.searches import Search, compare, find_searches, read_search
+from tests.helpers.searches import COLUMNS, write_search
 
 _DASH = "\N{EN DASH}"
-_COLUMNS = ("method", "phase", "number", "seed", "values", "metric", "result", "step_seconds")
-
-
-def _write(path: Path, results: Mapping[str, Sequence[float]], metric: str = "test/error") -> Path:
-    """Write runs of a search, and one of its trials that must not count."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(_COLUMNS)
-        for place, (method, values) in enumerate(results.items()):
-            writer.writerow([method, "search", 0, 0, "{}", "val/loss", 9.0, 9.0])
-            for seed, value in enumerate(values, 1):
-                writer.writerow([method, "seeds", seed, seed, "{}", metric, value, 0.1 * (place + 1)])
-    return path
 
 
 def _search(name: str, means: Mapping[str, float], metric: str = "test/error") -> Search:
@@ -43,7 +29,7 @@ def _report(*words: str) -> int:
 
 
 def test_a_file_is_read(tmp_path: Path) -> None:
-    found = read_search(_write(tmp_path / "task.csv", {"none": [0.3, 0.5], "r_drop": [0.2, 0.2]}))
+    found = read_search(write_search(tmp_path / "task.csv", {"none": [0.3, 0.5], "r_drop": [0.2, 0.2]}))
 
     assert (found.name, found.metric) == ("task", "test/error")
     assert found.results == {"none": {1: 0.3, 2: 0.5}, "r_drop": {1: 0.2, 2: 0.2}}
@@ -52,7 +38,10 @@ def test_a_file_is_read(tmp_path: Path) -> None:
 
 
 def test_files_are_found_in_folders(tmp_path: Path) -> None:
-    expected = [_write(tmp_path / "b.csv", {"none": [1.0]}), _write(tmp_path / "a" / "runs.csv", {"none": [1.0]})]
+    expected = [
+        write_search(tmp_path / "b.csv", {"none": [1.0]}),
+        write_search(tmp_path / "a" / "runs.csv", {"none": [1.0]}),
+    ]
     (tmp_path / "other.csv").write_text("step,loss\n", encoding="utf-8")
 
     assert sorted(find_searches([tmp_path])) == sorted(expected)
@@ -64,8 +53,8 @@ def test_files_are_found_in_folders(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("method,phase\n", r"must have the columns method, phase, seed, values, .*, got none called seed, values, "),
-        (",".join(_COLUMNS) + "\n", "has no run with a fresh seed that ended"),
-        (",".join(_COLUMNS) + "\nnone,seeds,1,one,{},test/error,0.1,0.1\n", "invalid literal for int"),
+        (",".join(COLUMNS) + "\n", "has no run with a fresh seed that ended"),
+        (",".join(COLUMNS) + "\nnone,seeds,1,one,{},test/error,0.1,0.1\n", "invalid literal for int"),
     ],
 )
 def test_a_file_that_is_none_is_refused(tmp_path: Path, content: str, message: str) -> None:
@@ -146,7 +135,7 @@ def test_the_command_writes_the_page_and_its_place_in_the_docs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, gain in (("a", 0.1), ("b", 0.05)):
-        _write(tmp_path / "study" / f"{name}.csv", {"none": [0.3, 0.4], "r_drop": [0.3 - gain, 0.4 - gain]})
+        write_search(tmp_path / "study" / f"{name}.csv", {"none": [0.3, 0.4], "r_drop": [0.3 - gain, 0.4 - gain]})
     docs = tmp_path / "page.md"
     docs.write_text("before\n<!-- advdrop report: begin -->\nold\n<!-- advdrop report: end -->\nafter\n", "utf-8")
 
@@ -166,9 +155,9 @@ def test_the_command_writes_the_page_and_its_place_in_the_docs(
 
 
 def test_wrong_arguments_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = _write(tmp_path / "a.csv", {"none": [0.3], "r_drop": [0.2]})
+    path = write_search(tmp_path / "a.csv", {"none": [0.3], "r_drop": [0.2]})
     empty = tmp_path / "b.csv"
-    empty.write_text(",".join(_COLUMNS) + "\n", encoding="utf-8")
+    empty.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
     output = ["--output", str(tmp_path / "out")]
 
     assert _report(str(path), *output, "--baseline", "plian") == 2

@@ -11,6 +11,7 @@ import wandb
 
 from tests.helpers.reports import report
 from tests.helpers.runs import make_runs, regularizer
+from tests.helpers.searches import write_search
 from tests.helpers.wandb_files import read_offline_runs
 
 COLUMNS = ["experiment", "method", "seeds", "mean", "deviation", "difference", "p_value", "minutes"]
@@ -38,6 +39,22 @@ def test_the_tables_and_figures_are_in_a_run_of_their_own(tmp_path: Path) -> Non
     assert plain[:4] == ["digits", "plain", 2, pytest.approx(0.8)]
     assert plain[5:7] == [None, None]
     assert adversarial[:6] == ["digits", "adversarial dropout", 2, *map(pytest.approx, (0.9, 0.0707107, 0.1))]
+
+
+def test_searches_are_uploaded_with_all_runs_and_the_ranks(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_search(tmp_path / "study" / f"{name}.csv", {"none": [0.3, 0.4], "r_drop": [0.2, 0.3]})
+    assert report(str(tmp_path / "study"), "--output", "out", "--wandb", "mine") == 0
+    wandb.teardown()
+    (found,) = read_offline_runs(Path("out/wandb"))
+    assert (found.run.job_type, found.run.display_name) == ("report", "report a, b")
+    tables = [json.loads(path.read_text()) for path in Path("out/wandb").glob("offline-*/files/media/table/**/*.json")]
+    runs, ranks = sorted(tables, key=lambda table: len(table["columns"]))
+    assert [row for row in runs["data"] if row[:3] == ["a", "test/error", "r_drop"]] == [
+        ["a", "test/error", "r_drop", 1, 0.2],
+        ["a", "test/error", "r_drop", 2, 0.3],
+    ]
+    assert ranks["data"] == [["r_drop", 1.0, 2.0, "none", pytest.approx(-0.1), 2, 0, None]]
 
 
 def test_the_argument_names_the_project_and_nobody_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import wandb
 from scipy.stats import t, ttest_rel
 
 from lightning_advdrop.tuning import Result, Row, confidence_interval, paired_difference
-from lightning_advdrop.tuning.pages import table_cells, write_pages
+from lightning_advdrop.tuning.pages import table_cells, upload_result, write_pages
+from tests.helpers.wandb_files import read_offline_runs
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 20])
@@ -72,3 +75,20 @@ def test_the_table_and_the_picture_are_written(tmp_path: Path) -> None:
     assert write_pages(found).table.startswith("| method")
     assert (tmp_path / "methods.png").read_bytes().startswith(b"\x89PNG")
     assert "a remark" in (tmp_path / "tune.html").read_text()
+
+
+def test_the_results_are_uploaded(tmp_path: Path) -> None:
+    row = Row("r_drop", {"rate": 0.1}, {1: 0.9, 2: 0.92}, {1: 0.9, 2: 0.9}, confidence_interval([0.01, 0.03]), "x", 1.5)
+    found = write_pages(Result("test/accuracy", [row, Row("broken", None, {}, {})], "r_drop", [], tmp_path))
+    wandb.teardown()
+    upload_result("mine", found)
+    wandb.teardown()
+    (uploaded,) = read_offline_runs(tmp_path / "wandb")
+    assert (uploaded.run.project, uploaded.run.job_type) == ("mine", "tune")
+    assert {*uploaded.history[0]} >= {"results/test/accuracy", "figures/methods"}
+    table = json.loads(next((tmp_path / "wandb").glob("offline-*/files/media/table/**/*.json")).read_text())
+    first, second = table["data"]
+    assert first[:4] == ["r_drop", '{"rate": 0.1}', 2, pytest.approx(0.91)]
+    assert first[5] == pytest.approx(0.02)
+    assert first[8:] == ["x", 1.5]
+    assert second == ["broken", "null", 0, *[None] * 7]

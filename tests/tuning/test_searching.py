@@ -189,6 +189,24 @@ def test_a_run_that_falls_behind_is_pruned() -> None:
     assert "pruned" not in Path("whole/runs.csv").read_text()
 
 
+class SlowStart(Tagger):
+    """The later runs are worse than the first ones at the beginning, and better at the end."""
+
+    made = 0
+
+    def on_fit_start(self) -> None:
+        type(self).made += 1
+
+    def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        begun = self.current_epoch < 1
+        self.log("val/loss", float(self.made if begun else -self.made))
+
+
+def test_a_run_that_begins_slowly_is_not_pruned() -> None:
+    small(SlowStart, trials=7, seeds=1, trainer={"max_epochs": 4, "accelerator": "cpu"})
+    assert [run["state"] for run in runs() if run["phase"] == "search"] == ["complete"] * 7
+
+
 def opened(**more: Any) -> Store:
     return Store(Settings(find_methods(["r_drop", "none"], {}), trials=1, seeds=1, **more), "a")
 

@@ -46,7 +46,8 @@ def settings(output: Path, trials: int = TRIALS, seeds: int = SEEDS, jobs: int =
         jobs: processes of one thread each.
     """
     methods = tuple(METHODS.values())
-    return Settings(methods, _METRIC, "min", trials, seeds, jobs, output=output, test_metric=_TESTED)
+    # Without pruning: runs of strong regularizers begin slowly.
+    return Settings(methods, _METRIC, "min", trials, seeds, jobs, prune=False, output=output, test_metric=_TESTED)
 
 
 def make(name: str, folder: Path, data: Path, options: argparse.Namespace) -> None:
