@@ -57,7 +57,7 @@ def test_a_task_is_searched_and_a_run_of_its_file_repeats(
 def _parts(seed: int) -> dict[str, bytes]:
     data = Series("digits", 100, 1, 32, seed)
     data.setup("fit")
-    return {name: part.tensors[0].numpy().tobytes() for name, part in data.parts.items()}
+    return {name: part.sequences.numpy().tobytes() for name, part in data.parts.items()}
 
 
 def test_the_test_data_are_the_same_for_each_seed_and_nothing_is_in_two_parts() -> None:
@@ -67,14 +67,14 @@ def test_the_test_data_are_the_same_for_each_seed_and_nothing_is_in_two_parts() 
     sizes = {name: len(part) for name, part in data.parts.items()}
     assert sizes == {"train": 100, "val": 898 - 100, "test": 899}
     assert sum(sizes.values()) == len(series) == len(labels)
-    counts = np.bincount(data.parts["train"].tensors[1].numpy())
+    counts = np.bincount(data.parts["train"].labels.numpy())
     assert counts.min() >= 9
     assert counts.max() <= 11
     # The features are scaled by the training data of each seed, so that labels in their order tell the examples.
     other = Series("digits", 100, 1, 32, 6)
     other.setup("fit")
     for name, same in (("test", True), ("train", False)):
-        first, second = (each.parts[name].tensors[1] for each in (data, other))
+        first, second = (each.parts[name].labels for each in (data, other))
         assert torch.equal(first, second) is same
 
 

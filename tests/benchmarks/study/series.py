@@ -7,7 +7,9 @@ import numpy as np
 import torch
 from sklearn.model_selection import train_test_split
 from torch import Tensor
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, default_convert
+
+from lightning_advdrop.datamodules.sequences import SequenceDataset
 
 # Half of each data set is test data, the same for all seeds.
 _TEST_SEED = 2019
@@ -44,22 +46,24 @@ class Series(L.LightningDataModule):
         center, scale = series[train].mean((0, 1)), series[train].std((0, 1))
         scaled = (series - center) / scale.clamp_min(1e-6)
         self.parts = {
-            part: TensorDataset(scaled[where], labels[where])
+            part: SequenceDataset(scaled[where], labels[where])
             for part, where in (("train", train), ("val", val), ("test", test))
         }
 
-    def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
         """Return shuffled batches."""
         order = torch.Generator().manual_seed(self.seed)
-        return DataLoader(self.parts["train"], self.batch_size, shuffle=True, generator=order)
+        return DataLoader(
+            self.parts["train"], self.batch_size, shuffle=True, generator=order, collate_fn=default_convert
+        )
 
-    def val_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
+    def val_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
         """Return batches for validation."""
-        return DataLoader(self.parts["val"], _EVALUATED)
+        return DataLoader(self.parts["val"], _EVALUATED, collate_fn=default_convert)
 
-    def test_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
+    def test_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
         """Return batches for the test."""
-        return DataLoader(self.parts["test"], _EVALUATED)
+        return DataLoader(self.parts["test"], _EVALUATED, collate_fn=default_convert)
 
 
 def read(name: str, patch: int) -> tuple[Tensor, Tensor]:
