@@ -33,6 +33,9 @@ def upload_report(project: str, rows: Mapping[str, Sequence[Row]], pictures: Seq
     said: dict[str, Any] = {"job_type": "report", "name": f"report {', '.join(experiments)}"}
     said |= from_environment() | {"project": project}
     said["mode"] = chosen_mode(said.get("mode"))
+    if hasattr(wandb.util, "_get_max_cli_version"):
+        # Early releases ask the server whether it takes references to tables, offline too, and wait for its answer.
+        said["settings"] = wandb.Settings(allow_offline_artifacts=False)
     columns: list[str | int] = [each.name for each in fields(Row)]
     with wandb.init(dir=str(folder), **said) as run:
         tables = {
