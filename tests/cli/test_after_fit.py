@@ -10,8 +10,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import wandb
 import torch
+import wandb
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.accelerators import XLAAccelerator
 from lightning.pytorch.callbacks import ModelCheckpoint
