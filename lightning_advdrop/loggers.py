@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -34,7 +35,7 @@ class WandbRunLogger(WandbLogger):
     Args:
         name: the run's name; None lets the service choose one.
         save_dir: the folder in which the folder ``wandb`` is made.
-        version: the run's id, to go on with a run.
+        version: the run's id, to go on with a run; None for a new one. Checkpoints are in a folder of this name.
         project: the project.
         log_model: whether checkpoints are logged as artifacts: False, True for the end of the fit, ``all`` for each one
             when it is saved.
@@ -67,6 +68,8 @@ class WandbRunLogger(WandbLogger):
             given["mode"] = "offline"
         given |= from_environment()
         given["mode"] = chosen_mode(given.get("mode"))
+        # Lightning asks for the id, to name the folder of the checkpoints, before the run is open.
+        given["id"] = given.get("id") or secrets.token_hex(4)
         known = {key: value for key, value in given.items() if value is not None}
         super().__init__(save_dir=save_dir, log_model=log_model, prefix=prefix, **known)
         drop_wandb_argument(self, "anonymous")

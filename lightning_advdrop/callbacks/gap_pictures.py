@@ -7,14 +7,14 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from lightning_advdrop._lightning import state_key
+from lightning_advdrop._lightning import state_key, trainer_callbacks
 from lightning_advdrop.callbacks.own_metrics import own_name
 from lightning_advdrop.callbacks.pictures import picture_loggers, send_picture
 from lightning_advdrop.callbacks.settings import settings_of
 from lightning_advdrop.drawing import GAP_LINES, as_png, gap_lines
 from lightning_advdrop.regularizers.fields import at_least_zero
 
-PICTURE = "gap/figure"  # beside the numbers
+PICTURE = "figure"  # beside the numbers
 
 
 class GapPictures(Callback):
@@ -40,6 +40,16 @@ class GapPictures(Callback):
         told = settings_of(self)["init_args"]
         return state_key(self, **{name: value for name, value in told.items() if name != "plot_every_n_epochs"})
 
+    def gap_name(self, trainer: Trainer, name: str) -> str:
+        """Return under which name a value is logged: the second monitor of a trainer has ``gap_2/`` before it.
+
+        Args:
+            trainer: the trainer, which has this callback.
+            name: ``random`` or another value, also with ``gap/`` before it.
+        """
+        number = [each for each in trainer_callbacks(trainer) if isinstance(each, GapPictures)].index(self) + 1
+        return f"gap{'' if number == 1 else f'_{number}'}/{name.removeprefix('gap/')}"
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Forget the values of another fit; a checkpoint's come later, and a trainer that goes on keeps its own."""
         super().setup(trainer, pl_module, stage)
@@ -52,7 +62,8 @@ class GapPictures(Callback):
         """Keep the values of this epoch, and draw them at the interval."""
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
-        logged = {name: trainer.callback_metrics.get(own_name(pl_module, name)) for name, _, _ in GAP_LINES}
+        names = {name: own_name(pl_module, self.gap_name(trainer, name)) for name, _, _ in GAP_LINES}
+        logged = {name: trainer.callback_metrics.get(own) for name, own in names.items()}
         epoch = trainer.current_epoch
         self.gap_history[epoch] = {name: float(value) for name, value in logged.items() if value is not None}
         if self.plot_every_n_epochs and (epoch + 1) % self.plot_every_n_epochs == 0:
@@ -79,4 +90,4 @@ class GapPictures(Callback):
     def _draw(self, trainer: Trainer) -> None:
         # The gap itself is logged without matplotlib, too.
         if trainer.is_global_zero and self.gap_history and picture_loggers(trainer) and find_spec("matplotlib"):
-            send_picture(trainer, PICTURE, as_png(lambda: gap_lines(self.gap_history)))
+            send_picture(trainer, self.gap_name(trainer, PICTURE), as_png(lambda: gap_lines(self.gap_history)))

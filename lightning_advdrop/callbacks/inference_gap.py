@@ -22,7 +22,7 @@ from lightning_advdrop.callbacks.counted_calls import outermost
 from lightning_advdrop.callbacks.deciding import comparison_beside
 from lightning_advdrop.callbacks.gap_pictures import GapPictures
 from lightning_advdrop.callbacks.own_metrics import log_own, unwatch_log, watch_log
-from lightning_advdrop.callbacks.recording import ForwardWatch, around, quietly
+from lightning_advdrop.callbacks.recording import ForwardWatch, around, quietly, unwatched
 from lightning_advdrop.callbacks.replacing import replaced
 from lightning_advdrop.functional import Direction
 from lightning_advdrop.masking import MaskSite, ModuleState, RecordedForward, SiteSpecs, find_sites, isolated
@@ -48,7 +48,8 @@ class InferenceGapMonitor(GapPictures, ComparingCallback):
     masks, which bounds the gap, from below; see `lightning_advdrop.regularizers.inference_gap`.
 
     The monitor works with and without a regularizer in the trainer, for any LightningModule whose ``validation_step``
-    computes its prediction in the forward of a module. Of several validation loaders it takes the first.
+    computes its prediction in the forward of a module. Of several validation loaders it takes the first. A second
+    monitor in the trainer, such as one with another ``rate``, logs as ``gap_2/...``, a third as ``gap_3/...``.
 
     Nothing else changes: ``validation_step`` runs once, and buffers, attributes, metrics and global random generators
     stay as they are. The masks come from a generator of the callback's own, which starts from ``seed`` in each
@@ -206,7 +207,8 @@ class InferenceGapMonitor(GapPictures, ComparingCallback):
         self._stop()
         if not found:
             raise ValueError(self._nothing_called())
-        means = {f"gap/{name}": sum(of) / len(found) for name, of in zip(_NAMES, zip(*found, strict=True), strict=True)}
+        names = [self.gap_name(trainer, name) for name in _NAMES]
+        means = {name: sum(of) / len(found) for name, of in zip(names, zip(*found, strict=True), strict=True)}
         how = {"on_step": False, "on_epoch": True, "sync_dist": True, "add_dataloader_idx": False}
         log_own(pl_module, means, batch_size=self._batch_size, **how)
 
@@ -270,7 +272,7 @@ class InferenceGapMonitor(GapPictures, ComparingCallback):
             state = ModuleState(root, copied, batch)
 
         def estimate() -> _Gap:
-            with torch.inference_mode(False), torch.no_grad(), isolated(), state.borrowed():
+            with torch.inference_mode(False), torch.no_grad(), isolated(), state.borrowed(), unwatched(root):
                 return self._gap(root, part, copied, batch)
 
         return estimate

@@ -6,7 +6,7 @@ import copy
 import functools
 import itertools
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -19,6 +19,9 @@ from lightning_advdrop.callbacks.replacing import replaced
 from lightning_advdrop.masking import MaskSite, RecordedForward
 from lightning_advdrop.regularizers import Passes
 from lightning_advdrop.regularizers.predictions import Output
+
+# The attribute of a LightningModule that tells its watches that further passes run, which are no calls of the step.
+_UNWATCHED = "_advdrop_unwatched"
 
 
 def _log_nothing(*args: Any, **kwargs: Any) -> None:
@@ -39,6 +42,15 @@ def quietly(root: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
             return forward(*args)
 
     return again
+
+
+def unwatched(root: nn.Module) -> AbstractContextManager[None]:
+    """Return the context for passes in the middle of a step that no `ForwardWatch` of a module may see.
+
+    Args:
+        root: the LightningModule.
+    """
+    return replaced([(root, _UNWATCHED, True)])
 
 
 def candidates(sites: Sequence[MaskSite]) -> list[str]:
@@ -125,7 +137,7 @@ class ForwardWatch:
 
     def _watched(self, path: str, module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
         def watched(*args: Any, **kwargs: Any) -> Any:
-            if not self._idle:
+            if not self._idle or getattr(self._root, _UNWATCHED, False):
                 return forward(*args, **kwargs)
             self._idle = False
             try:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from pkgutil import resolve_name
 from typing import Any
 
 import torch
+from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from lightning_advdrop.cli.configs import maker_of
 from lightning_advdrop.tasks.checkpoints import MissingCheckpointError
@@ -33,6 +36,27 @@ def check_pretrained(model: Mapping[str, Any] | None) -> None:
             raise MissingCheckpointError(
                 f"{argument}={str(path)!r} must be a checkpoint file, got no such file; {remedy}"
             )
+
+
+@contextmanager
+def naming_foreign_objects(path: str | None) -> Iterator[None]:
+    """Name the objects in a checkpoint for which torch refuses to read it in this context.
+
+    Args:
+        path: the checkpoint that is read, the value of ``ckpt_path``.
+
+    Raises:
+        ValueError: if the checkpoint holds anything but weights and plain types, from torch's own error.
+    """
+    try:
+        yield
+    except UnpicklingError as error:
+        found = ", ".join(sorted(get_unsafe_globals_in_checkpoint(str(path)))) or "unknown ones"
+        raise ValueError(
+            f"ckpt_path={str(path)!r} must hold weights and plain types only, got objects of other classes ({found}), "
+            "which may run code when they are loaded; save plain values in their place, or call "
+            "torch.serialization.add_safe_globals in the module of your model."
+        ) from error
 
 
 def is_ours(kind: object) -> bool:

@@ -33,7 +33,7 @@ from lightning_advdrop.callbacks import (
     flush_denormals,
 )
 from lightning_advdrop.checkpoint_files import AtomicCheckpointIO
-from lightning_advdrop.cli.checking import check_accelerator, check_pretrained, is_ours
+from lightning_advdrop.cli.checking import check_accelerator, check_pretrained, is_ours, naming_foreign_objects
 from lightning_advdrop.cli.configs import with_files
 from lightning_advdrop.cli.parsing import ExperimentParser
 from lightning_advdrop.cli.resuming import last_of_runs
@@ -47,13 +47,13 @@ with needed("Running experiments"):
     import wandb
     from jsonargparse import ActionConfigFile, Namespace  # type: ignore[attr-defined]
 
-
 # Warnings that a user of the commands can't act on, as their messages begin.
 _NO_CONCERN = (
     # It is about weights that are sharded, which no configuration of ours asks for.
     "You're using the WeightAveraging callback with a model that",
-    # Lightning 2.6 uses a name of torch's that is to be renamed.
+    # Lightning 2.6 uses names of torch's that are to be renamed.
     ".*LeafSpec",
+    "torch.distributed.nn.functional.all_gather is deprecated",
 )
 # Those that a user of this package's models and data can't act on either.
 _NO_CONCERN_OF_OURS = (
@@ -139,7 +139,8 @@ class ExperimentCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Read the model's settings from the checkpoint, on releases of Lightning that can."""
         if reads_class_of_checkpoint(LightningCLI):
-            super()._parse_ckpt_path()
+            with naming_foreign_objects(self.config.get(f"{self.config.get('subcommand')}.ckpt_path")):
+                super()._parse_ckpt_path()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Give the trainer the regularizers, and what lets a run be resumed to the bit and end at a broken loss.
@@ -150,8 +151,7 @@ class ExperimentCLI(LightningCLI):
         if not isinstance(regularizers, list):
             regularizers = [regularizers]
         ours = [GlobalRandomState(), RunningMetrics(), KeepBest(), TerminateOnNaN(), RememberRun()]
-        callbacks = [*regularizers, *ours]
-        self.trainer_defaults = {**self.trainer_defaults, "callbacks": callbacks}
+        self.trainer_defaults = {**self.trainer_defaults, "callbacks": [*regularizers, *ours]}
         given = self._setting(self.config_init, "trainer.plugins") or []
         plugins = given if isinstance(given, list) else [given]
         if not any(isinstance(each, CheckpointIO) for each in plugins):

@@ -10,6 +10,8 @@ from typing import Any
 import yaml
 from lightning.pytorch import Trainer
 
+from lightning_advdrop.cli.run_config import run_folders
+
 _PARTS = ("seed_everything", "model", "data", "regularizer")
 
 
@@ -19,7 +21,9 @@ def is_whole(path: Path) -> bool:
 
 
 def last_of_runs(trainer: Trainer, config: Mapping[str, Any], *, required: bool) -> Path | None:
-    """Return the `last_checkpoint` of the runs in the folder of a trainer's logger, the same in all processes.
+    """Return the `last_checkpoint` of the runs beside a trainer's, the same in all processes.
+
+    They are in the folder of the first logger, as Lightning's checkpoints are.
 
     Args:
         trainer: the trainer of the new run.
@@ -34,9 +38,8 @@ def last_of_runs(trainer: Trainer, config: Mapping[str, Any], *, required: bool)
             "ckpt_path must name a file where trainer.logger is false, got 'last': earlier runs are found in the "
             "folder of a logger."
         )
-    log_dir = trainer.log_dir
-    runs = None if log_dir is None else Path(log_dir).parent
-    path: Path | None = trainer.strategy.broadcast(None if runs is None else last_checkpoint(runs, config))
+    runs = Path(run_folders(trainer)[0]).parent
+    path: Path | None = trainer.strategy.broadcast(last_checkpoint(runs, config))
     if path is None and required:
         raise ValueError(
             f"ckpt_path must name a file, got 'last' and no checkpoint of this experiment in {runs}; earlier runs with "

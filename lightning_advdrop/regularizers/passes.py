@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -22,10 +22,35 @@ from lightning_advdrop.regularizers.predictions import Output, select_prediction
 T = TypeVar("T")
 
 
-def uncompiled() -> AbstractContextManager[Any]:
-    """Run what `torch.compile` returned uncompiled: compiled code does not show its calls to a function mode."""
-    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
-    return stance
+class _Eager:
+    """Torch runs everything uncompiled while any of its contexts is open."""
+
+    def __init__(self) -> None:
+        self._open = 0
+        self._until = ExitStack()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        if not self._open:
+            self._until.enter_context(torch.compiler.set_stance("force_eager"))
+        self._open += 1
+        try:
+            yield
+        finally:
+            self._open -= 1
+            if not self._open:
+                self._until.close()
+
+
+_EAGER = _Eager()
+
+
+def uncompiled() -> AbstractContextManager[None]:
+    """Run what `torch.compile` returned uncompiled: compiled code does not show its calls to a function mode.
+
+    Contexts may end in any order, as those of several callbacks do.
+    """
+    return _EAGER.held()
 
 
 @renamed_argument("weight", "sample_weight")

@@ -59,6 +59,9 @@ def upload_tables(
     said: dict[str, Any] = {"job_type": kind, "name": name}
     said |= from_environment() | {"project": project}
     said["mode"] = chosen_mode(said.get("mode"))
+    if hasattr(wandb.util, "_get_max_cli_version"):
+        # Early releases ask the server whether it takes references to tables, offline too, and wait for its answer.
+        said["settings"] = wandb.Settings(allow_offline_artifacts=False)
     with wandb.init(dir=str(folder), **said) as run:
         logged: dict[str, Any] = {f"figures/{path.stem}": wandb.Image(str(path)) for path in pictures}
         for title, (columns, *rows) in tables.items():

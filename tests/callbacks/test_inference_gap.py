@@ -147,6 +147,19 @@ def test_values_are_those_of_the_function_and_stand_beside_the_other_validation_
     assert 0 < mean_prediction < random < min(larger)
 
 
+def test_several_monitors_log_under_names_of_their_own() -> None:
+    """Under one name, Lightning would log the mean of both."""
+    rates = {"gap": 0.1, "gap_2": 0.4}
+    both = [InferenceGapMonitor(rate=rate, plot_every_n_epochs=1) for rate in rates.values()]
+    together, _ = fit(seeded(Simple), *both)
+    for (prefix, rate), monitor in zip(rates.items(), both, strict=True):
+        alone = InferenceGapMonitor(rate=rate, plot_every_n_epochs=1)
+        expected, _ = fit(seeded(Simple), alone)
+        for name in NAMES:
+            assert [row[f"{prefix}/{name}"] for row in together] == [row[f"gap/{name}"] for row in expected], name
+        assert monitor.gap_history == alone.gap_history
+
+
 def test_it_works_for_validation_alone_and_early_stopping_can_follow_it() -> None:
     model = seeded(Simple)
     (metrics,) = quiet_trainer(callbacks=[InferenceGapMonitor(rate=0.2)]).validate(model, loader(), verbose=False)
@@ -280,6 +293,22 @@ def test_a_compiled_network_is_watched() -> None:
     torch._dynamo.reset()
     assert found[0][0] == pytest.approx(found[1][0])
     assert found[0][0]["gap/random"] > 0
+
+
+def test_several_monitors_leave_compiling_on() -> None:
+    """Their contexts end in the order in which they began."""
+    graphs: list[int] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: Any) -> Any:
+        graphs.append(1)
+        return graph.forward
+
+    torch._dynamo.reset()
+    monitors: list[L.Callback] = [InferenceGapMonitor(rate=rate) for rate in (0.1, 0.2)]
+    quiet_trainer(callbacks=monitors).validate(seeded(Simple), loader(), verbose=False)
+    torch.compile(torch.neg, backend=backend)(torch.ones(1))
+    torch._dynamo.reset()
+    assert graphs
 
 
 @pytest.mark.parametrize("name", ["InferenceGapMonitor", "lightning_advdrop.InferenceGapMonitor"])

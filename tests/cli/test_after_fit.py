@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import wandb
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.accelerators import XLAAccelerator
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -46,7 +47,9 @@ def test_an_offline_run_is_named_with_the_command_that_uploads_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
+    wandb.teardown()  # it remembers the working folder of an earlier test
     run_experiment(QUICK)
+    wandb.teardown()
     (line,) = (each for each in capsys.readouterr().out.splitlines() if each.startswith("Weights & Biases:"))
     words = line.split()
     assert words[3:5] == ["wandb", "sync"]

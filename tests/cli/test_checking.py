@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.cli import LightningCLI
 
+from lightning_advdrop._lightning import reads_class_of_checkpoint
 from lightning_advdrop.cli import main, run_experiment
 from lightning_advdrop.cli.checking import check_accelerator, check_pretrained
 from lightning_advdrop.cli.configs import config_names, maker_of
 from tests.cli.test_cli import QUICK
-from tests.helpers.messages import refused
+from tests.helpers.messages import names, refused
 
 OURS = {"class_path": "lightning_advdrop.TextClassificationTask"}
 pytestmark = pytest.mark.filterwarnings("ignore:The `srun` command is available")
@@ -131,3 +135,28 @@ def test_without_a_logger_only_the_checkpoints_are_left(capsys: pytest.CaptureFi
 def test_a_trainer_that_is_only_made_keeps_its_folder() -> None:
     trainer = run_experiment([*QUICK[1:], "--trainer.logger", "false"], run=False).trainer
     assert Path(trainer.default_root_dir) == Path.cwd()
+
+
+class Opaque:
+    """An object of a user's own class."""
+
+
+@pytest.mark.skipif(not reads_class_of_checkpoint(LightningCLI), reason="this Lightning does not read it")
+@pytest.mark.filterwarnings("ignore:The dirpath has changed", "ignore:`weights_only` was not set")
+def test_objects_that_a_checkpoint_must_not_hold_are_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    run_experiment([*QUICK, "--test_after_fit", "null"])
+    path = Path("runs/quickstart/version_0/checkpoints/last.ckpt")
+    torch.save(torch.load(path, weights_only=True) | {"theirs": Opaque()}, path)
+    options = ["test", *QUICK[1:], "--ckpt_path", str(path)]
+    capsys.readouterr()
+    assert main(options) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert re.search(names(f"ckpt_path='{path}'", f"({__name__}.Opaque)", "add_safe_globals"), said)
+    with pytest.raises(ValueError, match="Opaque") as refusal:
+        run_experiment(options)
+    assert isinstance(refusal.value.__cause__, UnpicklingError)
+    with torch.serialization.safe_globals([Opaque]):
+        assert main(options) == 0

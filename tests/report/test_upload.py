@@ -70,3 +70,13 @@ def test_the_argument_names_the_project_and_nobody_is_asked(tmp_path: Path, monk
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     with pytest.raises(ValueError, match="WANDB_MODE is 'online' but Weights & Biases has no key"):
         report(str(tmp_path / "digits"), "--output", "out", "--wandb", "mine")
+
+
+def test_releases_that_ask_the_server_offline_are_kept_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wandb.util, "_get_max_cli_version", lambda: pytest.fail("the server was asked"), raising=False)
+    make_runs(tmp_path / "digits", [0.9])
+    assert report(str(tmp_path / "digits"), "--output", "out", "--wandb", "mine") == 0
+    wandb.teardown()
+    (found,) = read_offline_runs(Path("out/wandb"))
+    (row,) = found.history
+    assert "artifact_path" not in row["results/test/accuracy"]
