@@ -18,6 +18,7 @@ from lightning_advdrop.callbacks.adds_to_loss import AddsToLoss
 from lightning_advdrop.callbacks.batches import SteppedBatch
 from lightning_advdrop.callbacks.early_backward import EarlyBackward, early_backward
 from lightning_advdrop.callbacks.own_metrics import log_own
+from lightning_advdrop.callbacks.stale_gradients import free_stale_gradients
 from lightning_advdrop.callbacks.step_again import StepAgain
 from lightning_advdrop.regularizers import LossWatch, Passes
 from lightning_advdrop.regularizers.passes import uncompiled
@@ -82,6 +83,8 @@ def take_step(
             once_more.check()
         if result is None and batch is not None:  # of a training step, which Lightning skips then
             return Stepped(None, None, None)
+        if active:
+            free_stale_gradients(pl_module)
         calls, wanted = {}, []
         for callback, passes_of in recorded.items():
             found = [replace(passes, losses=losses.seen, loss=own) for passes in passes_of(result)]
