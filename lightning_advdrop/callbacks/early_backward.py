@@ -29,30 +29,35 @@ class _HandOut(torch.autograd.Function):
     """A scalar as it is, whose backward pass hands out gradients besides."""
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor, factor: Tensor, gradients: Sequence[Tensor], *_: Tensor) -> Tensor:
-        ctx.factor, ctx.gradients = factor, list(gradients)
+    def forward(
+        ctx: Any, value: Tensor, share: Tensor, scale: Tensor | None, gradients: Sequence[Tensor], *_: Tensor
+    ) -> Tensor:
+        ctx.share, ctx.scale, ctx.gradients = share, scale, list(gradients)
         return value.clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor | None, ...]:
-        if not ctx.gradients:
+        waiting: list[Tensor] | None = ctx.gradients
+        if waiting is None:
             raise RuntimeError(
-                "The loss of a step was propagated back a second time, after its gradients have been handed out; call "
-                "backward(retain_graph=True) the first time."
+                "The loss of a training step was propagated back a second time, after its gradients had been handed "
+                "out; call backward(retain_graph=True) the first time."
             )
-        factor, gradients = incoming * ctx.factor, ctx.gradients
-        if not keeps_graph():  # each is freed as soon as its product is there
-            ctx.gradients = []
-        else:
-            gradients = list(gradients)
-        gradients.reverse()
-        return incoming, None, None, *(_product(gradients, factor) for _ in range(len(gradients)))
+        if keeps_graph():
+            waiting = waiting.copy()
+        else:  # each is freed as soon as its product is there
+            ctx.gradients = None
+        waiting.reverse()
+        factor = incoming * ctx.share
+        if ctx.scale is not None:
+            factor = factor / ctx.scale
+        return incoming, None, None, None, *(_product(waiting, factor) for _ in range(len(waiting)))
 
 
-def _product(gradients: list[Tensor], factor: Tensor) -> Tensor:
+def _product(waiting: list[Tensor], factor: Tensor) -> Tensor:
     """Take the last gradient, and multiply it into memory of its own: it may be that of another leaf, too."""
-    gradient = gradients.pop()
+    gradient = waiting.pop()
     return gradient * factor.to(gradient.device)
 
 
@@ -77,9 +82,8 @@ class EarlyBackward(NamedTuple):
         It does so first, so that those of other passes are added to them one by one.
         """
         (share,) = torch.autograd.grad(total, self.loss, retain_graph=True)
-        factor = share if self.scale is None else share / self.scale
         leaves, gradients = [leaf for leaf, _ in self.handed_out], [gradient for _, gradient in self.handed_out]
-        found: Tensor = _HandOut.apply(total, factor, gradients, *leaves)  # type: ignore[no-untyped-call]
+        found: Tensor = _HandOut.apply(total, share, self.scale, gradients, *leaves)  # type: ignore[no-untyped-call]
         return found
 
 
@@ -166,8 +170,8 @@ def early_backward(
     found = {id(each): gradient for each, gradient in zip(inputs, gradients, strict=True)}
     of_masks = {id(each): _finite(found.pop(id(each)), each, scaled=scale is not None) for each in wanted}
     # Leaves without a gradient are left out, as in a backward pass that does not reach them.
-    handed = [(leaf, found[id(leaf)]) for leaf in leaves if found.get(id(leaf)) is not None] + others
-    return EarlyBackward(loss.detach().requires_grad_(), of_masks, handed, scale)
+    handed = [(leaf, known) for leaf in leaves if (known := found.get(id(leaf))) is not None]
+    return EarlyBackward(loss.detach().requires_grad_(), of_masks, [*handed, *others], scale)
 
 
 def _shared(passes: Passes) -> list[Tensor]:
@@ -177,7 +181,7 @@ def _shared(passes: Passes) -> list[Tensor]:
 
 def _gradients(
     pl_module: LightningModule, loss: Tensor, inputs: Sequence[Tensor]
-) -> tuple[Sequence[Tensor | None], list[tuple[Tensor, Tensor | None]]]:
+) -> tuple[Sequence[Tensor | None], list[tuple[Tensor, Tensor]]]:
     """Compute gradients, and those that a function of the graph has accumulated by a backward pass of its own."""
     parameters = list(pl_module.parameters())
     before = [parameter.grad for parameter in parameters]
@@ -190,11 +194,11 @@ def _gradients(
             parameter.grad = None
         try:
             found = torch.autograd.grad(loss, inputs, allow_unused=True)
-            own = [(each, each.grad) for each in parameters if each.grad is not None]
+            own = [(each, gradient) for each in parameters if (gradient := each.grad) is not None]
         finally:
             for parameter, gradient in zip(parameters, before, strict=True):
                 parameter.grad = gradient
-    return found, list(own)
+    return found, [*own]
 
 
 def _finite(gradient: Tensor | None, like: Tensor, *, scaled: bool) -> Tensor:

@@ -14,8 +14,8 @@ def free_stale_gradients(pl_module: LightningModule) -> None:
     """Free the gradients of the step before, where nothing looks at them before Lightning does the same.
 
     Lightning sets them to None between ``training_step`` and the backward pass. Until then they would be in memory
-    beside those of this step, and beside what other passes need. They are kept where gradients are accumulated, with
-    manual optimization, and where a hook or an optimizer of the user's has a say in it.
+    beside those of this step, and beside what other passes need. They are kept where gradients are accumulated, and
+    where a hook or an optimizer of the user's has a say in it.
 
     Args:
         pl_module: the module that is trained.
@@ -29,9 +29,7 @@ def free_stale_gradients(pl_module: LightningModule) -> None:
 def _clearing_next(pl_module: LightningModule) -> list[Any]:
     """Return the optimizers whose gradients Lightning sets to None as soon as the training step returns, unseen."""
     trainer = attached_trainer(pl_module)
-    if trainer is None or not trainer.training or not pl_module.automatic_optimization:
-        return []
-    if trainer.accumulate_grad_batches != 1 or is_overridden(pl_module, "optimizer_zero_grad"):
+    if trainer is None or trainer.accumulate_grad_batches != 1 or is_overridden(pl_module, "optimizer_zero_grad"):
         return []
     if any(is_overridden(each, "on_before_zero_grad") for each in (pl_module, *trainer_callbacks(trainer))):
         return []
