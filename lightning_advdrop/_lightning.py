@@ -45,8 +45,22 @@ def has_own_backward(pl_module: LightningModule) -> bool:
         >>> has_own_backward(LightningModule())
         False
     """
-    where = getattr(pl_module.backward, "__module__", "")
-    return "backward" in vars(pl_module) or where.partition(".")[0] not in {"lightning", "pytorch_lightning"}
+    return is_overridden(pl_module, "backward")
+
+
+def is_overridden(hooked: LightningModule | Callback, name: str) -> bool:
+    """Tell whether a module or callback has a hook of its own in place of Lightning's.
+
+    Args:
+        hooked: a module or callback of either package.
+        name: the hook.
+
+    Example:
+        >>> is_overridden(LightningModule(), "on_before_zero_grad")
+        False
+    """
+    where = getattr(getattr(hooked, name), "__module__", "")
+    return name in vars(hooked) or where.partition(".")[0] not in {"lightning", "pytorch_lightning"}
 
 
 def trainer_callbacks(trainer: Trainer | None) -> list[Any]:

@@ -101,6 +101,14 @@ def will_run(node: Any) -> bool:
         return True
 
 
+def keeps_graph() -> bool:
+    """Tell whether the backward pass that is running keeps its graph for another one; True where torch doesn't tell."""
+    try:
+        return bool(torch._C._autograd._get_current_graph_task_keep_graph())
+    except AttributeError:
+        return True
+
+
 def version_of(tensor: Tensor) -> int | None:
     """Return how often a tensor has been written to in place; None for tensors of inference mode, which don't count it.
 

@@ -130,6 +130,38 @@ def test_without_being_told_all_gradients_are_asked_for(monkeypatch: pytest.Monk
     assert gradients_asked_for(lambda x, y: [y]) == [True, True]
 
 
+def kept_graphs() -> list[bool]:
+    """What is told of two backward passes, the first of which keeps the graph."""
+    told: list[bool] = []
+
+    class Function(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            return x.sum()
+
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor) -> Tensor:
+            told.append(_torch.keeps_graph())
+            return grad.expand(2)
+
+    result: Any = Function.apply(torch.ones(2, requires_grad=True))  # type: ignore[no-untyped-call]
+    result.backward(retain_graph=True)
+    result.backward()
+    return told
+
+
+@pytest.mark.skipif(
+    not hasattr(torch._C._autograd, "_get_current_graph_task_keep_graph"), reason="this torch doesn't tell"
+)
+def test_a_graph_that_is_kept_is_told() -> None:
+    assert kept_graphs() == [True, False]
+
+
+def test_without_being_told_a_graph_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    lacking(monkeypatch, "_C._autograd", "_get_current_graph_task_keep_graph")
+    assert kept_graphs() == [True, True]
+
+
 def test_versions() -> None:
     tensor = torch.zeros(3)
     before = _torch.version_of(tensor)

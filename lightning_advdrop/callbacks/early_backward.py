@@ -18,38 +18,73 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lightning_advdrop._lightning import attached_trainer, has_own_backward
-from lightning_advdrop._torch import is_leaf, parametrizations_are_cached, without_tensor_hooks
+from lightning_advdrop._torch import is_leaf, keeps_graph, parametrizations_are_cached, without_tensor_hooks
 from lightning_advdrop.regularizers import Passes
 
 # Of `torch.utils.checkpoint` with use_reentrant=True: its backward pass accumulates gradients itself.
 _REENTRANT = "CheckpointFunctionBackward"
 
 
-class EarlyBackward(NamedTuple):
-    """What a backward pass of the loss has left.
-
-    Attributes:
-        loss: the loss's value, whose backward pass hands the gradients out.
-        gradients: gradients of the loss, by the identity of what else they were wanted at.
-    """
-
-    loss: Tensor
-    gradients: dict[int, Tensor]
-
-
 class _HandOut(torch.autograd.Function):
-    """A scalar with known gradients."""
+    """A scalar as it is, whose backward pass hands out gradients besides."""
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor, scale: Tensor | None, gradients: Sequence[Tensor], *_: Tensor) -> Tensor:
-        ctx.scale, ctx.gradients = scale, gradients
+    def forward(
+        ctx: Any, value: Tensor, share: Tensor, scale: Tensor | None, gradients: Sequence[Tensor], *_: Tensor
+    ) -> Tensor:
+        ctx.share, ctx.scale, ctx.gradients = share, scale, list(gradients)
         return value.clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor | None, ...]:
-        factor = incoming if ctx.scale is None else incoming / ctx.scale
-        return None, None, None, *(gradient * factor.to(gradient.device) for gradient in ctx.gradients)
+        waiting: list[Tensor] | None = ctx.gradients
+        if waiting is None:
+            raise RuntimeError(
+                "The loss of a training step was propagated back a second time, after its gradients had been handed "
+                "out; call backward(retain_graph=True) the first time."
+            )
+        if keeps_graph():
+            waiting = waiting.copy()
+        else:  # each is freed as soon as its product is there
+            ctx.gradients = None
+        waiting.reverse()
+        factor = incoming * ctx.share
+        if ctx.scale is not None:
+            factor = factor / ctx.scale
+        return incoming, None, None, None, *(_product(waiting, factor) for _ in range(len(waiting)))
+
+
+def _product(waiting: list[Tensor], factor: Tensor) -> Tensor:
+    """Take the last gradient, and multiply it into memory of its own: it may be that of another leaf, too."""
+    gradient = waiting.pop()
+    return gradient * factor.to(gradient.device)
+
+
+class EarlyBackward(NamedTuple):
+    """What a backward pass of the loss has left.
+
+    Attributes:
+        loss: stands for the loss in what is computed from it.
+        of_masks: gradients of the loss, by the identity of what else they were wanted at.
+        handed_out: the gradients that `completed` hands out, and the leaf of each.
+        scale: what the loss was multiplied by; None for 1.
+    """
+
+    loss: Tensor
+    of_masks: dict[int, Tensor]
+    handed_out: list[tuple[Tensor, Tensor]]
+    scale: Tensor | None
+
+    def completed(self, total: Tensor) -> Tensor:
+        """Return a scalar that was computed from `loss`, whose backward pass hands the gradients out, too.
+
+        It does so first, so that those of other passes are added to them one by one.
+        """
+        (share,) = torch.autograd.grad(total, self.loss, retain_graph=True)
+        leaves, gradients = [leaf for leaf, _ in self.handed_out], [gradient for _, gradient in self.handed_out]
+        found: Tensor = _HandOut.apply(total, share, self.scale, gradients, *leaves)  # type: ignore[no-untyped-call]
+        return found
 
 
 class _Graph:
@@ -135,11 +170,8 @@ def early_backward(
     found = {id(each): gradient for each, gradient in zip(inputs, gradients, strict=True)}
     of_masks = {id(each): _finite(found.pop(id(each)), each, scaled=scale is not None) for each in wanted}
     # Leaves without a gradient are left out, as in a backward pass that does not reach them.
-    handed = [(leaf, found[id(leaf)]) for leaf in leaves if found.get(id(leaf)) is not None] + others
-    value: Tensor = _HandOut.apply(  # type: ignore[no-untyped-call]
-        loss.detach(), scale, [gradient for _, gradient in handed], *(leaf for leaf, _ in handed)
-    )
-    return EarlyBackward(value, of_masks)
+    handed = [(leaf, known) for leaf in leaves if (known := found.get(id(leaf))) is not None]
+    return EarlyBackward(loss.detach().requires_grad_(), of_masks, [*handed, *others], scale)
 
 
 def _shared(passes: Passes) -> list[Tensor]:
@@ -149,7 +181,7 @@ def _shared(passes: Passes) -> list[Tensor]:
 
 def _gradients(
     pl_module: LightningModule, loss: Tensor, inputs: Sequence[Tensor]
-) -> tuple[Sequence[Tensor | None], list[tuple[Tensor, Tensor | None]]]:
+) -> tuple[Sequence[Tensor | None], list[tuple[Tensor, Tensor]]]:
     """Compute gradients, and those that a function of the graph has accumulated by a backward pass of its own."""
     parameters = list(pl_module.parameters())
     before = [parameter.grad for parameter in parameters]
@@ -162,11 +194,11 @@ def _gradients(
             parameter.grad = None
         try:
             found = torch.autograd.grad(loss, inputs, allow_unused=True)
-            own = [(each, each.grad) for each in parameters if each.grad is not None]
+            own = [(each, gradient) for each in parameters if (gradient := each.grad) is not None]
         finally:
             for parameter, gradient in zip(parameters, before, strict=True):
                 parameter.grad = gradient
-    return found, list(own)
+    return found, [*own]
 
 
 def _finite(gradient: Tensor | None, like: Tensor, *, scaled: bool) -> Tensor:

@@ -18,6 +18,7 @@ from lightning_advdrop.callbacks.adds_to_loss import AddsToLoss
 from lightning_advdrop.callbacks.batches import SteppedBatch
 from lightning_advdrop.callbacks.early_backward import EarlyBackward, early_backward
 from lightning_advdrop.callbacks.own_metrics import log_own
+from lightning_advdrop.callbacks.stale_gradients import free_stale_gradients
 from lightning_advdrop.callbacks.step_again import StepAgain
 from lightning_advdrop.regularizers import LossWatch, Passes
 from lightning_advdrop.regularizers.passes import uncompiled
@@ -32,17 +33,12 @@ class Stepped(NamedTuple):
     Attributes:
         result: what it returned.
         supervised: its own loss; where the gradients were computed early, with a backward pass that hands them out.
-        penalty: the sum of the terms; None for none.
+        total: that with the terms; the same object where there are none.
     """
 
     result: Any
     supervised: Any
-    penalty: Tensor | None
-
-    @property
-    def total(self) -> Any:
-        """The loss of the step."""
-        return self.supervised if self.penalty is None else self.supervised + self.penalty
+    total: Any
 
 
 def take_step(
@@ -82,22 +78,34 @@ def take_step(
             once_more.check()
         if result is None and batch is not None:  # of a training step, which Lightning skips then
             return Stepped(None, None, None)
+        if active:
+            free_stale_gradients(pl_module)
         calls, wanted = {}, []
         for callback, passes_of in recorded.items():
             found = [replace(passes, losses=losses.seen, loss=own) for passes in passes_of(result)]
             calls[callback], more = callback.prepare(pl_module, found, batch)
             wanted += more
+        early = None
         if complete:
             held = [] if once_more is None else once_more.tensors
-            own, calls = _without_graph(pl_module, own, calls, wanted, held)
+            early, calls = _without_graph(pl_module, own, calls, wanted, held)
+            own = own if early is None else early.loss
         asked = callbacks if _is_training(pl_module) else []
         terms = [term for callback in asked if (term := callback.term(pl_module, calls.get(callback, []))) is not None]
-        if not terms:
-            return Stepped(result, own, None)
-        total = functools.reduce(operator.add, terms)
-        how = {"on_step": False, "on_epoch": True, "sync_dist": True}
-        log_own(pl_module, {"train/penalty": total.detach()}, batch_size=len([*calls.values()][-1][0].base), **how)
-    return Stepped(result, own, total)
+        penalty = functools.reduce(operator.add, terms) if terms else None
+        if penalty is not None:
+            how = {"on_step": False, "on_epoch": True, "sync_dist": True}
+            size = len([*calls.values()][-1][0].base)
+            log_own(pl_module, {"train/penalty": penalty.detach()}, batch_size=size, **how)
+    return _stepped(result, own, penalty, early)
+
+
+def _stepped(result: Any, loss: Any, penalty: Tensor | None, early: EarlyBackward | None) -> Stepped:
+    """Add the terms to the loss; where its gradients are known, let the backward pass of each sum hand them out."""
+    if early is None:
+        return Stepped(result, loss, loss if penalty is None else loss + penalty)
+    supervised = early.completed(early.loss)
+    return Stepped(result, supervised, supervised if penalty is None else early.completed(early.loss + penalty))
 
 
 def _check_halves(halving: Sequence[AddsToLoss]) -> None:
@@ -120,21 +128,21 @@ def _without_graph(
     calls: dict[AddsToLoss, list[Passes]],
     wanted: Sequence[Tensor],
     held: Sequence[Tensor],
-) -> tuple[Any, dict[AddsToLoss, list[Passes]]]:
-    """Free the graph of a loss, and return the loss and the passes without it, unless a callback needs it."""
+) -> tuple[EarlyBackward | None, dict[AddsToLoss, list[Passes]]]:
+    """Free the graph of a loss, and return what it has left, and the passes without it, unless a callback needs it."""
     trainable = isinstance(loss, Tensor) and loss.grad_fn is not None and loss.numel() == 1
     if not calls or not trainable or any(callback.keeps_base_graph for callback in calls):
-        return loss, calls
+        return None, calls
     early = early_backward(pl_module, loss, [passes for each in calls.values() for passes in each], wanted, held)
     if isinstance(early, EarlyBackward):
-        kept = early.loss, early.gradients
-        return early.loss, {each: [passes.with_loss(*kept) for passes in found] for each, found in calls.items()}
+        kept = early.loss, early.of_masks
+        return early, {each: [passes.with_loss(*kept) for passes in found] for each, found in calls.items()}
     for callback in calls:
         if early not in callback.told_graph:
             callback.told_graph |= {early}
             name = type(callback).__name__
             rank_zero_info(f"{name} keeps the graph of the base pass in memory during the other passes: {early}.")
-    return loss, calls
+    return None, calls
 
 
 def _is_training(pl_module: LightningModule) -> bool:

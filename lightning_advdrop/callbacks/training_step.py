@@ -188,7 +188,7 @@ def _wrap_training_step(pl_module: LightningModule, callback: AddsToLoss) -> Non
             return StepAgain(pl_module, run, loss_in)
 
         stepped = take_step(pl_module, callbacks, recording, again, run, _loss_of_step, batch, complete=True)
-        if stepped.penalty is None and stepped.supervised is loss_in(stepped.result):
+        if stepped.total is loss_in(stepped.result):
             return stepped.result
         return with_loss(stepped.result, stepped.total)
 

@@ -55,10 +55,13 @@ def kl_divergence(p_logits: Tensor, q_logits: Tensor, sample_weight: Tensor | No
     p, q = _pair(p_logits, q_logits)
     if p.shape[-1] == 1:  # a Bernoulli distribution is the categorical one of the logits (z, 0)
         p, q = (F.pad(logits, (0, 1)) for logits in (p, q))
-    log_p, log_q = p.log_softmax(-1), q.log_softmax(-1)
-    # A class that p excludes with a logit of minus infinity adds nothing, whatever q says of it.
-    log_ratio = torch.where(log_p.isneginf(), 0, log_p - log_q)
-    return weighted_mean((log_p.exp() * log_ratio).sum(-1), sample_weight)
+    log_p = p.log_softmax(-1)
+    # A class that p excludes with a logit of minus infinity adds nothing, whatever q says of it. In place, and without
+    # names for what is used once: over the words of a language model each tensor is large.
+    log_ratio = (log_p - q.log_softmax(-1)).masked_fill_(log_p.isneginf(), 0)
+    p = log_p.exp()
+    del log_p
+    return weighted_mean((p * log_ratio).sum(-1), sample_weight)
 
 
 @renamed_argument("weight", "sample_weight")

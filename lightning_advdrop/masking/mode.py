@@ -38,7 +38,7 @@ class MaskingMode(TorchFunctionMode):
         sites: the sites to look for.
         choose: returns the mask or perturbation of a site in this pass, or None for none.
         running: the stack of running modules, by which some sites are recognised.
-        prefix: the results of earlier runs of the same forward before the first mask.
+        prefix: the results of earlier runs of the same forward before the first mask; None to keep and reuse nothing.
         first: whether this is the first run, which fills ``observed``.
         keep_masks: whether ``observed`` keeps the masks that the network draws itself in the first run.
         dropout: False to switch off all of the network's own dropout.
@@ -76,7 +76,7 @@ class MaskingMode(TorchFunctionMode):
         self._scopes = list({id(site.scope): site for site in sites if site.scope}.values())
         self._choose = choose
         self._running = running
-        self._reader = PrefixReader(Prefix() if prefix is None else prefix)
+        self._reader = PrefixReader(prefix)
         self._first = first
         self._applied: dict[int, Tensor] = {}
         self._calls: Counter[object] = Counter()

@@ -137,17 +137,17 @@ class PrefixReader:
     """One run's position in a `Prefix`: it reuses calls up to the end, then appends unless the prefix is complete.
 
     Args:
-        prefix: the calls of earlier runs.
+        prefix: the calls of earlier runs; None for a run of which nothing is reused, so that nothing is kept.
 
     Attributes:
         mismatch: the error that was raised, for a forward that swallows it.
     """
 
-    def __init__(self, prefix: Prefix) -> None:
-        self._prefix = prefix
+    def __init__(self, prefix: Prefix | None) -> None:
+        self._prefix = Prefix() if prefix is None else prefix
         self.mismatch: PrefixMismatchError | None = None
         self._position = 0
-        self._open = len(prefix) > 0 or not prefix._complete
+        self._open = prefix is not None and (len(prefix) > 0 or not prefix._complete)
 
     def call(self, function: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return the result of a torch call, from the prefix or computed.

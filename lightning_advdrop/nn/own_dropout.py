@@ -61,9 +61,37 @@ def draw_noise(shape: Sequence[int], p: float, like: Tensor) -> Tensor:
         >>> draw_noise((2, 3), 0.0, Tensor([1.0])).shape
         torch.Size([2, 3])
     """
+    return drop_ones(ones_to_drop(shape, like), shape, p)
+
+
+def ones_to_drop(shape: Sequence[int], like: Tensor) -> Tensor:
+    """Make what `drop_ones` drops from.
+
+    Args:
+        shape: the shape of the factors.
+        like: a tensor of their type and device.
+
+    Example:
+        >>> ones_to_drop((3, 1), Tensor([1.0])).shape
+        torch.Size([3])
+    """
     # A column is drawn as one row, so that the words of an embedding table share a budget at a site of kind dropout.
-    drawn = tuple(shape[:-1]) if shape[-1] == 1 else tuple(shape)
-    return F.dropout(like.new_ones(drawn), p).view(tuple(shape))
+    return like.new_ones(tuple(shape[:-1]) if shape[-1] == 1 else tuple(shape))
+
+
+def drop_ones(ones: Tensor, shape: Sequence[int], p: float) -> Tensor:
+    """Draw the factors of `own_noise` from what `ones_to_drop` made.
+
+    Args:
+        ones: ones.
+        shape: the shape of the factors.
+        p: the probability of a zero, in [0, 1).
+
+    Example:
+        >>> drop_ones(ones_to_drop((3, 1), Tensor([1.0])), (3, 1), 0.0).shape
+        torch.Size([3, 1])
+    """
+    return F.dropout(ones, p).view(tuple(shape))
 
 
 def masked_weight(weight: Tensor, mask: Tensor) -> Tensor:

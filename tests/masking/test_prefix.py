@@ -1,12 +1,15 @@
 """Handing back results."""
 
+import weakref
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from lightning_advdrop.masking import RecordedForward, find_sites
 from lightning_advdrop.masking.prefix import Prefix, PrefixMismatchError, PrefixReader
+from lightning_advdrop.nn import AWDLSTM
 from tests.helpers.messages import names
 
 
@@ -37,6 +40,28 @@ def test_results_are_handed_back_until_the_end_of_a_complete_prefix() -> None:
     assert reader.call(second, (x,), {}) is results[1]
     assert reader.call(second, (x,), {}) is not results[1]
     assert (first.runs, second.runs, len(prefix)) == (1, 2, 2)
+
+
+def test_without_a_prefix_nothing_is_kept() -> None:
+    function, x = Doubled(), torch.rand(2)
+    reader = PrefixReader(None)
+    kept = weakref.ref(reader.call(function, (x,), {}))
+    reader.stop(complete=True)
+    assert kept() is None
+    assert reader.call(function, (x,), {}).equal(2 * x)
+
+
+def test_what_own_noise_is_drawn_from_is_not_kept() -> None:
+    model, tokens = AWDLSTM(7, 4, 6), torch.zeros(3, 2, dtype=torch.int64)
+    run = RecordedForward(model, find_sites(model, "rnns.2:weight"), share_noise=True)
+    with run.first_run():
+        first = model(tokens).logits
+    results = run._prefix.results
+    assert len(results) > 4
+    assert not any(result.numel() > 1 and result.eq(1).all() for result in results)
+    masks = {site: seen.mask / (1 - 0.5) for site, seen in run.observed.items() if seen.mask is not None}
+    again = run.run(lambda: model(tokens).logits, masks)
+    assert again.shape == first.shape
 
 
 def test_an_incomplete_prefix_grows() -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lightning_advdrop.masking.mode import MaskingMode
 from lightning_advdrop.nn import draw_noise, masked_weight, own_noise
+from lightning_advdrop.nn.own_dropout import drop_ones, ones_to_drop
 
 
 def _own_noise(
@@ -27,9 +28,10 @@ def _own_noise(
         draw_noise(shape, p, activation)  # all the same, so that later dropout gets the numbers that it always gets
         return None
     mode.rows = "examples" if len(shape) == 3 else "weights"  # (B, 1, D), or rows of a weight or table
+    ones = ones_to_drop(shape, activation)  # not seen, so that no later run is handed them back, and they are freed
     try:
-        with mode:  # to see the dropout that it calls
-            return draw_noise(shape, p, activation)
+        with mode:  # to see the dropout that is called
+            return drop_ones(ones, shape, p)
     finally:
         mode.rows = "unknown"
 

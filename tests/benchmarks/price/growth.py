@@ -1,4 +1,4 @@
-"""How time and memory grow with the time steps T, and time with the rounds K of the search."""
+"""How time and memory grow with the time steps T, and time with K further rounds of the search."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from tests.benchmarks.price.shapes import SHAPES, Sizes
 from tests.benchmarks.price.steps import measure
 
 STEPS, SMALL_STEPS = (98, 196, 392, 784), (12, 24)
-ROUNDS = (1, 2, 4, 8)
+ROUNDS = (1, 2, 4, 8)  # further ones, beside a first one
 _ROUNDS_AT = 1  # the number in `STEPS` of those at which rounds are counted
-_NO_PROBE = "random"  # two passes and a detached base, as in a search of no rounds
 METHOD = "label"
 
 
@@ -30,7 +29,7 @@ def exponent(x: Sequence[float], y: Sequence[float]) -> float:
 
 
 def measured(clock: ClockName, *, small: bool, repeats: int, jobs: int, with_memory: bool = True) -> dict[str, Any]:
-    """Measure steps of the label search at several T, and of the gradient search with several K.
+    """Measure steps of the label search at several T, and of the gradient search with several rounds.
 
     Args:
         clock: what time is measured by.
@@ -40,17 +39,17 @@ def measured(clock: ClockName, *, small: bool, repeats: int, jobs: int, with_mem
         with_memory: whether to measure memory.
 
     Returns:
-        ``steps`` with the ``seconds`` and ``bytes`` of a step at each; ``rounds`` with the seconds that they add to a
-        step of a search without any.
+        ``steps`` with the ``seconds`` and ``bytes`` of a step at each; ``rounds`` with the seconds that so many further
+        ones add to a step of a search with one.
     """
     shape, steps = SHAPES["smnist"], SMALL_STEPS if small else STEPS
     whole = shape.small if small else shape.sizes
     sizes = [whole._replace(steps=count) for count in steps]
     seconds = [_seconds(shape_sizes, [METHOD], clock, repeats)[METHOD] for shape_sizes in sizes]
-    rounds = _seconds(sizes[_ROUNDS_AT], [_NO_PROBE, *(f"gradient@{k}" for k in ROUNDS)], clock, repeats)
-    added = [
-        median(one - none for one, none in zip(rounds[f"gradient@{k}"], rounds[_NO_PROBE], strict=True)) for k in ROUNDS
-    ]
+    # Beside a step of the same search: one of another method has a base pass and masks of another price.
+    first, *others = names = [f"gradient@{1 + k}" for k in (0, *ROUNDS)]
+    rounds = _seconds(sizes[_ROUNDS_AT], names, clock, repeats)
+    added = [median(more - one for more, one in zip(rounds[name], rounds[first], strict=True)) for name in others]
     found = {"steps": list(steps), "seconds": [median(each) for each in seconds], "rounds": list(ROUNDS)}
     found["added"] = added
     if with_memory:

@@ -80,7 +80,7 @@ def layer_table(layers: Mapping[str, Mapping[str, Sequence[float]]]) -> Iterator
 def growth_table(results: Results) -> Iterator[str]:
     """Time and memory by T, and time by K."""
     growth = results.growth
-    yield f"**Growth**, sequential MNIST: {TITLES[METHOD]} by T; seconds that K probes add to a step:"
+    yield f"**Growth**, sequential MNIST: {TITLES[METHOD]} by T; seconds that K rounds add to a gradient search of one:"
     yield ""
     cells = growth.get("bytes", [None] * len(growth["steps"]))
     yield from table(
