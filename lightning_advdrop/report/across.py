@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import stdev
 from typing import TYPE_CHECKING
 
-from lightning_advdrop.drawing import as_png, panel_grid
+from lightning_advdrop.drawing import as_png, panel_grid, whole_numbers
 from lightning_advdrop.files import replacing
 from lightning_advdrop.report.errors import ReportError
 from lightning_advdrop.report.metrics import is_percentage, listed
@@ -92,6 +92,7 @@ def ranks_figure(searches: Sequence[Search], standings: Sequence[Standing]) -> F
         axes.plot(row.rank, place, "|", color="#000000", markersize=14, markeredgewidth=1.5)
     axes.set_yticks(range(len(standings)), [row.method for row in standings])
     axes.set_ylim(len(standings) - 0.5, -0.5)
+    whole_numbers(axes.xaxis)
     axes.set_xlabel(f"Rank in each of {len(searches)} searches (1 is the best)")
     return figure
 
