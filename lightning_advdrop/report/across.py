@@ -62,7 +62,8 @@ def _comparison(found: Comparison | None, metric: str) -> list[str]:
 
 def search_cells(searches: Sequence[Search], methods: Sequence[str]) -> list[list[str]]:
     """Format the table of all results: a line for each method, a column for each search."""
-    lines = [["method", "seeds", *(each.name for each in searches)]]
+    # Headings that can be broken, since there may be many.
+    lines = [["method", "seeds", *(each.name.replace("_", " ") for each in searches)]]
     for method in methods:
         seeds = {len(each.results[method]) for each in searches}
         count = str(min(seeds)) if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)}"
