@@ -47,31 +47,27 @@ def _on_random(name: str, callback: str = "AdversarialDropoutCallback", **argume
 
 _TWO = {"rate": _RANDOM, "weight": _WEIGHT}
 _PUBLISHED = {"keep_start": True, "direction": "adv_base", "detach_base": False, "share_masks": False}
-_ALL: list[tuple[str, Method]] = [
-    ("no mask", Method("none", None, {})),
-    ("variational dropout", _method("variational_dropout", "VariationalDropoutCallback", {"rate": _RANDOM})),
-    ("DropConnect", _method("dropconnect", "VariationalDropoutCallback", {"rate": _RANDOM}, sites="weight")),
-    ("fraternal dropout", _method("fraternal_dropout", "FraternalDropoutCallback", _TWO)),
-    ("Π model", _method("pi_model", "PiModelCallback", _TWO)),
-    ("expectation-linear dropout", _method("expectation_linear_dropout", "ExpectationLinearDropoutCallback", _TWO)),
-    ("R-Drop", _method("r_drop", "RDropCallback", _TWO)),
-    ("adversarial dropout, published", _adversarial("published", search="gradient", start="one_drop", **_PUBLISHED)),
-    ("label search", _adversarial("label", search="label")),
-    ("top search", _adversarial("top", search="top")),
-    ("Fisher search", _adversarial("fisher", search="fisher")),
-    ("label search, cross-entropy", _adversarial("label_ce", search="label", divergence="ce")),
-    ("on top of random dropout", _on_random("on_random")),
-    (
-        "… without the random base mask",
+_CONTROL = f"{RandomDropsCallback.__module__}.{RandomDropsCallback.__qualname__}"
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method("none", None, {}),
+        _method("variational_dropout", "VariationalDropoutCallback", {"rate": _RANDOM}),
+        _method("dropconnect", "VariationalDropoutCallback", {"rate": _RANDOM}, sites="weight"),
+        _method("fraternal_dropout", "FraternalDropoutCallback", _TWO),
+        _method("pi_model", "PiModelCallback", _TWO),
+        _method("expectation_linear_dropout", "ExpectationLinearDropoutCallback", _TWO),
+        _method("r_drop", "RDropCallback", _TWO),
+        _adversarial("published", search="gradient", start="one_drop", **_PUBLISHED),
+        _adversarial("label", search="label"),
+        _adversarial("top", search="top"),
+        _adversarial("fisher", search="fisher"),
+        _adversarial("label_ce", search="label", divergence="ce"),
+        _on_random("on_random"),
         _on_random("on_random_no_base", start="ones", reference_in_base=False, start_rate=0.1),
-    ),
-    (
-        "… drops at random",
-        _on_random("on_random_no_choice", f"{RandomDropsCallback.__module__}.{RandomDropsCallback.__qualname__}"),
-    ),
-    ("… without the second loss", _on_random("on_random_no_second_loss", both_losses=False)),
-    ("… without the divergence", _on_random("on_random_no_divergence", weight=_NO_WEIGHT)),
-    ("… base not detached", _on_random("on_random_not_detached", detach_base=False)),
-]
-METHODS: dict[str, Method] = {method.name: method for _, method in _ALL}
-TITLES_OF: dict[str, str] = {method.name: title for title, method in _ALL}
+        _on_random("on_random_no_choice", _CONTROL),
+        _on_random("on_random_no_second_loss", both_losses=False),
+        _on_random("on_random_no_divergence", weight=_NO_WEIGHT),
+        _on_random("on_random_not_detached", detach_base=False),
+    )
+}

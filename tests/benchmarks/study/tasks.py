@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -140,7 +140,6 @@ class TaskExperiment:
 
     name: str
     small: bool = False
-    more: dict[str, Any] = field(default_factory=dict)
 
     @property
     def description(self) -> str:
