@@ -25,7 +25,7 @@ _SERIES = sorted({task.series for task in TASKS.values() if task.series not in (
 def test_each_method_trains(name: str, tmp_path: Path) -> None:
     values = {argument: entry["low"] for argument, entry in METHODS[name].space.items() if isinstance(entry, dict)}
     with quiet():
-        parts = TaskExperiment("digits", small=True).build(METHODS[name], values, 3, tmp_path)
+        parts = TaskExperiment("digits_lstm", small=True).build(METHODS[name], values, 3, tmp_path)
 
         found = run_once(parts, study.settings(tmp_path), tmp_path, None, test=True)
 
@@ -38,16 +38,16 @@ def test_a_task_is_searched_and_a_run_of_its_file_repeats(
 ) -> None:
     few = {name: METHODS[name] for name in ("none", "r_drop")}
     monkeypatch.setattr(study, "METHODS", few)
-    words = ["digits", "--small", "--data", str(tmp_path / "data")]
+    words = ["digits_lstm", "--small", "--data", str(tmp_path / "data")]
 
     assert study.main([*words, "--folder", str(tmp_path / "searches"), "--trials", "1", "--seeds", "2"]) == 0
 
-    path = tmp_path / "data" / "digits.csv"
+    path = tmp_path / "data" / "digits_lstm.csv"
     found = read_search(path)
     assert found.metric == "test/error"
     assert {method: [*seeds] for method, seeds in found.results.items()} == {"none": [1, 2], "r_drop": [1, 2]}
     assert study.main([*words, "--repeat", "r_drop", "2"]) == 0
-    assert "digits, r_drop, seed 2" in capsys.readouterr().out
+    assert "digits_lstm, r_drop, seed 2" in capsys.readouterr().out
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace(str(found.results["r_drop"][2]), "0.123"), encoding="utf-8")
     assert study.main([*words, "--repeat", "r_drop", "2"]) == 1

@@ -1,11 +1,12 @@
 """Find out which regularizer pays on small real tasks: ``python -m tests.benchmarks.study``.
 
-Each method of each task is searched with the same number of runs, by the validation loss; the values found are run with
-fresh seeds, and tested once. An LSTM or GRU of 100 units reads the series; Adam, gradients clipped at 1. ::
+Each method of each task is searched with the same number of runs, by the Brier score of validation data; the values
+found are run with fresh seeds, and tested once. An LSTM or GRU of 100 units reads the series; Adam with a rate that
+falls to 0, gradients clipped at 1. ::
 
     python -m tests.benchmarks.study gunpoint_lstm italy_power_gru
     python -m tests.benchmarks.study gunpoint_lstm --repeat r_drop 3
-    python -m tests.benchmarks.study gunpoint_lstm digits --compare label none
+    python -m tests.benchmarks.study gunpoint_lstm digits_lstm --compare label none
 
 The first goes on where an earlier one stopped, and writes all runs of a finished task into ``docs/data/study``. The
 second repeats a run of that file, and says whether it has the same error. The third prints the difference of two
@@ -18,7 +19,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,15 +31,17 @@ from lightning_advdrop.tuning.running import run_once
 from lightning_advdrop.tuning.searching import quiet
 from lightning_advdrop.tuning.writing import RUNS_FILE
 from tests.benchmarks.page import DOCS
-from tests.benchmarks.study.methods import METHODS
+from tests.benchmarks.study.methods import MAIN, METHODS
 from tests.benchmarks.study.tasks import TASKS, TaskExperiment
 
 DATA = DOCS / "data" / "study"
 TRIALS, SEEDS = 15, 5
-_METRIC, _TESTED = "val/loss", "test/error"
+_METRIC, _TESTED = "val/brier", "test/error"
 
 
-def settings(output: Path, trials: int = TRIALS, seeds: int = SEEDS, jobs: int = 1) -> Settings:
+def settings(
+    output: Path, trials: int = TRIALS, seeds: int = SEEDS, jobs: int = 1, names: Sequence[str] = MAIN
+) -> Settings:
     """The arguments of a task's search.
 
     Args:
@@ -47,14 +49,15 @@ def settings(output: Path, trials: int = TRIALS, seeds: int = SEEDS, jobs: int =
         trials: of each method.
         seeds: runs of each method with the values that were found.
         jobs: processes of one thread each.
+        names: of the methods.
     """
-    methods = tuple(METHODS.values())
+    methods = tuple(METHODS[name] for name in names)
     # Without pruning: runs of strong regularizers begin slowly.
     return Settings(methods, _METRIC, "min", trials, seeds, jobs, prune=False, output=output, test_metric=_TESTED)
 
 
 def make(name: str, folder: Path, data: Path, options: argparse.Namespace) -> None:
-    """Make the runs of a task that are missing, and keep all of them in a file.
+    """Make the runs of a task that are missing, and keep them in a file, beside those of other methods.
 
     Args:
         name: of the task.
@@ -62,17 +65,25 @@ def make(name: str, folder: Path, data: Path, options: argparse.Namespace) -> No
         data: where the file goes.
         options: of the command.
     """
-    chosen = settings(folder / name, options.trials, options.seeds, options.jobs)
+    chosen = settings(folder / name, options.trials, options.seeds, options.jobs, options.methods)
     print(f"{name}\n{run_search(chosen, TaskExperiment(name, options.small)).table}", flush=True)
     data.mkdir(parents=True, exist_ok=True)
-    with replacing(data / f"{name}.csv") as part:
-        shutil.copyfile(chosen.output / RUNS_FILE, part)
+    made, file = _lines(chosen.output / RUNS_FILE), data / f"{name}.csv"
+    others = [line for line in (_lines(file) if file.exists() else []) if line["method"] not in options.methods]
+    with replacing(file) as part, part.open("w", newline="", encoding="utf-8") as opened:
+        writer = csv.DictWriter(opened, [*made[0]])
+        writer.writeheader()
+        writer.writerows(sorted(made + others, key=lambda line: [*METHODS].index(line["method"])))
+
+
+def _lines(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="", encoding="utf-8") as opened:
+        return [*csv.DictReader(opened)]
 
 
 def repeats(name: str, method: str, seed: int, data: Path, *, small: bool = False) -> bool:
     """Repeat a run with a fresh seed, and print both errors; return whether they are the same."""
-    with (data / f"{name}.csv").open(newline="", encoding="utf-8") as file:
-        lines = [line for line in csv.DictReader(file) if line["phase"] == "seeds"]
+    lines = [line for line in _lines(data / f"{name}.csv") if line["phase"] == "seeds"]
     (line,) = (line for line in lines if (line["method"], line["seed"]) == (method, str(seed)) and line["test"])
     with TemporaryDirectory() as temporary, quiet():
         parts = TaskExperiment(name, small).build(METHODS[method], json.loads(line["values"]), seed, Path(temporary))
@@ -99,6 +110,9 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("tasks", nargs="+", choices=[*TASKS])
     parser.add_argument("--folder", type=Path, default=Path("study"), help="where searches are kept (%(default)s)")
     parser.add_argument("--data", type=Path, default=DATA, help="where the runs of finished tasks are kept")
+    parser.add_argument(
+        "--methods", nargs="+", metavar="METHOD", choices=[*METHODS], default=[*MAIN], help="what to run (%(default)s)"
+    )
     parser.add_argument("--trials", type=int, default=TRIALS, help="runs of each search (%(default)s)")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="fresh seeds of each method (%(default)s)")
     parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")

@@ -9,10 +9,10 @@ from lightning_advdrop.tuning import Method
 from tests.benchmarks.price.methods import LEADING
 from tests.benchmarks.rows_quality import RandomDrops
 
-_DROPS = {"low": 0.01, "high": 0.3, "log": True}
-_RANDOM = {"low": 0.02, "high": 0.5, "log": True}
+_DROPS = {"low": 0.01, "high": 0.5, "log": True}
+_RANDOM = {"low": 0.02, "high": 0.6, "log": True}
 _WEIGHT = {"low": 0.1, "high": 5.0, "log": True}
-_BASE = {"low": 0.05, "high": 0.4}
+_BASE = {"low": 0.05, "high": 0.5}
 # So small that the divergence has no share in training.
 _NO_WEIGHT = 1e-9
 
@@ -71,3 +71,14 @@ METHODS: dict[str, Method] = {
         _on_random("on_random_not_detached", detach_base=False),
     )
 }
+# Those of which each task has runs; parts and variants of them are the others.
+MAIN = (
+    "none",
+    "variational_dropout",
+    "fraternal_dropout",
+    "r_drop",
+    "published",
+    "label",
+    "on_random",
+    "on_random_no_choice",
+)
