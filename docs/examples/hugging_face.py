@@ -5,8 +5,10 @@ Fine-tune a Hugging Face model
 A model of ``transformers`` is used as it is, inside a LightningModule. The callback
 reads its output's ``logits``, and finds its dropout as it finds any other. The BERT
 here is tiny and has random weights, so that the page needs no download;
-``BertForSequenceClassification.from_pretrained(...)`` takes its place in practice. In a
-``Trainer`` of ``transformers`` see :doc:`/without_a_trainer`.
+``BertForSequenceClassification.from_pretrained(...).train()`` takes its place in
+practice: ``from_pretrained`` returns a model in evaluation mode, a fit leaves it there,
+and its dropout would do nothing, in plain training too. In a ``Trainer`` of
+``transformers`` see :doc:`/without_a_trainer`.
 """
 
 # %%

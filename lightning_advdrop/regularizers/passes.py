@@ -17,6 +17,7 @@ from lightning_advdrop.masking import Masks, MaskSite, Observation, RecordedForw
 from lightning_advdrop.regularizers.comparison import Comparison, DivergenceChoice
 from lightning_advdrop.regularizers.deciding import decide
 from lightning_advdrop.regularizers.losses import SeenLoss
+from lightning_advdrop.regularizers.nothing_masked import no_site_ran
 from lightning_advdrop.regularizers.predictions import Output, select_prediction
 
 T = TypeVar("T")
@@ -130,15 +131,7 @@ class Passes:
             ValueError: if none took part in it.
         """
         if not self.recorded.observed:
-            names = ", ".join(site.name for site in self.recorded.sites)
-            why = "so there is nothing to mask"
-            if self.recorded.unrecognised:
-                called = ", ".join(sorted(self.recorded.unrecognised))
-                why = (
-                    f"but {called} was called with weights that are no parameters, which are recognised by the layer "
-                    "that is running: call the layer that holds them as a module, not its forward"
-                )
-            raise ValueError(f"sites: none of {names} took part in the forward pass, {why}.")
+            raise ValueError(no_site_ran(self.recorded))
         return self.recorded.observed
 
     def applied(self, sites: Collection[MaskSite]) -> list[SiteValue]:

@@ -1,8 +1,9 @@
-"""The tasks of the study, and their model."""
+"""The tasks of the study."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -10,70 +11,28 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor
 
 from lightning_advdrop import MNISTDataModule
 from lightning_advdrop.tuning import Method, Objects, Parts
+from tests.benchmarks.study.models import Classifying, Recurrent, sentence_encoder
+from tests.benchmarks.study.reviews import Reviews
 from tests.benchmarks.study.series import Series
 
-UNITS = 100
-_MNIST_VALIDATION, _VALIDATIONS = 2000, 12
-
-
-class Classifier(L.LightningModule):
-    """A recurrent layer whose last output tells the class. It knows nothing of regularizers.
-
-    Args:
-        cell: ``lstm`` or ``gru``.
-        features: of a time step.
-        classes: the number of classes.
-        rate: the learning rate of Adam at the start; it falls to 0 along a cosine.
-    """
-
-    def __init__(self, cell: str, features: int, classes: int, rate: float) -> None:
-        super().__init__()
-        self.layer = {"lstm": nn.LSTM, "gru": nn.GRU}[cell](features, UNITS, batch_first=True)
-        self.head = nn.Linear(UNITS, classes)
-        self.rate = rate
-
-    def forward(self, series: Tensor) -> Tensor:
-        """Compute logits ``(B, classes)`` of series ``(B, T, features)``."""
-        logits: Tensor = self.head(self.layer(series)[0][:, -1])
-        return logits
-
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        series, labels = batch
-        return nn.functional.cross_entropy(self(series), labels)
-
-    def _evaluate(self, part: str, batch: tuple[Tensor, Tensor]) -> None:
-        series, labels = batch
-        logits = self(series)
-        # The Brier score is finer than the error of few examples; a few sure mistakes don't outweigh all else, as in
-        # the cross-entropy.
-        score = (logits.softmax(-1) - nn.functional.one_hot(labels, logits.shape[-1])).square().sum(-1).mean()
-        self.log(f"{part}/brier", score, batch_size=len(labels))
-        wrong = (logits.argmax(-1) != labels).float().mean()
-        self.log(f"{part}/error", wrong, batch_size=len(labels))
-
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self._evaluate("val", batch)
-
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self._evaluate("test", batch)
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = torch.optim.Adam(self.parameters(), lr=self.rate)
-        # To 0: a run ends where training has settled, however strong the noise of its masks is.
-        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, int(self.trainer.estimated_stepping_batches))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+_MNIST_VALIDATION = 2000
 
 
 class FewImages(MNISTDataModule):
-    """MNIST by rows with few images for training, others by each seed, and few for validation."""
+    """MNIST with few images for training, others by each seed, and few for validation.
 
-    def __init__(self, n_train: int, batch_size: int, seed: int) -> None:
-        super().__init__(by="row", batch_size=batch_size, seed=seed)
+    Args:
+        n_train: images to train on.
+        seed: of the choice, and of the order.
+        **arguments: of `MNISTDataModule`.
+    """
+
+    def __init__(self, n_train: int, seed: int, **arguments: Any) -> None:
+        super().__init__(seed=seed, **arguments)
         self.n_few = n_train
 
     def load_training(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -83,33 +42,25 @@ class FewImages(MNISTDataModule):
         return images[chosen], labels[chosen], others[:_MNIST_VALIDATION], their_labels[:_MNIST_VALIDATION]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Task:
     """A task of the study.
 
     Args:
-        title: how tables call it.
-        features: of a time step.
-        classes: the number of classes.
         n_train: training examples.
         steps: of a run, about.
-        series: the data set's name; empty for MNIST.
-        patch: values of a series that make up one time step.
         batch_size: of training.
-        cell: of the recurrent layer.
-        rate: the learning rate.
+        rate: the learning rate at the start.
+        validations: of a run, about.
+        sites: where masks are, in the place of the methods' sites; None for these.
     """
 
-    title: str
-    features: int
-    classes: int
     n_train: int
     steps: int = 400
-    series: str = ""
-    patch: int = 1
     batch_size: int = 32
-    cell: str = "lstm"
     rate: float = 5e-3
+    validations: int = 12
+    sites: str | None = None
 
     @property
     def epochs(self) -> int:
@@ -119,33 +70,119 @@ class Task:
     @property
     def every(self) -> int:
         """Epochs from one validation to the next."""
-        return max(1, self.epochs // _VALIDATIONS)
+        return max(1, self.epochs // self.validations)
 
     def data(self, seed: int) -> L.LightningDataModule:
         """Make the data module of a seed."""
-        if not self.series:
-            return FewImages(self.n_train, self.batch_size, seed)
+        raise NotImplementedError
+
+    def model(self) -> Callable[[], Classifying]:
+        """Return what makes the model."""
+        raise NotImplementedError
+
+    def at_sites(self, method: Method) -> Method:
+        """Return a method with its masks where they are in this task."""
+        if self.sites is None or method.regularizer is None:
+            return method
+        regularizer = method.regularizer
+        arguments = {**regularizer["init_args"], "sites": self.sites}
+        return replace(method, regularizer={**regularizer, "init_args": arguments})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecurrentTask(Task):
+    """A task of the recurrent classifier.
+
+    Args:
+        features: of a time step.
+        classes: the number of classes.
+        cell: of the recurrent layer.
+    """
+
+    features: int
+    classes: int
+    cell: str = "lstm"
+
+    def model(self) -> Callable[[], Classifying]:
+        """Return what makes the model."""
+        return partial(Recurrent, self.cell, self.features, self.classes, self.rate)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeriesTask(RecurrentTask):
+    """Time series.
+
+    Args:
+        series: the data set's name.
+        patch: values of a series that make up one time step.
+    """
+
+    series: str
+    patch: int = 1
+
+    def data(self, seed: int) -> L.LightningDataModule:
+        """Make the data module of a seed."""
         return Series(self.series, self.n_train, self.patch, self.batch_size, seed)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImagesTask(RecurrentTask):
+    """Images of MNIST, by rows; or the pixels of images of 14 x 14, in an order that was drawn once.
+
+    Args:
+        permuted: the latter.
+    """
+
+    features: int = 28
+    classes: int = 10
+    batch_size: int = 50
+    permuted: bool = False
+
+    def data(self, seed: int) -> L.LightningDataModule:
+        """Make the data module of a seed."""
+        how = {"by": "pixel", "permuted": True, "image_size": 14} if self.permuted else {"by": "row"}
+        return FewImages(self.n_train, seed, batch_size=self.batch_size, **how)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReviewsTask(Task):
+    """Reviews of films, with a pre-trained Transformer of which all is trained; it has dropout of its own, of 0.1."""
+
+    batch_size: int = 16
+    rate: float = 1e-4
+    validations: int = 6
+    sites: str | None = "dropout"
+
+    def data(self, seed: int) -> L.LightningDataModule:
+        """Make the data module of a seed."""
+        return Reviews(self.n_train, self.batch_size, seed)
+
+    def model(self) -> Callable[[], Classifying]:
+        """Return what makes the model."""
+        return partial(sentence_encoder, self.rate)
+
+
 _SERIES = {
-    "gunpoint": Task("GunPoint", 10, 2, 50, series="GunPoint", patch=10),
-    "italy_power": Task("ItalyPowerDemand", 2, 2, 67, series="ItalyPowerDemand", patch=2),
-    "arrow_head": Task("ArrowHead", 16, 3, 54, series="ArrowHead", patch=16),
-    "osu_leaf": Task("OSULeaf", 28, 6, 120, series="OSULeaf", patch=28),
-    "basic_motions": Task("BasicMotions", 30, 4, 20, series="BasicMotions", patch=5),
-    "japanese_vowels": Task("JapaneseVowels", 12, 9, 160, series="JapaneseVowels"),
-    "digits": Task("digits, 100 images", 8, 10, 100, series="digits"),
+    "gunpoint": SeriesTask(series="GunPoint", features=10, classes=2, n_train=50, patch=10),
+    "italy_power": SeriesTask(series="ItalyPowerDemand", features=2, classes=2, n_train=67, patch=2),
+    "arrow_head": SeriesTask(series="ArrowHead", features=16, classes=3, n_train=54, patch=16),
+    "osu_leaf": SeriesTask(series="OSULeaf", features=28, classes=6, n_train=120, patch=28),
+    "basic_motions": SeriesTask(series="BasicMotions", features=30, classes=4, n_train=20, patch=5),
+    "japanese_vowels": SeriesTask(series="JapaneseVowels", features=12, classes=9, n_train=160),
+    "digits": SeriesTask(series="digits", features=8, classes=10, n_train=100),
 }
 _MNIST = {
-    "mnist_300": Task("MNIST, 300 images", 28, 10, 300, 600, batch_size=50),
-    "mnist_1000": Task("MNIST, 1,000 images", 28, 10, 1000, 1200, batch_size=50),
-    "mnist_10000": Task("MNIST, 10,000 images", 28, 10, 10_000, 2400, batch_size=50),
+    "mnist_300": ImagesTask(n_train=300, steps=600),
+    "mnist_1000": ImagesTask(n_train=1000, steps=1200),
+    "mnist_10000": ImagesTask(n_train=10_000, steps=2400),
+    "permuted_mnist": ImagesTask(n_train=10_000, steps=2400, features=1, permuted=True),
 }
-_BOTH = {**_SERIES, **_MNIST}
+_BOTH: dict[str, RecurrentTask] = {**_SERIES, **_MNIST}
 TASKS: dict[str, Task] = {
     **{f"{name}_lstm": task for name, task in _BOTH.items()},
     **{f"{name}_gru": replace(task, cell="gru") for name, task in _BOTH.items()},
+    "reviews_500": ReviewsTask(n_train=500, steps=96),
+    "reviews_2000": ReviewsTask(n_train=2000, steps=250),
 }
 
 
@@ -176,9 +213,9 @@ class TaskExperiment:
             "num_sanity_val_steps": 0,
             "gradient_clip_val": 1.0,
         }
-        model = partial(Classifier, task.cell, task.features, task.classes, task.rate)
-        return Objects(model, partial(task.data, seed), trainer).build(method, values, seed, folder)
+        objects = Objects(task.model(), partial(task.data, seed), trainer)
+        return objects.build(task.at_sites(method), values, seed, folder)
 
     def config(self, method: Method, values: dict[str, Any]) -> str:
         """Return the regularizer in YAML."""
-        return Objects(L.LightningModule).config(method, values)
+        return Objects(L.LightningModule).config(TASKS[self.name].at_sites(method), values)

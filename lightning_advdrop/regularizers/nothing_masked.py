@@ -1,0 +1,43 @@
+"""Say why no site took part in a forward pass."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from lightning_advdrop.masking import RecordedForward
+
+
+def no_site_ran(recorded: RecordedForward) -> str:
+    """Return a sentence on a forward pass in which no mask could act, and on what to do.
+
+    Args:
+        recorded: the pass.
+
+    Example:
+        >>> import torch
+        >>> from lightning_advdrop.masking import find_sites
+        >>> network = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.1)).eval()
+        >>> recorded = RecordedForward(network, find_sites(network, "dropout"), share_noise=True)
+        >>> with recorded.first_run():
+        ...     _ = network(torch.ones(1, 2))
+        >>> no_site_ran(recorded)[:75]
+        'sites: none of 1:dropout took part in the forward pass, since in evaluation'
+    """
+    names = ", ".join(site.name for site in recorded.sites)
+    return f"sites: none of {names} took part in the forward pass, {_why(recorded)}."
+
+
+def _why(recorded: RecordedForward) -> str:
+    if recorded.unrecognised:
+        called = ", ".join(sorted(recorded.unrecognised))
+        return (
+            f"but {called} was called with weights that are no parameters, which are recognised by the layer that is "
+            "running: call the layer that holds them as a module, not its forward"
+        )
+    own = [site.anchor for site in recorded.sites if site.kind == "dropout"]
+    if own and not any(module.training for module in own if isinstance(module, nn.Module)):
+        return (
+            "since in evaluation mode dropout does nothing, and a fit leaves the mode of each module as it is: call "
+            "train() on the network where it is made, such as on what from_pretrained returns"
+        )
+    return "so there is nothing to mask"
