@@ -53,10 +53,26 @@ def test_a_task_is_searched_method_by_method_and_a_run_of_its_file_repeats(
     assert study.main([*words, "--repeat", "r_drop", "2"]) == 1
 
 
-def test_a_paired_difference_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert study.main(["digits", "--compare", "label", "published"]) == 0
-    # By hand from the five errors of each.
-    assert capsys.readouterr().out == "digits, label - published: +1.22 (+0.12 to +2.33)\n"
+def _write(path: Path, results: dict[str, list[float]]) -> None:
+    head = "method,phase,seed,values,metric,result,step_seconds\n"
+    lines = [
+        f"{name},seeds,{seed},{{}},test/error,{value},\n"
+        for name in results
+        for seed, value in enumerate(results[name])
+    ]
+    path.write_text(head + "".join(lines), encoding="utf-8")
+
+
+def test_paired_differences_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _write(tmp_path / "digits_lstm.csv", {"none": [0.2, 0.3, 0.4], "r_drop": [0.1, 0.2, 0.33]})
+    _write(tmp_path / "digits_gru.csv", {"none": [0.2, 0.3]})
+    words = ["digits_lstm", "digits_gru", "--data", str(tmp_path), "--methods", "none", "r_drop"]
+
+    assert study.main([*words, "--against", "none"]) == 0
+
+    # -10, -10 and -7 points: the mean is -9, the deviation sqrt(3), and 4.3027 the quantile of t with two degrees.
+    (_, _, line) = capsys.readouterr().out.splitlines()
+    assert [cell.strip() for cell in line.split("|")[1:-1]] == ["r_drop", "-9.00 (-13.30 to -4.70)", "\N{EN DASH}"]
 
 
 def _parts(seed: int) -> dict[str, bytes]:

