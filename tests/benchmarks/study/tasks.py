@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -43,7 +44,7 @@ class FewImages(MNISTDataModule):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
+class Task(ABC):
     """A task of the study.
 
     Args:
@@ -72,13 +73,13 @@ class Task:
         """Epochs from one validation to the next."""
         return max(1, self.epochs // self.validations)
 
+    @abstractmethod
     def data(self, seed: int) -> L.LightningDataModule:
         """Make the data module of a seed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def model(self) -> Callable[[], Classifying]:
         """Return what makes the model."""
-        raise NotImplementedError
 
     def at_sites(self, method: Method) -> Method:
         """Return a method with its masks where they are in this task."""
@@ -90,7 +91,7 @@ class Task:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecurrentTask(Task):
+class RecurrentTask(Task, ABC):
     """A task of the recurrent classifier.
 
     Args:
