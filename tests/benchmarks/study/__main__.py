@@ -115,7 +115,9 @@ def _difference(ours: Mapping[int, float], theirs: Mapping[int, float]) -> str:
     found = paired_difference(ours, theirs)
     if found is None or found.low is None or found.high is None:
         return "\N{EN DASH}"
-    return f"{100 * found.mean:+.2f} ({100 * found.low:+.2f} to {100 * found.high:+.2f})"
+    # Not -0.00.
+    mean, low, high = (round(100 * each, 2) + 0.0 for each in (found.mean, found.low, found.high))
+    return f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
 
 
 def main(args: Sequence[str] | None = None) -> int:
