@@ -86,7 +86,8 @@ def ranks_figure(searches: Sequence[Search], standings: Sequence[Standing]) -> F
     """
     figure, (axes,) = panel_grid(1)
     figure.set_size_inches(6.4, 1.2 + 0.3 * len(standings))
-    single = [{row.method: row.rank for row in compare([each], [])} for each in searches]
+    methods = [row.method for row in standings]
+    single = [{row.method: row.rank for row in compare([each.only(methods)], [])} for each in searches]
     for place, row in enumerate(standings):
         ranks = [each[row.method] for each in single]
         axes.plot(ranks, [place] * len(ranks), "o", color="#56B4E9", markersize=4, alpha=0.7)

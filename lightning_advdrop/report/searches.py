@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, median
 
@@ -39,6 +39,10 @@ class Search:
     def sign(self) -> int:
         """1 if lower values are better, else -1."""
         return -1 if better(self.metric) == "max" else 1
+
+    def only(self, methods: Collection[str]) -> Search:
+        """Return the search without the other methods."""
+        return replace(self, results={name: self.results[name] for name in methods})
 
     def mean(self, method: str) -> float:
         """Return a method's mean over the seeds."""
