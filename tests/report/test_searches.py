@@ -135,7 +135,8 @@ def test_the_picture_ranks_the_methods_that_all_searches_have() -> None:
     searches = [_search("a", {"none": 0.4, "r_drop": 0.2, "other": 0.3}), _search("b", {"none": 0.3, "r_drop": 0.5})]
     (axes,) = ranks_figure(searches, compare(searches, [])).axes
     # Of three methods in the first search plain training would be the third.
-    assert [[*line.get_xdata()] for line in axes.get_lines()] == [[2.0, 1.0], [1.5], [1.0, 2.0], [1.5]]
+    drawn = [np.asarray(line.get_xdata()).tolist() for line in axes.lines]
+    assert drawn == [[2.0, 1.0], [1.5], [1.0, 2.0], [1.5]]
 
 
 def test_the_command_writes_the_page_and_its_place_in_the_docs(
