@@ -14,7 +14,7 @@ from lightning_advdrop.report.searches import read_search
 from lightning_advdrop.tuning.running import run_once
 from lightning_advdrop.tuning.searching import quiet
 from tests.benchmarks.study import __main__ as study
-from tests.benchmarks.study.methods import MAIN, METHODS
+from tests.benchmarks.study.methods import METHODS
 from tests.benchmarks.study.series import Series, read
 from tests.benchmarks.study.tasks import TASKS, SeriesTask, TaskExperiment
 
@@ -27,7 +27,7 @@ def test_each_method_trains(name: str, tmp_path: Path) -> None:
     with quiet():
         parts = TaskExperiment("digits_lstm", small=True).build(METHODS[name], values, 3, tmp_path)
 
-        found = run_once(parts, study.settings(tmp_path), tmp_path, None, test=True)
+        found = run_once(parts, study.settings("digits_lstm", tmp_path), tmp_path, None, test=True)
 
     assert 0 < found["value"] < 3
     assert 0 < found["test"] < 1
@@ -120,11 +120,11 @@ def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyP
 
 
 def test_saved_runs_are_of_the_tasks_and_methods() -> None:
-    for path in study.DATA.glob("*.csv"):
-        assert path.stem in TASKS
+    for path in study.DATA.rglob("*.csv"):
+        assert path == study.file_of(path.stem, study.DATA)
         with path.open(newline="", encoding="utf-8") as file:
             lines = [line for line in csv.DictReader(file) if line["phase"] == "seeds"]
         methods = {line["method"] for line in lines}
-        assert {*MAIN} <= methods <= {*METHODS}
+        assert {*TASKS[path.stem].methods} <= methods <= {*METHODS}
         assert {line["state"] for line in lines} == {"complete"}
         assert len(lines) == len(methods) * study.SEEDS

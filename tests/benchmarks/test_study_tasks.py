@@ -106,7 +106,7 @@ def test_the_sentence_encoder_trains_with_masks_at_its_dropout(name: str, tmp_pa
         parts = TaskExperiment("reviews_500").build(METHODS[name], values, 3, tmp_path / "run")
         assert isinstance(parts.model, SentenceEncoder)
         assert parts.model.network.training
-        found = run_once(parts, study.settings(tmp_path / "run"), tmp_path / "run", None, test=True)
+        found = run_once(parts, study.settings("reviews_500", tmp_path / "run"), tmp_path / "run", None, test=True)
     assert 0 < found["value"] < 1
     assert 0 <= found["test"] <= 1
     assert "sites: dropout" in TaskExperiment("reviews_500").config(METHODS["label"], {})

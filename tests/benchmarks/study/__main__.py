@@ -33,29 +33,40 @@ from lightning_advdrop.tuning.running import run_once
 from lightning_advdrop.tuning.searching import quiet
 from lightning_advdrop.tuning.writing import RUNS_FILE
 from tests.benchmarks.page import DOCS, write_between
-from tests.benchmarks.study.methods import MAIN, METHODS
+from tests.benchmarks.study.methods import METHODS
 from tests.benchmarks.study.tasks import TASKS, TaskExperiment
 
 DATA = DOCS / "data" / "study"
 TRIALS, SEEDS = 15, 5
-_METRIC, _TESTED = "val/brier", "test/error"
 
 
 def settings(
-    output: Path, trials: int = TRIALS, seeds: int = SEEDS, jobs: int = 1, names: Sequence[str] = MAIN
+    task: str,
+    output: Path,
+    trials: int = TRIALS,
+    seeds: int = SEEDS,
+    jobs: int = 1,
+    names: Sequence[str] | None = None,
 ) -> Settings:
     """The arguments of a task's search.
 
     Args:
+        task: its name.
         output: the folder of its results.
         trials: of each method.
         seeds: runs of each method with the values that were found.
         jobs: processes of one thread each.
-        names: of the methods.
+        names: of the methods; None for those of the task.
     """
-    methods = tuple(METHODS[name] for name in names)
+    metric, tested = TASKS[task].metric, TASKS[task].tested
+    methods = tuple(METHODS[name] for name in names or TASKS[task].methods)
     # Without pruning: runs of strong regularizers begin slowly.
-    return Settings(methods, _METRIC, "min", trials, seeds, jobs, prune=False, output=output, test_metric=_TESTED)
+    return Settings(methods, metric, "min", trials, seeds, jobs, prune=False, output=output, test_metric=tested)
+
+
+def file_of(task: str, data: Path) -> Path:
+    """Where the runs of a task are kept, in the folder of all of them."""
+    return data / TASKS[task].folder / f"{task}.csv"
 
 
 def make(name: str, folder: Path, data: Path, options: argparse.Namespace) -> None:
@@ -67,11 +78,12 @@ def make(name: str, folder: Path, data: Path, options: argparse.Namespace) -> No
         data: where the file goes.
         options: of the command.
     """
-    chosen = settings(folder / name, options.trials, options.seeds, options.jobs, options.methods)
+    chosen = settings(name, folder / name, options.trials, options.seeds, options.jobs, options.methods)
     print(f"{name}\n{run_search(chosen, TaskExperiment(name, options.small)).table}", flush=True)
-    data.mkdir(parents=True, exist_ok=True)
-    made, file = _lines(chosen.output / RUNS_FILE), data / f"{name}.csv"
-    others = [line for line in (_lines(file) if file.exists() else []) if line["method"] not in options.methods]
+    made, file = _lines(chosen.output / RUNS_FILE), file_of(name, data)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    names = {method.name for method in chosen.methods}
+    others = [line for line in (_lines(file) if file.exists() else []) if line["method"] not in names]
     with replacing(file) as part, part.open("w", newline="", encoding="utf-8") as opened:
         writer = csv.DictWriter(opened, [*made[0]])
         writer.writeheader()
@@ -85,11 +97,11 @@ def _lines(file: Path) -> list[dict[str, str]]:
 
 def repeats(name: str, method: str, seed: int, data: Path, *, small: bool = False) -> bool:
     """Repeat a run with a fresh seed, and print both errors; return whether they are the same."""
-    lines = [line for line in _lines(data / f"{name}.csv") if line["phase"] == "seeds"]
+    lines = [line for line in _lines(file_of(name, data)) if line["phase"] == "seeds"]
     (line,) = (line for line in lines if (line["method"], line["seed"]) == (method, str(seed)) and line["test"])
     with TemporaryDirectory() as temporary, quiet():
         parts = TaskExperiment(name, small).build(METHODS[method], json.loads(line["values"]), seed, Path(temporary))
-        found = run_once(parts, settings(Path(temporary)), Path(temporary), None, test=True)
+        found = run_once(parts, settings(name, Path(temporary)), Path(temporary), None, test=True)
     before, now = (100 * float(each) for each in (line["test"], found["test"]))
     print(f"{name}, {method}, seed {seed}: {before:.2f} % in the file, {now:.2f} % now")
     return before == now
@@ -105,7 +117,7 @@ def differences(names: Sequence[str], methods: Sequence[str], other: str, data: 
         data: where the runs of finished tasks are.
     """
     lines = [["method", *(name.replace("_", " ") for name in names)]]
-    results = [read_search(data / f"{name}.csv").results for name in names]
+    results = [read_search(file_of(name, data)).results for name in names]
     for method in methods:
         lines.append([method, *(_difference(each.get(method, {}), each.get(other, {})) for each in results)])
     return aligned(lines)
@@ -129,7 +141,11 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, default=Path("study"), help="where searches are kept (%(default)s)")
     parser.add_argument("--data", type=Path, default=DATA, help="where the runs of finished tasks are kept")
     parser.add_argument(
-        "--methods", nargs="+", metavar="METHOD", choices=[*METHODS], default=[*MAIN], help="what to run (%(default)s)"
+        "--methods",
+        nargs="+",
+        metavar="METHOD",
+        choices=[*METHODS],
+        help="by default those of the task",
     )
     parser.add_argument("--trials", type=int, default=TRIALS, help="runs of each search (%(default)s)")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="fresh seeds of each method (%(default)s)")
@@ -144,7 +160,7 @@ def main(args: Sequence[str] | None = None) -> int:
         same = [repeats(name, method, int(seed), options.data, small=options.small) for name in options.tasks]
         return int(not all(same))
     if options.against:
-        methods = [each for each in options.methods if each != options.against]
+        methods = [each for each in options.methods or TASKS[options.tasks[0]].methods if each != options.against]
         found = differences(options.tasks, methods, options.against, options.data)
         print(found)
         if options.docs:

@@ -13,6 +13,7 @@ _DROPS = {"low": 0.01, "high": 0.5, "log": True}
 _RANDOM = {"low": 0.02, "high": 0.6, "log": True}
 _WEIGHT = {"low": 0.1, "high": 5.0, "log": True}
 _BASE = {"low": 0.05, "high": 0.5}
+_EPSILON = {"low": 0.3, "high": 10.0, "log": True}
 # So small that the divergence has no share in training.
 _NO_WEIGHT = 1e-9
 
@@ -45,6 +46,7 @@ def _on_random(name: str, callback: str = "AdversarialDropoutCallback", **argume
     return _method(name, callback, {each: space[each] for each in space if each not in arguments}, **given)
 
 
+_PERTURBED = {"epsilon": _EPSILON, "weight": _WEIGHT}
 _TWO = {"rate": _RANDOM, "weight": _WEIGHT}
 _PUBLISHED = {"keep_start": True, "direction": "adv_base", "detach_base": False, "share_masks": False}
 _CONTROL = f"{RandomDropsCallback.__module__}.{RandomDropsCallback.__qualname__}"
@@ -58,6 +60,7 @@ METHODS: dict[str, Method] = {
         _method("pi_model", "PiModelCallback", _TWO),
         _method("expectation_linear_dropout", "ExpectationLinearDropoutCallback", _TWO),
         _method("r_drop", "RDropCallback", _TWO),
+        _method("virtual_adversarial", "VirtualAdversarialCallback", _PERTURBED, sites="input"),
         _adversarial("published", search="gradient", start="one_drop", **_PUBLISHED),
         _adversarial("label", search="label"),
         _adversarial("top", search="top"),
@@ -82,3 +85,7 @@ MAIN = (
     "on_random",
     "on_random_no_choice",
 )
+# Of documents: no more than what one core can run, and the regularizer that was made for them.
+TEXT = ("none", "virtual_adversarial", "r_drop", "published", "label", "on_random")
+# Of a Transformer, whose runs take minutes.
+FEW = ("none", "r_drop", "label", "on_random")

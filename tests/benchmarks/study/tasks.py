@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from abc import ABC, abstractmethod
+from abc import ABC
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
@@ -16,9 +15,12 @@ from torch import Tensor
 
 from lightning_advdrop import MNISTDataModule
 from lightning_advdrop.tuning import Method, Objects, Parts
+from tests.benchmarks.study.methods import FEW
 from tests.benchmarks.study.models import Classifying, Recurrent, sentence_encoder
 from tests.benchmarks.study.reviews import Reviews
 from tests.benchmarks.study.series import Series
+from tests.benchmarks.study.task import Task
+from tests.benchmarks.study.text import DocumentsTask
 
 _MNIST_VALIDATION = 2000
 
@@ -41,53 +43,6 @@ class FewImages(MNISTDataModule):
         images, labels, others, their_labels = super().load_training()
         chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(self.seed))[: self.n_few]
         return images[chosen], labels[chosen], others[:_MNIST_VALIDATION], their_labels[:_MNIST_VALIDATION]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task(ABC):
-    """A task of the study.
-
-    Args:
-        n_train: training examples.
-        steps: of a run, about.
-        batch_size: of training.
-        rate: the learning rate at the start.
-        validations: of a run, about.
-        sites: where masks are, in the place of the methods' sites; None for these.
-    """
-
-    n_train: int
-    steps: int = 400
-    batch_size: int = 32
-    rate: float = 5e-3
-    validations: int = 12
-    sites: str | None = None
-
-    @property
-    def epochs(self) -> int:
-        """Epochs of a run."""
-        return math.ceil(self.steps / math.ceil(self.n_train / self.batch_size))
-
-    @property
-    def every(self) -> int:
-        """Epochs from one validation to the next."""
-        return max(1, self.epochs // self.validations)
-
-    @abstractmethod
-    def data(self, seed: int) -> L.LightningDataModule:
-        """Make the data module of a seed."""
-
-    @abstractmethod
-    def model(self) -> Callable[[], Classifying]:
-        """Return what makes the model."""
-
-    def at_sites(self, method: Method) -> Method:
-        """Return a method with its masks where they are in this task."""
-        if self.sites is None or method.regularizer is None:
-            return method
-        regularizer = method.regularizer
-        arguments = {**regularizer["init_args"], "sites": self.sites}
-        return replace(method, regularizer={**regularizer, "init_args": arguments})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +104,9 @@ class ImagesTask(RecurrentTask):
 class ReviewsTask(Task):
     """Reviews of films, with a pre-trained Transformer of which all is trained; it has dropout of its own, of 0.1."""
 
+    methods: ClassVar[tuple[str, ...]] = FEW
+    folder: ClassVar[str] = "transformer"
+
     batch_size: int = 16
     rate: float = 1e-4
     validations: int = 6
@@ -182,6 +140,7 @@ _BOTH: dict[str, RecurrentTask] = {**_SERIES, **_MNIST}
 TASKS: dict[str, Task] = {
     **{f"{name}_lstm": task for name, task in _BOTH.items()},
     **{f"{name}_gru": replace(task, cell="gru") for name, task in _BOTH.items()},
+    "documents_2000": DocumentsTask(n_train=2000),
     "reviews_500": ReviewsTask(n_train=500, steps=96),
     "reviews_2000": ReviewsTask(n_train=2000, steps=250),
 }

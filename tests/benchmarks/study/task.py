@@ -1,0 +1,72 @@
+"""What all tasks of the study have."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import lightning as L
+
+from lightning_advdrop.tuning import Method
+from tests.benchmarks.study.methods import MAIN
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(ABC):
+    """A task of the study.
+
+    Args:
+        n_train: training examples.
+        steps: of a run, about.
+        batch_size: of training.
+        rate: the learning rate at the start.
+        validations: of a run, about.
+        sites: where masks are, in the place of the methods' sites; None for these.
+
+    Attributes:
+        metric: of the validation data, which chooses values and epochs; the smaller the better.
+        tested: what is compared on the test data.
+        methods: those of which the task has runs.
+        folder: where these are kept, in that of all tasks; those with other methods are elsewhere.
+    """
+
+    metric: ClassVar[str] = "val/brier"
+    tested: ClassVar[str] = "test/error"
+    methods: ClassVar[tuple[str, ...]] = MAIN
+    folder: ClassVar[str] = ""
+
+    n_train: int
+    steps: int = 400
+    batch_size: int = 32
+    rate: float = 5e-3
+    validations: int = 12
+    sites: str | None = None
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of a run."""
+        return math.ceil(self.steps / math.ceil(self.n_train / self.batch_size))
+
+    @property
+    def every(self) -> int:
+        """Epochs from one validation to the next."""
+        return max(1, self.epochs // self.validations)
+
+    @abstractmethod
+    def data(self, seed: int) -> L.LightningDataModule:
+        """Make the data module of a seed."""
+
+    @abstractmethod
+    def model(self) -> Callable[[], L.LightningModule]:
+        """Return what makes the model."""
+
+    def at_sites(self, method: Method) -> Method:
+        """Return a method with its masks where they are in this task."""
+        if self.sites is None or method.regularizer is None:
+            return method
+        regularizer = method.regularizer
+        arguments = {**regularizer["init_args"], "sites": self.sites}
+        return replace(method, regularizer={**regularizer, "init_args": arguments})
