@@ -74,6 +74,11 @@ def test_paired_differences_are_printed(tmp_path: Path, capsys: pytest.CaptureFi
     (_, _, line) = capsys.readouterr().out.splitlines()
     assert [cell.strip() for cell in line.split("|")[1:-1]] == ["r_drop", "-9.00 (-13.30 to -4.70)", "\N{EN DASH}"]
 
+    assert study.main([*words, "--against", "none", "--first-seed", "1"]) == 0
+
+    # -10 and -7 points: the mean is -8.5, the deviation sqrt(4.5), and 12.706 the quantile with one degree.
+    assert "-8.50 (-27.56 to +10.56)" in capsys.readouterr().out
+
 
 def _parts(seed: int) -> dict[str, bytes]:
     data = Series("digits", 100, 1, 32, seed)

@@ -107,7 +107,7 @@ def repeats(name: str, method: str, seed: int, data: Path, *, small: bool = Fals
     return before == now
 
 
-def differences(names: Sequence[str], methods: Sequence[str], other: str, data: Path) -> str:
+def differences(names: Sequence[str], methods: Sequence[str], other: str, data: Path, first: int = 0) -> str:
     """Return a table of the differences of methods from another one in each task, in points, with 95 % intervals.
 
     Args:
@@ -115,16 +115,17 @@ def differences(names: Sequence[str], methods: Sequence[str], other: str, data: 
         methods: of which tasks lack some.
         other: the method that they are compared with.
         data: where the runs of finished tasks are.
+        first: the first seed that counts.
     """
     lines = [["method", *(name.replace("_", " ") for name in names)]]
     results = [read_search(file_of(name, data)).results for name in names]
     for method in methods:
-        lines.append([method, *(_difference(each.get(method, {}), each.get(other, {})) for each in results)])
+        lines.append([method, *(_difference(each.get(method, {}), each.get(other, {}), first) for each in results)])
     return aligned(lines)
 
 
-def _difference(ours: Mapping[int, float], theirs: Mapping[int, float]) -> str:
-    found = paired_difference(ours, theirs)
+def _difference(ours: Mapping[int, float], theirs: Mapping[int, float], first: int) -> str:
+    found = paired_difference({seed: error for seed, error in ours.items() if seed >= first}, theirs)
     if found is None or found.low is None or found.high is None:
         return "\N{EN DASH}"
     # Not -0.00.
@@ -152,6 +153,7 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
     parser.add_argument("--repeat", nargs=2, metavar=("METHOD", "SEED"), help="repeat a run of each task, and compare")
     parser.add_argument("--against", metavar="METHOD", choices=[*METHODS], help="print differences from this method")
+    parser.add_argument("--first-seed", type=int, default=0, help="of those that --against compares (%(default)s)")
     parser.add_argument("--docs", metavar="NAME", help="write them into docs/results.md, between markers of that name")
     parser.add_argument("--small", action="store_true", help="two epochs, to try the program")
     options = parser.parse_args(args)
@@ -161,7 +163,7 @@ def main(args: Sequence[str] | None = None) -> int:
         return int(not all(same))
     if options.against:
         methods = [each for each in options.methods or TASKS[options.tasks[0]].methods if each != options.against]
-        found = differences(options.tasks, methods, options.against, options.data)
+        found = differences(options.tasks, methods, options.against, options.data, options.first_seed)
         print(found)
         if options.docs:
             write_between(DOCS / "results.md", options.docs, found)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from lightning_advdrop import RegularizerCallback
 from lightning_advdrop.tuning import Method
 from tests.benchmarks.price.methods import LEADING
-from tests.benchmarks.rows_quality import RandomDrops
+from tests.benchmarks.study.forms import RandomDropsCallback, WorstOfTwoCallback
 
 _DROPS = {"low": 0.01, "high": 0.5, "log": True}
 _RANDOM = {"low": 0.02, "high": 0.6, "log": True}
@@ -16,18 +15,6 @@ _BASE = {"low": 0.05, "high": 0.5}
 _EPSILON = {"low": 0.3, "high": 10.0, "log": True}
 # So small that the divergence has no share in training.
 _NO_WEIGHT = 1e-9
-
-
-class RandomDropsCallback(RegularizerCallback):
-    """The control: further drops at random instead of the worst ones.
-
-    Args:
-        weight: of the penalty.
-        arguments: of the regularizer.
-    """
-
-    def __init__(self, weight: float = 1.0, **arguments: Any) -> None:
-        super().__init__(RandomDrops(**arguments), weight=weight)
 
 
 def _method(name: str, class_name: str, space: dict[str, Any], **arguments: Any) -> Method:
@@ -49,7 +36,10 @@ def _on_random(name: str, callback: str = "AdversarialDropoutCallback", **argume
 _PERTURBED = {"epsilon": _EPSILON, "weight": _WEIGHT}
 _TWO = {"rate": _RANDOM, "weight": _WEIGHT}
 _PUBLISHED = {"keep_start": True, "direction": "adv_base", "detach_base": False, "share_masks": False}
-_CONTROL = f"{RandomDropsCallback.__module__}.{RandomDropsCallback.__qualname__}"
+_SECOND = {**LEADING, "detach_base": False, "rescaling": "rows"}
+_CONTROL, _WORST_OF_TWO = (
+    f"{callback.__module__}.{callback.__qualname__}" for callback in (RandomDropsCallback, WorstOfTwoCallback)
+)
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
@@ -72,6 +62,7 @@ METHODS: dict[str, Method] = {
         _on_random("on_random_no_second_loss", both_losses=False),
         _on_random("on_random_no_divergence", weight=_NO_WEIGHT),
         _on_random("on_random_not_detached", detach_base=False),
+        _method("r_drop_worst", _WORST_OF_TWO, {"rate": _DROPS, "start_rate": _RANDOM, "weight": _WEIGHT}, **_SECOND),
     )
 }
 # Those of which each task has runs; parts and variants of them are the others.
