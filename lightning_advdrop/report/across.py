@@ -61,13 +61,13 @@ def _comparison(found: Comparison | None, metric: str) -> list[str]:
 
 
 def search_cells(searches: Sequence[Search], methods: Sequence[str]) -> list[list[str]]:
-    """Format the table of all results: a line for each method, a column for each search."""
+    """Format the table of all results: a line for each search, a column for each method."""
     # Headings that can be broken, since there may be many.
-    lines = [["method", "seeds", *(each.name.replace("_", " ") for each in searches)]]
-    for method in methods:
-        seeds = {len(each.results[method]) for each in searches}
+    lines = [["search", "seeds", *(method.replace("_", " ") for method in methods)]]
+    for each in searches:
+        seeds = {len(each.results[method]) for method in methods}
         count = str(min(seeds)) if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)}"
-        lines.append([method, count, *(_result(each, method) for each in searches)])
+        lines.append([each.name, count, *(_result(each, method) for method in methods)])
     return lines
 
 

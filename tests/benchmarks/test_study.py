@@ -71,8 +71,9 @@ def test_paired_differences_are_printed(tmp_path: Path, capsys: pytest.CaptureFi
     assert study.main([*words, "--against", "none"]) == 0
 
     # -10, -10 and -7 points: the mean is -9, the deviation sqrt(3), and 4.3027 the quantile of t with two degrees.
-    (_, _, line) = capsys.readouterr().out.splitlines()
-    assert [cell.strip() for cell in line.split("|")[1:-1]] == ["r_drop", "-9.00 (-13.30 to -4.70)", "\N{EN DASH}"]
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == ["task", "r drop"]
+    assert lines[2:] == [["digits_lstm", "-9.00 (-13.30 to -4.70)"], ["digits_gru", "\N{EN DASH}"]]
 
     assert study.main([*words, "--against", "none", "--first-seed", "1"]) == 0
 

@@ -108,7 +108,7 @@ def test_methods_that_not_all_have_are_left_out() -> None:
         compare([searches[0], _search("c", {"z": 1.0})], [])
 
 
-def test_the_tables_have_a_line_for_each_method_and_each_search() -> None:
+def test_the_tables_have_a_line_for_each_method_and_for_each_search() -> None:
     searches = [_search("a", {"x": 0.1, "y": 0.2}), _search("b", {"x": 0.3, "y": 0.4})]
     standings = compare(searches, ["y"])
 
@@ -118,9 +118,9 @@ def test_the_tables_have_a_line_for_each_method_and_each_search() -> None:
         ["y", _DASH, "2.0", _DASH, _DASH, _DASH],
     ]
     assert search_cells(searches, ["x", "y"]) == [
-        ["method", "seeds", "a", "b"],
-        ["x", "2", "10.00 (1.41)", "30.00 (1.41)"],
-        ["y", "2", "20.00 (1.41)", "40.00 (1.41)"],
+        ["search", "seeds", "x", "y"],
+        ["a", "2", "10.00 (1.41)", "20.00 (1.41)"],
+        ["b", "2", "30.00 (1.41)", "40.00 (1.41)"],
     ]
 
 

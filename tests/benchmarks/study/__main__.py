@@ -117,10 +117,11 @@ def differences(names: Sequence[str], methods: Sequence[str], other: str, data: 
         data: where the runs of finished tasks are.
         first: the first seed that counts.
     """
-    lines = [["method", *(name.replace("_", " ") for name in names)]]
-    results = [read_search(file_of(name, data)).results for name in names]
-    for method in methods:
-        lines.append([method, *(_difference(each.get(method, {}), each.get(other, {}), first) for each in results)])
+    lines = [["task", *(method.replace("_", " ") for method in methods)]]
+    for name in names:
+        results = read_search(file_of(name, data)).results
+        theirs = results.get(other, {})
+        lines.append([name, *(_difference(results.get(method, {}), theirs, first) for method in methods)])
     return aligned(lines)
 
 
