@@ -157,7 +157,7 @@ def test_saved_runs_are_of_the_tasks_and_methods() -> None:
 
 
 def test_saved_runs_with_more_seeds_are_of_the_same_search() -> None:
-    for path in (study.DOCS / "data" / "more_seeds").glob("*.csv"):
+    for path in (study.DATA.parent / "more_seeds").glob("*.csv"):
         more, found = read_search(path), read_search(study.file_of(path.stem, study.DATA))
         for method, errors in more.results.items():
             assert [*errors] == [*range(1, 21)]
