@@ -39,8 +39,10 @@ def add_seeds(found: Path, file: Path, methods: Sequence[str], seeds: int, run: 
         run: called with method, values and seed; returns what `run_once` does.
     """
     before = [line for line in read_lines(found) if line["phase"] == "seeds" and line["method"] in methods]
-    lines = read_lines(file) if file.exists() else before
+    lines = read_lines(file) if file.exists() else []
     there = {(line["method"], line["seed"]) for line in lines}
+    lines += [line for line in before if (line["method"], line["seed"]) not in there]
+    there |= {(line["method"], line["seed"]) for line in before}
     first = {line["method"]: line for line in reversed(before)}
     order = [*dict.fromkeys([*(line["method"] for line in lines), *methods])]
     for method in methods:
