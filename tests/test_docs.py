@@ -34,9 +34,14 @@ def run_blocks(page: Path) -> None:
     """Runs the Python blocks of a page one after the other in one module, as a program without arguments."""
     module = ModuleType("documentation")
     of_lightning = patch.dict(os.environ, JSONARGPARSE_DEPRECATION_WARNINGS="off")  # LightningCLI makes some itself
-    with patch.dict(sys.modules, {module.__name__: module}), patch.object(sys, "argv", [page.name]), of_lightning:
-        for number, block in enumerate(blocks(page, "python"), start=1):
-            exec(compile(block, f"{page.name}, block {number}", "exec"), module.__dict__)
+    # Not by patch.dict, which would forget what the page imports: imported again, its classes would be there twice.
+    sys.modules[module.__name__] = module
+    try:
+        with patch.object(sys, "argv", [page.name]), of_lightning:
+            for number, block in enumerate(blocks(page, "python"), start=1):
+                exec(compile(block, f"{page.name}, block {number}", "exec"), module.__dict__)
+    finally:
+        del sys.modules[module.__name__]
 
 
 def command_lines(page: Path) -> Iterator[list[str]]:
