@@ -18,6 +18,7 @@ from tests.benchmarks.study.reviews import Reviews
 from tests.benchmarks.study.tasks import TASKS, ImagesTask, TaskExperiment
 
 _TEXTS = [f"{'good' if number % 2 else 'bad'} film of number {number}" for number in range(40)]
+_WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "film", "of", "number"]
 _LABELS = [number % 2 for number in range(40)]
 
 
@@ -82,11 +83,10 @@ def tiny_encoder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A Transformer with random weights and a few words, saved as the pre-trained one is."""
     from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
 
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "film", "of", "number"]
-    (tmp_path / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
+    (tmp_path / "vocab.txt").write_text("\n".join(_WORDS), encoding="utf-8")
     BertTokenizer(str(tmp_path / "vocab.txt")).save_pretrained(tmp_path)
     config = BertConfig(
-        vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+        vocab_size=len(_WORDS), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
     )
     torch.manual_seed(0)
     BertForSequenceClassification(config).save_pretrained(tmp_path)
@@ -109,7 +109,17 @@ def test_the_sentence_encoder_trains_with_masks_at_its_dropout(name: str, tmp_pa
         found = run_once(parts, study.settings("reviews_500", tmp_path / "run"), tmp_path / "run", None, test=True)
     assert 0 < found["value"] < 1
     assert 0 <= found["test"] <= 1
-    assert "sites: dropout" in TaskExperiment("reviews_500").config(METHODS["label"], {})
+
+
+@pytest.mark.parametrize(("name", "sites"), [("r_drop", "dropout"), ("label", "network.dropout:dropout")])
+def test_each_method_has_its_sites_in_the_transformer(name: str, sites: str) -> None:
+    assert f"sites: {sites}\n" in TaskExperiment("reviews_500").config(METHODS[name], {})
+
+
+@pytest.mark.usefixtures("tiny_encoder")
+def test_of_a_long_review_the_end_is_read() -> None:
+    begin, end = reviews.Encoded(["good " * 50 + "bad film"], [0]).columns["input_ids"][0, [1, -2]]
+    assert [begin, end] == [_WORDS.index("good"), _WORDS.index("film")]
 
 
 @pytest.mark.usefixtures("tiny_encoder")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import lightning as L
@@ -24,7 +24,7 @@ class Task(ABC):
         batch_size: of training.
         rate: the learning rate at the start.
         validations: of a run, about.
-        sites: where masks are, in the place of the methods' sites; None for these.
+        sites: where the masks of a method are, by its name, in the place of its own sites.
 
     Attributes:
         metric: of the validation data, which chooses values and epochs; the smaller the better.
@@ -43,7 +43,7 @@ class Task(ABC):
     batch_size: int = 32
     rate: float = 5e-3
     validations: int = 12
-    sites: str | None = None
+    sites: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def epochs(self) -> int:
@@ -65,8 +65,7 @@ class Task(ABC):
 
     def at_sites(self, method: Method) -> Method:
         """Return a method with its masks where they are in this task."""
-        if self.sites is None or method.regularizer is None:
+        if method.regularizer is None or method.name not in self.sites:
             return method
-        regularizer = method.regularizer
-        arguments = {**regularizer["init_args"], "sites": self.sites}
-        return replace(method, regularizer={**regularizer, "init_args": arguments})
+        arguments = {**method.regularizer["init_args"], "sites": self.sites[method.name]}
+        return replace(method, regularizer={**method.regularizer, "init_args": arguments})
