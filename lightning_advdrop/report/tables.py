@@ -172,10 +172,10 @@ def number_cell(value: float | None, metric: str, sign: str = "") -> str:
         return _NOTHING
     if not math.isfinite(value):
         return "nan"
-    if is_percentage(metric):
-        return f"{100 * value:{sign}.2f}"
-    if metric.endswith("perplexity"):
-        return f"{value:{sign}.2f}"
+    if is_percentage(metric) or metric.endswith("perplexity"):
+        scale = 100 if is_percentage(metric) else 1
+        # Not -0.00.
+        return f"{round(scale * value, 2) + 0.0:{sign}.2f}"
     # "#" keeps the zeros that the four digits are made of; it leaves a point at the end of 1234.
     return f"{value:{sign}#.4g}".removesuffix(".")
 

@@ -25,7 +25,7 @@ _LABELS = [number % 2 for number in range(40)]
 @pytest.mark.parametrize("name", TASKS)
 def test_each_task_trains_for_its_steps_and_is_validated_a_few_times(name: str) -> None:
     task = TASKS[name]
-    steps = task.epochs * -(-task.n_train // task.batch_size)
+    steps = task.epochs * task.steps_per_epoch
     assert task.steps <= steps < 1.5 * task.steps
     assert 2 <= task.epochs // task.every <= 20
 

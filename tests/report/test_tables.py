@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from lightning_advdrop.report import Row, RunError, find_runs, format_table, group_runs, load_run, summarize
+from lightning_advdrop.report.tables import number_cell
 from tests.helpers.messages import refused
 from tests.helpers.runs import make_run, make_runs, regularizer
 
@@ -124,3 +125,8 @@ def test_perplexities_have_two_decimals_and_no_unit() -> None:
     heading, _, line = format_table(rows, "test/perplexity").splitlines()
     assert [cell.strip() for cell in heading.split("|")][4:7] == ["mean test/perplexity", "std", "vs. plain"]
     assert [cell.strip() for cell in line.split("|")][4:7] == ["112.34", "0.03", "-1.50"]
+
+
+@pytest.mark.parametrize(("metric", "value"), [("test/error", -1e-5), ("test/perplexity", -1e-3)])
+def test_what_rounds_to_zero_has_no_minus(metric: str, value: float) -> None:
+    assert number_cell(value, metric, "+") == "+0.00"

@@ -29,7 +29,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from lightning_advdrop.report.searches import read_search
-from lightning_advdrop.report.tables import aligned
+from lightning_advdrop.report.tables import aligned, number_cell
 from lightning_advdrop.tuning import Settings, paired_difference, run_search
 from lightning_advdrop.tuning.running import run_once
 from lightning_advdrop.tuning.searching import quiet
@@ -97,17 +97,21 @@ def _run(name: str, small: bool, method: str, values: dict[str, Any], seed: int)
 
 
 def repeats(name: str, method: str, seed: int, data: Path, *, small: bool = False) -> bool:
-    """Repeat a run with a fresh seed, and print both errors; return whether they are the same."""
+    """Repeat a run with a fresh seed, and print both results; return whether they are the same."""
     lines = [line for line in read_lines(file_of(name, data)) if line["phase"] == "seeds"]
     (line,) = (line for line in lines if (line["method"], line["seed"]) == (method, str(seed)) and line["test"])
     found = _run(name, small, method, json.loads(line["values"]), seed)
-    before, now = (100 * float(each) for each in (line["test"], found["test"]))
-    print(f"{name}, {method}, seed {seed}: {before:.2f} % in the file, {now:.2f} % now")
+    before, now = (float(each) for each in (line["test"], found["test"]))
+    metric = TASKS[name].tested
+    cells = (number_cell(each, metric) for each in (before, now))
+    print(f"{name}, {method}, seed {seed}: {metric} of {' in the file, '.join(cells)} now")
     return before == now
 
 
 def differences(names: Sequence[str], methods: Sequence[str], other: str, data: Path, first: int = 0) -> str:
-    """Return a table of the differences of methods from another one in each task, in points, with 95 % intervals.
+    """Return a table of the differences of methods from another one in each task, with 95 % intervals.
+
+    Those of errors are in points.
 
     Args:
         names: of the tasks.
@@ -119,18 +123,17 @@ def differences(names: Sequence[str], methods: Sequence[str], other: str, data: 
     lines = [["task", *(method.replace("_", " ") for method in methods)]]
     for name in names:
         results = read_search(file_of(name, data)).results
-        theirs = results.get(other, {})
-        lines.append([name, *(_difference(results.get(method, {}), theirs, first) for method in methods)])
+        theirs, metric = results.get(other, {}), TASKS[name].tested
+        lines.append([name, *(_difference(results.get(method, {}), theirs, metric, first) for method in methods)])
     return aligned(lines)
 
 
-def _difference(ours: Mapping[int, float], theirs: Mapping[int, float], first: int) -> str:
+def _difference(ours: Mapping[int, float], theirs: Mapping[int, float], metric: str, first: int) -> str:
     found = paired_difference({seed: error for seed, error in ours.items() if seed >= first}, theirs)
     if found is None or found.low is None or found.high is None:
         return "\N{EN DASH}"
-    # Not -0.00.
-    mean, low, high = (round(100 * each, 2) + 0.0 for each in (found.mean, found.low, found.high))
-    return f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
+    mean, low, high = (number_cell(each, metric, "+") for each in (found.mean, found.low, found.high))
+    return f"{mean} ({low} to {high})"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -29,12 +29,14 @@ class Task(ABC):
     Attributes:
         metric: of the validation data, which chooses values and epochs; the smaller the better.
         tested: what is compared on the test data.
+        clip: the largest norm of a gradient.
         methods: those of which the task has runs.
         folder: where these are kept, in that of all tasks; those with other methods are elsewhere.
     """
 
     metric: ClassVar[str] = "val/brier"
     tested: ClassVar[str] = "test/error"
+    clip: ClassVar[float] = 1.0
     methods: ClassVar[tuple[str, ...]] = MAIN
     folder: ClassVar[str] = ""
 
@@ -46,9 +48,14 @@ class Task(ABC):
     sites: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def steps_per_epoch(self) -> int:
+        """Batches of an epoch."""
+        return math.ceil(self.n_train / self.batch_size)
+
+    @property
     def epochs(self) -> int:
         """Epochs of a run."""
-        return math.ceil(self.steps / math.ceil(self.n_train / self.batch_size))
+        return math.ceil(self.steps / self.steps_per_epoch)
 
     @property
     def every(self) -> int:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lightning_advdrop import MNISTDataModule
 from lightning_advdrop.tuning import Method, Objects, Parts
+from tests.benchmarks.study.language import LanguageTask
 from tests.benchmarks.study.methods import FEW
 from tests.benchmarks.study.models import Classifying, Recurrent, sentence_encoder
 from tests.benchmarks.study.reviews import Reviews
@@ -151,6 +152,7 @@ TASKS: dict[str, Task] = {
     "documents_2000": DocumentsTask(n_train=2000),
     "reviews_500": ReviewsTask(n_train=500, steps=96),
     "reviews_2000": ReviewsTask(n_train=2000, steps=250),
+    "penn_treebank": LanguageTask(steps=1000),
 }
 
 
@@ -179,7 +181,7 @@ class TaskExperiment:
             "max_epochs": 2 if self.small else task.epochs,
             "check_val_every_n_epoch": 1 if self.small else task.every,
             "num_sanity_val_steps": 0,
-            "gradient_clip_val": 1.0,
+            "gradient_clip_val": task.clip,
         }
         objects = Objects(task.model(), partial(task.data, seed), trainer)
         return objects.build(task.at_sites(method), values, seed, folder)
