@@ -9,9 +9,9 @@ from __future__ import annotations
 import functools
 import inspect
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from types import FrameType, FunctionType
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any, NoReturn
 
 import torch
@@ -20,7 +20,8 @@ from torch.nn.utils import parametrize
 from torch.utils.checkpoint import checkpoint
 
 
-def _unknown_release(what: str) -> NoReturn:
+def unknown_release(what: str) -> NoReturn:
+    """Raise a `RuntimeError` that names this release of torch, says what it lacks, and names those that were tried."""
     raise RuntimeError(
         f"torch {torch.__version__} {what}; lightning_advdrop was tried with torch 2.6 to 2.15. Install one of these."
     )
@@ -124,7 +125,7 @@ def version_of(tensor: Tensor) -> int | None:
     try:
         return tensor._version
     except AttributeError:
-        _unknown_release("has no Tensor._version")
+        unknown_release("has no Tensor._version")
 
 
 # Packed sequences.
@@ -210,7 +211,7 @@ def parameters_of(module: nn.Module) -> dict[str, Any]:
     """
     found = vars(module).get("_parameters")
     if found is None:
-        _unknown_release(f"keeps no _parameters in {type(module).__name__}")
+        unknown_release(f"keeps no _parameters in {type(module).__name__}")
     return dict(found.items())
 
 
@@ -236,70 +237,3 @@ def scripted_names(module: torch.jit.ScriptModule) -> list[str]:
     known: dict[str, Any] = getattr(vars(module).get("_concrete_type"), "get_attributes", dict)()
     parameters = {name for name, _ in module.named_parameters(recurse=False)}
     return [*names, *(name for name in known if name not in names and name not in parameters)]
-
-
-# Attention.
-
-
-def arguments_of(
-    function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], needed: str
-) -> dict[str, Any]:
-    """Return the arguments of a call by name, with defaults.
-
-    Args:
-        function: the function, written in Python.
-        args: the call's positional arguments.
-        kwargs: its keyword arguments.
-        needed: the name of an argument that must be there.
-
-    Raises:
-        RuntimeError: if in this release of torch the function has no argument of the name ``needed``.
-
-    Example:
-        >>> arguments_of(torch.nn.functional.relu, (1,), {}, "inplace")
-        {'input': 1, 'inplace': False}
-    """
-    bound = _signature(function).bind(*args, **kwargs)
-    bound.apply_defaults()
-    if needed not in bound.arguments:
-        _unknown_release(f"gives {function.__name__} no argument {needed}")
-    return bound.arguments
-
-
-_signature = functools.cache(inspect.signature)
-
-
-def unseen_by_modes() -> AbstractContextManager[Any]:
-    """Make torch calls inside the context that no function mode sees.
-
-    Raises:
-        RuntimeError: if this release of torch can't.
-
-    Example:
-        >>> with unseen_by_modes():
-        ...     copy = torch.ones(2).clone()
-    """
-    context = getattr(torch._C, "DisableTorchFunction", None)
-    if context is None:
-        _unknown_release("can't switch function modes off")
-    unseen: AbstractContextManager[Any] = context()
-    return unseen
-
-
-@functools.cache
-def without_override(function: FunctionType) -> FunctionType:
-    """Return a function of torch's without its first look for function modes, so that a mode can see what it calls.
-
-    Args:
-        function: one of `torch.nn.functional` that is written in Python and asks ``has_torch_function``.
-
-    Raises:
-        RuntimeError: if in this release of torch it isn't, or doesn't.
-    """
-    code = getattr(function, "__code__", None)
-    if code is None or "has_torch_function" not in code.co_names:
-        _unknown_release(f"looks for function modes in another way in {function.__name__}, so no mask can act within")
-    names = {**function.__globals__, "has_torch_function": lambda *_: False}
-    body = FunctionType(code, names, function.__name__, function.__defaults__, function.__closure__)
-    body.__kwdefaults__ = function.__kwdefaults__
-    return body

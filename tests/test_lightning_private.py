@@ -18,19 +18,16 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from lightning_advdrop import GlobalRandomState, _lightning
 from lightning_advdrop._lightning import (
-    add_to_epoch_mean,
     attach,
     attached_trainer,
     checkpoint_callbacks,
     count_saved_batch,
     drop_wandb_argument,
-    epoch_means,
     finish_saved_epoch,
     forget_average,
     load_module,
     logged_step,
     reads_class_of_checkpoint,
-    rename_metric,
     schedule_once,
     state_key,
     trainer_callbacks,
@@ -38,20 +35,12 @@ from lightning_advdrop._lightning import (
 )
 from tests.helpers.messages import refused
 from tests.helpers.plain_models import loader, quiet_trainer
-from tests.helpers.releases import LIGHTNING, SAFE, EMAWeightAveraging, since
-
-each_package = pytest.mark.parametrize("package", ["lightning.pytorch", "pytorch_lightning"])
-
-
-def _trainer(package: str = "lightning.pytorch", **arguments: Any) -> Any:
-    return importlib.import_module(package).Trainer(
-        logger=False, enable_checkpointing=False, accelerator="cpu", **arguments
-    )
+from tests.helpers.releases import LIGHTNING, SAFE, EMAWeightAveraging, each_package, plain_trainer, since
 
 
 @each_package
 def test_a_module_has_the_trainer_it_was_given_and_before_that_none(package: str) -> None:
-    pl_module, trainer = importlib.import_module(package).LightningModule(), _trainer(package)
+    pl_module, trainer = importlib.import_module(package).LightningModule(), plain_trainer(package)
     assert attached_trainer(pl_module) is None
     pl_module.trainer = trainer
     assert attached_trainer(pl_module) is trainer
@@ -68,27 +57,6 @@ def test_an_argument_that_nobody_gave_is_not_handed_on(arguments: dict[str, Any]
     drop_wandb_argument(SimpleNamespace(), "anonymous")
 
 
-@each_package
-def test_what_was_logged_is_renamed_in_its_place(package: str) -> None:
-    trainer = _trainer(package)
-    results = trainer.fit_loop.epoch_loop._results
-    for name in ("first", "ours", "last"):
-        results.log("training_step", name, torch.tensor(3.0))
-    rename_metric(trainer, "ours", "other")
-    results.log("training_step", "ours", torch.tensor(5.0))
-    assert list(results) == [f"training_step.{name}" for name in ("first", "other", "last", "ours")]
-    found = results.metrics(on_step=False)["callback"]
-    assert {name: float(value) for name, value in found.items()} == {"first": 3, "other": 3, "last": 3, "ours": 5}
-    rename_metric(None, "ours", "other")
-
-
-def test_metrics_that_are_kept_in_another_way_can_not_be_renamed() -> None:
-    trainer = _trainer()
-    trainer.fit_loop.epoch_loop._results["training_step.ours"] = SimpleNamespace()
-    with refused("'ours'", lightning.__version__, "2.6", error=RuntimeError):
-        rename_metric(trainer, "ours", "other")
-
-
 def test_a_module_of_fabric_has_no_trainer() -> None:
     pl_module = LightningModule()
     pl_module.fabric = Fabric(accelerator="cpu", devices=1)
@@ -98,7 +66,7 @@ def test_a_module_of_fabric_has_no_trainer() -> None:
 @each_package
 def test_the_callbacks_of_a_trainer_are_in_its_order(package: str) -> None:
     callbacks = [importlib.import_module(package).Callback() for _ in range(2)]
-    found = trainer_callbacks(_trainer(package, callbacks=callbacks))
+    found = trainer_callbacks(plain_trainer(package, callbacks=callbacks))
     assert [each for each in found if each in callbacks] == callbacks
     assert trainer_callbacks(None) == []
 
@@ -111,7 +79,7 @@ def test_the_step_of_logs_is_that_of_the_batches_or_else_of_the_optimizers() -> 
 
 
 def test_a_trainer_knows_the_data_that_it_was_given() -> None:
-    pl_module, trainer, data = LightningModule(), _trainer(), LightningDataModule()
+    pl_module, trainer, data = LightningModule(), plain_trainer(), LightningDataModule()
     assert trainer_datamodule(trainer) is trainer_datamodule(None) is None
     attach(pl_module, trainer, data)
     assert attached_trainer(pl_module) is trainer
@@ -144,27 +112,7 @@ def test_the_checkpoint_callbacks_are_found(package: str) -> None:
     saving = importlib.import_module(f"{package}.callbacks").ModelCheckpoint(monitor="val/loss")
     trainer = importlib.import_module(package).Trainer(logger=False, accelerator="cpu", callbacks=[saving])
     assert checkpoint_callbacks(trainer) == [saving]
-    assert checkpoint_callbacks(_trainer(package)) == []
-
-
-def test_sums_of_an_epoch_are_added_to_what_was_logged_since() -> None:
-    """Means and sums add up; of a smallest value the smaller one stays."""
-    results = _trainer().fit_loop.epoch_loop._results
-    for name, reduce_fx in (("mean", torch.mean), ("least", torch.min)):
-        for value, size in ((3.0, 1), (5.0, 3)):
-            results.log("step", name, torch.tensor(value), on_epoch=True, reduce_fx=reduce_fx, batch_size=size)
-    results.log("step", "step", torch.tensor(1.0), on_step=True, on_epoch=False)
-    trainer: Any = SimpleNamespace(fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace(_results=results)))
-    means = epoch_means(trainer)
-    assert means == {"step.mean": {"value": 18.0, "cumulated_batch_size": 4}, "step.least": {"value": 3.0}}
-    assert add_to_epoch_mean(trainer, "step.mean", {k: v * 0.5 for k, v in means["step.mean"].items()})
-    assert add_to_epoch_mean(trainer, "step.least", {"value": torch.tensor(4.0)})
-    assert float(results["step.mean"].compute()) == (18.0 + 9.0) / (4 + 2)
-    assert float(results["step.least"].compute()) == 3.0
-    assert not add_to_epoch_mean(trainer, "other", {})
-    elsewhere: Any = SimpleNamespace(fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace()))
-    assert epoch_means(elsewhere) == {}
-    assert not add_to_epoch_mean(elsewhere, "step.mean", {})
+    assert checkpoint_callbacks(plain_trainer(package)) == []
 
 
 def test_releases_that_know_no_restart_at_the_end_of_an_epoch_are_left_alone() -> None:
@@ -285,7 +233,7 @@ def test_a_module_is_loaded_whether_lightning_reads_weights_only_or_not(
     kind: type[Small], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_lightning, "LightningModule", kind)  # the release is told by the base class
-    module, trainer = kind(), _trainer()
+    module, trainer = kind(), plain_trainer()
     trainer.strategy.connect(module)
     trainer.save_checkpoint(tmp_path / "small.ckpt")
     assert torch.equal(load_module(kind, tmp_path / "small.ckpt").head.weight, module.head.weight)

@@ -10,20 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
 from lightning_advdrop import _torch
 from lightning_advdrop.nn import MaskedLSTM
-from tests.helpers.messages import refused
+from tests.helpers.releases import release_refused
 from tests.helpers.scripted import Carrying
-
-
-def release_refused(*parts: str) -> Any:
-    """An error that names the release, these parts, and the first release that was tried."""
-    return refused(f"torch {torch.__version__}", *parts, "torch 2.6", error=RuntimeError)
 
 
 class Lacking:
@@ -241,65 +234,12 @@ def test_names_of_a_scripted_module() -> None:
         assert set(_torch.scripted_names(each)) >= {"carried", "counted", "calls"}
 
 
-def test_no_mode_sees_what_is_called_unseen() -> None:
-    class Refusing(TorchFunctionMode):
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            raise AssertionError(func)
-
-    with Refusing(), _torch.unseen_by_modes():
-        assert torch.ones(2).add(1).sum() == 4
-
-
-def test_a_release_whose_modes_see_everything_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(torch._C, "DisableTorchFunction")
-    with release_refused("function modes"):
-        _torch.unseen_by_modes()
-
-
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("projected", [0, 2])
 def test_weights_are_those_of_the_stock_layer_in_its_order(bias: bool, projected: int) -> None:
     layer = MaskedLSTM(2, 3, 2, bias=bias, bidirectional=True, proj_size=projected)
     listed = [weight for weights in layer.all_weights for weight in weights]
     assert [id(weight) for weight in listed] == [id(weight) for weight in layer._flat_weights]
-
-
-# Attention.
-
-
-def test_arguments_are_found_by_name() -> None:
-    def function(a: int, /, b: int, *, c: int = 3) -> None: ...
-
-    assert _torch.arguments_of(function, (1, 2), {}, "c") == {"a": 1, "b": 2, "c": 3}
-    assert _torch.arguments_of(function, (1,), {"c": 5, "b": 4}, "b") == {"a": 1, "b": 4, "c": 5}
-    with release_refused("function", "dropout_p"):
-        _torch.arguments_of(function, (1, 2), {}, "dropout_p")
-
-
-def test_a_function_without_its_override_is_not_sent_back_to_the_mode() -> None:
-    seen = []
-
-    class Watch(torch.overrides.TorchFunctionMode):
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            seen.append(func)
-            return func(*args, **kwargs or {})
-
-    layer, x = nn.MultiheadAttention(4, 2), torch.randn(3, 2, 4)
-    weights = (layer.in_proj_weight, layer.in_proj_bias, None, None, False, 0.0, layer.out_proj.weight, None)
-    with Watch():
-        _torch.without_override(F.multi_head_attention_forward)(x, x, x, 4, 2, *weights, need_weights=False)
-    assert F.multi_head_attention_forward not in seen
-    assert F.scaled_dot_product_attention in seen
-
-
-def _asks_otherwise(x: Tensor) -> Tensor:
-    return x
-
-
-@pytest.mark.parametrize("function", [_asks_otherwise, torch.relu])
-def test_a_function_that_asks_for_modes_otherwise_is_refused(function: Any) -> None:
-    with release_refused(function.__name__):
-        _torch.without_override(function)
 
 
 def test_the_warning_of_single_layers_is_silenced() -> None:

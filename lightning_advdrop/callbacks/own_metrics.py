@@ -11,7 +11,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 
-from lightning_advdrop._lightning import attached_trainer, rename_metric
+from lightning_advdrop._lightning import attached_trainer
+from lightning_advdrop._lightning_metrics import rename_metric
 from lightning_advdrop.callbacks.replacing import replaced
 
 # The attribute of a module's watched `log` that has its `_Names`.

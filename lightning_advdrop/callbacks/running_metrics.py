@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torchmetrics import Metric
 
-from lightning_advdrop._lightning import add_to_epoch_mean, epoch_means
+from lightning_advdrop._lightning_metrics import add_to_epoch_mean, epoch_means
 from lightning_advdrop.callbacks.processes import of_every_process
 from lightning_advdrop.callbacks.shown import ShownWithArguments
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -90,14 +90,21 @@ def take_step(
             held = [] if once_more is None else once_more.tensors
             early, calls = _without_graph(pl_module, own, calls, wanted, held)
             own = own if early is None else early.loss
-        asked = callbacks if _is_training(pl_module) else []
-        terms = [term for callback in asked if (term := callback.term(pl_module, calls.get(callback, []))) is not None]
-        penalty = functools.reduce(operator.add, terms) if terms else None
-        if penalty is not None:
-            how = {"on_step": False, "on_epoch": True, "sync_dist": True}
-            size = len([*calls.values()][-1][0].base)
-            log_own(pl_module, {"train/penalty": penalty.detach()}, batch_size=size, **how)
+        penalty = _penalty(pl_module, callbacks if _is_training(pl_module) else [], calls)
     return _stepped(result, own, penalty, early)
+
+
+def _penalty(
+    pl_module: LightningModule, callbacks: Sequence[AddsToLoss], calls: Mapping[AddsToLoss, list[Passes]]
+) -> Tensor | None:
+    """Compute and log the sum of the callbacks' terms; None where there are none."""
+    terms = [term for callback in callbacks if (term := callback.term(pl_module, calls.get(callback, []))) is not None]
+    if not terms:
+        return None
+    penalty: Tensor = functools.reduce(operator.add, terms)
+    how = {"on_step": False, "on_epoch": True, "sync_dist": True}
+    log_own(pl_module, {"train/penalty": penalty.detach()}, batch_size=len([*calls.values()][-1][0].base), **how)
+    return penalty
 
 
 def _stepped(result: Any, loss: Any, penalty: Tensor | None, early: EarlyBackward | None) -> Stepped:

@@ -108,6 +108,7 @@ def regularized_loss(
         ...         mse = torch.nn.functional.mse_loss
         ...         return regularized_loss(self, lambda: self(x), lambda p: mse(p, y), target=y).total
     """
+    step = _DelegatedStep(forward, loss)
 
     @contextmanager
     def recording(callback: AddsToLoss, again: StepAgain | None) -> Iterator[Callable[[Any], list[Passes]]]:
@@ -118,29 +119,44 @@ def regularized_loss(
         def passes_of(result: Any) -> list[Passes]:
             given = recorded, quiet, result, target, sample_weight
             own = Passes(*given, output=callback.output, real_steps=real_steps)
-            under = None if again is None else functools.partial(again.under, own, functools.partial(watching, own))
+            under = (
+                None if again is None else functools.partial(again.under, own, functools.partial(step.watching, own))
+            )
             return [replace(own, step_under=under)]
 
         with recorded.first_run(forward):
             yield passes_of
 
-    instead: list[Callable[[], Any]] = []
-
-    @contextmanager
-    def watching(passes: Passes, runs: Runs) -> Iterator[None]:
-        instead.append(lambda: runs(passes, forward))
-        yield
-        instead.pop()
-
-    def run() -> Tensor:
-        return loss(instead[-1]())
-
     def again() -> StepAgain:
-        return StepAgain(pl_module, run, lambda found: found)
+        return StepAgain(pl_module, step.loss_again, lambda found: found)
 
     callbacks = attached_regularizers(pl_module)
     stepped = take_step(pl_module, callbacks, recording, again, forward, loss, complete=complete)
     return RegularizedLoss(stepped.total, stepped.supervised, stepped.result)
+
+
+class _DelegatedStep:
+    """The two parts of a step that asks for penalties itself, to compute its loss for other passes.
+
+    Args:
+        forward: computes the prediction.
+        loss: computes the loss from it.
+    """
+
+    def __init__(self, forward: Callable[[], Any], loss: Callable[[Any], Tensor]) -> None:
+        self._forward, self._loss = forward, loss
+        self._instead: list[Callable[[], Any]] = []
+
+    @contextmanager
+    def watching(self, passes: Passes, runs: Runs) -> Iterator[None]:
+        """A context in which other passes run in the place of the forward."""
+        self._instead.append(lambda: runs(passes, self._forward))
+        yield
+        self._instead.pop()
+
+    def loss_again(self) -> Tensor:
+        """Compute the loss, in such a context."""
+        return self._loss(self._instead[-1]())
 
 
 def attached_regularizers(pl_module: LightningModule) -> list[AddsToLoss]:
@@ -158,25 +174,8 @@ def _wrap_training_step(pl_module: LightningModule, callback: AddsToLoss) -> Non
     if served is not None:
         served.append(callback)
         return
-    step = pl_module.training_step
-    callbacks = [callback]
-
-    @contextmanager
-    def recording(callback: AddsToLoss, again: StepAgain | None) -> Iterator[Callable[[Any], list[Passes]]]:
-        recorder = callback.recorder(pl_module)
-
-        def passes_of(result: Any) -> list[Passes]:
-            first = callback.counted is None
-            passes = recorder.take(loss_in(result))
-            callback.counted = recorder.counted
-            callback.compared_class = type(pl_module.get_submodule(recorder.counted or "")).__name__
-            callback.input = recorder.input if first else None
-            if again is None:
-                return passes
-            return list(again.of_calls(recorder, dict(zip(recorder.numbers, passes, strict=True))).values())
-
-        with recorder.watching():
-            yield passes_of
+    step, callbacks = pl_module.training_step, [callback]
+    recording = functools.partial(_recording_calls, pl_module)
 
     @functools.wraps(step)
     def regularized_step(*args: Any, **kwargs: Any) -> Any:
@@ -196,6 +195,27 @@ def _wrap_training_step(pl_module: LightningModule, callback: AddsToLoss) -> Non
     wrapped = ExitStack()
     wrapped.enter_context(replaced([(pl_module, "training_step", regularized_step)]))
     setattr(regularized_step, _WRAPPED, wrapped)
+
+
+@contextmanager
+def _recording_calls(
+    pl_module: LightningModule, callback: AddsToLoss, again: StepAgain | None
+) -> Iterator[Callable[[Any], list[Passes]]]:
+    """A context in which a step's calls of the module are recorded; what it gives finds those that count."""
+    recorder = callback.recorder(pl_module)
+
+    def passes_of(result: Any) -> list[Passes]:
+        first = callback.counted is None
+        passes = recorder.take(loss_in(result))
+        callback.counted = recorder.counted
+        callback.compared_class = type(pl_module.get_submodule(recorder.counted or "")).__name__
+        callback.input = recorder.input if first else None
+        if again is None:
+            return passes
+        return list(again.of_calls(recorder, dict(zip(recorder.numbers, passes, strict=True))).values())
+
+    with recorder.watching():
+        yield passes_of
 
 
 def _unwrap_training_step(pl_module: LightningModule, callback: AddsToLoss) -> None:

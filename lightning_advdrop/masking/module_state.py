@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from lightning_advdrop._torch import hooks_of, parameters_of, unseen_by_modes
+from lightning_advdrop._torch import hooks_of, parameters_of
+from lightning_advdrop._torch_calls import unseen_by_modes
 from lightning_advdrop.masking.facets import Globals
 from lightning_advdrop.masking.left_out import ATOMS
 from lightning_advdrop.masking.names import name_of

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lightning_advdrop._torch import is_recomputed, unseen_by_modes, version_of
+from lightning_advdrop._torch import is_recomputed, version_of
+from lightning_advdrop._torch_calls import unseen_by_modes
 from lightning_advdrop.masking.left_out import ATOMS
 from lightning_advdrop.masking.random_state import RandomState
 from lightning_advdrop.masking.tensor_copies import same_bits

@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_advdrop import _torch
+from lightning_advdrop._torch_calls import arguments_of, without_override
 from lightning_advdrop.masking.mode import MaskingMode
 
 
 def _attention(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Scaled dot product attention, computed step by step where its dropout is a site."""
-    arguments = _torch.arguments_of(_attend, args, kwargs, "dropout_p")
+    arguments = arguments_of(_attend, args, kwargs, "dropout_p")
     if not mode.dropout:
         if arguments["dropout_p"]:
             mode.check_computed_once("dropout=False: dropout")
@@ -60,14 +60,14 @@ def _attend(
 
 def _multi_head(mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Multi-head attention, whose inner calls the mode sees where its dropout is a site or switched off."""
-    arguments = _torch.arguments_of(function, args, kwargs, "dropout_p")
+    arguments = arguments_of(function, args, kwargs, "dropout_p")
     for sequence in (arguments["query"], arguments["key"]):
         if sequence.dim() == 3:  # (T, B, E), whatever the layer's batch_first
             mode.evidence.sequences.add(tuple(sequence.shape[:2]))
     if mode.dropout and not mode.replaces_dropout(arguments["dropout_p"]):
         return mode.call(function, args, kwargs)
     with mode:
-        return _torch.without_override(function)(*args, **kwargs)
+        return without_override(function)(*args, **kwargs)
 
 
 HANDLERS: dict[Callable[..., Any], Callable[..., Any]] = {

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_advdrop import _torch
+from lightning_advdrop._torch_calls import arguments_of
 from lightning_advdrop.masking.handlers.composing import composed
 from lightning_advdrop.masking.mode import MaskingMode
 from lightning_advdrop.masking.site_values import Perturbation
@@ -75,7 +75,7 @@ class _Bags(NamedTuple):
 def _embedding_bag(
     mode: MaskingMode, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    arguments = _torch.arguments_of(F.embedding_bag, args, kwargs, "include_last_offset")
+    arguments = arguments_of(F.embedding_bag, args, kwargs, "include_last_offset")
     offsets, words = arguments["offsets"], arguments["input"]
     count = len(words) if offsets is None else len(offsets) - arguments["include_last_offset"]
     given = _Bags(arguments["weight"], arguments["weight"], count)
