@@ -11,9 +11,9 @@ from lightning.pytorch.strategies import FSDPStrategy
 from torch import Tensor, nn
 
 from lightning_advdrop import InferenceGapMonitor
-from tests.callbacks.test_inference_gap import Simple, fit
 from tests.helpers.messages import names, refused
 from tests.helpers.plain_models import PlainModel, loader, quiet_trainer
+from tests.helpers.validated import Simple, fit
 
 
 class Inline(Simple):

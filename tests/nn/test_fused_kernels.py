@@ -11,7 +11,7 @@ from torch import Tensor
 from lightning_advdrop.nn import LayerWeights, MaskedGRU, MaskedLSTM, gru_kernel, lstm_kernel
 from lightning_advdrop.nn.fused_kernels import FusedGRUKernel, FusedLSTMKernel
 from tests.helpers import fused_cells
-from tests.nn.test_layer import KINDS, leaves, outputs
+from tests.helpers.masked_layers import KINDS, leaves, outputs
 
 ragged = pytest.mark.parametrize("sizes", [[2, 2, 2], [4, 4, 2, 1, 1], [1]], ids=str)
 each_kind = pytest.mark.parametrize("name", ["lstm", "gru"])

