@@ -12,7 +12,7 @@ from lightning_advdrop.tuning.running import run_once
 from lightning_advdrop.tuning.searching import quiet
 from tests.benchmarks.study import __main__ as study
 from tests.benchmarks.study.language import LanguageTask
-from tests.benchmarks.study.methods import FEW, METHODS
+from tests.benchmarks.study.methods import METHODS
 from tests.benchmarks.study.tasks import TASKS, TaskExperiment
 from tests.helpers.tiny_data import TINY_DATA
 
@@ -28,7 +28,7 @@ def few_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("few_words")
-@pytest.mark.parametrize("name", FEW)
+@pytest.mark.parametrize("name", LanguageTask.methods)
 def test_language_is_trained_with_each_method(name: str, tmp_path: Path) -> None:
     values = {argument: entry["low"] for argument, entry in METHODS[name].space.items()}
     with quiet():

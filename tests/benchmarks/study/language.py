@@ -32,7 +32,7 @@ class LanguageTask(Task):
     metric: ClassVar[str] = "val/loss"
     tested: ClassVar[str] = "test/perplexity"
     clip: ClassVar[float] = 0.25
-    methods: ClassVar[tuple[str, ...]] = FEW
+    methods: ClassVar[tuple[str, ...]] = (*FEW, "on_random")
     folder: ClassVar[str] = "language"
 
     n_train: int = 50_000
