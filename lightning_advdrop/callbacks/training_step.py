@@ -119,9 +119,8 @@ def regularized_loss(
         def passes_of(result: Any) -> list[Passes]:
             given = recorded, quiet, result, target, sample_weight
             own = Passes(*given, output=callback.output, real_steps=real_steps)
-            under = (
-                None if again is None else functools.partial(again.under, own, functools.partial(step.watching, own))
-            )
+            watching = functools.partial(step.watching, own)
+            under = None if again is None else functools.partial(again.under, own, watching)
             return [replace(own, step_under=under)]
 
         with recorded.first_run(forward):

@@ -12,24 +12,21 @@ import pytest
 import torch
 
 from lightning_advdrop.report.searches import read_search
-from lightning_advdrop.tuning.running import run_once
-from lightning_advdrop.tuning.searching import quiet
 from tests.benchmarks.study import __main__ as study
 from tests.benchmarks.study.methods import METHODS
 from tests.benchmarks.study.more_seeds import read_lines
 from tests.benchmarks.study.series import Series, read
-from tests.benchmarks.study.tasks import TASKS, SeriesTask, TaskExperiment
+from tests.benchmarks.study.tasks import TASKS, SeriesTask
+from tests.helpers.studied import built_at_lowest, result_of
 
 _SERIES = {task.series: task for task in TASKS.values() if isinstance(task, SeriesTask) and task.series != "digits"}
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_each_method_trains(name: str, tmp_path: Path) -> None:
-    values = {argument: entry["low"] for argument, entry in METHODS[name].space.items() if isinstance(entry, dict)}
-    with quiet():
-        parts = TaskExperiment("digits_lstm", small=True).build(METHODS[name], values, 3, tmp_path)
+    parts = built_at_lowest("digits_lstm", name, tmp_path, small=True)
 
-        found = run_once(parts, study.settings("digits_lstm", tmp_path), tmp_path, None, test=True)
+    found = result_of("digits_lstm", parts, tmp_path)
 
     assert 0 < found["value"] < 3
     assert 0 < found["test"] < 1

@@ -8,12 +8,10 @@ import pytest
 
 from lightning_advdrop import LanguageModelingTask
 from lightning_advdrop.datamodules.roots import DATA_ROOT_VARIABLE
-from lightning_advdrop.tuning.running import run_once
-from lightning_advdrop.tuning.searching import quiet
 from tests.benchmarks.study import __main__ as study
 from tests.benchmarks.study.language import LanguageTask
-from tests.benchmarks.study.methods import METHODS
-from tests.benchmarks.study.tasks import TASKS, TaskExperiment
+from tests.benchmarks.study.tasks import TASKS
+from tests.helpers.studied import built_at_lowest, result_of
 from tests.helpers.tiny_data import TINY_DATA
 
 _NAME = "penn_treebank"
@@ -30,10 +28,8 @@ def few_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("few_words")
 @pytest.mark.parametrize("name", LanguageTask.methods)
 def test_language_is_trained_with_each_method(name: str, tmp_path: Path) -> None:
-    values = {argument: entry["low"] for argument, entry in METHODS[name].space.items()}
-    with quiet():
-        parts = TaskExperiment(_NAME).build(METHODS[name], values, 3, tmp_path / "run")
-        found = run_once(parts, study.settings(_NAME, tmp_path / "run"), tmp_path / "run", None, test=True)
+    parts = built_at_lowest(_NAME, name, tmp_path / "run")
+    found = result_of(_NAME, parts, tmp_path / "run")
     assert isinstance(parts.model, LanguageModelingTask)
     assert found["steps"] == 4
     assert 1 < found["value"] < 4  # of 11 words

@@ -8,14 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_advdrop.tuning.running import run_once
 from lightning_advdrop.tuning.searching import quiet
-from tests.benchmarks.study import __main__ as study
 from tests.benchmarks.study import models, reviews
 from tests.benchmarks.study.methods import METHODS
 from tests.benchmarks.study.models import Classifying, SentenceEncoder, weights_folder
 from tests.benchmarks.study.reviews import Reviews
 from tests.benchmarks.study.tasks import TASKS, ImagesTask, TaskExperiment
+from tests.helpers.studied import built_at_lowest, result_of
 
 _TEXTS = [f"{'good' if number % 2 else 'bad'} film of number {number}" for number in range(40)]
 _WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "film", "of", "number"]
@@ -101,12 +100,10 @@ def tiny_encoder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("tiny_encoder")
 @pytest.mark.parametrize("name", ["none", "r_drop", "label", "on_random"])
 def test_the_sentence_encoder_trains_with_masks_at_its_dropout(name: str, tmp_path: Path) -> None:
-    values = {argument: entry["low"] for argument, entry in METHODS[name].space.items()}
-    with quiet():
-        parts = TaskExperiment("reviews_500").build(METHODS[name], values, 3, tmp_path / "run")
-        assert isinstance(parts.model, SentenceEncoder)
-        assert parts.model.network.training
-        found = run_once(parts, study.settings("reviews_500", tmp_path / "run"), tmp_path / "run", None, test=True)
+    parts = built_at_lowest("reviews_500", name, tmp_path / "run")
+    assert isinstance(parts.model, SentenceEncoder)
+    assert parts.model.network.training
+    found = result_of("reviews_500", parts, tmp_path / "run")
     assert 0 < found["value"] < 1
     assert 0 <= found["test"] <= 1
 

@@ -8,7 +8,6 @@ import pytest
 
 from lightning_advdrop import IMDBDataModule, TextClassificationTask, TextPretrainingTask
 from lightning_advdrop.datamodules.roots import DATA_ROOT_VARIABLE
-from lightning_advdrop.tuning.running import run_once
 from lightning_advdrop.tuning.searching import quiet
 from tests.benchmarks.study import __main__ as study
 from tests.benchmarks.study.methods import METHODS, TEXT
@@ -16,6 +15,7 @@ from tests.benchmarks.study.tasks import TASKS, TaskExperiment
 from tests.benchmarks.study.text import PRETRAINED, DocumentsTask
 from tests.helpers.document_files import Sizes, make_texts, write_imdb
 from tests.helpers.plain_models import quiet_trainer
+from tests.helpers.studied import built_at_lowest, result_of
 
 _NAME = "documents_2000"
 
@@ -36,10 +36,8 @@ def few_documents(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("few_documents")
 @pytest.mark.parametrize("name", TEXT)
 def test_documents_train_with_each_method(name: str, tmp_path: Path) -> None:
-    values = {argument: entry["low"] for argument, entry in METHODS[name].space.items()}
-    with quiet():
-        parts = TaskExperiment(_NAME).build(METHODS[name], values, 3, tmp_path / "run")
-        found = run_once(parts, study.settings(_NAME, tmp_path / "run"), tmp_path / "run", None, test=True)
+    parts = built_at_lowest(_NAME, name, tmp_path / "run")
+    found = result_of(_NAME, parts, tmp_path / "run")
     assert isinstance(parts.model, TextClassificationTask)
     assert found["steps"] == 4
     assert 0 <= found["value"] < 1

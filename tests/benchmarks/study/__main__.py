@@ -1,8 +1,8 @@
 """Find out which regularizer pays on small real tasks: ``python -m tests.benchmarks.study``.
 
-Each method of a task is searched with the same number of runs, by a score of the validation data; the values
-found are run with fresh seeds, and tested once. An LSTM or GRU of 100 units reads the series; Adam with a rate that
-falls to 0, gradients clipped at 1. ::
+Each method of a task is searched with the same number of runs, by a score of the validation data; the values found are
+run with fresh seeds, and tested once. An LSTM or GRU of 100 units reads the series; Adam with a rate that falls to 0,
+gradients clipped at 1. ::
 
     python -m tests.benchmarks.study gunpoint_lstm italy_power_gru
     python -m tests.benchmarks.study gunpoint_lstm --repeat r_drop 3

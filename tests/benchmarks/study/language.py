@@ -21,8 +21,9 @@ _LENGTH = 35
 class LanguageTask(Task):
     """The first words of the Penn Treebank, with all words of its vocabulary, in an AWD-LSTM of one layer.
 
-    It has the dropout of an AWD-LSTM at its inputs and outputs. Where the recurrent layer's own dropout of weights
-    would be, are the masks of the methods. The seed tells the weights and the masks. Perplexity is compared.
+    It has the dropout of an AWD-LSTM at its inputs and outputs. The methods' masks, of units at the recurrent
+    connections, take the place of its dropout of weights. The seed tells the weights and the masks. Perplexity is
+    compared.
 
     Args:
         units: of the layer, and features of a word.

@@ -78,5 +78,5 @@ MAIN = (
 )
 # Of documents: no more than what one core can run, and the regularizer that was made for them.
 TEXT = ("none", "virtual_adversarial", "r_drop", "published", "label", "on_random")
-# Of a Transformer, whose runs take minutes.
+# Of tasks whose runs take minutes.
 FEW = ("none", "r_drop", "label")
