@@ -6,13 +6,13 @@ import os
 import re
 import shutil
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import yaml
 
 from lightning_advdrop._suggestions import did_you_mean
-from lightning_advdrop.files import configs_folder
+from lightning_advdrop.files import TEXT_ENCODING, configs_folder
 
 _OPTIONS = ("--config", "-c")
 _LISTS = ("logger", "callbacks")
@@ -52,7 +52,7 @@ def find_config(value: str) -> str:
         >>> Path(find_config("methods/r_drop")).name
         'r_drop.yaml'
     """
-    if Path(value).is_file():
+    if _is_file(value):
         return value
     names = config_names()
     name = value.removesuffix(".yaml")
@@ -75,16 +75,38 @@ def with_files(arguments: Sequence[str]) -> list[str]:
         >>> [Path(each).name for each in with_files(["fit", "--config", "ptb_small", "--regularizer", "null"])]
         ['fit', '--config', 'ptb_small.yaml', '--regularizer', 'null']
     """
+    return _replaced(arguments, find_config)
+
+
+def with_contents(arguments: Sequence[str]) -> list[str]:
+    """Replace the paths of configurations in a command line by what the files contain.
+
+    Example:
+        >>> with_contents(["--config", "{seed_everything: 1}", "--model=no-such-file.yaml"])
+        ['--config', '{seed_everything: 1}', '--model=no-such-file.yaml']
+    """
+    return _replaced(arguments, lambda value: Path(value).read_text(TEXT_ENCODING) if _is_file(value) else value)
+
+
+def _replaced(arguments: Sequence[str], replace: Callable[[str], str]) -> list[str]:
+    """Replace the values of the options that name configurations."""
     found: list[str] = []
+    before = ""
     for argument in arguments:
         option, equals, value = argument.partition("=")
-        if found and found[-1] in _OPTIONS:
-            found.append(find_config(argument))
+        if before in _OPTIONS:
+            found.append(replace(argument))
         elif equals and option in _OPTIONS:
-            found.append(f"{option}={find_config(value)}")
+            found.append(f"{option}={replace(value)}")
         else:
             found.append(argument)
+        before = argument
     return found
+
+
+def _is_file(value: str) -> bool:
+    # Unlike `Path.is_file`, False for a configuration in YAML, which may be too long for a path.
+    return os.path.isfile(value)  # noqa: PTH113
 
 
 def maker_of(checkpoint: Path) -> str | None:

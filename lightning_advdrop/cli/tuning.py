@@ -11,11 +11,13 @@ from typing import Any
 
 import yaml
 
-from lightning_advdrop.cli.configs import with_files
+from lightning_advdrop.cli.configs import with_contents, with_files
 from lightning_advdrop.cli.experiments import ExperimentCLI, run_experiment
 from lightning_advdrop.tuning import Method, Parts, Settings, find_methods, parse_duration, read_yaml, run_search
 from lightning_advdrop.tuning.pages import upload_result
 from lightning_advdrop.tuning.searching import quiet
+
+_SETTINGS = ("metric", "mode", "test_metric", "test_mode", "trials", "seeds", "jobs", "seed", "output", "storage")
 
 
 @dataclass(frozen=True)
@@ -31,17 +33,19 @@ class Configured:
     @property
     def description(self) -> str:
         """The options, and the content of the configurations."""
-        words = [Path(word).read_text(encoding="utf-8") if Path(word).is_file() else word for word in self.arguments]
-        return "\n".join(words)
+        return "\n".join(with_contents(self.arguments))
 
     def build(self, method: Method, values: dict[str, Any], seed: int, folder: Path) -> Parts:
-        """Make new objects, from a seed, whose trainer logs into a folder and shows no bar."""
+        """Make new objects, from a seed, whose trainer logs into a folder."""
         logger = {
             "class_path": "lightning.pytorch.loggers.CSVLogger",
             "init_args": {"save_dir": str(folder), "name": "", "version": ""},
         }
-        trainer = {"logger": logger, "enable_progress_bar": False, "enable_model_summary": False}
-        more = {"seed_everything": seed, "regularizer": method.with_values(values), "trainer": trainer}
+        more = {
+            "seed_everything": seed,
+            "regularizer": method.with_values(values),
+            "trainer": {"logger": logger},
+        }
         command: Any = self._parsed(more)
         return Parts(command.model, command.datamodule, command.trainer)
 
@@ -70,6 +74,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--metric", default="val/loss", help=told)
     parser.add_argument("--mode", default="min", choices=["min", "max"], help="which values are better")
     parser.add_argument("--test_metric", help="what the test logs (default: the metric with test in place of val)")
+    told = "which values of that are better (default: the mode of the metric, or what the name tells)"
+    parser.add_argument("--test_mode", choices=["min", "max"], help=told)
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes of one thread (default: 1)")
     parser.add_argument("--budget", metavar="TIME", help="after which no run begins, such as 2h or 90m (default: none)")
     parser.add_argument("--spaces", type=Path, metavar="FILE", help="YAML with search spaces by method")
@@ -95,10 +101,7 @@ def run(options: Namespace) -> str:
         methods=find_methods(names, spaces),
         budget=None if options.budget is None else parse_duration(options.budget),
         prune=not options.no_prune,
-        **{
-            name: getattr(options, name)
-            for name in ("metric", "mode", "trials", "seeds", "jobs", "seed", "test_metric", "output", "storage")
-        },
+        **{name: getattr(options, name) for name in _SETTINGS},
     )
     experiment = Configured(tuple(with_files(options.experiment)))
     # Wrong options end the command here, as in a fit, before anything is written.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import stdev
 from typing import TYPE_CHECKING
 
 from lightning_advdrop.drawing import as_png, panel_grid, whole_numbers
@@ -12,6 +11,7 @@ from lightning_advdrop.files import replacing
 from lightning_advdrop.report.errors import ReportError
 from lightning_advdrop.report.metrics import is_percentage, listed
 from lightning_advdrop.report.pages import Page, Picture, Table, as_html, as_markdown
+from lightning_advdrop.report.samples import deviation
 from lightning_advdrop.report.searches import Comparison, Search, Standing, compare
 from lightning_advdrop.report.tables import aligned, number_cell, probability_cell
 from lightning_advdrop.report.upload import upload_tables
@@ -72,8 +72,8 @@ def search_cells(searches: Sequence[Search], methods: Sequence[str]) -> list[lis
 
 
 def _result(search: Search, method: str) -> str:
-    values = [*search.results[method].values()]
-    spread = f" ({number_cell(stdev(values), search.metric)})" if len(values) > 1 else ""
+    found = deviation(search.results[method].values())
+    spread = "" if found is None else f" ({number_cell(found, search.metric)})"
     return f"{number_cell(search.mean(method), search.metric)}{spread}"
 
 

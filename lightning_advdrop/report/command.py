@@ -17,13 +17,15 @@ from lightning_advdrop.report.metrics import PREFERRED, choose_metrics, directio
 from lightning_advdrop.report.pages import Page, Table, as_html, as_markdown
 from lightning_advdrop.report.plots import has_curves
 from lightning_advdrop.report.runs import Run, find_runs, load_run, natural_key
-from lightning_advdrop.report.searches import PLAIN_METHOD, Search, compare, find_searches, read_search
+from lightning_advdrop.report.searches import PLAIN_METHOD, compare, find_searches, read_searches
 from lightning_advdrop.report.tables import Row, aligned, summarize, table_cells
 from lightning_advdrop.report.upload import upload_report
 
 TABLE_FILE = "report.md"
 HTML_FILE = "report.html"
 _FEW_RUNS = 20
+# The options that are of runs only.
+_OF_RUNS = ("metric", "curve", "by")
 _EXPLANATION = """\
 {metrics} is the last value that a run logged, as mean and sample standard deviation (std) over the seeds; "vs.
 {baseline}" is the difference to the mean of {baseline}, p that of a paired, two-sided t-test over the seeds that both
@@ -113,13 +115,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _report_searches(arguments: argparse.Namespace, paths: Sequence[Path]) -> None:
     """Compare methods across searches of ``advdrop tune``."""
-    searches: list[Search] = []
-    left_out = []
-    for path in paths:
-        try:
-            searches.append(read_search(path))
-        except RunError as error:
-            left_out.append(str(error))
+    for option in _OF_RUNS:
+        given = getattr(arguments, option)
+        if given:
+            raise ReportError(f"{option} must not be given for results of `advdrop tune`, got {given!r}")
+    searches, left_out = read_searches(paths)
+    left_out += [f"{path} has no results of `advdrop tune`" for path in arguments.runs if not find_searches([path])]
     for reason in left_out:
         _say(f"Left out: {reason}")
     if not searches:

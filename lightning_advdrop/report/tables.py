@@ -9,6 +9,7 @@ import numpy as np
 from lightning_advdrop._extras import needed
 from lightning_advdrop.report.groups import PLAIN, Group
 from lightning_advdrop.report.metrics import is_percentage
+from lightning_advdrop.report.samples import deviation, mean
 
 TEXT_COLUMNS = 2
 _NOTHING = "\N{EN DASH}"
@@ -66,31 +67,22 @@ def summarize(groups: Sequence[Group], metric: str, baseline: str = PLAIN) -> li
 
 def _row(group: Group, baseline: Group | None, metric: str) -> Row:
     values = _last_values(group, metric)
-    mean = _mean(values)
     other = None if baseline is group else baseline
     minutes = [run.minutes for run in group.runs if run.minutes is not None]
     return Row(
         experiment=group.experiment,
         method=group.method,
         seeds=len(values),
-        mean=mean,
-        deviation=_deviation(values) if len(values) > 1 else None,
-        difference=mean - _mean(_last_values(other, metric)) if other else None,
+        mean=mean(values),
+        deviation=deviation(values),
+        difference=mean(values) - mean(_last_values(other, metric)) if other else None,
         p_value=_p_value(group, other, metric) if other else None,
-        minutes=float(np.mean(minutes)) if minutes else None,
+        minutes=mean(minutes) if minutes else None,
     )
 
 
 def _last_values(group: Group, metric: str) -> list[float]:
     return [run.series(metric).last for run in group.runs]
-
-
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values)) if np.isfinite(values).all() else math.nan
-
-
-def _deviation(values: Sequence[float]) -> float:
-    return float(np.std(values, ddof=1)) if np.isfinite(values).all() else math.nan
 
 
 def _p_value(group: Group, baseline: Group, metric: str) -> float | None:

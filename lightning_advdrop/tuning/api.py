@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.loggers import CSVLogger
 
+from lightning_advdrop.tuning.describing import describe
 from lightning_advdrop.tuning.errors import TuneError
 from lightning_advdrop.tuning.methods import Method, find_methods
 from lightning_advdrop.tuning.results import Result
@@ -41,11 +42,8 @@ class Objects:
 
     @property
     def description(self) -> str:
-        """The names of the model and the trainer's arguments."""
-        made = self.model
-        name = type(made).__name__ if isinstance(made, LightningModule) else getattr(made, "__qualname__", repr(made))
-        arguments = {key: value for key, value in self.trainer.items() if isinstance(value, (str, int, float))}
-        return f"{name} {arguments}"
+        """Model, data and the trainer's arguments, see `describe`."""
+        return "\n".join(f"{name}: {describe(getattr(self, name))}" for name in ("model", "data", "trainer"))
 
     def build(self, method: Method, values: dict[str, Any], seed: int, folder: Path) -> Parts:
         """Make new objects, from a seed."""
@@ -54,15 +52,22 @@ class Objects:
         ready = isinstance(self.data, (LightningDataModule, Mapping)) or self.data is None
         data = copy.deepcopy(self.data) if ready else self.data()
         given = dict(self.trainer)
-        more = given.pop("callbacks", [])
-        callbacks = [*(more() if callable(more) else copy.deepcopy(more)), *method.callbacks(values)]
-        own = {"enable_progress_bar": False, "enable_model_summary": False}
+        callbacks = [*_made(given.pop("callbacks", None)), *method.callbacks(values)]
         logger = CSVLogger(folder, name="", version="")
-        return Parts(model, data, Trainer(**{**given, **own}, logger=logger, callbacks=callbacks))
+        return Parts(model, data, Trainer(**given, logger=logger, callbacks=callbacks))
 
     def config(self, method: Method, values: dict[str, Any]) -> str:
         """Return the regularizer in YAML."""
         return yaml.safe_dump({"regularizer": method.with_values(values)}, sort_keys=False)
+
+
+def _made(callbacks: Any) -> list[Callback]:
+    """Callbacks of a run's own, of what `Trainer` takes, or of a callable."""
+    if callbacks is None:
+        return []
+    if isinstance(callbacks, Callback):
+        return [copy.deepcopy(callbacks)]
+    return [*(callbacks() if callable(callbacks) else copy.deepcopy(callbacks))]
 
 
 def tune(
@@ -84,7 +89,8 @@ def tune(
     """Find out which method pays for a model and its data.
 
     Each method is searched with the same number of runs, by the validation metric. The values that are found are then
-    run with fresh seeds, and tested. The same call goes on with a search that was interrupted.
+    run with fresh seeds, and tested. The same call goes on with a search that was interrupted; another model, data of
+    another class or other arguments of the trainer need another `output`.
 
     Args:
         model: a module, of which each run trains a copy, from the same weights; or, so that the seeds tell the weights,
@@ -101,7 +107,7 @@ def tune(
         output: the folder of all results.
         trainer: arguments of the trainer, such as ``max_epochs``; ``callbacks`` may be a callable that makes them.
         spaces: search spaces by method, whose entries replace those that come with the method.
-        more: `Settings`' further arguments: ``seed``, ``prune``, ``test_metric``, ``storage``.
+        more: `Settings`' further arguments: ``seed``, ``prune``, ``test_metric``, ``test_mode``, ``storage``.
 
     Raises:
         ValueError: if an argument is outside what is allowed, or no run could succeed.

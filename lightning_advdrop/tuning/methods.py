@@ -15,7 +15,7 @@ import yaml
 from lightning_advdrop._suggestions import did_you_mean
 from lightning_advdrop.files import TEXT_ENCODING, configs_folder
 from lightning_advdrop.tuning.errors import TuneError
-from lightning_advdrop.tuning.spaces import Space, check_space
+from lightning_advdrop.tuning.spaces import Space, arguments_of, check_space
 
 _SPACES = Path(__file__).with_name("spaces.yaml")
 
@@ -48,9 +48,9 @@ class Method:
         """
         found = copy.deepcopy(self.regularizer)
         for each in _entries(found):
-            arguments = each.setdefault("init_args", {})
-            several = isinstance(found, list)
-            arguments |= {name: value for name, value in values.items() if not several or name in arguments}
+            arguments, several = each.get("init_args") or {}, isinstance(found, list)
+            chosen = {name: value for name, value in values.items() if not several or name in arguments}
+            each["init_args"] = {**arguments, **chosen}
         return found
 
     def callbacks(self, values: Mapping[str, Any]) -> list[Any]:
@@ -105,7 +105,24 @@ def find_method(name: str, spaces: Mapping[str, Any]) -> Method:
     space = {**check_space(short, own), **check_space(short, given)}
     if content["regularizer"] is None and space:
         raise TuneError(f"space of {short} must be empty, since it has no regularizer, got {', '.join(space)}.")
+    _check_entries(short, content["regularizer"], space)
     return Method(short, content["regularizer"], space)
+
+
+def _check_entries(name: str, regularizer: Any, space: Space) -> None:
+    entries = _entries(regularizer)
+    for each in entries:
+        if not isinstance(each, Mapping) or not isinstance(each.get("init_args") or {}, Mapping):
+            raise TuneError(
+                f"methods: the regularizer of {name} must have a class_path and may have a mapping of init_args, got "
+                f"{each!r}."
+            )
+    # In a list, an argument is set where it is named.
+    named = sorted({argument for each in entries for argument in each.get("init_args") or {}})
+    unknown = [each for each in arguments_of(space) if each not in named] if isinstance(regularizer, list) else []
+    if unknown:
+        told = f"space of {name} must be of arguments that its regularizers name, {', '.join(named) or 'none'}"
+        raise TuneError(f"{told}; got {unknown[0]!r}{did_you_mean(unknown[0], named)}")
 
 
 def find_methods(names: Sequence[str], spaces: Mapping[str, Any]) -> tuple[Method, ...]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
 from lightning_advdrop.drawing import as_png, panel_grid
 from lightning_advdrop.files import replacing
 from lightning_advdrop.report import Page, Picture, Table, as_html, as_markdown
 from lightning_advdrop.report.metrics import axis_label, is_percentage
+from lightning_advdrop.report.samples import deviation, mean
 from lightning_advdrop.report.tables import aligned, number_cell
 from lightning_advdrop.report.upload import upload_tables
 from lightning_advdrop.tuning.results import Interval, Result, Row, confidence_interval
@@ -49,7 +49,7 @@ def _cells(row: Row, metric: str) -> list[str]:
         values or "\N{EN DASH}",
         str(len(numbers)),
         number_cell(mean(numbers) if numbers else None, metric),
-        number_cell(stdev(numbers) if len(numbers) > 1 else None, metric),
+        number_cell(deviation(numbers), metric),
         number_cell(None if difference is None else difference.mean, metric, "+"),
         _interval(difference, metric),
         row.other or "\N{EN DASH}",
@@ -111,8 +111,7 @@ def upload_result(project: str, found: Result) -> None:
 def _numbers(row: Row) -> list[object]:
     values, between = list(row.results.values()), row.difference
     interval = [None] * 3 if between is None else [between.mean, between.low, between.high]
-    spread = stdev(values) if len(values) > 1 else None
-    return [mean(values) if values else None, spread, *interval, row.other, row.cost]
+    return [mean(values) if values else None, deviation(values), *interval, row.other, row.cost]
 
 
 def write_pages(found: Result) -> Result:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, median, stdev
+from statistics import median
 from typing import Any
 
-import numpy as np
-
 from lightning_advdrop._extras import needed
+from lightning_advdrop.report.samples import deviation, mean
 from lightning_advdrop.tuning.errors import TuneError
 from lightning_advdrop.tuning.methods import Method
 from lightning_advdrop.tuning.settings import Settings
@@ -23,7 +22,10 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its confidence interval; the bounds are None where there are fewer than two values."""
+    """A mean with its confidence interval.
+
+    The bounds are None where there are fewer than two values, or one is not finite; then the mean is ``nan``.
+    """
 
     mean: float
     low: float | None
@@ -42,12 +44,12 @@ def confidence_interval(values: Sequence[float], level: float = LEVEL) -> Interv
         >>> found.mean, round(found.low, 3), round(found.high, 3)
         (2.0, -0.484, 4.484)
     """
-    center = mean(values)
-    if len(values) < 2:
+    center, spread = mean(values), deviation(values)
+    if spread is None or not math.isfinite(spread):
         return Interval(center, None, None)
     with needed("The intervals of a search"):
         from scipy.stats import t
-    half = float(t.ppf((1 + level) / 2, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
+    half = float(t.ppf((1 + level) / 2, len(values) - 1)) * spread / math.sqrt(len(values))
     return Interval(center, center - half, center + half)
 
 
@@ -96,7 +98,8 @@ class Result:
     Args:
         metric: what `rows` have: the test metric, or that of the validation where nothing could be tested.
         rows: one for each method.
-        best: the method with the best mean validation metric over the fresh seeds; None if none has a result.
+        best: the method with the best mean validation metric, over the fresh seeds of all that are compared (see
+            `summarize`); None if none has a result.
         remarks: on failures and on what is not complete.
         output: the folder with the table, the picture, ``runs.csv`` and ``best.yaml``.
         table: in Markdown.
@@ -112,7 +115,11 @@ class Result:
 
 @dataclass(frozen=True)
 class RunRow:
-    """A run, as a line of ``runs.csv``; ``result`` is the test value where there is one, and ``metric`` its name."""
+    """A run, as a line of ``runs.csv``.
+
+    ``result`` is the test value where there is one, else that of the validation; ``metric`` is its name, and ``mode``
+    tells which values of it are better.
+    """
 
     method: str
     phase: str
@@ -123,6 +130,7 @@ class RunRow:
     validation: float | None
     test: float | None
     metric: str
+    mode: str
     result: float | None
     seconds: float | None
     step_seconds: float | None
@@ -132,8 +140,8 @@ class RunRow:
 
 def run_rows(store: Store) -> list[RunRow]:
     """Return all runs of a store, those that failed or were killed among them."""
-    rows = []
-    for method in store.settings.methods:
+    rows, settings = [], store.settings
+    for method in settings.methods:
         for phase in PHASES:
             for trial in store.trials(method.name, phase):
                 found = dict(trial.user_attrs.get(RESULT, {}))
@@ -147,7 +155,8 @@ def run_rows(store: Store) -> list[RunRow]:
                     seed=trial.user_attrs.get(SEED),
                     values=values,
                     validation=trial.value,
-                    metric=store.settings.tested if tested else store.settings.metric,
+                    metric=settings.tested if tested else settings.metric,
+                    mode=str(settings.tested_mode if tested else settings.mode),
                     result=found["test"] if tested else trial.value,
                     **{name: found.get(name) for name in ("test", "seconds", "step_seconds", "steps")},
                     error=str(trial.user_attrs.get(ERROR, "")),
@@ -158,6 +167,9 @@ def run_rows(store: Store) -> list[RunRow]:
 
 def summarize(store: Store) -> Result:
     """Summarize what a store has.
+
+    The best method, and the best other one of each difference, are chosen among the methods of which no run failed, if
+    there are any, over the fresh seeds that these share.
 
     Raises:
         TuneError: if no run with a fresh seed is there.
@@ -171,12 +183,42 @@ def summarize(store: Store) -> Result:
     tested = all(run.test is not None for run in done)
     costs = _costs(done)
     rows = [_row(store, method, done, tested, costs.get(method.name)) for method in settings.methods]
-    sign = 1 if settings.mode == "min" else -1
-    order = sorted((row for row in rows if row.results), key=lambda row: sign * mean(row.results.values()))
-    compared = [_compare(row, order) for row in rows]
-    best = min((row for row in rows if row.results), key=lambda row: sign * mean(row.validation.values()))
+    incomplete = {method.name for method in settings.methods if errors(store.counted(method.name, "seeds"))}
+    candidates, seeds = _compared(rows, incomplete)
+    tested_sign, sign = (1 if mode == "min" else -1 for mode in (settings.tested_mode, settings.mode))
+    finite = [row for row in candidates if math.isfinite(_mean_over(row.results, seeds))]
+    order = sorted(finite, key=lambda row: (tested_sign if tested else sign) * _mean_over(row.results, seeds))
+    best = min(candidates, key=lambda row: sign * _mean_over(row.validation, seeds))
     metric = settings.tested if tested else settings.metric
-    return Result(metric, compared, best.method, _remarks(store, tested), settings.output)
+    remarks = [*_remarks(store, tested), *_unequal(rows, candidates, seeds)]
+    return Result(metric, [_compare(row, order) for row in rows], best.method, remarks, settings.output)
+
+
+def _compared(rows: Sequence[Row], failed: Collection[str]) -> tuple[list[Row], list[int]]:
+    """The rows that may be the best, and the seeds over which they are compared.
+
+    A mean over seeds that others lack, or without the seeds that failed, is not comparable.
+    """
+    done = [row for row in rows if row.results]
+    candidates = [row for row in done if row.method not in failed] or done
+    common = set.intersection(*(set(row.results) for row in candidates))
+    if common:
+        return candidates, sorted(common)
+    most = max(candidates, key=lambda row: len(row.results))
+    return [most], sorted(most.results)
+
+
+def _mean_over(values: Mapping[int, float], seeds: Iterable[int]) -> float:
+    return mean([values[seed] for seed in seeds])
+
+
+def _unequal(rows: Sequence[Row], candidates: Sequence[Row], seeds: Sequence[int]) -> list[str]:
+    """Remarks on methods that were run with fewer seeds than others."""
+    left_out = [row.method for row in rows if row.results and row not in candidates]
+    remarks = [f"{name} is not compared for the best method, since runs of it are missing." for name in left_out]
+    if any(len(row.results) > len(seeds) for row in candidates):
+        remarks.append(f"The best methods are chosen over the seeds that they share: {', '.join(map(str, seeds))}.")
+    return remarks
 
 
 def _row(store: Store, method: Method, done: Sequence[RunRow], tested: bool, cost: float | None) -> Row:
@@ -207,7 +249,7 @@ def _costs(done: Sequence[RunRow]) -> dict[str, float]:
         if run.step_seconds is not None:
             times.setdefault(run.method, []).append(run.step_seconds)
     plain = median(times["none"]) if "none" in times else math.nan
-    return {method: median(each) / plain for method, each in times.items() if np.isfinite(plain)}
+    return {method: median(each) / plain for method, each in times.items() if math.isfinite(plain)}
 
 
 def _remarks(store: Store, tested: bool) -> list[str]:
@@ -224,6 +266,10 @@ def _remarks(store: Store, tested: bool) -> list[str]:
                 told = f"{method.name}: {len(counted)} of {store.wanted(method, phase)} runs of the {phase} were made"
                 again = "the choice is made" if phase == "search" else "run the same again to go on"
                 remarks.append(f"{told}; {again}.")
+    if store.was_complete:
+        ends = [each.datetime_complete for method in settings.methods for each in store.counted(method.name, "seeds")]
+        latest = max(each for each in ends if each is not None)
+        remarks.append(f"No run was made, since all of them were there; the last one is of {latest:%Y-%m-%d %H:%M}.")
     if not tested:
         remarks.append("Nothing was tested, since model or data have no test: the table has the validation metric.")
     return remarks

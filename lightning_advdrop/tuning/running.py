@@ -15,7 +15,7 @@ from statistics import median
 from typing import Any
 
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, ModelSummary, ProgressBar
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lightning_advdrop._lightning import forget_average, trainer_callbacks
@@ -115,8 +115,8 @@ def run_once(parts: Parts, settings: Settings, folder: Path, report: Report | No
         test: whether to test, where module and data can.
 
     Returns:
-        The best ``value``, the ``test`` value or None, the ``seconds`` of the fit, the median ``step_seconds`` and the
-        number of ``steps``.
+        The best ``value``, the ``test`` value and the ``test_metric`` that it is of, or None, the ``seconds`` of the
+        fit, the median ``step_seconds`` and the number of ``steps``.
 
     Raises:
         TuneError: if a metric isn't logged, or the trainer has several devices.
@@ -129,8 +129,9 @@ def run_once(parts: Parts, settings: Settings, folder: Path, report: Report | No
     # No other file is in the folder.
     weights = folder / "weights"
     best = ModelCheckpoint(weights, "best", monitor=settings.metric, mode=settings.mode, enable_version_counter=False)
-    others = [each for each in trainer_callbacks(trainer) if not isinstance(each, Checkpoint)]
-    # The experiment's own checkpoints would be written at each run, and perhaps into one folder.
+    # The experiment's own checkpoints would be written at each run, and perhaps into one folder; the search has a bar.
+    left_out = (Checkpoint, ProgressBar, ModelSummary)
+    others = [each for each in trainer_callbacks(trainer) if not isinstance(each, left_out)]
     trainer.callbacks = [*others, watch, *[best] * test]  # type: ignore[attr-defined]
     begin = time.perf_counter()
     fit, tested = _with_data(parts)
@@ -145,6 +146,7 @@ def run_once(parts: Parts, settings: Settings, folder: Path, report: Report | No
     return {
         "value": watch.best,
         "test": value,
+        "test_metric": None if value is None else settings.tested,
         "seconds": seconds,
         "step_seconds": median(watch.steps) if watch.steps else None,
         "steps": len(watch.steps),

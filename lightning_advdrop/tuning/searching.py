@@ -53,6 +53,8 @@ def search(settings: Settings, experiment: Experiment) -> Store:
         TuneError: if the arguments are such that no run could succeed, or a process was killed.
     """
     store = Store(settings, experiment.description)
+    store.forget_failures()
+    store.was_complete = _is_complete(store)
     # None: no bar where the output is a file or a pipe.
     with tqdm(desc="Tuning", unit="run", disable=None) as bar:
         show = partial(_show, bar, store)
@@ -62,11 +64,15 @@ def search(settings: Settings, experiment: Experiment) -> Store:
         else:
             _work_in_processes(settings, experiment, show)
         show()
-    done, total = store.progress()
-    if done == total:
+    if _is_complete(store):
         for left in settings.output.glob(f"{_TEMPORARY}*"):
             shutil.rmtree(left, ignore_errors=True)  # of runs that were killed
     return store
+
+
+def _is_complete(store: Store) -> bool:
+    done, total = store.progress()
+    return done == total
 
 
 def _show(bar: tqdm, store: Store) -> None:
@@ -220,14 +226,15 @@ class Objective:
         yield folder
 
     def give_up(self) -> None:
-        """Raise if the first runs have all failed: something is wrong with all of them.
+        """Raise if the first runs of a phase have all failed: something is wrong with all of them.
 
         Raises:
             TuneError: with the last error.
         """
         from optuna.trial import TrialState
 
-        counted = [each for key in self.store.studies for each in self.store.counted(*key)]
+        methods = self.store.settings.methods
+        counted = [each for method in methods for each in self.store.counted(method.name, self.phase)]
         failed = errors(counted)
         others = [each for each in counted if each.state != TrialState.FAIL]
         if len(failed) >= _GIVE_UP and not others:

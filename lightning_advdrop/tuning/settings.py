@@ -7,13 +7,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from lightning.pytorch import LightningModule, Trainer
 
 from lightning_advdrop._ranges import check_range
+from lightning_advdrop.metric_names import better
 from lightning_advdrop.tuning.errors import TuneError
 from lightning_advdrop.tuning.methods import Method
+
+Mode = Literal["min", "max"]
 
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 STORE_FILE = "tune.db"
@@ -35,16 +38,18 @@ class Settings:
         prune: whether a run of the search is given up when it is behind the median of its method's in the second half
             of its training.
         test_metric: what the test logs; None for `metric` with ``test`` in the place of ``val``.
+        test_mode: which values of it are better; None for `mode` with the same metric, and for what its name tells with
+            another one.
         output: the folder of all results.
         storage: URL of Optuna's storage; None for a SQLite file in `output`.
 
     Raises:
-        ValueError: if one is out of its range.
+        ValueError: if one is out of its range, or nothing tells which values of `test_metric` are better.
     """
 
     methods: tuple[Method, ...]
     metric: str = "val/loss"
-    mode: Literal["min", "max"] = "min"
+    mode: Mode = "min"
     trials: int = 20
     seeds: int = 5
     jobs: int = 1
@@ -52,6 +57,7 @@ class Settings:
     seed: int = 0
     prune: bool = True
     test_metric: str | None = None
+    test_mode: Mode | None = None
     output: Path = Path("tune")
     storage: str | None = None
 
@@ -59,8 +65,10 @@ class Settings:
         check_range("at least 1", trials=self.trials, seeds=self.seeds, jobs=self.jobs)
         check_range("above 0 or None", budget=self.budget)
         check_range("at least 0", seed=self.seed)
-        if self.mode not in ("min", "max"):
-            raise TuneError(f"mode must be 'min' or 'max', got {self.mode!r}.")
+        untold = "" if self.tested_mode else f", since the name {self.tested!r} doesn't tell which values are better"
+        for name, mode in (("mode", self.mode), ("test_mode", self.tested_mode)):
+            if mode not in get_args(Mode):
+                raise TuneError(f"{name} must be 'min' or 'max'{untold}, got {mode!r}.")
         if self.output.exists() and not self.output.is_dir():
             raise TuneError(f"output must be a folder, got the file {str(self.output)!r}.")
 
@@ -77,7 +85,16 @@ class Settings:
     @property
     def tested(self) -> str:
         """The name of the metric on the test data."""
-        return self.test_metric or re.sub(r"\bval(id|idation)?(?=[/_]|$)", "test", self.metric)
+        return self.test_metric or self._as_tested
+
+    @property
+    def _as_tested(self) -> str:
+        return re.sub(r"\bval(id|idation)?(?=[/_]|$)", "test", self.metric)
+
+    @property
+    def tested_mode(self) -> Mode | None:
+        """Which values of that are better; None, which is refused, where neither an argument nor the name tells."""
+        return self.test_mode or (self.mode if self.tested == self._as_tested else better(self.tested))
 
     def identity(self, experiment: str) -> dict[str, str]:
         """Return what must not change when a search goes on.
@@ -118,7 +135,7 @@ class Experiment(Protocol):
         """What tells experiments apart."""
 
     def build(self, method: Method, values: dict[str, Any], seed: int, folder: Path) -> Parts:
-        """Make new objects, from a seed, whose trainer logs into a folder and shows no bar."""
+        """Make new objects, from a seed, whose trainer logs into a folder."""
 
     def config(self, method: Method, values: dict[str, Any]) -> str:
         """Return a configuration of a method with its values, in YAML."""

@@ -66,6 +66,23 @@ def _is_named(entry: Any) -> bool:
     return isinstance(entry, Mapping) and bool(entry) and all(isinstance(each, Mapping) for each in entry.values())
 
 
+def arguments_of(space: Space) -> list[str]:
+    """Return the names of the arguments that a space sets.
+
+    Args:
+        space: see `Space`.
+
+    Example:
+        >>> arguments_of({"rate": [0.1, 0.2], "search": {"top": {"search": "top", "start": "ones"}}})
+        ['rate', 'search', 'start']
+    """
+    found: list[str] = []
+    for argument, entry in space.items():
+        several = isinstance(entry, Mapping) and set(entry) not in _RANGE
+        found += [name for each in entry.values() for name in each] if several else [argument]
+    return [*dict.fromkeys(found)]
+
+
 def suggest(trial: Trial, space: Space) -> dict[str, Any]:
     """Draw a value for each argument of a space.
 

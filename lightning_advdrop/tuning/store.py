@@ -6,7 +6,7 @@ import itertools
 import json
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,7 +29,7 @@ HEARTBEAT, GRACE = 10, 60
 """Seconds between a running process's signs of life, and after which it counts as dead without one."""
 _RETRIES = 3
 _LONGEST = 120
-_IDENTITY, _CHOSEN, _CLOSED = "identity", "chosen", "closed"
+_IDENTITY, _CHOSEN, _CLOSED, _AGAIN = "identity", "chosen", "closed", "again"
 STARTED, ERROR, SEED, RESULT = "started", "error", "seed", "result"
 
 
@@ -39,6 +39,9 @@ class Store:
     Args:
         settings: of the search.
         experiment: its description; a store is of one experiment.
+
+    Attributes:
+        was_complete: whether no run was left when a search began.
 
     Raises:
         TuneError: if the storage can't be opened, or is of another search.
@@ -52,7 +55,7 @@ class Store:
             import matplotlib  # noqa: F401
             import scipy  # noqa: F401
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.settings = settings
+        self.settings, self.was_complete = settings, False
         with writing(settings.output):
             settings.output.mkdir(parents=True, exist_ok=True)
         # SQLite lets two processes make the tables at once, and take the same run.
@@ -70,12 +73,19 @@ class Store:
                 )
                 for name, phase in names
             }
-            self._check_identity(settings.identity(experiment))
+            own = [study.study_name for study in self.studies.values()]
+            others = [name for name in optuna.get_all_study_names(storage) if name not in own]
+            loaded = [optuna.load_study(study_name=name, storage=storage) for name in others]
+            self._check_identity(loaded, settings.identity(experiment))
+            self._check_tested()
 
-    def _check_identity(self, wanted: dict[str, str]) -> None:
+    def _check_identity(self, others: Sequence[Study], wanted: dict[str, str]) -> None:
+        # Those of other methods, too: a search with these would overwrite their results.
+        theirs = [study for study in others if _IDENTITY in study.user_attrs]
+        studies = [*self.studies.values(), *theirs]
         # Before the first run has ended, wrong arguments can be set right.
-        begun = any(self.counted(*key) for key in self.studies)
-        for study in self.studies.values():
+        begun = any(_counts(each) for study in studies for each in study.get_trials(deepcopy=False))
+        for study in studies:
             found = study.user_attrs.get(_IDENTITY)
             if found is None or not begun:
                 study.set_user_attr(_IDENTITY, wanted)
@@ -84,23 +94,39 @@ class Store:
                 if found[name] != value:
                     was, now = _first_difference(found[name], value)
                     raise TuneError(
-                        f"output={str(self.settings.output)!r} has a search with another {name}: {was!r}, got "
-                        f"{now!r}; name another output, or give the same arguments to go on."
+                        f"{self.where} has a search with another {name}: {was!r}, got {now!r}; name another one, or "
+                        "give the same arguments to go on."
                     )
+
+    @property
+    def where(self) -> str:
+        """The argument that tells where the runs are, and its value."""
+        storage, output = self.settings.storage, self.settings.output
+        return f"output={str(output)!r}" if storage is None else f"storage={storage!r}"
+
+    def _check_tested(self) -> None:
+        runs = [each for method in self.settings.methods for each in self.trials(method.name, "seeds")]
+        found = {each.user_attrs.get(RESULT, {}).get("test_metric") for each in runs} - {None}
+        if found - {self.settings.tested}:
+            raise TuneError(
+                f"test_metric must be that of the runs in {self.where}, {', '.join(sorted(found))}, got "
+                f"{self.settings.tested!r}; name another one."
+            )
 
     def trials(self, method: str, phase: Phase) -> list[FrozenTrial]:
         """Return the trials of a phase, in their order."""
         return self.studies[method, phase].get_trials(deepcopy=False)
 
     def counted(self, method: str, phase: Phase, before: int | None = None) -> list[FrozenTrial]:
-        """Return the trials that count: all but those that wait, and those that were killed or interrupted.
+        """Return the trials that count: all but those that wait, were killed or interrupted, or are to be made again.
 
         Args:
             method: the method's name.
             phase: the phase.
             before: count those with lower numbers only.
         """
-        found = [each for each in self.trials(method, phase) if _counts(each)]
+        again: int = self.studies[method, phase].user_attrs.get(_AGAIN, 0)
+        found = [each for each in self.trials(method, phase) if _counts(each, again)]
         return found if before is None else [each for each in found if each.number < before]
 
     def wanted(self, method: Method, phase: Phase) -> int:
@@ -124,10 +150,20 @@ class Store:
         return method
 
     def _enqueue_seeds(self, method: str) -> None:
-        present = {each.user_attrs.get(SEED) for each in self.trials(method, "seeds") if _counts(each) or _waits(each)}
+        there = [*self.counted(method, "seeds"), *filter(_waits, self.trials(method, "seeds"))]
+        present = {each.user_attrs.get(SEED) for each in there}
         for seed in self.settings.fresh_seeds:
             if seed not in present:
                 self.studies[method, "seeds"].enqueue_trial({}, user_attrs={SEED: seed})
+
+    def forget_failures(self) -> None:
+        """Have the runs with fresh seeds that failed made again: what made them fail may have been mended since.
+
+        Those of the search stay, since they may have failed by their values.
+        """
+        for method in self.settings.methods:
+            if errors(self.counted(method.name, "seeds")):
+                self.studies[method.name, "seeds"].set_user_attr(_AGAIN, len(self.trials(method.name, "seeds")))
 
     def is_surplus(self, method: Method, phase: Phase, number: int, seed: int | None) -> bool:
         """Return whether another process was faster with the run that a trial is to make."""
@@ -227,11 +263,12 @@ def _first_difference(was: str, now: str) -> tuple[str, str]:
     return first[:_LONGEST], second[:_LONGEST]
 
 
-def _counts(trial: FrozenTrial) -> bool:
+def _counts(trial: FrozenTrial, again: int = 0) -> bool:
+    """Whether a trial is there; of those that failed, the ones before a number are made again."""
     from optuna.trial import TrialState
 
     if trial.state == TrialState.FAIL:
-        return ERROR in trial.user_attrs
+        return ERROR in trial.user_attrs and trial.number >= again
     return trial.state != TrialState.WAITING
 
 

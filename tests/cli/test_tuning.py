@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from lightning_advdrop.cli import main, run_experiment
+from lightning_advdrop.cli.tuning import Configured
 
 ROOT = Path(__file__).parents[2]
 CONFIG = {
@@ -114,6 +115,21 @@ def test_an_option_that_is_none_of_the_fit_ends_it_before_anything_is_written(
     assert stopped.value.code == 2
     assert "'trainer.max_epochs'" in capsys.readouterr().err
     assert not Path("tune").exists()
+
+
+@pytest.mark.parametrize("option", [["--config", "my.yaml"], ["--config=my.yaml"], ["-c", "my.yaml"]])
+def test_a_configuration_that_has_changed_is_noticed(option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    short = ["tune", *option, "--methods", "none", "--seeds", "1"]
+    assert main(short) == 0
+    Path("my.yaml").write_text(yaml.safe_dump(CONFIG).replace("hidden_size: 5", "hidden_size: 6"))
+    assert main(short) == 2
+    assert "another experiment: '    hidden_size: 5', got '    hidden_size: 6'" in capsys.readouterr().err
+
+
+def test_words_that_are_no_configurations_are_taken_as_they_are() -> None:
+    Path("weights.bin").write_bytes(b"\xff\xfe")
+    words = ("--data.path", "weights.bin", "--model", "{class_path: " + "a" * 5000 + "}", "--config", "{a: 1}")
+    assert Configured(words).description == "\n".join(words)
 
 
 def test_it_goes_on_with_the_same_experiment_only(capsys: pytest.CaptureFixture[str]) -> None:

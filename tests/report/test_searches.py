@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,14 +13,15 @@ import pytest
 from lightning_advdrop.report import add_arguments, run
 from lightning_advdrop.report.across import ranks_figure, search_cells, standing_cells
 from lightning_advdrop.report.errors import ReportError, RunError
-from lightning_advdrop.report.searches import Search, compare, find_searches, read_search
+from lightning_advdrop.report.searches import Search, compare, find_searches, read_search, read_searches
 from tests.helpers.searches import COLUMNS, write_search
 
 _DASH = "\N{EN DASH}"
 
 
-def _search(name: str, means: Mapping[str, float], metric: str = "test/error") -> Search:
-    return Search(name, metric, {method: {1: value - 0.01, 2: value + 0.01} for method, value in means.items()}, {})
+def _search(name: str, means: Mapping[str, float], metric: str = "test/error", mode: str = "min") -> Search:
+    results = {method: {1: value - 0.01, 2: value + 0.01} for method, value in means.items()}
+    return Search(name, metric, mode, results, {})
 
 
 def _report(*words: str) -> int:
@@ -49,6 +51,32 @@ def test_files_are_found_in_folders(tmp_path: Path) -> None:
     assert read_search(expected[1]).name == "a"
 
 
+def test_a_file_that_is_named_twice_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write_search(tmp_path / "a" / "runs.csv", {"none": [1.0]})
+    monkeypatch.chdir(tmp_path / "a")
+
+    assert find_searches([Path(), tmp_path, file, tmp_path / "a"]) == [Path("runs.csv")]
+    assert read_search(Path("runs.csv")).name == "a"
+
+
+def test_equal_names_have_that_of_the_folder_in_front_of_them(tmp_path: Path) -> None:
+    files = [write_search(tmp_path / name, {"none": [1.0]}) for name in ("x/a.csv", "y/a.csv", "x/b.csv")]
+    files += [write_search(tmp_path / name / "tune" / "runs.csv", {"none": [1.0]}) for name in ("x", "y")]
+
+    assert [each.name for each in read_searches(files)[0]] == ["x/a", "y/a", "b", "x/tune", "y/tune"]
+
+
+def test_the_file_tells_which_values_are_better(tmp_path: Path) -> None:
+    path = write_search(tmp_path / "a.csv", {"none": [0.5], "r_drop": [0.6]}, "test/kappa", mode="max")
+    assert [row.method for row in compare([read_search(path)], [])] == ["r_drop", "none"]
+
+    old = write_search(tmp_path / "b.csv", {"none": [0.5], "r_drop": [0.6]}, "test/f1")
+    assert read_search(old).mode == "max"
+    write_search(old, {"none": [0.5]}, "test/kappa")
+    with pytest.raises(RunError, match="must have a column mode with min or max, since 'test/kappa' doesn't tell it"):
+        read_search(old)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -74,7 +102,7 @@ def test_ranks_are_means_over_the_searches_and_ties_share_theirs() -> None:
 
 
 def test_higher_values_of_an_accuracy_are_better() -> None:
-    (first, second) = compare([_search("a", {"x": 0.8, "y": 0.9}, "test/accuracy")], ["x"])
+    (first, second) = compare([_search("a", {"x": 0.8, "y": 0.9}, "test/accuracy", "max")], ["x"])
 
     assert (first.method, first.rank, second.rank) == ("y", 1.0, 2.0)
     assert (first.against["x"].better, first.against["x"].worse) == (1, 0)
@@ -92,6 +120,41 @@ def test_the_signed_rank_test_is_that_of_the_exact_distribution() -> None:
     assert ours.against["none"].p_value == pytest.approx(2 / 2**6)
     assert (ours.against["none"].better, ours.against["none"].worse) == (6, 0)
     assert compare(searches[:4], ["none"])[0].against["none"].p_value is None
+
+
+def test_the_signed_rank_test_knows_which_values_are_better() -> None:
+    gains = (0.1, 0.2, 0.3)
+    lower = [_search(f"l{gain}", {"none": 1.0, "ours": 1.0 - gain}) for gain in gains]
+    higher = [_search(f"h{gain}", {"none": 0.5, "ours": 0.5 + gain}, "test/accuracy", "max") for gain in gains]
+
+    (ours, _) = compare([*lower, *higher], ["none"])
+
+    found = ours.against["none"]
+    assert (found.better, found.worse) == (6, 0)
+    assert found.p_value == pytest.approx(2 / 2**6)
+
+
+def test_equal_means_tie_whatever_their_last_digits() -> None:
+    near = {"x": {1: float(np.float32(0.9)), 2: float(np.float32(0.92))}, "y": {1: 0.91, 2: 0.91}}
+    found = compare([Search(name, "test/error", "min", near, {}) for name in "abcdef"], ["y"])
+
+    assert [row.rank for row in found] == [1.5, 1.5]
+    against = found[0].against["y"]
+    assert (against.better, against.worse, against.p_value) == (0, 0, None)
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_has_diverged_is_the_worst(mode: str, value: float) -> None:
+    broken = {"x": {1: 0.1, 2: value}, "y": {1: 0.5, 2: 0.6}, "z": {1: 0.1, 2: 0.2}}
+    searches = [Search(name, "test/kappa", mode, broken, {}) for name in "abcdef"]
+
+    found = compare(searches, ["y"])
+
+    assert found[-1].method == "x"
+    assert (found[-1].rank, found[-1].against["y"].worse) == (3.0, 6)
+    assert found[-1].against["y"].p_value == pytest.approx(2 / 2**6)
+    assert search_cells(searches, ["x", "y"])[1][2:] == ["nan (nan)", "0.5500 (0.07071)"]
 
 
 def test_differences_of_different_metrics_are_not_averaged() -> None:
@@ -174,5 +237,10 @@ def test_wrong_arguments_are_one_sentence(tmp_path: Path, capsys: pytest.Capture
     assert "found no search with a result" in capsys.readouterr().err
     assert _report(str(path), *output, "--docs", str(tmp_path / "none.md")) == 2
     assert "docs must be a Markdown file with the lines '<!-- advdrop report: begin -->'" in capsys.readouterr().err
+    for option in ("--metric", "--curve", "--by"):
+        assert _report(str(path), *output, option, "val/loss") == 2
+        assert f"{option[2:]} must not be given for results of `advdrop tune`, got " in capsys.readouterr().err
+    assert _report(str(path), str(tmp_path / "typo"), *output) == 0
+    assert f"Left out: {tmp_path / 'typo'} has no results of `advdrop tune`" in capsys.readouterr().err
     assert _report(str(tmp_path / "missing"), *output, "--docs", "x.md") == 2
     assert "docs needs results of `advdrop tune`, got none in" in capsys.readouterr().err

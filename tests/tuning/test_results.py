@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,13 @@ def test_equal_values_have_an_interval_of_no_width() -> None:
     assert (found.low, found.mean, found.high) == (2.0, 2.0, 2.0)
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_without_a_finite_mean_there_is_no_interval(value: float) -> None:
+    found = confidence_interval([1.0, value, 2.0])
+    assert math.isnan(found.mean)
+    assert (found.low, found.high) == (None, None)
+
+
 def test_only_seeds_of_both_are_compared() -> None:
     found = paired_difference({1: 1.0, 2: 2.0, 3: 9.0}, {1: 0.5, 2: 1.5, 4: 0.0})
     assert found is not None
@@ -75,6 +83,12 @@ def test_the_table_and_the_picture_are_written(tmp_path: Path) -> None:
     assert write_pages(found).table.startswith("| method")
     assert (tmp_path / "methods.png").read_bytes().startswith(b"\x89PNG")
     assert "a remark" in (tmp_path / "tune.html").read_text()
+
+
+def test_what_has_diverged_is_written_as_such(tmp_path: Path) -> None:
+    found = Result("test/perplexity", [Row("none", {}, {1: 90.0, 2: math.inf}, {1: 4.5, 2: 4.6})], "none", [], tmp_path)
+    assert table_cells(found)[1][3:7] == ["nan", "nan", "\N{EN DASH}", "\N{EN DASH}"]
+    assert "nan" in write_pages(found).table
 
 
 def test_the_results_are_uploaded(tmp_path: Path) -> None:

@@ -55,7 +55,29 @@ def test_the_output_is_a_folder() -> None:
 )
 def test_the_metric_of_the_test_follows(metric: str, tested: str) -> None:
     assert Settings(METHODS, metric=metric).tested == tested.replace("val_loss", "test_loss")
-    assert Settings(METHODS, metric=metric, test_metric="mine").tested == "mine"
+    assert Settings(METHODS, metric=metric, test_metric="my_loss").tested == "my_loss"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "mode"),
+    [
+        ({"mode": "max", "metric": "val/kappa"}, "max"),
+        ({"mode": "max", "metric": "val/kappa", "test_metric": "test/kappa"}, "max"),
+        ({"test_metric": "test/accuracy"}, "max"),
+        ({"mode": "max", "metric": "val/accuracy", "test_metric": "test/error"}, "min"),
+        ({"test_metric": "test/kappa", "test_mode": "max"}, "max"),
+        ({"test_metric": "test/accuracy", "test_mode": "min"}, "min"),
+    ],
+)
+def test_the_metric_of_the_test_has_a_mode_of_its_own(arguments: dict[str, Any], mode: str) -> None:
+    assert Settings(METHODS, **arguments).tested_mode == mode
+
+
+def test_a_mode_that_nothing_tells_must_be_given() -> None:
+    with refused("test_mode", "'min' or 'max'", "'test/kappa'", "None", error=TuneError):
+        Settings(METHODS, test_metric="test/kappa")
+    with refused("test_mode", "'min' or 'max'", "'maximum'", error=TuneError):
+        Settings(METHODS, test_mode="maximum")  # type: ignore[arg-type]
 
 
 def test_the_trainer_has_no_logger_and_objects_can_be_pickled() -> None:

@@ -88,6 +88,12 @@ def test_a_file_has_its_own_space_and_an_entry_can_be_replaced(tmp_path: Path) -
         ("[]", ("methods", "mapping", "[]")),
         ("model: 1", ("regularizer", "model")),
         ("regularizer: null\nspace: {rate: [1]}", ("space of mine", "empty", "rate")),
+        ("regularizer: some.Class", ("regularizer of mine", "class_path", "'some.Class'")),
+        ("regularizer: {class_path: a.B, init_args: 3}", ("regularizer of mine", "init_args", "3")),
+        (
+            "regularizer: [{class_path: a.B, init_args: {rate: 1}}, {class_path: a.C}]\nspace: {rat: [1]}",
+            ("space of mine", "rate", "'rat'", "did you mean 'rate'"),
+        ),
     ],
 )
 def test_a_file_that_is_no_overlay_is_refused(content: str, parts: tuple[object, ...], tmp_path: Path) -> None:
@@ -95,6 +101,13 @@ def test_a_file_that_is_no_overlay_is_refused(content: str, parts: tuple[object,
     path.write_text(content)
     with refused(*parts, error=TuneError):
         find_method(str(path), {})
+
+
+def test_arguments_may_be_empty(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("regularizer: {class_path: lightning_advdrop.RDropCallback, init_args: }\nspace: {rate: [0.1]}")
+    (callback,) = find_method(str(path), {}).callbacks({"rate": 0.1})
+    assert callback.regularizer.rate == 0.1
 
 
 def test_methods_are_found_by_name() -> None:

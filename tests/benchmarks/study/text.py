@@ -36,7 +36,7 @@ class DocumentsTask(Task):
     folder: ClassVar[str] = "text"
 
     unlabelled: int = 20_000
-    steps: int = 1500
+    steps: int = 1000
     validations: int = 8
 
     def data(self, seed: int) -> L.LightningDataModule:
