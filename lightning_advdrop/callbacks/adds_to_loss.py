@@ -29,8 +29,8 @@ class AddsToLoss(Callback, ABC):
     told_graph: frozenset[str] = frozenset()
 
     @property
-    def undecided(self) -> bool:
-        """Whether it needs to see which loss the module calls."""
+    def watches_losses(self) -> bool:
+        """Whether it needs to see which losses the module calls."""
         return False
 
     @property

@@ -69,7 +69,7 @@ def take_step(
     losses = LossWatch()
     with uncompiled() if active else nullcontext():
         once_more = again() if any(callback.both_losses for callback in active) else None
-        with losses if any(callback.undecided for callback in active) else nullcontext():
+        with losses if any(callback.watches_losses for callback in active) else nullcontext():
             with ExitStack() as watching:
                 recorded = {callback: watching.enter_context(recording(callback, once_more)) for callback in active}
                 result = run()

@@ -183,10 +183,15 @@ class Comparison:
 
         Examples without a label, of index -100, stay in: a divergence needs no labels.
         """
-        own = self.ignore_index != IGNORED_LABEL and target is not None and target.dim() > 1
-        if not own or target is None or target.is_floating_point() or self.kind != "classes":
-            return sample_weight
-        if target.shape != self.read(prediction).shape[:-1]:
+        if target is None or not self.ignores_steps(prediction) or not self.has_labels(prediction, target):
             return sample_weight
         real = target != self.ignore_index
         return real if sample_weight is None else torch.where(real, torch.broadcast_to(sample_weight, real.shape), 0)
+
+    def ignores_steps(self, prediction: Tensor) -> bool:
+        """Tell whether time steps of a prediction are left out by an index of the model's loss."""
+        return self.ignore_index != IGNORED_LABEL and self.kind == "classes" and prediction.dim() > 2
+
+    def has_labels(self, prediction: Tensor, target: Tensor) -> bool:
+        """Tell whether a tensor holds a class label for each time step of a prediction."""
+        return not target.is_floating_point() and target.shape == self.read(prediction).shape[:-1]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lightning_advdrop.functional import IGNORED_LABEL, DivergenceName
 from lightning_advdrop.regularizers.comparison import OF_LABELS, Comparison, DivergenceChoice
-from lightning_advdrop.regularizers.losses import Kind, SeenLoss, is_derived, is_same
+from lightning_advdrop.regularizers.losses import Kind, SeenLoss, are_same_rows, is_derived, is_same
 
 # The divergence of two predictions that goes with each kind, and the one to labels; the first kind is preferred.
 _AUTO: dict[Kind, tuple[DivergenceName, DivergenceName]] = {
@@ -165,11 +165,11 @@ def _class_dim(prediction: Tensor, loss: SeenLoss | None, target: Tensor | None)
 
 
 def _is_read_along(dim: int, loss: SeenLoss, prediction: Tensor) -> bool:
-    rows = [
-        values.detach().double().movedim(at, -1).reshape(-1, prediction.shape[dim])
+    values, rows = (
+        values.detach().movedim(at, -1).reshape(-1, prediction.shape[dim])
         for values, at in ((loss.input, loss.class_dim), (prediction, dim))
-    ]
-    return torch.equal(*rows)
+    )
+    return values.shape == rows.shape and are_same_rows(values, rows)
 
 
 def _named_kind(asked: DivergenceChoice, prediction: Tensor, loss: SeenLoss | None) -> Kind:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -44,12 +44,14 @@ class SeenLoss:
         kind: what it takes its input for.
         input: the input.
         ignore_index: the class index that it leaves out.
+        target: what the input is compared with; None if that is no tensor.
     """
 
     name: str
     kind: Kind
     input: Tensor
     ignore_index: int = IGNORED_LABEL
+    target: Tensor | None = None
 
     @property
     def class_dim(self) -> int:
@@ -87,9 +89,12 @@ class LossWatch(TorchFunctionMode):
         value = next((given[name] for name in _INPUTS if name in given), None)
         if isinstance(value, Tensor):
             ignored = given.get("ignore_index", IGNORED_LABEL)
-            self.seen.append(SeenLoss(func.__name__, _KINDS[func], value, ignored))
+            target = given.get("target")
+            known = target if isinstance(target, Tensor) else None
+            self.seen.append(SeenLoss(func.__name__, _KINDS[func], value, ignored, known))
 
 
+_ROUNDING = 1e-5
 # How the names of graph nodes begin that pass values on: in another shape, in part, changed one by one or by a softmax.
 _SHAPES = ("View", "Unsafe", "Reshape", "Alias", "Transpose", "T", "Permute", "Squeeze", "Unsqueeze", "Expand", "Clone")
 _PARTS = ("Slice", "Select", "Index", "Masked", "Gather", "Split", "Unbind", "Cat", "Stack", "ToCopy", "AsStrided")
@@ -111,6 +116,55 @@ def is_same(value: Tensor, prediction: Tensor) -> bool:
         return False
     first, second = (torch.stack(each.detach().double().aminmax()) for each in (value, prediction))
     return torch.allclose(first, second, rtol=0, atol=0, equal_nan=True)
+
+
+def labels_of(losses: Iterable[SeenLoss], logits: Tensor) -> Tensor | None:
+    """Return the class labels that a loss compares logits with, in their shape.
+
+    Args:
+        losses: those that the model called.
+        logits: ``(B, ..., classes)``.
+
+    Returns:
+        ``(B, ...)``; None where no loss reads these logits, in any shape that keeps their order, or their log-softmax.
+
+    Example:
+        >>> logits = torch.randn(2, 3, 5)
+        >>> with LossWatch() as watch:
+        ...     _ = F.cross_entropy(logits.reshape(-1, 5), torch.tensor([0, 1, 2, 3, 4, 0]), ignore_index=0)
+        >>> labels_of(watch.seen, logits)
+        tensor([[0, 1, 2],
+                [3, 4, 0]])
+    """
+    rows = logits.detach().flatten(0, -2)
+    for loss in losses:
+        if loss.target is None or loss.target.is_floating_point() or loss.target.numel() != len(rows):
+            continue
+        values = loss.input.detach().movedim(loss.class_dim, -1)
+        if values.numel() == rows.numel() and are_same_rows(values.reshape(rows.shape), rows):
+            return loss.target.reshape(logits.shape[:-1])
+    return None
+
+
+def are_same_rows(values: Tensor, rows: Tensor) -> bool:
+    """Tell whether two tensors hold the same logits, or one of them the log-softmax of the other.
+
+    That differs by a number for each row.
+
+    Args:
+        values: ``(N, classes)``.
+        rows: the same shape.
+
+    Example:
+        >>> rows = torch.randn(4, 3)
+        >>> are_same_rows(rows.log_softmax(-1), rows), are_same_rows(rows.flip(0), rows)
+        (True, False)
+    """
+    off = values.double() - rows.double()
+    # Minus infinity, of excluded classes, is the same in both.
+    off = torch.where(off.isnan(), off.nanmedian(-1, keepdim=True).values, off).nan_to_num(0.0)
+    largest = rows.double().nan_to_num(0.0, 0.0, 0.0).abs().max()
+    return bool((off.amax(-1) - off.amin(-1)).max() <= _ROUNDING * largest)
 
 
 def is_derived(value: Tensor, prediction: Tensor) -> bool | None:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_advdrop.regularizers import LossWatch
-from lightning_advdrop.regularizers.losses import is_derived, is_same
+from lightning_advdrop.regularizers.losses import is_derived, is_same, labels_of
 
 x, soft = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0))
 y, soft = torch.tensor([0, 2, 1, 1]), soft.softmax(-1)
@@ -49,6 +49,34 @@ def test_the_ignored_class_is_seen() -> None:
         nn.CrossEntropyLoss(ignore_index=2)(x, y)
         F.nll_loss(x, y, None, None, 1)
     assert [seen.ignore_index for seen in watch.seen] == [2, 1]
+
+
+READINGS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], bool]] = {
+    "as it is": (lambda p: p.transpose(1, 2), lambda t: t, True),
+    "flat": (lambda p: p.reshape(-1, 6), lambda t: t.reshape(-1), True),
+    "log-softmax": (lambda p: p.log_softmax(-1).transpose(1, 2), lambda t: t, True),
+    "double": (lambda p: p.double().transpose(1, 2), lambda t: t, True),
+    "time first": (lambda p: p.transpose(0, 1).reshape(-1, 6), lambda t: t.t().reshape(-1), False),
+    "a part": (lambda p: p[:, 1:].transpose(1, 2), lambda t: t[:, 1:], False),
+    "others": (lambda p: p.square().reshape(-1, 6), lambda t: t.reshape(-1), False),
+    "probabilities": (lambda p: p.reshape(-1, 6), lambda t: F.one_hot(t.reshape(-1), 6).float(), False),
+}
+
+
+@pytest.mark.parametrize("name", READINGS)
+@pytest.mark.parametrize("excluded", [False, True])
+def test_the_labels_of_a_loss_are_those_of_the_logits_that_it_reads(name: str, excluded: bool) -> None:
+    read, label, found = READINGS[name]
+    logits, target = torch.randn(2, 5, 6), torch.randint(1, 6, (2, 5))
+    if excluded:
+        logits[..., 0] = -torch.inf
+    loss = F.nll_loss if name == "log-softmax" else F.cross_entropy
+    with LossWatch() as watch:
+        F.mse_loss(logits, logits)
+        loss(read(logits), label(target))
+    labels = labels_of(watch.seen, logits)
+    assert (labels is not None and torch.equal(labels, target)) == found
+    assert found or labels is None
 
 
 prediction = nn.Linear(3, 6)(torch.randn(2, 5, 3))

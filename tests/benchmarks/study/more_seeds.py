@@ -23,7 +23,9 @@ def write_lines(file: Path, lines: Sequence[Line]) -> None:
     """Write runs, all or none of them."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as part, part.open("w", newline="", encoding="utf-8") as opened:
-        writer = csv.DictWriter(opened, [*lines[0]])
+        # Files of earlier versions lack some columns.
+        names = dict.fromkeys(name for line in lines for name in line)
+        writer = csv.DictWriter(opened, [*names], restval="")
         writer.writeheader()
         writer.writerows(lines)
 
