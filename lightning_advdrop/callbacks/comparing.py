@@ -83,8 +83,16 @@ class ComparingCallback(ShownWithArguments, Callback):
         place = self.padding_mask
         if place is None:
             return passes
-        base = passes.base.detach() if self.comparison is None else self.comparison.read(passes.base.detach())
-        return replace(passes, sample_weight=batch.read(lambda each: select_weight(each, place, base)))
+        read = self.comparison
+        base = passes.base.detach() if read is None else read.read(passes.base.detach())
+        weight = batch.read(lambda each: select_weight(each, place, base))
+        if read is not None and read.kind != "numbers" and weight.dim() >= base.dim():
+            raise ValueError(
+                f"padding_mask={place!r} must have the shape of the prediction {tuple(base.shape)} before its last "
+                f"dimension, which is read as {read.kind}, got {tuple(weight.shape)}; if it holds time steps, return "
+                "(batch, time, 1) from the forward."
+            )
+        return replace(passes, sample_weight=weight)
 
     def tell(self, sites: Sequence[MaskSite], name: str, prediction: Tensor | None) -> None:
         """Say once in a fit where masks act, and what is compared.

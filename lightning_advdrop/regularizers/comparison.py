@@ -58,7 +58,8 @@ class Comparison:
             what = "one probability each" if self.probabilities else "one logit each"
         elif self.probabilities:
             what = "class probabilities" if self.kind == "classes" else "label probabilities"
-        where = "" if self.class_dim == -1 else f", classes in dimension {self.class_dim}"
+        held = "labels" if self.kind == "labels" else "classes"
+        where = "" if self.class_dim == -1 else f", {held} in dimension {self.class_dim}"
         ignored = "" if self.ignore_index == IGNORED_LABEL else f", without what is labelled {self.ignore_index}"
         return f"as {what} ({self.divergence}){where}{ignored}"
 

@@ -57,7 +57,7 @@ def decide(
         target: the labels, if there are any.
         losses: the losses that the model called in this step.
         class_dim: the dimension of the prediction that holds the classes, not 0. None takes that of the model's loss or
-            of the labels, else the last.
+            of the labels, else the last; of several labels, 1 where there are four dimensions or more.
         ignore_index: the class index of examples without a label. None takes that of the model's loss, else -100.
         to_labels: whether one prediction is compared with labels, instead of two predictions.
 
@@ -84,7 +84,7 @@ def decide(
         kind = _kind_by(target, prediction, dim, to_labels) if loss is None else loss.kind
         name = _AUTO[kind][to_labels]
     if dim is None:
-        dim = _class_dim(prediction, loss, target) if kind == "classes" else -1
+        dim = _class_dim(prediction, loss, target) if kind == "classes" else _label_dim(prediction, kind)
     if ignore_index is None:
         ignore_index = IGNORED_LABEL if loss is None else loss.ignore_index
     by = None if loss is None else loss.name
@@ -162,6 +162,11 @@ def _class_dim(prediction: Tensor, loss: SeenLoss | None, target: Tensor | None)
     else:
         dim = max(_dims_by(target, prediction), default=last)
     return -1 if dim == last else dim
+
+
+def _label_dim(prediction: Tensor, kind: Kind) -> int:
+    # Of a map, (B, labels, H, W), the other dimensions are places.
+    return 1 if kind == "labels" and prediction.dim() > 3 else -1
 
 
 def _is_read_along(dim: int, loss: SeenLoss, prediction: Tensor) -> bool:

@@ -85,12 +85,18 @@ def _part(output: Any, which: Target) -> Any:
         return None
 
 
+def _of_batch(batch: Any, which: Target) -> Any:
+    # A batch that is one tensor has examples, not parts.
+    return None if isinstance(batch, Tensor) and not callable(which) else _part(batch, which)
+
+
 def select_target(batch: Any, which: Target = 1) -> Tensor:
     """Find the labels in a batch.
 
     Args:
         batch: what the data loader yields.
-        which: an index, a key or attribute name, or a callable that gets the batch.
+        which: an index, a key or attribute name, or a callable that gets the batch; only a callable finds labels in a
+            batch that is a tensor, of which an index would be an example.
 
     Raises:
         ValueError: if there is no tensor there.
@@ -99,7 +105,7 @@ def select_target(batch: Any, which: Target = 1) -> Tensor:
         >>> select_target((torch.zeros(2, 5), torch.tensor([0, 1])))
         tensor([0, 1])
     """
-    found = _part(batch, which)
+    found = _of_batch(batch, which)
     if not isinstance(found, Tensor):
         raise ValueError(  # noqa: TRY004 - what is wrong is the argument ``which``
             f"target={which!r} must lead to the labels, a tensor (batch, ...), got {type_of(found)} in {type_of(batch)}"
@@ -115,7 +121,7 @@ def find_target(batch: Any, which: Target = 1) -> Tensor | None:
         >>> find_target({"input": 1}) is None
         True
     """
-    found = _part(batch, which)
+    found = _of_batch(batch, which)
     return found if isinstance(found, Tensor) else None
 
 
@@ -140,7 +146,7 @@ def select_weight(batch: Any, which: Target, prediction: Tensor) -> Tensor:
         tensor([[1, 1, 0],
                 [1, 0, 0]])
     """
-    found = _part(batch, which)
+    found = _of_batch(batch, which)
     if not isinstance(found, Tensor) or found.dim() == 0:
         raise ValueError(
             f"padding_mask={which!r} must lead to a tensor (batch,) or (batch, time) that is 1 where the batch is real,"

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from lightning_advdrop import AdversarialDropoutCallback
-from lightning_advdrop.regularizers.predictions import select_prediction, select_target, select_weight
+from lightning_advdrop.regularizers.predictions import find_target, select_prediction, select_target, select_weight
 from tests.helpers.messages import refused
 from tests.helpers.plain_models import CLASSES, FEATURES, PlainModel, fitted_weights, loader, quiet_trainer, seeded
 
@@ -92,6 +92,15 @@ def test_labels_are_found_in_batches_of_any_kind() -> None:
     assert select_target((OTHER, (PREDICTION, None)), lambda batch: batch[1][0]) is PREDICTION
     with refused("target=1", "NoneType", "tuple"):
         select_target((OTHER,))
+
+
+def test_an_example_of_a_batch_that_is_a_tensor_is_no_label() -> None:
+    assert find_target(PREDICTION, 1) is None
+    assert find_target(PREDICTION, lambda batch: batch[:, -1]) is not None
+    with refused("target=1", "NoneType", "Tensor", "callable"):
+        select_target(PREDICTION)
+    with refused("padding_mask=0", "NoneType", "Tensor", "callable"):
+        select_weight(PREDICTION, 0, PREDICTION)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from lightning_advdrop import AdversarialDropoutCallback, InferenceGapMonitor, RegularizerCallback
 from lightning_advdrop.callbacks import RDropCallback, VariationalDropoutCallback
@@ -17,6 +18,7 @@ from lightning_advdrop.regularizers import Comparison, LossWatch, Penalty, Regul
 from tests.helpers.family import CALLBACKS, REGULARIZERS, sites_of
 from tests.helpers.forecasters import Delegating, Forecaster, Loss, data, fitted, last, penalty
 from tests.helpers.messages import refused
+from tests.helpers.plain_models import quiet_trainer
 
 FUTURE = torch.randn(16, 12, generator=torch.Generator().manual_seed(3))
 BINARY = torch.arange(16) % 2
@@ -242,6 +244,33 @@ def test_the_monitor_leaves_out_the_steps_that_the_loss_ignores() -> None:
     assert gaps[0] == gaps[1] == gaps[2]
     half = InferenceGapMonitor(rate=0.3, padding_mask=lambda batch: batch[1] > 1)
     assert fitted(model, tags, half).callback_metrics["gap/random"] != gaps[0]
+
+
+def test_a_padding_mask_of_steps_that_are_read_as_labels_is_refused() -> None:
+    steps, real = torch.arange(80).view(16, 5) % 2.0, torch.arange(80).view(16, 5) % 3 > 0
+    binary = Forecaster(1, F.binary_cross_entropy_with_logits, lambda o: o[..., 0])
+    with refused("padding_mask=2", (8, 5), "labels", (8, 5), "(batch, time, 1)"):
+        penalty(binary, steps, AdversarialDropoutCallback(rate=0.3, padding_mask=2), more=[real])
+    numbers = Forecaster(1, F.mse_loss, lambda o: o[..., 0])
+    assert penalty(numbers, steps, AdversarialDropoutCallback(rate=0.3, padding_mask=2), more=[real]) > 0
+
+
+class OfSeries(Forecaster):
+    """Forecasts the last value of each series; a batch is a tensor of series."""
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Any:
+        return self.loss(self(batch[:, :-1]), batch[:, -1, 0])
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        self.training_step(batch, batch_idx)
+
+
+def test_a_series_without_labels_may_be_a_batch_itself() -> None:
+    series: Any = torch.randn(16, 6, 2, generator=torch.Generator().manual_seed(4))
+    trainer = quiet_trainer(callbacks=[AdversarialDropoutCallback(rate=0.3)], max_epochs=1)
+    loader = DataLoader(series, 8)
+    trainer.fit(OfSeries(1, F.mse_loss, lambda o: o[:, -1, 0]), loader, loader)
+    assert trainer.callback_metrics["train/penalty"] > 0
 
 
 @pytest.mark.parametrize("place", ["lengths", "tokens"])

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_advdrop.functional import mse
+from lightning_advdrop.functional import bernoulli_kl, mse
 from lightning_advdrop.regularizers import AdversarialDropout, AdversarialTraining, Comparison, LossWatch, RDrop, decide
 from tests.helpers.messages import names, refused
 
@@ -67,6 +67,16 @@ BY_LOSS: dict[str, tuple[tuple[int, ...], Callable[[Tensor], Any], str]] = {
         (BATCH, 3, 3),
         lambda p: F.cross_entropy(p.transpose(1, 2), TAGS[:, :3]),
         "as classes (kl)",
+    ),
+    "square, log-softmax of the last": (
+        (BATCH, 3, 3),
+        lambda p: F.nll_loss(p.log_softmax(-1).transpose(1, 2), TAGS[:, :3]),
+        "as classes (kl)",
+    ),
+    "a map of labels": (
+        (BATCH, 2, 4, 5),
+        lambda p: F.binary_cross_entropy_with_logits(p, p.detach().sigmoid()),
+        "as labels (bernoulli_kl), labels in dimension 1",
     ),
     "one logit": (
         (BATCH,),
@@ -270,3 +280,12 @@ def test_methods_with_a_loss_of_their_own_take_that_of_numbers() -> None:
     named = AdversarialTraining(epsilon=1e-9, loss="ce")
     found = named.evaluate(named.first_pass(lambda: model(x), model, "input", target=soft)).value
     torch.testing.assert_close(found, F.cross_entropy(model(x), soft), rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("shape", [(BATCH, 1, 4, 16), (BATCH, 1, 16, 4)])
+def test_the_divergence_of_maps_does_not_depend_on_their_width(shape: tuple[int, ...]) -> None:
+    p, q = predicted(*shape), predicted(*shape).flip(0)
+    found = seen(p, lambda each: F.binary_cross_entropy_with_logits(each, torch.zeros(shape))).distance(
+        p, q, "base_adv"
+    )
+    torch.testing.assert_close(found, bernoulli_kl(p.reshape(-1, 1), q.reshape(-1, 1)))
