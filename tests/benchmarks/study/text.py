@@ -23,8 +23,8 @@ _LEFT = 0.01
 class DocumentsTask(Task):
     """Reviews of IMDB with labels, which the seed chooses, and others without, in a pre-trained LSTM of 128 units.
 
-    The settings are those of ``configs/imdb_small.yaml``, but for half of the tokens, a rate that falls to 0 and no
-    average of the weights. ``configs/imdb_small_pretrain.yaml`` makes the language model that all seeds start from.
+    The settings are those of ``configs/imdb_small.yaml``, without the average of the weights.
+    ``configs/imdb_small_pretrain.yaml`` makes the language model that all seeds start from.
 
     Args:
         unlabelled: reviews without labels.
