@@ -79,6 +79,11 @@ class BatchEvidence:
         dims = {int(shape[:2] == each) for each in self.sequences if shape[:2] in {each, each[::-1]}}
         return dims.pop() if len(dims) == 1 else None
 
+    def prediction_dims(self, shape: Shape) -> list[int]:
+        """Return the dimensions that may hold the examples of a prediction, the more usual one first."""
+        dim = self.dim(shape)
+        return list(_leading(shape)) if dim is None else [dim]
+
     def batch_sizes(self, shape: Shape) -> tuple[int, ...] | None:
         """Return the batch sizes of the packed sequences that have as many rows as an activation ``(N, D)``."""
         fitting = [sizes for sizes in self.packed if len(shape) == 2 and sum(sizes) == shape[0]]
@@ -88,60 +93,74 @@ class BatchEvidence:
 def candidates(activation: Shape, prediction: Shape, evidence: BatchEvidence) -> list[Candidate]:
     """List the ways in which an activation may hold the prediction's examples, the most usual one first.
 
-    Examples are in one of the first two dimensions of both, features and classes in the last one. Without such a pair
-    the activation's first dimension may hold examples and steps, or that of the prediction.
+    Examples are in one of the first two dimensions of both, features and classes in the last one. Unless the first
+    dimensions of both are equally long, the activation's may hold examples and something else, or that of the
+    prediction: then another dimension, of channels or steps, may be as long by chance.
 
     Args:
         activation: the shape of an activation.
         prediction: the shape of the prediction.
-        evidence: what layers have shown.
+        evidence: what layers have shown. Of an activation, nothing is listed that contradicts it.
 
     Example:
         >>> candidates((5, 2, 3), (2, 10), BatchEvidence())
         [Candidate(activation=Examples(view=(5, 2, 3), dim=1), prediction=Examples(view=(2, 10), dim=0))]
+        >>> [each.activation.view for each in candidates((6, 2, 3), (2, 10), BatchEvidence())]
+        [(6, 2, 3), (2, 3, 2, 3), (3, 2, 2, 3)]
     """
     if math.prod(prediction[:-1] or prediction) == 1:
         whole = Examples((1, math.prod(activation)), 0)
         return [Candidate(whole, Examples(prediction, 0))]
-    found = list(_pairs(activation, prediction)) or list(_flattened(activation, prediction))
-    found = found or list(_told_by_layers(activation, prediction, evidence))
+    told = evidence.prediction_dims(prediction)
+    found = list(_ways(activation, prediction, told, evidence))
+    found = found or list(_ways(activation, prediction, list(_leading(prediction)), evidence))
     dim = evidence.dim(activation)
-    told = Examples(activation, 0 if dim is None else dim)
-    fitting = [each for each in found if each.activation == told]
-    if dim is not None and (fitting or not found):
-        return fitting or [Candidate(told, Examples(prediction, 0))]
-    return found
+    if dim is None:
+        return found
+    agreeing = [each for each in found if dim == (each.activation.dim if each.activation.view == activation else 0)]
+    return agreeing or [Candidate(Examples(activation, dim), Examples(prediction, 0))]
 
 
 def _leading(shape: Shape) -> range:
     return range(min(2, max(1, len(shape) - 1)))
 
 
-def _pairs(activation: Shape, prediction: Shape) -> Iterator[Candidate]:
-    for of_prediction in _leading(prediction):
+def _ways(activation: Shape, prediction: Shape, dims: Sequence[int], evidence: BatchEvidence) -> Iterator[Candidate]:
+    """List the ways in which some dimensions of the prediction may hold the examples."""
+    settled = activation[0] == prediction[dims[0]]
+    for of_prediction in dims:
+        size, held = prediction[of_prediction], Examples(prediction, of_prediction)
         for dim in _leading(activation):
-            if activation[dim] == prediction[of_prediction]:
-                yield Candidate(Examples(activation, dim), Examples(prediction, of_prediction))
+            if activation[dim] == size:
+                yield Candidate(Examples(activation, dim), held)
+        if not settled:
+            yield from _flattened(activation, held)
+            if of_prediction == 0:
+                yield from _flat_predictions(activation, prediction, evidence)
 
 
-def _flattened(activation: Shape, prediction: Shape) -> Iterator[Candidate]:
-    if len(activation) > 2 and prediction[0] == activation[0] * activation[1]:
+def _flattened(activation: Shape, held: Examples) -> Iterator[Candidate]:
+    """Split an activation's first dimension into examples and something else, in either order."""
+    if held.size > 1 and activation[0] > held.size and activation[0] % held.size == 0:
+        others = activation[0] // held.size
+        for view, dim in (((held.size, others), 0), ((others, held.size), 1)):
+            yield Candidate(Examples((*view, *activation[1:]), dim), held)
+
+
+def _flat_predictions(activation: Shape, prediction: Shape, evidence: BatchEvidence) -> Iterator[Candidate]:
+    """Split a prediction's first dimension as an activation's first two, or else as steps and examples of a layer.
+
+    The latter is for attention weights ``(B, heads, L, S)``.
+    """
+    if len(activation) > 2 and prediction[0] == activation[0] * activation[1] and 1 not in activation[:2]:
         view = (*activation[:2], *prediction[1:])
         yield from (Candidate(Examples(activation, dim), Examples(view, dim)) for dim in (0, 1))
-    size = prediction[0]
-    if size > 1 and activation[0] > size and activation[0] % size == 0:
-        steps = activation[0] // size
-        for view, dim in (((size, steps), 0), ((steps, size), 1)):
-            yield Candidate(Examples((*view, *activation[1:]), dim), Examples(prediction, 0))
-
-
-def _told_by_layers(activation: Shape, prediction: Shape, evidence: BatchEvidence) -> Iterator[Candidate]:
-    """Find attention weights ``(B, heads, L, S)`` whose prediction holds examples and steps in one dimension."""
+        return
     for steps, batch in sorted(evidence.sequences):
         if len(activation) > 2 and activation[0] == batch and prediction[0] == steps * batch:
             views = ((steps, batch), 1), ((batch, steps), 0)
-            for view, dim in views if batch > 1 else views[:1]:
-                yield Candidate(Examples(activation, 0), Examples((*view, *prediction[1:]), dim))
+            for parts, dim in views if batch > 1 else views[:1]:
+                yield Candidate(Examples(activation, 0), Examples((*parts, *prediction[1:]), dim))
 
 
 def fits(candidate: Candidate, prediction: Tensor, values: Tensor) -> bool:

@@ -13,6 +13,9 @@ from lightning_advdrop.regularizers.passes import Passes
 Known = dict[tuple[str, int, int], tuple[int, ...]]
 """What was found in earlier passes, by site and number of dimensions: of an activation's candidates, which one fits."""
 
+_SHARED: tuple[int, ...] = ()
+"""Known of an embedding that is the same for all examples."""
+
 _Told = Examples | tuple[int, ...] | None
 
 
@@ -75,14 +78,21 @@ def _found(passes: Passes, seen: Observation, batch_dim: int | None, known: Know
     if sizes is not None and seen.site.kind == "embedding":
         return sizes
     possible = [] if sizes is not None else candidates(shape, tuple(passes.base.shape), evidence)
-    remembered = [each for each in possible if known.get(_key(seen)) == _tag(each)]
-    if len(possible) == 1 or remembered:
+    before = known.get(_key(seen))
+    remembered = [each for each in possible if before == _tag(each)]
+    shared = _may_be_shared(seen) and evidence.dim(shape) is None
+    if remembered or (len(possible) == 1 and not shared):
         return (remembered or possible)[0].activation
-    if not possible and seen.site.kind == "embedding" and shape[0] == 1:
-        return None  # the same for all examples, as the embeddings of positions
+    if shared and (not possible or before == _SHARED):
+        return None
     if not possible:
         raise ValueError(_unknown(passes, seen))
     return possible
+
+
+def _may_be_shared(seen: Observation) -> bool:
+    """Tell whether an embedding may be the same for all examples, as those of positions, ``(1, T, D)``."""
+    return seen.site.kind == "embedding" and _shape(seen)[0] == 1
 
 
 def _tested(
@@ -101,11 +111,13 @@ def _tested(
         fitting = [each for each in unclear[site] if fits(each, prediction, leaf)]
         # Where examples depend on each other, as in batch normalisation, the shapes may still leave one choice.
         first = [each for each in unclear[site] if each.prediction == Examples(tuple(passes.base.shape), 0)]
-        usual = [each for each in first if each.activation.view == _shape(calls[site])]
-        if not fitting and len(usual) != 1:
+        if not fitting and _may_be_shared(calls[site]):
+            known[_key(calls[site])], told[site] = _SHARED, None
+            continue
+        if not fitting and len(first) != 1:
             raise ValueError(_unknown(passes, calls[site]))
         # A single example or step fits in any case.
-        chosen = next((each for each in fitting if each.activation.size > 1), (fitting or usual)[0])
+        chosen = next((each for each in fitting if each.activation.size > 1), (fitting or first)[0])
         if all(each.activation.size > 1 for each in unclear[site]):
             known[_key(calls[site])] = _tag(chosen)
         told[site] = chosen.activation

@@ -68,6 +68,12 @@ def flat_words(m: Any, words: Tensor) -> Any:
     return m.head(m.words(words.flatten()).tanh().view(*words.shape, -1).mean(1))
 
 
+def sentences(m: Any, words: Tensor) -> Any:
+    """Two for each document, of as many words as there are documents."""
+    parts = torch.stack([words[:, :BATCH], words[:, -BATCH:]], 1)
+    return m.head(m.words(parts.flatten(0, 1)).tanh().mean(1).view(len(words), 2, -1).mean(1))
+
+
 def tagged_time_first(m: Any, words: Tensor) -> Any:
     return m.head(m.words(words.T).tanh().cumsum(0)).transpose(0, 1)
 
@@ -76,6 +82,7 @@ ROWS: dict[Forward, Callable[[Tensor], list[Tensor]]] = {
     packed_after: lambda value: [value[i].flatten() for i in range(BATCH)],
     time_first_words: lambda value: [value[:, i].flatten() for i in range(BATCH)],
     flat_words: lambda value: list(value.view(BATCH, -1)),
+    sentences: lambda value: list(value.view(BATCH, -1)),
     tagged_time_first: lambda value: [value[:, i].flatten() for i in range(BATCH)],
 }
 
@@ -175,7 +182,7 @@ def joined(m: Any, words: Tensor) -> Any:
         (joined, "words:embedding"),
     ],
 )
-@pytest.mark.parametrize("steps", [STEPS, 2])
+@pytest.mark.parametrize("steps", [STEPS, BATCH, 2])
 def test_one_perturbation_of_embeddings_that_are_added(
     monkeypatch: pytest.MonkeyPatch, forward: Forward, expected: str, steps: int
 ) -> None:

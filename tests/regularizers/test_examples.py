@@ -92,6 +92,20 @@ def channels(m: Any, x: Tensor) -> Any:  # as many as examples
     return m.head(m.drop(m.conv(x.unsqueeze(1))).tanh().mean((1, 2)))
 
 
+def frames(m: Any, x: Tensor) -> Any:  # a picture for each step, with as many channels as examples
+    pictures = m.drop(m.conv(x.flatten(0, 1)[:, None, None])).tanh().mean((1, 2))
+    return m.head(m.lstm(pictures.view(x.shape).transpose(0, 1))[0][-1])
+
+
+def tagged_frames(m: Any, x: Tensor) -> Any:
+    pictures = m.drop(m.conv(x.flatten(0, 1)[:, None, None])).tanh().mean((1, 2))
+    return m.head(pictures.view(x.shape).cumsum(1))
+
+
+def states(m: Any, x: Tensor) -> Any:  # of predictions that are time first
+    return m.head(m.drop(m.first(x).tanh().mean(1)) * torch.arange(1, 8).view(7, 1, 1))
+
+
 def in_first(mask: Tensor) -> Tensor:
     return mask.flatten(1)
 
@@ -113,6 +127,9 @@ LAYOUTS: dict[str, tuple[Forward, Callable[[Tensor], Tensor]]] = {
     "flat language model": (flat_language_model, in_second),
     "flat without a layer that tells": (flat_without_a_layer_that_tells, in_second),
     "channels": (channels, in_first),
+    "frames": (frames, lambda mask: mask.view(BATCH, -1)),
+    "frames, tagged": (tagged_frames, lambda mask: mask.view(BATCH, -1)),
+    "states": (states, in_first),
 }
 
 
@@ -179,6 +196,10 @@ def normalized(m: Any, x: Tensor) -> Any:
     return m.norm(time_first(m, x))
 
 
+def normalized_frames(m: Any, x: Tensor) -> Any:
+    return m.norm(frames(m, x))
+
+
 def nodes(m: Any, x: Tensor) -> Any:
     return m.head(m.drop(m.first(x).flatten(0, 1)[1:]).sum(0).expand(len(x), -1))
 
@@ -192,6 +213,7 @@ def packed_rows(m: Any, x: Tensor) -> Any:
     ("forward", "shape"),
     [
         (normalized, (BATCH, BATCH, WIDTH)),
+        (normalized_frames, (BATCH * STEPS, BATCH, 1, WIDTH)),
         (nodes, (BATCH * STEPS - 1, WIDTH)),
         (packed_rows, (STEPS + 3, WIDTH)),
     ],
