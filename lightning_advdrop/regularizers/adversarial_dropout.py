@@ -233,11 +233,11 @@ class AdversarialDropout(Regularizer):
 
     @property
     def _base_search(self) -> BaseSearch:
-        return BaseSearch(self.search, self.divergence, self.draws, self.flips, self.scale)
+        return BaseSearch(self.search, self.divergence, self.draws, self.flips, self.scale, self.known_examples)
 
     @property
     def _probes(self) -> Probes:
-        return Probes(self.divergence, self.direction, self.scale)
+        return Probes(self.divergence, self.direction, self.scale, self.known_examples)
 
     def _by_rounds(self, passes: Passes, reference: BinaryMasks) -> BinaryMasks:
         point = dict(reference)

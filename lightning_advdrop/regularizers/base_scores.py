@@ -78,28 +78,34 @@ def is_supervised(passes: Passes) -> bool:
     return passes.target is not None if passes.loss is None else passes.loss.requires_grad
 
 
-def may_be_unlabelled(passes: Passes, divergence: DivergenceChoice) -> bool:
+def may_be_unlabelled(passes: Passes, divergence: DivergenceChoice, dims: Sequence[int]) -> dict[int, bool]:
     """Tell by the head alone whether the loss may leave out an example whose prediction leans on something.
 
     Args:
         passes: the base pass.
         divergence: tells how the prediction is read.
+        dims: the dimensions of the prediction that may hold the examples, 0 or 1.
+
+    Returns:
+        Whether it is so, if a dimension holds the examples.
     """
     comparison = passes.compared(divergence)
     base, loss = passes.base, passes.base_loss(comparison)
     (of_loss,) = torch.autograd.grad(loss, base, retain_graph=True, allow_unused=True)
     if of_loss is None:  # the loss was computed from another selection of the result
-        return True
-    used = _not_zero(of_loss)
-    if used.all():  # as most often; over the many logits of a language model the rest takes as long as the loss
-        return False
+        return dict.fromkeys(dims, True)
+    used = {dim: _not_zero(of_loss, dim) for dim in dims}
+    if all(each.all() for each in used.values()):
+        # As most often; over the many logits of a language model the rest takes as long as the loss.
+        return dict.fromkeys(dims, False)
     (leant,) = torch.autograd.grad(leaning(passes, comparison), base, retain_graph=True)
-    return bool((_not_zero(leant) & ~used).any())
+    return {dim: bool((_not_zero(leant, dim) & ~each).any()) for dim, each in used.items()}
 
 
-def _not_zero(gradient: Tensor) -> Tensor:
-    """Tell which examples have a gradient, ``(B)``."""
-    return gradient.flatten(1).any(-1) if gradient.dim() > 1 else gradient != 0
+def _not_zero(gradient: Tensor, dim: int) -> Tensor:
+    """Tell which entries of one of the first two dimensions have a gradient."""
+    inner = gradient.flatten(dim + 1).any(-1) if gradient.dim() > dim + 1 else gradient != 0
+    return inner.any(0) if dim else inner
 
 
 def leaning_gradients(

@@ -19,7 +19,7 @@ from lightning_advdrop.regularizers.flips import choose
 from lightning_advdrop.regularizers.mask_search import as_masks, rescaled, rows_of
 from lightning_advdrop.regularizers.mean_prediction import MeanPrediction
 from lightning_advdrop.regularizers.passes import Passes
-from lightning_advdrop.regularizers.probes import distances
+from lightning_advdrop.regularizers.probes import Probes
 
 
 @dataclass(frozen=True)
@@ -151,14 +151,15 @@ class _WorstMasks:
 
     def __init__(self, search: AdversarialDropout, passes: Passes) -> None:
         self.masks: BinaryMasks = {}
-        self._search, self._passes = search, passes
+        self._passes = passes
+        self._probes = Probes(search.divergence, search.direction, MaskSite.rescale, search.known_examples)
         self._largest: Tensor | None = None
 
     def add(self, masks: BinaryMasks, prediction: Tensor) -> None:
         """Take notice of masks, and of the prediction under them."""
         rows = rows_of(self._passes, masks, dict.fromkeys(masks, 0), as_predicted=True)
-        examples = 1 + max(int(each.example.max()) for each in rows)
-        found = distances(self._passes, prediction, self._search.divergence, self._search.direction, examples)
+        with _backward_in_eval_mode(self._passes.base):
+            found = self._probes.distances(self._passes, prediction, masks, rows)
         if self._largest is None:
             self.masks, self._largest = masks, found
             return

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -21,8 +21,10 @@ from lightning_advdrop.regularizers.base_scores import (
     may_be_unlabelled,
 )
 from lightning_advdrop.regularizers.comparison import DivergenceChoice
+from lightning_advdrop.regularizers.examples import Known
 from lightning_advdrop.regularizers.flips import Rows, choose, flips_by_scores, together
 from lightning_advdrop.regularizers.passes import Passes
+from lightning_advdrop.regularizers.predicted_examples import PredictedExamples
 
 Search = Literal["gradient", "fisher", "top", "label"]
 
@@ -87,6 +89,7 @@ class BaseSearch:
         draws: the labels that the Fisher search draws for each example.
         flips: ``both`` or ``drop``.
         scale: how masks are scaled.
+        known: see `PredictedExamples`.
     """
 
     search: Search
@@ -94,6 +97,7 @@ class BaseSearch:
     draws: int
     flips: Flips
     scale: Scale
+    known: Known = field(default_factory=dict, compare=False, repr=False)
 
     def look(self, passes: Passes, masks: BinaryMasks) -> Sequence[Tensor]:
         """Compute what needs the graph of the base pass, but for gradients of the loss.
@@ -148,11 +152,19 @@ class BaseSearch:
 
     def _leaning(self, passes: Passes, masks: BinaryMasks) -> BinaryMasks | None:
         def compute() -> BinaryMasks | None:
-            if not may_be_unlabelled(passes, self.divergence):
+            if not self._may_be_unlabelled(passes, masks):
                 return None
             return leaning_gradients(passes, masks, self.divergence, self.scale)
 
         return passes.once(self, "leaning", compute)
+
+    def _may_be_unlabelled(self, passes: Passes, masks: BinaryMasks) -> bool:
+        examples = PredictedExamples(self.divergence, self.known)
+        found = may_be_unlabelled(passes, self.divergence, examples.possible(passes, masks) or [0])
+        if len(set(found.values())) == 1:
+            return any(found.values())
+        applied: list[Any] = passes.applied(masks)
+        return found[examples.tested(passes, dict(zip(masks, applied, strict=True)), passes.base)]
 
     def _label_scores(self, passes: Passes, masks: BinaryMasks, rows: Sequence[Rows]) -> BinaryMasks:
         """Return minus the gradient of the loss; that of `leaning` for examples that the loss leaves out."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import torch
@@ -12,9 +13,11 @@ from torch import Tensor
 from lightning_advdrop.functional import Direction
 from lightning_advdrop.regularizers.base_scores import BinaryMasks, Scale
 from lightning_advdrop.regularizers.comparison import DivergenceChoice
-from lightning_advdrop.regularizers.flips import choose
+from lightning_advdrop.regularizers.examples import Known
+from lightning_advdrop.regularizers.flips import Rows, choose
 from lightning_advdrop.regularizers.mask_search import as_masks, rescaled, rows_of
 from lightning_advdrop.regularizers.passes import Passes
+from lightning_advdrop.regularizers.predicted_examples import PredictedExamples
 
 # Predictions that differ by no more are equal but for rounding.
 _RELATIVE, _ABSOLUTE = 1e-4, 1e-6
@@ -29,11 +32,13 @@ class Probes:
         divergence: the divergence.
         direction: its direction.
         scale: how masks are scaled.
+        known: see `PredictedExamples`.
     """
 
     divergence: DivergenceChoice
     direction: Direction
     scale: Scale
+    known: Known = field(default_factory=dict)
 
     def gradients(self, passes: Passes, point: BinaryMasks) -> tuple[BinaryMasks, Tensor]:
         """Compute the divergence's gradient at some masks, and the prediction under them.
@@ -59,13 +64,38 @@ class Probes:
             before: the prediction under these.
         """
         rows = rows_of(passes, masks, dict.fromkeys(masks, 0), as_predicted=True)
-        examples = 1 + max(int(each.example.max()) for each in rows)
         with torch.no_grad():
             after = passes.run(rescaled(masks, passes.observed, self.scale))
-        found = (distances(passes, other, self.divergence, self.direction, examples) for other in (before, after))
-        first, second = found
+        first, second = (self.distances(passes, other, masks, rows) for other in (before, after))
         new, old = ([site.as_rows(mask) for site, mask in of.items()] for of in (masks, present))
         return as_masks(masks, choose(rows, second > first, new, old))
+
+    def distances(self, passes: Passes, other: Tensor, masks: BinaryMasks, rows: Sequence[Rows]) -> Tensor:
+        """Compute the divergence of each example between the base prediction and another one, without a graph.
+
+        Args:
+            passes: the base pass.
+            other: a prediction under masks.
+            masks: the masks.
+            rows: their rows, with the example of each.
+
+        Returns:
+            ``(examples,)``; where no dimension of the prediction holds them, the divergence of the batch for each.
+        """
+        examples = 1 + max(int(each.example.max()) for each in rows)
+        dim = PredictedExamples(self.divergence, self.known).among(passes, masks, examples)
+        with torch.no_grad():
+            if dim is None:
+                return passes.distance(other, self.divergence, self.direction).expand(examples)
+            comparison = passes.compared(self.divergence)
+            held = passes.base, other, passes.target, passes.weights(comparison)
+            apart = [[_narrowed(part, dim, index, examples) for part in held] for index in range(examples)]
+            return torch.stack(
+                [
+                    comparison.distance(base, found, self.direction, target=target, sample_weight=weight)
+                    for base, found, target, weight in apart
+                ]
+            )
 
 
 def warn_if_equal(base: Tensor, other: Tensor, start: str) -> bool:
@@ -105,34 +135,6 @@ def refuse_equal(divergence: str) -> NoReturn:
         "gradient is zero, unless the network drops units itself at one of the sites; use start='one_drop', "
         "share_masks=False or divergence='ce'."
     )
-
-
-def distances(passes: Passes, other: Tensor, name: DivergenceChoice, direction: Direction, examples: int) -> Tensor:
-    """Compute the divergence of each example between the base prediction and another one, without a graph.
-
-    Args:
-        passes: the base pass.
-        other: a prediction of the base prediction's shape.
-        name: see `distance`.
-        direction: see `distance`.
-        examples: their number. The first of the prediction's two leading dimensions of this size holds them.
-
-    Returns:
-        ``(examples,)``; where no dimension holds them, the divergence of the batch for each.
-    """
-    dims = [dim for dim in range(other.dim())[:2] if other.shape[dim] == examples]
-    with torch.no_grad():
-        if not dims or examples == 1:
-            return passes.distance(other, name, direction).expand(examples)
-        comparison = passes.compared(name)
-        held = passes.base, other, passes.target, passes.weights(comparison)
-        apart = [[_narrowed(part, dims[0], index, examples) for part in held] for index in range(examples)]
-        return torch.stack(
-            [
-                comparison.distance(base, found, direction, target=target, sample_weight=weight)
-                for base, found, target, weight in apart
-            ]
-        )
 
 
 def _narrowed(part: Any, dim: int, index: int, examples: int) -> Any:
