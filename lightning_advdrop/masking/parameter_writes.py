@@ -15,9 +15,9 @@ from lightning_advdrop.masking.tensor_copies import same_bits
 
 # In so many passes of a module, in training and in evaluation, all parameters are compared with a copy.
 _COMPARED = 3
-# In later passes so many numbers of each parameter are, beside its version: writing to ``.data`` has no version.
+# In later passes so many numbers of each parameter are, beside its place: writing to ``.data`` changes only these.
 _NUMBERS = 16
-
+_Kind = tuple[torch.device, torch.dtype]
 
 # The parameters that some forward writes to, and what takes their place in a pass.
 _WRITTEN = WeakIdKeyDictionary()
@@ -29,7 +29,8 @@ class ParameterWrites:
     """Parameters before a pass, to find those that it writes to.
 
     The first passes compare each parameter with a copy. Those that were found are copied before each later pass. Of the
-    others a later pass compares the version and a few numbers.
+    others a later pass compares a few numbers. A parameter that was written to, or got other memory, and holds what it
+    held counts as well: a forward that clips its weights need not change any, and other passes must write elsewhere.
 
     Args:
         module: the module whose forward runs.
@@ -50,7 +51,8 @@ class ParameterWrites:
         compared = self._number < _COMPARED
         self._copies = {id(each): each.detach().clone() for each in (self._parameters if compared else self._written)}
         self._found: list[Tensor] = []
-        self._marks = None if compared else _Marks(self._unwritten)
+        self._places = [_place(each) for each in self._unwritten]
+        self._numbers = None if compared else _Numbers(self._unwritten)
 
     def again(self) -> ParameterWrites:
         """Return the same for the present moment of the same pass."""
@@ -73,14 +75,17 @@ class ParameterWrites:
         Raises:
             ValueError: if the content before is not known, since no earlier pass wrote to the parameter.
         """
-        found = self._changed()
+        changed = self._changed()
+        found = [*changed, *self._moved(changed)]
         late = [each for each in found if id(each) not in self._copies]
-        if late:
+        unknown = [each for each in late if any(each is other for other in changed) or not _is_sampled(each)]
+        if unknown:
             raise ValueError(
                 f"module: {self._kind} must write to the same parameters from the first pass on, got "
-                f"{self._named(late)}, not written to in the first {_COMPARED}; write to it elsewhere, as in "
+                f"{self._named(unknown)}, not written to in the first {_COMPARED}; write to it elsewhere, as in "
                 "on_train_batch_end, or register it as a buffer, which is restored in any case."
             )
+        self._copies |= {id(each): each.detach().clone() for each in late}  # it holds what it held
         for each in found:
             _WRITTEN[each] = True
         self._found = found
@@ -94,48 +99,51 @@ class ParameterWrites:
         """
         with torch.no_grad():
             for parameter in self.find():
-                parameter.copy_(self._copies[id(parameter)])
+                content = self._copies[id(parameter)]
+                if not same_bits(parameter.detach(), content):  # graphs may have saved it as it is
+                    parameter.copy_(content)
 
     def _changed(self) -> list[Tensor]:
         """Return the parameters that differ, without those that were known already."""
-        if self._marks is not None:
-            return self._marks.changed()
+        if self._numbers is not None:
+            return self._numbers.changed()
         return [each for each in self._unwritten if not same_bits(each.detach(), self._copies[id(each)])]
+
+    def _moved(self, changed: Sequence[Tensor]) -> list[Tensor]:
+        """Return the parameters that were written to, or have other memory, beside those that differ."""
+        differ = set(map(id, changed))
+        placed = zip(self._unwritten, self._places, strict=True)
+        return [each for each, place in placed if _place(each) != place and id(each) not in differ]
 
     def _named(self, parameters: Sequence[Tensor]) -> str:
         names = {id(parameter): name for name, parameter in self._module.named_parameters()}
         return ", ".join(names.get(id(each), "a parameter") for each in parameters)
 
 
-class _Marks:
-    """The versions of parameters, where their memory is, and a few numbers of each."""
+class _Numbers:
+    """A few numbers of each parameter."""
 
     def __init__(self, parameters: Sequence[Tensor]) -> None:
         self._parameters = parameters
-        self._places = [_place(each) for each in parameters]
-        self._numbers = _numbers(parameters)
+        few = [_few(each) for each in parameters]
+        self._kinds, self._counts = [_kind(each) for each in few], [each.numel() for each in few]
+        self._numbers = _joined(few, self._kinds)
 
     def changed(self) -> list[Tensor]:
-        """Return the parameters that were written to since."""
-        moved = [each for each, place in zip(self._parameters, self._places, strict=True) if _place(each) != place]
-        if moved:
-            return moved
-        now = _numbers(self._parameters)
-        if all(same_bits(now[kind], before) for kind, before in self._numbers.items()):
+        """Return the parameters that hold others now."""
+        few = [_few(each) for each in self._parameters]
+        now = _joined(few, map(_kind, few))
+        if now.keys() == self._numbers.keys() and all(same_bits(now[kind], self._numbers[kind]) for kind in now):
             return []
         # Rare, so that it may take time to find which one it was.
-        return [
-            each
-            for each, before in zip(self._parameters, self._each(), strict=True)
-            if not same_bits(_few(each), before)
-        ]
+        each = zip(self._parameters, few, self._each(), strict=True)
+        return [parameter for parameter, numbers, before in each if not same_bits(numbers, before)]
 
     def _each(self) -> list[Tensor]:
         """Return the numbers of each parameter."""
         start: dict[object, int] = {}
         found = []
-        for each in self._parameters:
-            kind, count = _kind(each), len(_few(each))
+        for kind, count in zip(self._kinds, self._counts, strict=True):
             begin = start.get(kind, 0)
             start[kind] = begin + count
             found.append(self._numbers[kind][begin : begin + count])
@@ -143,26 +151,32 @@ class _Marks:
 
 
 def _place(parameter: Tensor) -> tuple[int | None, int]:
+    """Return what differs once a parameter was written to in place or got other memory; ``.data`` hides the first."""
     return version_of(parameter), parameter.data_ptr() if parameter.layout is torch.strided else 0
 
 
-def _kind(tensor: Tensor) -> tuple[torch.device, torch.dtype]:
+def _kind(tensor: Tensor) -> _Kind:
     return tensor.device, tensor.dtype
+
+
+def _is_sampled(parameter: Tensor) -> bool:
+    """Tell whether a few numbers of a parameter are compared: not of one with gaps."""
+    return parameter.layout is torch.strided and parameter.is_contiguous()
 
 
 def _few(parameter: Tensor) -> Tensor:
     """Return a view of a few numbers, evenly apart; of none where a tensor has gaps."""
-    if parameter.layout is not torch.strided or not parameter.is_contiguous():
+    if not _is_sampled(parameter):
         return parameter.detach().new_empty(0)
     return parameter.detach().view(-1)[:: max(1, parameter.numel() // _NUMBERS)]
 
 
-def _numbers(parameters: Sequence[Tensor]) -> dict[tuple[torch.device, torch.dtype], Tensor]:
-    """Copy a few numbers of each parameter, in one tensor for each device and type."""
-    groups: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
-    for each in parameters:
-        groups.setdefault(_kind(each), []).append(_few(each))
-    return {kind: torch.cat(few) for kind, few in groups.items()}
+def _joined(few: Sequence[Tensor], kinds: Iterable[_Kind]) -> dict[_Kind, Tensor]:
+    """Copy a few numbers of each parameter to one tensor for each device and type."""
+    groups: dict[_Kind, list[Tensor]] = {}
+    for each, kind in zip(few, kinds, strict=True):
+        groups.setdefault(kind, []).append(each)
+    return {kind: torch.cat(numbers) for kind, numbers in groups.items()}
 
 
 def _next_number(module: nn.Module, kind: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from lightning_advdrop.masking import apply, find_sites
+from lightning_advdrop.masking.module_state import ModuleState
 from tests.helpers.messages import refused
-from tests.helpers.stateful import FEATURES, Net, check_against_twin, inputs, recorded_base
+from tests.helpers.stateful import FEATURES, Net, check_against_twin, inputs, recorded_base, twins
 
 SHARED = pytest.mark.parametrize("share_noise", [True, False])
 
@@ -86,6 +88,128 @@ def test_their_gradients_are_those_of_the_passes_weights() -> None:
     gradients = [torch.autograd.grad(output.sum(), weights) for output in (base, again)]
     torch.testing.assert_close(*gradients)
     assert all(gradient.abs().sum() > 0 for gradient in gradients[1])
+
+
+def clipped(net: Any) -> None:
+    with torch.no_grad():
+        net.lift.weight.clamp_(-100, 100)
+
+
+def renormed(net: Any) -> None:
+    net.lift.weight.data = torch.renorm(net.lift.weight.data, p=2, dim=0, maxnorm=100.0)
+
+
+def in_other_memory(net: Any) -> None:
+    with torch.no_grad():
+        for weight in net.lstm.parameters():
+            weight.set_(weight.detach().clone().untyped_storage(), 0, weight.shape, weight.stride())
+
+
+def looked_up(net: Any) -> None:
+    net.table(torch.arange(2))
+
+
+UNCHANGED = [clipped, renormed, in_other_memory, looked_up]
+
+
+def unchanged(write: Callable[[Any], None], first: int = 1, behind: bool = False) -> Net:
+    """Writes from one pass on what the parameters hold already."""
+
+    def init(net: Any) -> None:
+        net.calls, net.table = 0, nn.Embedding(4, 2, max_norm=100.0)
+
+    def change(net: Any, x: Tensor) -> Any:
+        net.calls += 1
+        if net.calls >= first and not behind:
+            write(net)
+        return net.lift(x) + net.table.weight.mean()
+
+    def after(net: Any, x: Tensor, logits: Tensor) -> Any:
+        if net.calls >= first and behind:
+            write(net)
+        return logits + net.lift(x).mean()
+
+    return Net(init, change, after)
+
+
+@SHARED
+@pytest.mark.parametrize(
+    ("write", "behind"), [*((write, False) for write in UNCHANGED), (renormed, True), (looked_up, True)]
+)
+@pytest.mark.parametrize("first", [1, 2, 4])
+def test_what_is_written_may_be_what_was_there(
+    write: Callable[[Any], None], first: int, behind: bool, share_noise: bool
+) -> None:
+    check_against_twin(lambda: unchanged(write, first, behind), share_noise=share_noise)
+
+
+@pytest.mark.parametrize("write", UNCHANGED)
+def test_weights_that_are_trained_and_written_unchanged_in_each_pass(write: Callable[[Any], None]) -> None:
+    model, twin = twins(lambda: unchanged(write))
+    optimizers = [torch.optim.SGD(each.parameters(), lr=0.1) for each in (model, twin)]
+    for x in inputs(6):
+        forward = functools.partial(model, x)
+        recorded, base = recorded_base(model, forward)
+        again = recorded.run(forward, {})
+        assert torch.equal(base, again)
+        (0.5 * base.sum() + 0.5 * again.sum()).backward()
+        twin(x).sum().backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        for parameter, same in zip(model.parameters(), twin.parameters(), strict=True):
+            torch.testing.assert_close(parameter, same)
+
+
+def test_a_late_write_is_known_once_it_was_found_unchanged() -> None:
+    model, x = unchanged(clipped, first=5), inputs(1)[0]
+    for _ in range(5):
+        recorded_base(model, lambda: model(x))
+    with torch.no_grad():
+        model.lift.weight.fill_(200.0)
+    recorded, base = recorded_base(model, lambda: model(x))
+    assert model.lift.weight.max() == 100
+    assert torch.equal(recorded.run(lambda: model(x), {}), base)
+
+
+def test_a_late_write_to_a_weight_with_gaps_is_refused() -> None:
+    model, x = unchanged(clipped, first=5), inputs(1)[0]
+    model.lift.weight.data = model.lift.weight.data.T
+    for _ in range(4):
+        recorded_base(model, lambda: model(x))
+    with refused("module", "lift.weight", 3, "buffer"):
+        recorded_base(model, lambda: model(x))
+
+
+def test_a_late_write_of_another_type_is_refused() -> None:
+    def of_another_type(net: Any) -> None:
+        net.spare.data = net.spare.data.double()
+
+    model, x = unchanged(of_another_type, first=5), inputs(1)[0]
+    model.spare = nn.Parameter(torch.zeros(3))
+    for _ in range(4):
+        recorded_base(model, lambda: model(x))
+    with refused("module", "got spare", 3, "buffer"):
+        recorded_base(model, lambda: model(x))
+
+
+def test_nothing_takes_the_place_of_parameters_that_are_only_read() -> None:
+    model, x = Net(), inputs(1)[0]
+    for _ in range(5):
+        state = ModuleState(model)
+        model(x)
+        state.check()
+        with state.borrowed() as stand_ins:
+            assert not stand_ins
+
+
+def test_apply_leaves_the_graphs_that_have_saved_what_is_moved() -> None:
+    model, x = unchanged(renormed), inputs(1)[0]
+    for _ in range(5):
+        output = model(x)
+        with apply(model, {}):
+            model(x)
+        output.sum().backward()
 
 
 def late(write: Callable[[Any], None], first: int) -> Net:
