@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn.utils import parametrize
 from torch.utils.checkpoint import checkpoint
 
@@ -126,6 +127,41 @@ def version_of(tensor: Tensor) -> int | None:
         return tensor._version
     except AttributeError:
         unknown_release("has no Tensor._version")
+
+
+# Transforms of functions.
+
+
+def in_transform() -> bool:
+    """Tell whether `torch.vmap` or another transform of `torch.func` runs, or a level of forward-mode differentiation.
+
+    Raises:
+        RuntimeError: if this release of torch doesn't tell.
+
+    Example:
+        >>> torch.vmap(lambda row: row + in_transform())(torch.zeros(2)).tolist(), in_transform()
+        ([1.0, 1.0], False)
+    """
+    try:
+        return torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
+    except AttributeError:
+        unknown_release("doesn't tell whether a transform of torch.func runs")
+
+
+def is_wrapped(tensor: Tensor) -> bool:
+    """Tell whether a transform wraps a tensor, which then has no memory of its own.
+
+    Args:
+        tensor: any tensor; also one that an earlier form of vmap wraps, as ``torch.autograd.functional`` does.
+
+    Raises:
+        RuntimeError: if this release of torch doesn't tell.
+    """
+    try:
+        functorch = torch._C._functorch
+        return functorch.is_functorch_wrapped_tensor(tensor) or functorch.is_legacy_batchedtensor(tensor)
+    except AttributeError:
+        unknown_release("doesn't tell which tensors a transform of torch.func wraps")
 
 
 # Packed sequences.

@@ -77,6 +77,7 @@ VERSIONS = (
     "tests/masking/test_re*.py",
     "tests/masking/test_several_modes.py",
     "tests/masking/test_tensor_copies.py",
+    "tests/masking/test_transforms.py",
     "tests/masking/test_written_results.py",
     "tests/nn/test_call.py",
     "tests/nn/test_cells.py",

@@ -170,6 +170,52 @@ def test_without_versions_the_release_is_named() -> None:
         _torch.version_of(lacking_it)
 
 
+# Transforms of functions.
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")  # by which torch differentiates forward
+def test_transforms_are_told_while_they_run() -> None:
+    told: list[bool] = []
+
+    def note(x: Tensor) -> Tensor:
+        told.append(_torch.in_transform())
+        return x.sum()
+
+    x, function = torch.ones(2, 2), torch.autograd.functional
+    note(x)
+    torch.vmap(note)(x)
+    torch.func.grad(note)(x)
+    torch.func.jvp(note, (x,), (x,))
+    with torch.autograd.forward_ad.dual_level():
+        note(x)
+    function.jacobian(note, x, vectorize=True, strategy="forward-mode")  # type: ignore[no-untyped-call]
+    note(x)
+    assert told == [False, True, True, True, True, True, False]
+
+
+def test_wrapped_tensors_are_told() -> None:
+    told: list[bool] = []
+
+    def note(x: Tensor) -> Tensor:
+        told.append(_torch.is_wrapped(x))
+        return x.sum()
+
+    x = torch.ones(2, 2)
+    note(x)
+    torch.vmap(note)(x)
+    torch.vmap(torch.func.grad(note))(x)
+    note(nn.Parameter(x))
+    assert told == [False, True, True, False]
+
+
+def test_without_being_told_of_transforms_the_release_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    lacking(monkeypatch, "_C._functorch", "peek_interpreter_stack", "is_functorch_wrapped_tensor")
+    with release_refused("whether a transform of torch.func runs"):
+        _torch.in_transform()
+    with release_refused("which tensors a transform of torch.func wraps"):
+        _torch.is_wrapped(torch.ones(2))
+
+
 # Products on the CPU.
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lightning_advdrop._torch import is_recomputed, version_of
+from lightning_advdrop._torch import in_transform, is_recomputed, is_wrapped, version_of
 from lightning_advdrop._torch_calls import unseen_by_modes
 from lightning_advdrop.masking.left_out import ATOMS
 from lightning_advdrop.masking.random_state import RandomState
@@ -57,9 +57,10 @@ class Prefix:
 
     Only a call without side effects can be reused. The prefix ends before a call that returns nothing (such as
     switching gradients off), that writes to a tensor from outside the prefix (such as a buffer), that takes or returns
-    other objects than tensors, arrays, generators and plain values, or that runs under activation checkpointing,
-    whose results must not be kept. Views of tensors from outside are made anew in each run. Nothing is reused once a
-    result has been written to, also through memory that was given away, as by ``Tensor.numpy()``.
+    other objects than tensors, arrays, generators and plain values, or that runs under activation checkpointing or a
+    transform such as `torch.vmap`, whose results must not be kept. Views of tensors from outside are made anew in each
+    run. Nothing is reused once a result has been written to, also through memory that was given away, as by
+    ``Tensor.numpy()``, or could have been inside a transform.
     """
 
     def __init__(self) -> None:
@@ -68,6 +69,7 @@ class Prefix:
         self._memory: set[int] = set()
         self._versions: list[tuple[Tensor, int | None]] = []
         self._given_away: list[tuple[Tensor, Tensor]] = []
+        self._untraced = False
         self._random_state: RandomState | None = None
         self._complete = False
 
@@ -76,9 +78,11 @@ class Prefix:
 
     @property
     def valid(self) -> bool:
-        """Tell whether no result has been written to since the prefix was stopped."""
-        return all(version_of(tensor) == version for tensor, version in self._versions) and all(
-            same_bits(tensor.detach(), content) for tensor, content in self._given_away
+        """Tell whether no result has been written to since the prefix was stopped, as far as that can be told."""
+        return (
+            not self._untraced
+            and all(version_of(tensor) == version for tensor, version in self._versions)
+            and all(same_bits(tensor.detach(), content) for tensor, content in self._given_away)
         )
 
     def append(self, function: TorchFunction, arguments: list[Any], result: Any) -> None:
@@ -110,6 +114,9 @@ class Prefix:
 
     def give_away(self, arguments: list[Any]) -> None:
         """Keep the content of results whose memory can be written to from now on without being noticed."""
+        if in_transform():  # which wraps results, and copies of them
+            self._untraced = True
+            return
         for tensor in arguments:
             if isinstance(tensor, Tensor) and self.owns(tensor):
                 self._given_away.append((tensor, tensor.detach().clone()))
@@ -204,7 +211,7 @@ class PrefixReader:
         self, function: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any], arguments: list[Any]
     ) -> Any:
         prefix = self._prefix
-        if is_recomputed() or not all(map(_is_plain, arguments)):
+        if is_recomputed() or in_transform() or not all(map(_is_plain, arguments)):
             self.stop(complete=True)
             return function(*args, **kwargs)
         versions = [(a, version_of(a)) for a in arguments if isinstance(a, Tensor)]
@@ -250,8 +257,10 @@ def apart(result: Any) -> Any:
 
 
 def _is_plain(value: Any) -> bool:
-    """Tell whether a value has no state that a call may change, but for that of tensors."""
-    plain = (Tensor, np.generic, FunctionType, BuiltinFunctionType, type, *_ANEW)
+    """Tell whether a value has no state that a call may change, but for that of tensors with memory of their own."""
+    if isinstance(value, Tensor):
+        return not is_wrapped(value)
+    plain = (np.generic, FunctionType, BuiltinFunctionType, type, *_ANEW)
     return isinstance(value, plain) or type(value) in ATOMS
 
 
