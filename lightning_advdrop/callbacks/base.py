@@ -264,7 +264,7 @@ class RegularizerCallback(KeyedBySettings, DecidingCallback, PenaltyMetrics, Non
         """Find the sites, and log the settings."""
         self.sites = find_sites(pl_module, self.site_specs)
         # A module that stands for functional dropout within it need not drop anything itself.
-        self._missing = {site for site in self.sites if site.kind != "dropout" or site.drop_rate}
+        self._missing = {site for site in self.sites if not site.stands_in}
         send_settings(trainer, self, RegularizerCallback)
 
     def on_train_batch_end(

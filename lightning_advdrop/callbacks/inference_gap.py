@@ -15,6 +15,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
+from lightning_advdrop.callbacks.around_sites import around
 from lightning_advdrop.callbacks.batches import SteppedBatch, without_inference
 from lightning_advdrop.callbacks.comparing import ComparingCallback
 from lightning_advdrop.callbacks.compatibility import refuse_sharded
@@ -22,7 +23,7 @@ from lightning_advdrop.callbacks.counted_calls import outermost
 from lightning_advdrop.callbacks.deciding import comparison_beside
 from lightning_advdrop.callbacks.gap_pictures import GapPictures
 from lightning_advdrop.callbacks.own_metrics import log_own, unwatch_log, watch_log
-from lightning_advdrop.callbacks.recording import ForwardWatch, around, quietly, unwatched
+from lightning_advdrop.callbacks.recording import ForwardWatch, quietly, unwatched
 from lightning_advdrop.callbacks.replacing import replaced
 from lightning_advdrop.functional import Direction
 from lightning_advdrop.masking import MaskSite, ModuleState, RecordedForward, SiteSpecs, find_sites, isolated
@@ -253,7 +254,7 @@ class InferenceGapMonitor(GapPictures, ComparingCallback):
                     prediction = select_prediction(output, self.output)
                     if self.comparison is None and not prediction.isnan().any():
                         target = batch.read(lambda each: find_target(each, self.target))
-                        known = {"losses": losses.seen, "class_dim": self.class_dim}
+                        known = {"losses": losses.seen, "class_dim": self.class_dim, "result": output}
                         self.comparison = decide(self.divergence, prediction, target, **known)
                     self._found.append((path, estimate()))
             return result

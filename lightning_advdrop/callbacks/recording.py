@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import itertools
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -12,6 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_advdrop.callbacks.around_sites import (
+    around,
+    branches,
+    candidates,
+    check_one,
+    masked_layers,
+    nothing_called,
+    possibly_around,
+)
 from lightning_advdrop.callbacks.batches import copied
 from lightning_advdrop.callbacks.copied_targets import model_input
 from lightning_advdrop.callbacks.counted_calls import Call, compared, trained, versions_in
@@ -53,38 +61,6 @@ def unwatched(root: nn.Module) -> AbstractContextManager[None]:
     return replaced([(root, _UNWATCHED, True)])
 
 
-def candidates(sites: Sequence[MaskSite]) -> list[str]:
-    """Return the paths of the modules that contain all sites, from the outermost, ``""``, to the innermost.
-
-    Args:
-        sites: at least one site.
-
-    Example:
-        >>> from lightning_advdrop.masking import find_sites
-        >>> model = nn.Sequential(nn.Sequential(nn.Identity(), nn.LSTM(2, 3)))
-        >>> candidates(find_sites(model))
-        ['', '0', '0.1']
-    """
-    paths = [site.layer.split(".") if site.layer else [] for site in sites]
-    steps = zip(*paths, strict=False)  # as far as the shortest goes
-    common = [names[0] for names in itertools.takewhile(lambda names: len(set(names)) == 1, steps)]
-    return [".".join(common[:depth]) for depth in range(len(common) + 1)]
-
-
-def _layers(sites: Sequence[MaskSite]) -> set[str]:
-    """Return the masked layers, whose own output is no prediction. A dropout module may be inside one that has."""
-    return {site.layer for site in sites if site.kind != "dropout"}
-
-
-def around(sites: Sequence[MaskSite]) -> list[str]:
-    """Return the `candidates` whose output may be a prediction: all but the masked layers.
-
-    Args:
-        sites: at least one site.
-    """
-    return [path for path in candidates(sites) if path not in _layers(sites)]
-
-
 # What a call of a watched module becomes: of the module's path, the module, and its forward with the arguments.
 Called = Callable[[str, nn.Module, "functools.partial[Any]"], Any]
 
@@ -108,10 +84,11 @@ class ForwardWatch:
         self._called = called
         self._paths = candidates(sites)
         if module is not None:
-            if module not in around(sites):
+            allowed = [*around(sites), *possibly_around(sites)]
+            if module not in allowed:
                 raise ValueError(
                     "module must be the path of a module around all masked layers, one of "
-                    f"{', '.join(map(repr, around(sites)))}, got {module!r}."
+                    f"{', '.join(map(repr, allowed))}, got {module!r}."
                 )
             self._paths = [module]
         self._idle = False
@@ -152,7 +129,8 @@ class ForwardRecorder(ForwardWatch):
     """Record the forward passes of one module while a training step runs.
 
     Of the modules that contain all sites, the outermost one that is called with a gradient counts. The first step
-    tells which it is; later ones don't record calls of modules inside it.
+    tells which it is; later ones don't record calls of modules inside it. Where a module stands for functional dropout
+    below it and is not called itself, that may be a child of it that was seen to drop units.
 
     Args:
         root: see `ForwardWatch`, as ``sites`` and ``module``.
@@ -184,15 +162,25 @@ class ForwardRecorder(ForwardWatch):
         self.counted = counted
         self.input: Tensor | None = None
         self.numbers: list[int] = []
-        self._layers = _layers(sites)
+        self._sites = sites
+        self._around = self._paths
+        # What an earlier step has settled is not asked again.
+        self._possible = possibly_around(sites) if module is None and counted not in self._around else []
+        self._branches = branches(sites) if module is None and counted is None else {}
+        self._called_branches: dict[str, bool] = {}
+        self._paths = [*self._around, *self._possible, *self._branches]
         self._record = record
         self._output = output
         self._call = call
         self._calls: list[Call] = []
 
     def _record_call(self, path: str, module: nn.Module, forward: functools.partial[Any]) -> Any:
+        if path in self._branches:
+            self._called_branches.setdefault(path, False)
+            self._called_branches[path] |= torch.is_grad_enabled()
+            return forward()
         inside = self.counted is not None and len(path) > len(self.counted)
-        if inside or not torch.is_grad_enabled():
+        if inside or self._is_beside(path) or not torch.is_grad_enabled():
             self._calls.append(Call(path, None))
             return forward()
         recorded = self._record(module)
@@ -214,10 +202,12 @@ class ForwardRecorder(ForwardWatch):
             ValueError: if there are none, only of the masked layer itself or without a gradient, or fewer than ``call``
                 asks for.
         """
-        calls, self._calls = self._calls, []
+        calls, self._calls = [call for call in self._calls if self._has_sites(call)], []
         path = compared(calls) if calls else None
-        if path is None or path in self._layers:
-            raise ValueError(self._nothing_called(path))
+        if path is None or path in masked_layers(self._sites):
+            raise ValueError(nothing_called(self._sites, self._around, path, self._called_branches))
+        if self.counted is None and path in self._possible:
+            check_one({call.path for call in calls if call.passes is not None})
         if self.counted is not None and len(path) > len(self.counted):
             raise ValueError(
                 f"module: an earlier training_step called {self.counted!r}, whose output is compared, but this one only"
@@ -239,14 +229,14 @@ class ForwardRecorder(ForwardWatch):
             )
         return passes
 
-    def _nothing_called(self, path: str | None) -> str:
-        called = "none is called" if path is None else "only the masked layer itself is called"
-        places = [repr(path) if path else "the LightningModule" for path in self._paths if path not in self._layers]
-        return (
-            "module: training_step must compute its prediction by calling a module that contains the masked layers "
-            f"({', '.join(sorted(self._layers))}), but {called}; compute it in the forward of one of these: "
-            f"{', '.join(places)}."
-        )
+    def _is_beside(self, path: str) -> bool:
+        """Tell whether a module may contain all sites, after one that does was called."""
+        certain = (call for call in self._calls if call.path not in self._possible)
+        return path in self._possible and any(call.passes is not None for call in certain)
+
+    def _has_sites(self, call: Call) -> bool:
+        """Tell whether a module that was called contains all sites, as far as the call can tell."""
+        return call.path not in self._possible or call.passes is None or bool(call.passes.recorded.observed)
 
     @staticmethod
     def _chosen(calls: Sequence[Call], call: int) -> Call:

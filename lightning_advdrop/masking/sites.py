@@ -104,6 +104,11 @@ class MaskSite:
         """The anchor and the kind, which tell the places of a network apart."""
         return anchor_key(self.anchor), self.kind
 
+    @property
+    def stands_in(self) -> bool:
+        """Whether a module stands for functional dropout that may be anywhere below it."""
+        return self.kind == "dropout" and not self.drop_rate
+
     def shape(self, batch_size: int) -> Shape:
         """Return the shape of this site's mask for a batch, as in the table.
 

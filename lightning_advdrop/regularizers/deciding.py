@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch import Tensor
 from lightning_advdrop.functional import IGNORED_LABEL, DivergenceName
 from lightning_advdrop.regularizers.comparison import OF_LABELS, Comparison, DivergenceChoice
 from lightning_advdrop.regularizers.losses import Kind, SeenLoss, are_same_rows, is_derived, is_same
+from lightning_advdrop.regularizers.predictions import tensors_in
 
 # The divergence of two predictions that goes with each kind, and the one to labels; the first kind is preferred.
 _AUTO: dict[Kind, tuple[DivergenceName, DivergenceName]] = {
@@ -44,6 +45,7 @@ def decide(
     class_dim: int | None = None,
     ignore_index: int | None = None,
     to_labels: bool = False,
+    result: Any = None,
 ) -> Comparison:
     """Decide how a prediction is compared.
 
@@ -60,6 +62,7 @@ def decide(
             of the labels, else the last; of several labels, 1 where there are four dimensions or more.
         ignore_index: the class index of examples without a label. None takes that of the model's loss, else -100.
         to_labels: whether one prediction is compared with labels, instead of two predictions.
+        result: what the forward returned, for an error that names the part of it that the losses read.
 
     Raises:
         ValueError: if ``auto`` can't tell, ``class_dim`` is no such dimension, or the prediction's first dimension is
@@ -80,7 +83,8 @@ def decide(
     else:
         if loss is None and losses:
             others = ", ".join(sorted({f"{each.name} {tuple(each.input.shape)}" for each in losses}))
-            _ask(prediction, f"the model's losses read something else ({others})", to_labels)
+            why = f"the model's losses read something else ({others})"
+            _ask(prediction, why, to_labels, _other_part(result, prediction, losses))
         kind = _kind_by(target, prediction, dim, to_labels) if loss is None else loss.kind
         name = _AUTO[kind][to_labels]
     if dim is None:
@@ -246,7 +250,20 @@ def _dims_by(target: Tensor | None, prediction: Tensor, class_dim: int | None = 
     return [dim for dim in sorted(allowed) if dim and target.shape == shape[:dim] + shape[dim + 1 :]]
 
 
-def _ask(prediction: Tensor, why: str, to_labels: bool) -> NoReturn:
+def _other_part(result: Any, prediction: Tensor, losses: Sequence[SeenLoss]) -> str:
+    """Say which part of a forward's result is the prediction instead; nothing where it has no others."""
+    others = {which: part for which, part in tensors_in(result).items() if part is not prediction}
+    read = [which for which, part in others.items() if any(_reads(loss, part) for loss in losses)]
+    if read:
+        return f"name the part of the output that they read, output={' or '.join(map(repr, read))}, or "
+    return "name the part of the output that is the prediction (output=), or " if others else ""
+
+
+def _reads(loss: SeenLoss, part: Tensor) -> bool:
+    return loss.input is part or bool(is_derived(loss.input, part))
+
+
+def _ask(prediction: Tensor, why: str, to_labels: bool, instead: str = "") -> NoReturn:
     one = prediction.dim() == 1 or prediction.shape[-1] == 1
     words: Iterable[tuple[Kind, str]] = (("labels", "one logit each"), ("numbers", "numbers"))
     if not one:
@@ -256,7 +273,7 @@ def _ask(prediction: Tensor, why: str, to_labels: bool) -> NoReturn:
     choices = f"{', '.join(first)} or {last}"
     raise UndecidedError(
         f"{argument}='auto' can't tell what the prediction of the shape {tuple(prediction.shape)} describes, since "
-        f"{why}; name {argument}={choices}."
+        f"{why}; {instead}name {argument}={choices}."
     )
 
 

@@ -209,6 +209,7 @@ class Passes:
                 class_dim=self.class_dim,
                 ignore_index=self.ignore_index,
                 to_labels=to_labels,
+                result=self.result,
             )
         return self._decided[asked]
 

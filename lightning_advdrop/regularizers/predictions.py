@@ -62,6 +62,28 @@ def parts_of(output: Any) -> str:
     return f" of length {len(output)}" if isinstance(output, (tuple, list)) else ""
 
 
+def tensors_in(output: Any) -> dict[Any, Tensor]:
+    """Return the tensors among the parts of a forward's output, by what picks each as ``output=``.
+
+    Args:
+        output: a tuple, mapping, named tuple or dataclass; anything else has no parts.
+
+    Example:
+        >>> list(tensors_in((torch.zeros(2), None, torch.ones(2))))
+        [0, 2]
+    """
+    parts: dict[Any, Any] = {}
+    if isinstance(output, Mapping):
+        parts = dict(output)
+    elif isinstance(output, tuple) and hasattr(output, "_fields"):
+        parts = dict(zip(output._fields, output, strict=True))
+    elif dataclasses.is_dataclass(output):
+        parts = {field.name: getattr(output, field.name) for field in dataclasses.fields(output)}
+    elif isinstance(output, (tuple, list)):
+        parts = dict(enumerate(output))
+    return {which: part for which, part in parts.items() if isinstance(part, Tensor)}
+
+
 def _default(output: Any) -> Any:
     if isinstance(output, Tensor):
         return output

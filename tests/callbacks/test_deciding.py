@@ -318,3 +318,28 @@ def test_a_callback_of_a_regularizer_without_a_divergence_decides_nothing() -> N
 
     fitted(Forecaster(12, squares), FUTURE, callback := RegularizerCallback(Own()))
     assert callback.comparison is None
+
+
+class Featured(Forecaster):
+    """Returns what the prediction is made of before it."""
+
+    def forward(self, x: Tensor) -> Any:
+        output = self.gru(x)[0]
+        return output, self.head(last(output))
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return self.loss(self(batch[0])[1], batch[1])
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.training_step(batch, batch_idx)
+
+
+def test_the_part_that_the_loss_reads_is_suggested() -> None:
+    with refused("divergence='auto'", "mse_loss", "output=1", "divergence='kl'"):
+        penalty(Featured(12, squares), FUTURE, AdversarialDropoutCallback(rate=0.3))
+    assert penalty(Featured(12, squares), FUTURE, AdversarialDropoutCallback(rate=0.3, output=1)) > 0
+
+
+def test_the_monitor_suggests_it_too() -> None:
+    with refused("divergence='auto'", "mse_loss", "output=1", "divergence='kl'"):
+        fitted(Featured(12, squares), FUTURE, InferenceGapMonitor())
