@@ -180,8 +180,7 @@ class MaskSite:
         Raises:
             ValueError: if ``rate`` is not in [0, 1].
         """
-        like = self._parameter()
-        shape = self.shape(batch_size)
+        like, shape = self._parameter(), self.shape(batch_size)
         return sample_bernoulli(shape, rate, generator=generator, device=like.device, dtype=like.dtype)
 
     def drop_one(self, mask: Tensor, generator: torch.Generator | None = None) -> Tensor:
