@@ -88,7 +88,7 @@ def decide(
         kind = _kind_by(target, prediction, dim, to_labels) if loss is None else loss.kind
         name = _AUTO[kind][to_labels]
     if dim is None:
-        dim = _class_dim(prediction, loss, target) if kind == "classes" else _label_dim(prediction, kind)
+        dim = _class_dim(kind, prediction, loss, target)
     if ignore_index is None:
         ignore_index = IGNORED_LABEL if loss is None else loss.ignore_index
     by = None if loss is None else loss.name
@@ -156,7 +156,9 @@ def _class_dims(loss: SeenLoss, prediction: Tensor) -> list[int]:
     return [dim for dim in range(1, prediction.dim()) if prediction.shape[dim] == classes]
 
 
-def _class_dim(prediction: Tensor, loss: SeenLoss | None, target: Tensor | None) -> int:
+def _class_dim(kind: Kind, prediction: Tensor, loss: SeenLoss | None, target: Tensor | None) -> int:
+    if kind != "classes":  # of a map, (B, labels, H, W), the other dimensions are places
+        return 1 if kind == "labels" and prediction.dim() > 3 else -1
     last = prediction.dim() - 1
     if loss is not None and loss.kind == "classes":
         found = _class_dims(loss, prediction)
@@ -166,11 +168,6 @@ def _class_dim(prediction: Tensor, loss: SeenLoss | None, target: Tensor | None)
     else:
         dim = max(_dims_by(target, prediction), default=last)
     return -1 if dim == last else dim
-
-
-def _label_dim(prediction: Tensor, kind: Kind) -> int:
-    # Of a map, (B, labels, H, W), the other dimensions are places.
-    return 1 if kind == "labels" and prediction.dim() > 3 else -1
 
 
 def _is_read_along(dim: int, loss: SeenLoss, prediction: Tensor) -> bool:
