@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -39,6 +40,11 @@ class Method:
     name: str
     regularizer: Any
     space: Space
+
+    @property
+    def description(self) -> str:
+        """What tells it from another method of the same name: its arguments and its space."""
+        return json.dumps([self.space, self.regularizer])
 
     def with_values(self, values: Mapping[str, Any]) -> Any:
         """Return the regularizer, as in a configuration, with other arguments.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -97,19 +96,12 @@ class Settings:
         return self.test_mode or (self.mode if self.tested == self._as_tested else better(self.tested))
 
     def identity(self, experiment: str) -> dict[str, str]:
-        """Return what must not change when a search goes on.
+        """Return what must not change when a search goes on, whatever its methods.
 
         Args:
             experiment: the experiment's own description.
         """
-        methods = [f"{each.name}: {json.dumps([each.space, each.regularizer])}" for each in self.methods]
-        return {
-            "experiment": experiment,
-            "metric": self.metric,
-            "mode": self.mode,
-            "seed": str(self.seed),
-            "methods": "\n".join(methods),
-        }
+        return {"experiment": experiment, "metric": self.metric, "mode": self.mode, "seed": str(self.seed)}
 
 
 @dataclass

@@ -80,23 +80,24 @@ class Store:
             self._check_tested()
 
     def _check_identity(self, others: Sequence[Study], wanted: dict[str, str]) -> None:
-        # Those of other methods, too: a search with these would overwrite their results.
+        # Runs of another experiment with other methods are not to stand beside ours either.
         theirs = [study for study in others if _IDENTITY in study.user_attrs]
-        studies = [*self.studies.values(), *theirs]
+        ours = {self.studies[each.name, phase]: each for each in self.settings.methods for phase in PHASES}
         # Before the first run has ended, wrong arguments can be set right.
-        begun = any(_counts(each) for study in studies for each in study.get_trials(deepcopy=False))
-        for study in studies:
-            found = study.user_attrs.get(_IDENTITY)
-            if found is None or not begun:
-                study.set_user_attr(_IDENTITY, wanted)
-                continue
-            for name, value in wanted.items():
-                if found[name] != value:
+        begun = any(_counts(each) for study in [*ours, *theirs] for each in study.get_trials(deepcopy=False))
+        told = {study: study.user_attrs.get(_IDENTITY, {}) for study in [*ours, *theirs]}
+        for study, found in told.items():
+            method = {f"method {ours[study].name}": ours[study].description} if study in ours else {}
+            for name, value in {**wanted, **method}.items():
+                if begun and found.get(name, value) != value:
                     was, now = _first_difference(found[name], value)
                     raise TuneError(
                         f"{self.where} has a search with another {name}: {was!r}, got {now!r}; name another one, or "
                         "give the same arguments to go on."
                     )
+            told[study] = {**found, **wanted, **method}
+        for study, identity in told.items():
+            study.set_user_attr(_IDENTITY, identity)
 
     @property
     def where(self) -> str:
@@ -138,9 +139,8 @@ class Store:
 
     def next_method(self, phase: Phase) -> Method | None:
         """Return the method that has the fewest runs, if one is left; seeds that no run has are put into the queue."""
-        if phase == "search" and self.closed:
-            return None
-        left = [(len(self.counted(each.name, phase)), each) for each in self.settings.methods]
+        methods = [each for each in self.settings.methods if phase != "search" or not self.is_closed(each.name)]
+        left = [(len(self.counted(each.name, phase)), each) for each in methods]
         left = [(count, each) for count, each in left if count < self.wanted(each, phase)]
         if not left:
             return None
@@ -169,7 +169,7 @@ class Store:
         """Return whether another process was faster with the run that a trial is to make."""
         earlier = self.counted(method.name, phase, number)
         if phase == "search":
-            return len(earlier) >= self.settings.trials or self.closed
+            return len(earlier) >= self.settings.trials or self.is_closed(method.name)
         return seed not in self.settings.fresh_seeds or seed in {each.user_attrs.get(SEED) for each in earlier}
 
     def is_idle(self, phase: Phase) -> bool:
@@ -184,10 +184,9 @@ class Store:
                 running = running or bool(study.get_trials(deepcopy=False, states=[TrialState.RUNNING]))
         return not running
 
-    @property
-    def closed(self) -> bool:
-        """Whether the search is over, in all processes: complete, or ended by a time budget."""
-        return any(study.user_attrs.get(_CLOSED) for (_, phase), study in self.studies.items() if phase == "search")
+    def is_closed(self, method: str) -> bool:
+        """Return whether a method's search is over, in all processes: complete, or ended by a time budget."""
+        return bool(self.studies[method, "search"].user_attrs.get(_CLOSED))
 
     @property
     def is_tried(self) -> bool:

@@ -143,12 +143,31 @@ def test_a_test_that_is_no_number_is_shown_and_does_not_win(monkeypatch: pytest.
     assert small(test_metric="test/perplexity").table == found.table
 
 
-def test_an_output_is_of_one_set_of_methods() -> None:
+def test_a_method_is_added_to_a_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    small()
+    made: list[str] = []
+    original = Objective.__call__
+
+    def noted(self: Objective, trial: Any) -> float:
+        made.append(f"{self.method.name}: {self.phase}")
+        return original(self, trial)
+
+    monkeypatch.setattr(Objective, "__call__", noted)
+    small(methods=["variational_dropout"])
+    found = small(methods=["r_drop", "none", "variational_dropout"])
+    assert made == ["variational_dropout: search", *["variational_dropout: seeds"] * 2]
+    assert [sorted(row.results) for row in found.rows] == [[1, 2]] * 3
+
+
+def test_an_output_is_of_one_experiment_whatever_the_methods() -> None:
     small(methods=["none"])
-    with refused("output='tune'", "another methods", "'none: ", "'r_drop: ", error=TuneError):
-        small(methods=["r_drop"])
-    with refused("storage='sqlite:///tune/tune.db'", "another methods", error=TuneError):
-        small(methods=["r_drop"], output="other", storage="sqlite:///tune/tune.db")
+    with refused("output='tune'", "another experiment", "max_epochs", 2, error=TuneError):
+        small(methods=["r_drop"], trainer=TRAINER | {"max_epochs": 2})
+    with refused("storage='sqlite:///tune/tune.db'", "another seed", "'0'", "'5'", error=TuneError):
+        small(methods=["r_drop"], seed=5, output="other", storage="sqlite:///tune/tune.db")
+    small(methods=["r_drop"])
+    with refused("output='tune'", "another method r_drop", "rate", error=TuneError):
+        small(methods=["r_drop"], spaces={"r_drop": {"rate": [0.1]}})
 
 
 def test_a_search_that_was_complete_says_so() -> None:
