@@ -11,7 +11,7 @@ from typing import ClassVar
 import lightning as L
 
 from lightning_advdrop import LanguageModelingTask, PennTreebankDataModule
-from tests.benchmarks.study.methods import FEW
+from tests.benchmarks.study.methods import LANGUAGE
 from tests.benchmarks.study.task import Task
 
 _LENGTH = 35
@@ -33,7 +33,7 @@ class LanguageTask(Task):
     metric: ClassVar[str] = "val/loss"
     tested: ClassVar[str] = "test/perplexity"
     clip: ClassVar[float] = 0.25
-    methods: ClassVar[tuple[str, ...]] = (*FEW, "on_random")
+    methods: ClassVar[tuple[str, ...]] = LANGUAGE
     folder: ClassVar[str] = "language"
 
     n_train: int = 50_000

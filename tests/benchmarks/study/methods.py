@@ -76,7 +76,9 @@ MAIN = (
     "on_random",
     "on_random_no_choice",
 )
-# Of documents: no more than what one core can run, and the regularizer that was made for them.
-TEXT = ("none", "virtual_adversarial", "r_drop", "published", "label", "on_random")
+# Of documents: the regularizer that was made for them, and the default search.
+TEXT = ("none", "virtual_adversarial", "label")
+# Of words.
+LANGUAGE = ("none", "label")
 # Of tasks whose runs take minutes.
 FEW = ("none", "r_drop", "label")
