@@ -41,11 +41,7 @@ class Configured:
             "class_path": "lightning.pytorch.loggers.CSVLogger",
             "init_args": {"save_dir": str(folder), "name": "", "version": ""},
         }
-        more = {
-            "seed_everything": seed,
-            "regularizer": method.with_values(values),
-            "trainer": {"logger": logger},
-        }
+        more = {"seed_everything": seed, "regularizer": method.with_values(values), "trainer": {"logger": logger}}
         command: Any = self._parsed(more)
         return Parts(command.model, command.datamodule, command.trainer)
 

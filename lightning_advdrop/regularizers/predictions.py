@@ -51,37 +51,38 @@ def _kind_of(value: Any) -> str:
     return type_of(value)
 
 
+def _parts(output: Any) -> dict[Any, Any] | None:
+    """The parts of a value by what picks each; None of one that has none."""
+    if isinstance(output, Mapping):
+        return dict(output)
+    if isinstance(output, tuple) and hasattr(output, "_fields"):
+        return dict(zip(output._fields, output, strict=True))
+    if dataclasses.is_dataclass(output):
+        return {field.name: getattr(output, field.name, None) for field in dataclasses.fields(output)}
+    return dict(enumerate(output)) if isinstance(output, (tuple, list)) else None
+
+
 def parts_of(output: Any) -> str:
     """Name the parts of a value in a message: `` with the keys loss, logits``."""
-    if isinstance(output, Mapping):
-        return f" with the keys {', '.join(map(str, output))}"
-    if isinstance(output, tuple) and hasattr(output, "_fields"):
-        return f" with the fields {', '.join(output._fields)}"
-    if dataclasses.is_dataclass(output):
-        return f" with the fields {', '.join(field.name for field in dataclasses.fields(output))}"
-    return f" of length {len(output)}" if isinstance(output, (tuple, list)) else ""
+    parts = _parts(output)
+    if parts is None:
+        return ""
+    if isinstance(output, (tuple, list)) and not hasattr(output, "_fields"):
+        return f" of length {len(parts)}"
+    return f" with the {'keys' if isinstance(output, Mapping) else 'fields'} {', '.join(map(str, parts))}"
 
 
 def tensors_in(output: Any) -> dict[Any, Tensor]:
     """Return the tensors among the parts of a forward's output, by what picks each as ``output=``.
 
     Args:
-        output: a tuple, mapping, named tuple or dataclass; anything else has no parts.
+        output: a tuple, list, mapping, named tuple or dataclass; anything else has no parts.
 
     Example:
         >>> list(tensors_in((torch.zeros(2), None, torch.ones(2))))
         [0, 2]
     """
-    parts: dict[Any, Any] = {}
-    if isinstance(output, Mapping):
-        parts = dict(output)
-    elif isinstance(output, tuple) and hasattr(output, "_fields"):
-        parts = dict(zip(output._fields, output, strict=True))
-    elif dataclasses.is_dataclass(output):
-        parts = {field.name: getattr(output, field.name) for field in dataclasses.fields(output)}
-    elif isinstance(output, (tuple, list)):
-        parts = dict(enumerate(output))
-    return {which: part for which, part in parts.items() if isinstance(part, Tensor)}
+    return {which: part for which, part in (_parts(output) or {}).items() if isinstance(part, Tensor)}
 
 
 def _default(output: Any) -> Any:

@@ -172,25 +172,28 @@ def test_a_late_write_is_known_once_it_was_found_unchanged() -> None:
     assert torch.equal(recorded.run(lambda: model(x), {}), base)
 
 
+def check_refused_late(model: Net, parameter: str, passes: int) -> None:
+    """The pass behind some others writes to a parameter, and is refused."""
+    x = inputs(1)[0]
+    for _ in range(passes):
+        recorded_base(model, lambda: model(x))
+    with refused("module", parameter, 3, "buffer"):
+        recorded_base(model, lambda: model(x))
+
+
 def test_a_late_write_to_a_weight_with_gaps_is_refused() -> None:
-    model, x = unchanged(clipped, first=5), inputs(1)[0]
+    model = unchanged(clipped, first=5)
     model.lift.weight.data = model.lift.weight.data.T
-    for _ in range(4):
-        recorded_base(model, lambda: model(x))
-    with refused("module", "lift.weight", 3, "buffer"):
-        recorded_base(model, lambda: model(x))
+    check_refused_late(model, "lift.weight", 4)
 
 
 def test_a_late_write_of_another_type_is_refused() -> None:
     def of_another_type(net: Any) -> None:
         net.spare.data = net.spare.data.double()
 
-    model, x = unchanged(of_another_type, first=5), inputs(1)[0]
+    model = unchanged(of_another_type, first=5)
     model.spare = nn.Parameter(torch.zeros(3))
-    for _ in range(4):
-        recorded_base(model, lambda: model(x))
-    with refused("module", "got spare", 3, "buffer"):
-        recorded_base(model, lambda: model(x))
+    check_refused_late(model, "got spare", 4)
 
 
 def test_nothing_takes_the_place_of_parameters_that_are_only_read() -> None:
@@ -235,11 +238,7 @@ def test_a_write_that_is_not_the_first_pass_s(write: Callable[[Any], None], firs
 
 @pytest.mark.parametrize("write", [update, update_data, assign_data])
 def test_the_first_write_in_a_late_pass_is_refused_by_name(write: Callable[[Any], None]) -> None:
-    model, x = late(write, first=6), inputs(1)[0]
-    for _ in range(5):
-        recorded_base(model, lambda: model(x))
-    with refused("module", "teacher.weight", 3, "buffer"):
-        recorded_base(model, lambda: model(x))
+    check_refused_late(late(write, first=6), "teacher.weight", 5)
 
 
 def test_an_optimizer_may_write_between_passes() -> None:
