@@ -33,8 +33,10 @@ def describe(value: Any) -> str:
         return f"{describe(value.func)}({', '.join(given)})"
     if isinstance(value, Mapping):
         return f"{{{', '.join(f'{key!r}: {describe(each)}' for key, each in value.items())}}}"
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(describe, value))}]"
+    if isinstance(value, (list, tuple, set, frozenset)):
+        each = [*map(describe, value)]
+        # The order of a set is another one at the next start.
+        return f"[{', '.join(each if isinstance(value, (list, tuple)) else sorted(each))}]"
     if isinstance(value, (LightningModule, LightningDataModule)):
         more = repr(value) if isinstance(value, nn.Module) else describe(_simple(vars(value)))
         return f"{_name(type(value))}({describe(dict(value.hparams))}) {more}"

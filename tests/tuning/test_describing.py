@@ -47,6 +47,7 @@ EXPERIMENTS: list[Any] = [
     DigitsDataModule(by="pixel"),
     {"train": 3},
     {"train": 4},
+    {*"abcdefgh"},
     None,
 ]
 
