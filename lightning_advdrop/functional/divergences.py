@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lightning_advdrop._deprecation import renamed_argument
 from lightning_advdrop._suggestions import did_you_mean
+from lightning_advdrop.functional.chunks import by_chunks
 from lightning_advdrop.functional.labels import IGNORED_LABEL, cross_entropy_to_label
 from lightning_advdrop.functional.means import as_float, weighted_mean
 
@@ -55,13 +56,14 @@ def kl_divergence(p_logits: Tensor, q_logits: Tensor, sample_weight: Tensor | No
     p, q = _pair(p_logits, q_logits)
     if p.shape[-1] == 1:  # a Bernoulli distribution is the categorical one of the logits (z, 0)
         p, q = (F.pad(logits, (0, 1)) for logits in (p, q))
+    return weighted_mean(by_chunks(_kl_of_rows, p, q), sample_weight)
+
+
+def _kl_of_rows(p: Tensor, q: Tensor) -> Tensor:
     log_p = p.log_softmax(-1)
-    # A class that p excludes with a logit of minus infinity adds nothing, whatever q says of it. In place, and without
-    # names for what is used once: over the words of a language model each tensor is large.
+    # A class that p excludes with a logit of minus infinity adds nothing, whatever q says of it.
     log_ratio = (log_p - q.log_softmax(-1)).masked_fill_(log_p.isneginf(), 0)
-    p = log_p.exp()
-    del log_p
-    return weighted_mean((p * log_ratio).sum(-1), sample_weight)
+    return (log_p.exp() * log_ratio).sum(-1)
 
 
 @renamed_argument("weight", "sample_weight")
@@ -86,11 +88,14 @@ def bernoulli_kl(p_logits: Tensor, q_logits: Tensor, sample_weight: Tensor | Non
     p, q = _pair(p_logits, q_logits)
     if p.shape[-1] == 1:  # the same, by the same steps
         return kl_divergence(p, q, sample_weight)
+    return weighted_mean(by_chunks(_bernoulli_kl_of_rows, p, q), sample_weight)
+
+
+def _bernoulli_kl_of_rows(p: Tensor, q: Tensor) -> Tensor:
     # An outcome that p excludes by an infinite logit adds nothing, whatever q says of it.
     log_ratio_of_one = torch.where(p.isneginf(), 0, F.logsigmoid(p) - F.logsigmoid(q))
     log_ratio_of_zero = torch.where(p.isposinf(), 0, F.logsigmoid(-p) - F.logsigmoid(-q))
-    each = p.sigmoid() * log_ratio_of_one + (-p).sigmoid() * log_ratio_of_zero
-    return weighted_mean(each.sum(-1), sample_weight)
+    return (p.sigmoid() * log_ratio_of_one + (-p).sigmoid() * log_ratio_of_zero).sum(-1)
 
 
 @renamed_argument("weight", "sample_weight")
@@ -164,8 +169,12 @@ def mse_probs(p_logits: Tensor, q_logits: Tensor, sample_weight: Tensor | None =
         >>> mse_probs(torch.zeros(1, 2), torch.zeros(1, 2)).item()
         0.0
     """
-    p, q = (z.sigmoid() if z.shape[-1] == 1 else z.softmax(-1) for z in _pair(p_logits, q_logits))
-    return weighted_mean((p - q).square().mean(-1), sample_weight)
+    return weighted_mean(by_chunks(_mse_of_probabilities, *_pair(p_logits, q_logits)), sample_weight)
+
+
+def _mse_of_probabilities(p: Tensor, q: Tensor) -> Tensor:
+    p, q = (z.sigmoid() if z.shape[-1] == 1 else z.softmax(-1) for z in (p, q))
+    return (p - q).square().mean(-1)
 
 
 _OF_TWO_OUTPUTS: dict[str, Divergence] = {
