@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from lightning_advdrop._torch import hooks_of, parameters_of
 from lightning_advdrop._torch_calls import unseen_by_modes
 from lightning_advdrop.masking.facets import Globals
+from lightning_advdrop.masking.growing_lists import GrowingLists
 from lightning_advdrop.masking.left_out import ATOMS
 from lightning_advdrop.masking.names import name_of
 from lightning_advdrop.masking.object_parts import facets_of, facets_of_type, is_numbers, is_special
@@ -48,6 +50,7 @@ class _Record:
 
     Args:
         roots: where to start.
+        lists: those whose older members are not looked at.
 
     Attributes:
         entries: what each one held, for those that can be refilled.
@@ -56,12 +59,17 @@ class _Record:
         made: what can't be refilled, but made anew.
     """
 
-    def __init__(self, roots: Sequence[Any]) -> None:
+    def __init__(self, roots: Sequence[Any], lists: GrowingLists) -> None:
+        self._lists = lists
         self.entries: list[_Entry] = []
         self.leaves: dict[int, Any] = {}
         self.parameters: dict[int, Tensor] = {}
         self.made: dict[int, _Entry] = {}
         self._seen: dict[int, Any] = {}
+        self.reach(roots)
+
+    def reach(self, roots: Sequence[Any]) -> None:
+        """Record what can be reached from further roots."""
         waiting = list(roots)
         while waiting:
             holder = waiting.pop()
@@ -88,7 +96,8 @@ class _Record:
                 self.entries.append(entry)
             else:
                 self.made[id(holder)] = entry
-            held += [value for value in entry.values if type(value) not in ATOMS]
+            values = entry.values[self._lists.settled(holder) :] if kind is list else entry.values
+            held += [value for value in values if type(value) not in ATOMS]
         return held
 
     def _look_at(self, holder: Any) -> None:
@@ -142,7 +151,8 @@ class ModuleState:
         self._roots = [*others, *map(Globals.of, map(_function_of, others)), module]
         self._checked = False
         with unseen_by_modes():
-            self._record = _Record(self._roots)
+            self._lists = GrowingLists(module)
+            self._record = _Record(self._roots, self._lists)
             self._copies = copies_of(list(self._record.leaves.values()))
             self._writes = ParameterWrites(module, self._record.parameters.values(), kind)
 
@@ -169,7 +179,21 @@ class ModuleState:
                 )
         with unseen_by_modes():
             self._writes.find()
+            self._copy_what_was_settled()
         self._checked = True
+
+    def _copy_what_was_settled(self) -> None:
+        """Copy the members of lists that were taken for settled, and have been written to."""
+        for members in self._lists.written():
+            name = name_of(members, self._module, self._roots[0])
+            warnings.warn(
+                f"{name}: a tensor in this list was written to, after many passes that only appended to it; other "
+                "passes of this step start from what was written. Keep what passes write to in a buffer.",
+                stacklevel=2,
+            )
+            known = len(self._record.leaves)
+            self._record.reach(members)
+            self._copies += copies_of([*self._record.leaves.values()][known:])
 
     @contextmanager
     def borrowed(self, seed: int | None = None) -> Iterator[Sequence[tuple[Tensor, Tensor]]]:
@@ -182,7 +206,7 @@ class ModuleState:
             Pairs of a tensor and the parameter in whose place it is.
         """
         with unseen_by_modes():
-            present = _Record([*self._roots, *self._record.objects])
+            present = _Record([*self._roots, *self._record.objects], self._lists)
             swaps = dict(zip(self._record.leaves, copies_of(self._copies), strict=True))
             stand_ins = self._writes.stand_ins()
             swaps |= {id(parameter): stand_in for stand_in, parameter in stand_ins}
@@ -198,6 +222,7 @@ class ModuleState:
                 present.restore()
                 if watched is not None:
                     watched.undo()
+                self._copy_what_was_settled()
 
     def _fill(self, swaps: _Swaps) -> None:
         swaps = made_anew(self._record.made, swaps)
