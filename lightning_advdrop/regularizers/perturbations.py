@@ -97,18 +97,27 @@ class PerturbationRegularizer(Regularizer):
 
     def _real_values(self, passes: Passes, seen: Observation, value: Tensor) -> Tensor:
         value = value.detach()
-        for real in (seen.real, self._real(passes.sample_weight, seen), self._real(passes.real_steps, seen)):
+        # Weights are laid out as the prediction, whose steps may come first.
+        of_prediction = passes.recorded.evidence.dim(tuple(passes.base.shape)) or 0
+        for real in (seen.real, _real(passes.sample_weight, seen, of_prediction), _real(passes.real_steps, seen, 0)):
             if real is not None:
                 value = value.masked_fill(~real, 0.0)
         return value
 
-    def _real(self, weight: Tensor | None, seen: Observation) -> Tensor | None:
-        """Turn weights ``(B, T)`` into a mask of real steps, if the activation has these examples and steps."""
-        if weight is None or weight.dim() != 2 or seen.batch_sizes is not None:
-            return None
-        if seen.batch_dim == 1:
-            weight = weight.T
-        return (weight != 0).unsqueeze(-1) if weight.shape == seen.activation[:-1] else None
+
+def _real(weight: Tensor | None, seen: Observation, batch_dim: int) -> Tensor | None:
+    """Turn weights of examples and steps into a mask of real steps, if the activation has these.
+
+    Args:
+        weight: weights whose dimension ``batch_dim`` is likely to be that of the examples.
+        seen: the call of the layer.
+        batch_dim: 0 or 1.
+    """
+    if weight is None or weight.dim() != 2 or seen.batch_sizes is not None:
+        return None
+    layouts = [weight, weight.T] if seen.batch_dim == batch_dim else [weight.T, weight]
+    fitting = (each for each in layouts if each.shape == seen.activation[:-1])
+    return next(((each != 0).unsqueeze(-1) for each in fitting), None)
 
 
 def _perturbations(values: _Values, scale: float) -> dict[MaskSite, Any]:

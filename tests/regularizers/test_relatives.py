@@ -152,6 +152,26 @@ def test_padding_is_found_in_either_layout(layout: str, steps: int) -> None:
     assert torch.equal(added, weight > 0)
 
 
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_padding_is_found_where_the_prediction_has_the_time_first(batch_first: bool) -> None:
+    class TimeFirst(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm = nn.LSTM(FEATURES, 3, batch_first=batch_first).double()
+
+        def forward(self, x: Tensor) -> Tensor:
+            outputs: Tensor = self.lstm(x if batch_first else x.movedim(1, 0))[0]
+            return outputs.movedim(1, 0) if batch_first else outputs
+
+    x = torch.randn(BATCH, STEPS, FEATURES, dtype=torch.float64)
+    weight = (torch.arange(STEPS)[:, None] < torch.tensor([4, 3, 2, 1])).double()  # (T, B)
+    more = {"sample_weight": weight, "target": torch.zeros(STEPS, BATCH, dtype=torch.long)}
+    norms = Norms(RandomPerturbation(), passes_of(RandomPerturbation(), TimeFirst(), x, "input", **more))
+    torch.testing.assert_close(norms.of(torch.randn(norms.seen.activation)), torch.ones(BATCH))
+    added = norms.unit.movedim(norms.seen.batch_dim or 0, 0).abs().sum(-1) > 0  # (B, T)
+    assert torch.equal(added, weight.T > 0)
+
+
 def test_an_embedding_with_the_time_first() -> None:
     class TimeFirst(nn.Module):
         def __init__(self) -> None:
