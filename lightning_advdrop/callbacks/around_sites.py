@@ -172,3 +172,18 @@ def _remedy(sites: Sequence[MaskSite], called: Sequence[str]) -> str:
     if all(site.stands_in for site in sites):
         return "name the module that is called, as in sites='encoder:dropout', or "
     return ""
+
+
+def nothing_validated(sites: Sequence[MaskSite], call: int | None) -> str:
+    """Return the message of an error where a validation step calls no module around the sites.
+
+    Args:
+        sites: where masks act.
+        call: which of the calls counts; None for all.
+    """
+    layers = ", ".join(sorted({site.layer for site in sites}))
+    which = "" if call is None else f"for call={call} "
+    return (
+        f"module: validation_step must {which}compute its prediction by calling a module that contains the masked "
+        f"layers ({layers}), one of {', '.join(map(repr, around(sites)))}, but none is called."
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -13,16 +12,15 @@ from lightning_advdrop._lightning import trainer_callbacks
 from lightning_advdrop.callbacks.batches import SteppedBatch
 from lightning_advdrop.callbacks.comparing import ComparingCallback
 from lightning_advdrop.callbacks.copied_targets import warn_of_copying
+from lightning_advdrop.callbacks.ignored_steps import IgnoringCallback
 from lightning_advdrop.callbacks.mask_generator import OwnGenerator
-from lightning_advdrop.functional import IGNORED_LABEL
 from lightning_advdrop.masking import MaskSite
 from lightning_advdrop.regularizers import Comparison, Passes, Regularizer
 from lightning_advdrop.regularizers.deciding import of_two_predictions
-from lightning_advdrop.regularizers.losses import labels_of
 from lightning_advdrop.regularizers.predictions import Target, find_target, select_target
 
 
-class DecidingCallback(ComparingCallback, OwnGenerator):
+class DecidingCallback(IgnoringCallback, OwnGenerator):
     """A callback of a regularizer, which decides once how predictions are compared, and resumes with that."""
 
     regularizer: Regularizer
@@ -33,9 +31,6 @@ class DecidingCallback(ComparingCallback, OwnGenerator):
     compared_class: str
     #: What that module got in the first step.
     input: Tensor | None
-    # Whether the batch has the labels that the model's loss ignores in part, where it does; None before a step told it.
-    _batch_has_labels: bool | None = None
-    _warned_of_ignored = False
 
     @property
     def undecided(self) -> bool:
@@ -45,12 +40,7 @@ class DecidingCallback(ComparingCallback, OwnGenerator):
     @property
     def watches_losses(self) -> bool:
         """Tell whether the losses of a step are to be seen: they tell what is compared, and which steps are ignored."""
-        return self.undecided or (self._ignores and not self._batch_has_labels)
-
-    def forget_comparison(self) -> None:
-        """Decide anew, in another fit."""
-        super().forget_comparison()
-        self._batch_has_labels, self._warned_of_ignored = None, False
+        return self.undecided or self.needs_losses
 
     def labelled(self, call: Passes, batch: SteppedBatch | None) -> Passes:
         """Give passes the labels, the weights of padding, and how they are compared.
@@ -70,39 +60,13 @@ class DecidingCallback(ComparingCallback, OwnGenerator):
         elif batch is not None and self._looks_at_labels:
             call = replace(call, target=batch.read(lambda each: find_target(each, self.target)))
         self._decide(call)
-        call = replace(self._with_ignored(call), losses=(), comparison=self.comparison)
+        call = self.with_ignored(call, needs_target=self.regularizer.needs_target)
+        call = replace(call, losses=(), comparison=self.comparison)
         return call if batch is None else self.with_padding(call, batch)
 
     @property
-    def _ignores(self) -> bool:
-        return self.comparison is not None and self.comparison.ignore_index != IGNORED_LABEL
-
-    @property
     def _looks_at_labels(self) -> bool:
-        return self.undecided or self._ignores
-
-    def _with_ignored(self, call: Passes) -> Passes:
-        """Give passes the labels of the model's loss where it ignores some, and the batch has them in another form."""
-        found = self.comparison
-        if found is None or not found.ignores_steps(call.base):
-            return call
-        self._batch_has_labels = call.target is not None and found.has_labels(call.base, call.target)
-        if self._batch_has_labels or self.regularizer.needs_target:
-            return call
-        labels = labels_of(call.losses, found.read(call.base))
-        if labels is None and self.padding_mask is None:
-            self._warn_of_ignored(found.ignore_index)
-        return replace(call, target=labels)
-
-    def _warn_of_ignored(self, index: int) -> None:
-        if not self._warned_of_ignored:
-            self._warned_of_ignored = True
-            warnings.warn(
-                f"ignore_index: the model's loss leaves out what is labelled {index}, but neither its call nor "
-                f"target={self.target!r} shows the labels of the compared prediction, so that its steps are compared; "
-                "name padding_mask=, or a target= that makes labels of the prediction's leading shape.",
-                stacklevel=2,
-            )
+        return self.undecided or self.ignores
 
     def _decide(self, call: Passes) -> None:
         """Decide in the first step how predictions are compared, and say it; not by a prediction that is NaN."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -15,13 +15,13 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
-from lightning_advdrop.callbacks.around_sites import around
+from lightning_advdrop.callbacks.around_sites import around, nothing_validated
 from lightning_advdrop.callbacks.batches import SteppedBatch, without_inference
-from lightning_advdrop.callbacks.comparing import ComparingCallback
 from lightning_advdrop.callbacks.compatibility import refuse_sharded
 from lightning_advdrop.callbacks.counted_calls import outermost
 from lightning_advdrop.callbacks.deciding import comparison_beside
 from lightning_advdrop.callbacks.gap_pictures import GapPictures
+from lightning_advdrop.callbacks.ignored_steps import IgnoringCallback
 from lightning_advdrop.callbacks.own_metrics import log_own, unwatch_log, watch_log
 from lightning_advdrop.callbacks.recording import ForwardWatch, quietly, unwatched
 from lightning_advdrop.callbacks.replacing import replaced
@@ -30,15 +30,18 @@ from lightning_advdrop.masking import MaskSite, ModuleState, RecordedForward, Si
 from lightning_advdrop.regularizers import DivergenceChoice, LossWatch, Passes, decide, inference_gap
 from lightning_advdrop.regularizers.fields import at_least_one, at_least_zero
 from lightning_advdrop.regularizers.inference_gap import gap_search
+from lightning_advdrop.regularizers.losses import SeenLoss
 from lightning_advdrop.regularizers.passes import uncompiled
 from lightning_advdrop.regularizers.predictions import Output, Target, find_target, select_prediction
 
 _Forward = functools.partial[Any]
 _Gap = tuple[float, ...]
+_Losses = Sequence[SeenLoss]
+_Estimate = Callable[[_Losses], _Gap]
 _NAMES = ("mean_prediction", "random", "random_max", "adversarial")  # the attributes of `InferenceGap` that are logged
 
 
-class InferenceGapMonitor(GapPictures, ComparingCallback):
+class InferenceGapMonitor(GapPictures, IgnoringCallback):
     """Log how far random and adversarial masks of one budget move the prediction of the network without dropout.
 
     Logged are means over the first batches of each validation epoch: ``gap/random``, the mean divergence over random
@@ -61,8 +64,7 @@ class InferenceGapMonitor(GapPictures, ComparingCallback):
 
     Args:
         sites: where masks act, see `lightning_advdrop.masking.find_sites`.
-        rate: the budget: the share of a mask row's units that a mask drops, in [0, 1]: exactly that many, at random or
-            at worst, where a drop probability would give a random number.
+        rate: the budget: the share of a mask row's units that a mask drops, in [0, 1]: exactly that many.
         divergence: ``auto``, ``kl``, ``mse_logits``, ``mse_probs``, ``mse`` (regression) or ``bernoulli_kl`` (several
             labels). ``auto`` takes that of the regularizer callback in the trainer, else chooses by the loss that
             ``validation_step`` calls, or by the labels, see `lightning_advdrop.regularizers.decide`.
@@ -130,7 +132,7 @@ class InferenceGapMonitor(GapPictures, ComparingCallback):
         # Of the step: how often each module was called, what was found for calls, and what waits for the step's end.
         self._calls: Counter[str] = Counter()
         self._found: list[tuple[str, _Gap]] = []
-        self._waiting: list[tuple[str, Any, Callable[[], _Gap]]] = []
+        self._waiting: list[tuple[str, Any, _Estimate]] = []
         self._counted: str | None = None
         self._batch_size = 1
         self._watching = ExitStack()
@@ -141,7 +143,8 @@ class InferenceGapMonitor(GapPictures, ComparingCallback):
         """Refuse strategies that shard the weights."""
         super().setup(trainer, pl_module, stage)
         refuse_sharded(self, trainer)  # manual optimization is no concern of validation
-        self.comparison, self._told, self._counted = None, False, None
+        self.forget_comparison()
+        self._counted = None
         watch_log(pl_module, self)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -177,17 +180,17 @@ class InferenceGapMonitor(GapPictures, ComparingCallback):
             self._calls[path] += 1
             if self.call is not None and self.call != self._calls[path] - 1:
                 return forward()
-            if self.comparison is None or self._counted is None:
+            if self._waits:
                 estimate, result = self._estimate(pl_module, part, forward, stepped, copies=True), forward()
                 self._waiting.append((path, result, estimate))
                 return result
-            self._found.append((path, self._estimate(pl_module, part, forward, stepped)()))
+            self._found.append((path, self._estimate(pl_module, part, forward, stepped)(())))
             return forward()
 
         # Compiled code does not show its calls, so these batches are validated uncompiled.
         self._watching.enter_context(uncompiled())
         self._watching.enter_context(ForwardWatch(pl_module, self._sites, self.module, called).watching())
-        if self.comparison is None or self._counted is None:
+        if self._waits:
             step = self._deciding(pl_module.validation_step, stepped)
             self._watching.enter_context(replaced([(pl_module, "validation_step", step)]))
 
@@ -207,7 +210,7 @@ class InferenceGapMonitor(GapPictures, ComparingCallback):
         found = [estimate for path, estimate in self._found if path == self._counted]
         self._stop()
         if not found:
-            raise ValueError(self._nothing_called())
+            raise ValueError(nothing_validated(self._sites, self.call))
         names = [self.gap_name(trainer, name) for name in _NAMES]
         means = {name: sum(of) / len(found) for name, of in zip(names, zip(*found, strict=True), strict=True)}
         how = {"on_step": False, "on_epoch": True, "sync_dist": True, "add_dataloader_idx": False}
@@ -225,20 +228,17 @@ class InferenceGapMonitor(GapPictures, ComparingCallback):
         self._generator = None  # a generator can't be sent to a process that is spawned
         unwatch_log(pl_module, self)
 
+    @property
+    def _waits(self) -> bool:
+        """Tell whether estimates are made at the end of the step, when the losses that it called are known."""
+        return self.comparison is None or self._counted is None or self.needs_losses
+
     def _is_measured(self, trainer: Trainer, batch_idx: int, dataloader_idx: int) -> bool:
         return not trainer.sanity_checking and batch_idx < self.limit_batches and dataloader_idx == 0
 
     def _stop(self) -> None:
         self._watching.close()
         self._calls, self._found, self._waiting = Counter(), [], []
-
-    def _nothing_called(self) -> str:
-        layers = ", ".join(sorted({site.layer for site in self._sites}))
-        which = "" if self.call is None else f"for call={self.call} "
-        return (
-            f"module: validation_step must {which}compute its prediction by calling a module that contains the masked "
-            f"layers ({layers}), one of {', '.join(map(repr, around(self._sites)))}, but none is called."
-        )
 
     # Deciding.
 
@@ -256,7 +256,7 @@ class InferenceGapMonitor(GapPictures, ComparingCallback):
                         target = batch.read(lambda each: find_target(each, self.target))
                         known = {"losses": losses.seen, "class_dim": self.class_dim, "result": output}
                         self.comparison = decide(self.divergence, prediction, target, **known)
-                    self._found.append((path, estimate()))
+                    self._found.append((path, estimate(losses.seen)))
             return result
 
         return deciding
@@ -265,20 +265,22 @@ class InferenceGapMonitor(GapPictures, ComparingCallback):
 
     def _estimate(
         self, root: nn.Module, part: nn.Module, forward: _Forward, batch: SteppedBatch, *, copies: bool = False
-    ) -> Callable[[], _Gap]:
+    ) -> _Estimate:
         """Return what estimates the gap of a forward, from the present state and, with ``copies``, arguments."""
         with torch.inference_mode(False), torch.no_grad():
             args, kwargs = without_inference((forward.args, forward.keywords), every=copies)
             copied = functools.partial(forward.func, *args, **kwargs)
             state = ModuleState(root, copied, batch)
 
-        def estimate() -> _Gap:
+        def estimate(losses: _Losses) -> _Gap:
             with torch.inference_mode(False), torch.no_grad(), isolated(), state.borrowed(), unwatched(root):
-                return self._gap(root, part, copied, batch)
+                return self._gap(root, part, copied, batch, losses)
 
         return estimate
 
-    def _gap(self, root: nn.Module, part: nn.Module, forward: Callable[[], Any], batch: SteppedBatch) -> _Gap:
+    def _gap(
+        self, root: nn.Module, part: nn.Module, forward: Callable[[], Any], batch: SteppedBatch, losses: _Losses
+    ) -> _Gap:
         recorded = RecordedForward(part, self._sites, share_noise=True)
         again = quietly(root, forward)
         with recorded.first_run(forward):
@@ -292,7 +294,7 @@ class InferenceGapMonitor(GapPictures, ComparingCallback):
         if passes.base.isnan().any() or passes.base.isposinf().any():
             return (math.nan,) * len(_NAMES)
         self.tell(self._sites, type(part).__name__, passes.base)
-        passes = self.with_padding(passes, batch)
+        passes = self.with_padding(self.with_ignored(replace(passes, losses=losses)), batch)
         passes = replace(passes, sample_weight=without_inference(passes.sample_weight))
         found = inference_gap(passes, self.rate, self.divergence, self.direction, self.samples, self.steps)
         return tuple(getattr(found, name).item() for name in _NAMES)
