@@ -79,6 +79,6 @@ MAIN = (
 # Of documents: the regularizer that was made for them, and the default search.
 TEXT = ("none", "virtual_adversarial", "label")
 # Of words.
-LANGUAGE = ("none", "label")
+LANGUAGE = ("none", "variational_dropout", "label")
 # Of tasks whose runs take minutes.
 FEW = ("none", "r_drop", "label")
