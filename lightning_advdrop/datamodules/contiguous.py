@@ -1,6 +1,6 @@
 """One long text as batches that continue each other."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -55,6 +55,8 @@ class ContiguousBatches:
         size_argument: Name of the argument that gave ``batch_size``, for messages.
         used_batches: Returns the number of batches used in this epoch, for trainers that fetch batches ahead, as
             Lightning does if :func:`len` raises; ``None`` if none is fetched ahead.
+        made_by: What else the text depends on, such as the order of its documents, by name, in plain types. A run that
+            is resumed in the middle of an epoch must have the same.
 
     Raises:
         TypeError: If ``tokens`` are no integers, or another number is none.
@@ -81,6 +83,7 @@ class ContiguousBatches:
         pad: bool = False,
         size_argument: str = "batch_size",
         used_batches: Callable[[], int] | None = None,
+        made_by: Mapping[str, Any] | None = None,
     ) -> None:
         sizes: dict[str, Any] = {size_argument: batch_size, "length": length, "world_size": world_size}
         check_integers(1, **sizes)
@@ -101,8 +104,9 @@ class ContiguousBatches:
         self.max_length = max_length
         self.seed = seed
         self.epoch = 0
-        settings = {"tokens": len(text), "columns": columns, "length": length, "max_length": max_length}
-        self._position = EpochPosition(settings | {"random_lengths": random_lengths, "seed": seed}, used_batches)
+        settings: dict[str, Any] = {"tokens": len(text), "columns": columns, "length": length, "max_length": max_length}
+        settings |= {"random_lengths": random_lengths, "seed": seed, **(made_by or {})}
+        self._position = EpochPosition(settings, used_batches)
         steps = -(-(len(text) - 1) // columns) if pad else (len(text) - 1) // columns
         mine = slice(rank * batch_size, (rank + 1) * batch_size)
         self._inputs = _columns(text[:-1], columns, steps, 0)[mine]  # (B, steps)

@@ -216,7 +216,13 @@ class DocumentDataModule(FolderDataModule, TextDataModule):
         # Backwards, a document follows its own end token, as in the backward layer of a classifier.
         text = text[::-1] if self.reverse else text
         return ContiguousBatches(
-            text, getattr(self, size), self.max_tokens, rank=rank, world_size=world_size, size_argument=size
+            text,
+            getattr(self, size),
+            self.max_tokens,
+            rank=rank,
+            world_size=world_size,
+            size_argument=size,
+            made_by={"data.seed": self.seed, "reverse": self.reverse},
         )
 
     def _set(self, part: Part, stage: str) -> DocumentSet:

@@ -41,7 +41,7 @@ def by_chunks(of_rows: OfRows, p: Tensor, q: Tensor) -> Tensor:
     # A compiler joins the steps by itself, and transforms of functions have rules for torch's own operations only.
     if p.numel() <= _chunk_size(p) or torch.compiler.is_compiling() or in_transform():
         return of_rows(p, q)
-    found: Tensor = _ByChunks.apply(of_rows, p.flatten(0, -2), q.flatten(0, -2))  # type: ignore[no-untyped-call]
+    found: Tensor = _ByChunks.apply(of_rows, p.reshape(-1, p.shape[-1]), q.reshape(-1, q.shape[-1]))  # type: ignore[no-untyped-call]
     return found.view(p.shape[:-1])
 
 

@@ -41,6 +41,24 @@ class TextSettings(NamedTuple):
         names, reverse = data.class_names and tuple(data.class_names), data.task == "pretrain" and data.reverse
         return cls(data.tokenizer, data.max_tokens, data.padding_index, data.num_classes, names, reverse)
 
+    def check_same(self, saved: TextSettings, where: str) -> None:
+        """Check that a network was made for texts like these; it may have read more or fewer words of each.
+
+        Args:
+            saved: those of the network.
+            where: where they are from, for the message.
+
+        Raises:
+            ValueError: if another setting differs; it names the setting.
+        """
+        for name, ours in self._replace(max_tokens=saved.max_tokens)._asdict().items():
+            theirs = getattr(saved, name)
+            if ours != theirs:
+                raise ValueError(
+                    f"{where} was trained on texts with {name}={theirs!r}, got data with {name}={ours!r}; use the data "
+                    "and settings that it was trained on."
+                )
+
 
 class VocabularyTask(BaseTask):
     """A task whose network is made when its vocabulary is known: from the trainer's data module, or from a checkpoint.
@@ -118,7 +136,7 @@ class VocabularyTask(BaseTask):
 
         Raises:
             ValueError: if there is a trainer without data that have a vocabulary, or with data of another kind, or the
-                network was made for another vocabulary.
+                network was made for another vocabulary or other text settings.
         """
         trainer = attached_trainer(self)
         if trainer is None:
@@ -132,6 +150,8 @@ class VocabularyTask(BaseTask):
         vocabulary: Vocabulary | None = getattr(data, "vocabulary", None)
         if vocabulary is not None and self.vocabulary is not None:
             vocabulary.check_same(self.vocabulary.words, f"the {name}")
+            if self.text is not None:
+                TextSettings.of(data).check_same(self.text, f"the {name}")
         elif vocabulary is not None:
             self._make_for(vocabulary, None if self.data_task is None else TextSettings.of(data))
             if trainer.state.fn == "fit":
@@ -160,12 +180,14 @@ class VocabularyTask(BaseTask):
         """Make the network for the checkpoint's vocabulary, or check that it is the same.
 
         Raises:
-            ValueError: if it is a checkpoint of another task or of other settings, or the words differ.
+            ValueError: if it is a checkpoint of another task or other settings, or the words or texts differ.
         """
         self.check_kind(checkpoint, "ckpt_path")
         vocabulary, text = saved_vocabulary(checkpoint), checkpoint.get("text")
         if vocabulary is not None and self.vocabulary is not None:
             self.vocabulary.check_same(vocabulary.words, "ckpt_path")
+            if self.text is not None and text is not None:
+                self.text.check_same(TextSettings(**text), "ckpt_path")
         elif vocabulary is not None:
             self._make_for(vocabulary, None if text is None else TextSettings(**text))
         elif not self.made:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lightning_advdrop.datamodules import IMDBDataModule, TextBatch
 from tests.helpers.document_files import Sizes, make_texts, write_imdb
+from tests.helpers.messages import refused
 
 
 class Recorder(L.LightningModule):
@@ -45,9 +46,10 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def trainer(epochs: int) -> L.Trainer:
+def trainer(epochs: int, max_steps: int = -1) -> L.Trainer:
     return L.Trainer(
         max_epochs=epochs,
+        max_steps=max_steps,
         accelerator="cpu",
         logger=False,
         enable_progress_bar=False,
@@ -72,6 +74,18 @@ def test_a_resumed_run_sees_the_batches_of_an_uninterrupted_one(root: Path, task
     assert begun.seen + resumed.seen == whole.seen
     epoch = len(whole.seen) // 3
     assert (whole.seen[:epoch] == whole.seen[epoch : 2 * epoch]) == (task == "pretrain")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [({"seed": 1}, ("data.seed must be 0", 1)), ({"reverse": True}, ("reverse must be False", True))],
+)
+def test_a_run_goes_on_within_an_epoch_of_the_same_text(root: Path, arguments: Any, parts: Any) -> None:
+    first, text = trainer(1, max_steps=3), {"task": "pretrain", "max_tokens": 5}
+    first.fit(Recorder(), data(root, **text))
+    first.save_checkpoint(root / "three.ckpt")
+    with refused(*parts):
+        trainer(1).fit(Recorder(), data(root, **text, **arguments), ckpt_path=root / "three.ckpt")
 
 
 def test_loaders_leave_the_global_random_numbers_alone(root: Path) -> None:

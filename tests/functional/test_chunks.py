@@ -93,6 +93,12 @@ def test_an_output_whose_classes_are_not_the_last_in_memory() -> None:
     torch.testing.assert_close(torch.autograd.grad(kl_divergence(p.mT, q.mT), (p, q)), expected)
 
 
+@each_divergence
+def test_one_pair_without_examples(function: Divergence) -> None:
+    p, q = outputs(200)
+    torch.testing.assert_close(function(p, q), function(p[None], q[None]))
+
+
 def test_nothing_but_the_outputs_is_kept_for_the_backward_pass() -> None:
     p, q = outputs(40, 7)
     kept: list[int] = []

@@ -101,6 +101,39 @@ def test_a_list_that_keeps_its_length_is_never_settled() -> None:
     assert [each.tolist() for each in module.outputs] == [[8.0, 8.0]] * 5
 
 
+class Remembering(Gathering):
+    """Changes numbers beside what it gathered, in each pass."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for each in self.outputs:
+            each["age"] += 1
+        return super().forward(x)
+
+
+def test_numbers_beside_tensors_change_once_in_each_step() -> None:
+    module = Remembering(lambda found: {"outputs": found, "age": 0})
+    for _ in range(10):
+        step(module)
+    assert [each["age"] for each in module.outputs] == list(range(9, -1, -1))
+
+
+def test_a_pass_that_clears_the_list_writes_to_nothing() -> None:
+    module = Gathering(lambda found: {"outputs": found})
+    gather = module.forward
+
+    def forward(x: Tensor) -> Tensor:
+        if len(module.outputs) == 6:
+            module.outputs.clear()
+        return gather(x)
+
+    module.forward = forward  # type: ignore[method-assign]
+    lengths = []
+    for _ in range(14):
+        step(module)
+        lengths.append(len(module.outputs))
+    assert lengths == [1, 2, 3, 4, 5, 6] * 2 + [1, 2]
+
+
 class WritesLate(Gathering):
     """Writes to its first output at the eighth step."""
 

@@ -17,7 +17,7 @@ from tests.helpers.documents import Documents, words_of
 from tests.helpers.messages import refused
 from tests.helpers.plain_models import quiet_trainer
 from tests.helpers.small_texts import small_data, small_task, small_trainer
-from tests.helpers.text_tasks import saved_classifier, small_classifier
+from tests.helpers.text_tasks import saved_classifier, small_classifier, small_pretraining
 
 pytestmark = pytest.mark.filterwarnings("ignore:The dirpath has changed", "ignore:Checkpoint directory")
 
@@ -126,6 +126,36 @@ def test_data_with_other_words_are_refused(kind: str, tmp_path: Path) -> None:
     if kind == "language model":
         with refused(f"pretrained={str(path)!r}", "vocabulary", *parts):
             small_trainer().fit(small_task(pretrained=str(path)), other)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "there", "here"),
+    [
+        ("pretrain", "reverse", False, True),
+        ("pretrain", "tokenizer", "blanks", "characters"),
+        ("classify", "padding_index", 1, 2),
+        ("classify", "class_names", ("negative", "positive"), ("positive", "negative")),
+    ],
+)
+def test_texts_that_are_prepared_in_another_way_are_refused(
+    kind: str, name: str, there: object, here: object, tmp_path: Path
+) -> None:
+    make: Callable[..., Any] = small_pretraining if kind == "pretrain" else small_classifier
+    trainer, path = quiet_trainer(max_steps=1, limit_val_batches=0), tmp_path / "saved.ckpt"
+    trainer.fit(make(), Documents(task=kind))
+    trainer.save_checkpoint(path)
+    other = Documents(task=kind)
+    setattr(other, name, here)
+    expected = (f"trained on texts with {name}={there!r}", f"got data with {name}={here!r}")
+    with refused("ckpt_path", *expected):
+        quiet_trainer().test(make(), other, ckpt_path=path, weights_only=True)
+    with refused("ckpt_path", *expected):
+        quiet_trainer(max_steps=2).fit(make(), other, ckpt_path=path, weights_only=True)
+    with refused(make().__class__.__name__, *expected):
+        quiet_trainer().test(type(make()).load(path), other)
+    longer = Documents(task=kind)
+    longer.max_tokens = 9
+    quiet_trainer().test(make(), longer, ckpt_path=path, weights_only=True, verbose=False)
 
 
 @pytest.mark.parametrize(
