@@ -11,6 +11,8 @@ from pkgutil import resolve_name
 from typing import Any
 
 import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from lightning_advdrop.cli.configs import maker_of
@@ -95,6 +97,19 @@ def check_pretrained(model: Mapping[str, Any] | None) -> None:
             raise MissingCheckpointError(
                 f"{argument}={str(path)!r} must be a checkpoint file, got no such file; {remedy}"
             )
+
+
+def check_predicts(model: LightningModule) -> None:
+    """Check that a model has what Lightning predicts with.
+
+    Raises:
+        ValueError: if it has neither a ``predict_step`` nor a ``forward`` of its own.
+    """
+    if not any(is_overridden(method, model) for method in ("predict_step", "forward")):
+        raise ValueError(
+            f"model must be one that predicts, by a predict_step or a forward of its own, got {type(model).__name__}; "
+            "`test` and `validate` evaluate it."
+        )
 
 
 @contextmanager

@@ -33,7 +33,7 @@ from lightning_advdrop.callbacks import (
     flush_denormals,
 )
 from lightning_advdrop.checkpoint_files import AtomicCheckpointIO
-from lightning_advdrop.cli.checking import check_needs, is_ours, naming_foreign_objects
+from lightning_advdrop.cli.checking import check_needs, check_predicts, is_ours, naming_foreign_objects
 from lightning_advdrop.cli.configs import with_files
 from lightning_advdrop.cli.parsing import ExperimentParser
 from lightning_advdrop.cli.resuming import last_of_runs
@@ -190,7 +190,8 @@ class ExperimentCLI(LightningCLI):
         self._before_evaluation()
 
     def before_predict(self) -> None:
-        """Find the checkpoint, and warn of a model that was not trained."""
+        """Check that the model predicts, find the checkpoint, and warn of a model that was not trained."""
+        check_predicts(self.model)
         self._before_evaluation()
 
     def _before_evaluation(self) -> None:

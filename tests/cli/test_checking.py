@@ -15,7 +15,7 @@ from lightning.pytorch.cli import LightningCLI
 from lightning_advdrop._lightning import reads_class_of_checkpoint
 from lightning_advdrop.checkpoint_files import AtomicCheckpointIO
 from lightning_advdrop.cli import main, run_experiment
-from lightning_advdrop.cli.checking import check_accelerator, check_checkpoint, check_pretrained
+from lightning_advdrop.cli.checking import check_accelerator, check_checkpoint, check_predicts, check_pretrained
 from lightning_advdrop.cli.configs import config_names, maker_of
 from tests.cli.test_cli import QUICK
 from tests.helpers.messages import names, refused
@@ -151,6 +151,25 @@ def test_an_untrained_model_is_warned_of(command: str, monkeypatch: pytest.Monke
     monkeypatch.setenv("WANDB_MODE", "disabled")
     with pytest.warns(UserWarning, match=rf"ckpt_path is not given, so {command} runs an untrained model"):
         assert main([command, *QUICK[1:]]) == 0
+
+
+def test_a_model_that_does_not_predict_is_told_before_data_are_read(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.setattr("lightning_advdrop.datamodules.text_module.TextDataModule.prepare_data", lambda _: 1 / 0)
+    options = ["--config", "elec_pretrain", "--trainer.accelerator", "cpu", "--data.init_args.root", "elec"]
+    assert main(["predict", *options, "--ckpt_path", "last"]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert re.search(names("Error", "model", "predict_step", "forward", "TextPretrainingTask"), said)
+    assert not list(Path().iterdir())
+
+
+def test_a_forward_or_a_predict_step_is_enough() -> None:
+    for method in ("forward", "predict_step"):
+        check_predicts(type("Theirs", (LightningModule,), {method: lambda self, batch: batch})())
+    with refused("model", "predict_step", "forward", "LightningModule"):
+        check_predicts(LightningModule())
 
 
 def test_without_a_logger_only_the_checkpoints_are_left(capsys: pytest.CaptureFixture[str]) -> None:
