@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,13 @@ import yaml
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from lightning_advdrop.checkpoint_files import AtomicCheckpointIO
-from lightning_advdrop.cli import ExperimentCLI, run_experiment
+from lightning_advdrop.cli import ExperimentCLI, main, run_experiment
 from lightning_advdrop.cli.resuming import last_checkpoint
 from tests.cli.test_cli import QUICK
 from tests.helpers.damage import flip_a_weight
+from tests.helpers.full_disk import largest_file
 from tests.helpers.killing import killed_while_saving
-from tests.helpers.messages import refused
+from tests.helpers.messages import names, refused
 from tests.helpers.resuming import difference
 
 pytestmark = pytest.mark.filterwarnings(
@@ -148,6 +150,14 @@ def test_a_damaged_last_checkpoint_is_passed_over() -> None:
     flip_a_weight(paths[0])
     with refused("ckpt_path", "'last'", "no whole checkpoint", RUNS):
         run_experiment(options)
+
+
+@pytest.mark.parametrize(("size", "place"), [(1000, "config.yaml"), (10_000, "checkpoints/best.ckpt")])
+def test_no_room_for_what_a_fit_writes(size: int, place: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with largest_file(size):
+        assert main([*QUICK, "--test_after_fit", "null"]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert re.search(names("Error", RUNS / "version_0" / place, "cannot be written", "make room"), said)
 
 
 class Theirs(TorchCheckpointIO):
