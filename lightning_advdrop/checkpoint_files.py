@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from lightning_advdrop.files import replacing
+from lightning_advdrop.files import replacing, writing
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -37,13 +37,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
         Raises:
             TypeError: if ``storage_options`` is given.
+            OSError: if the file can't be written, such as for want of room; it names the file.
         """
         if storage_options is not None or "://" in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
         place = Path(path)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(place) as partial, partial.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
+        with writing(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(place) as partial, partial.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())

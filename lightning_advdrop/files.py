@@ -3,13 +3,14 @@
 import errno
 import os
 import secrets
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 TEXT_ENCODING = "utf-8-sig"
 """Encoding of every text that a user gives: UTF-8, with or without a byte order mark, as spreadsheets write it."""
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _PACKAGE = Path(__file__).parent
 
 
@@ -41,14 +42,28 @@ def writing(path: Path) -> Iterator[None]:
         ...
         OSError: [Errno 28] labels.gz cannot be written (No space left on device): make room, or name another folder
     """
+    handled = sys.exc_info()[1]
     try:
         yield
-    except OSError as error:
-        # Libraries wrap the system's errors.
-        cause = error.__cause__ if error.errno is None and isinstance(error.__cause__, OSError) else error
+    except (OSError, RuntimeError) as error:
+        cause = _of_system(error, handled)
+        if cause is None:
+            raise
         remedy = "make room, or name another folder" if cause.errno in _FULL else "name a folder that can be written"
         message = f"{path} cannot be written ({cause.strerror or cause}): {remedy}"
         raise (OSError(message) if cause.errno is None else OSError(cause.errno, message)) from error
+
+
+def _of_system(error: BaseException, handled: BaseException | None) -> OSError | None:
+    """The system's error behind one that was raised while another one was ``handled``; None if there is none."""
+    if isinstance(error, OSError):
+        # Libraries wrap the system's errors.
+        return error.__cause__ if error.errno is None and isinstance(error.__cause__, OSError) else error
+    # torch can't end a file that it could not write, and raises an error about that in place of the system's.
+    before = error.__context__
+    while before is not None and before is not handled and not isinstance(before, OSError):
+        before = before.__context__
+    return before if isinstance(before, OSError) and before is not handled else None
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_advdrop._lightning import checkpoint_callbacks
 from lightning_advdrop.callbacks.shown import ShownWithArguments
-from lightning_advdrop.files import replacing
+from lightning_advdrop.files import replacing, writing
 
 
 class KeepBest(ShownWithArguments, Callback):
@@ -45,9 +45,10 @@ class KeepBest(ShownWithArguments, Callback):
 
 def _copy(places: Mapping[str, str]) -> None:
     for source, target in places.items():
-        Path(target).parent.mkdir(parents=True, exist_ok=True)
-        with replacing(Path(target)) as partial:
-            shutil.copyfile(source, partial)
+        with writing(Path(target)):
+            Path(target).parent.mkdir(parents=True, exist_ok=True)
+            with replacing(Path(target)) as partial:
+                shutil.copyfile(source, partial)
 
 
 def _moved(state: Mapping[str, Any], places: Mapping[str, str], mode: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 from lightning_advdrop._suggestions import did_you_mean
-from lightning_advdrop.files import TEXT_ENCODING, configs_folder
+from lightning_advdrop.files import TEXT_ENCODING, configs_folder, writing
 
 _OPTIONS = ("--config", "-c")
 _LISTS = ("logger", "callbacks")
@@ -147,7 +147,7 @@ def run(options: Namespace) -> str:
 
     Raises:
         ValueError: if there is no configuration of a name, or a copy's place is taken.
-        OSError: if a copy can't be written.
+        OSError: if a copy can't be written, such as where ``output`` is a file.
     """
     names = config_names(sweeps=True)
     for name in options.names:
@@ -160,12 +160,13 @@ def run(options: Namespace) -> str:
         width = max(map(len, chosen))
         return "\n".join(f"{name:{width}}  {_heading(name)}" for name in chosen)
     copies = {name: options.output / f"{name}.yaml" for name in chosen}
-    for path in copies.values():
-        if path.exists():
-            raise ValueError(f"output must have no file of that name yet, got {str(path)!r}; name another folder.")
-    for name, path in copies.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(_path(name), path)
+    with writing(options.output):
+        for path in copies.values():
+            if path.exists():
+                raise ValueError(f"output must have no file of that name yet, got {str(path)!r}; name another folder.")
+        for name, path in copies.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(_path(name), path)
     return "\n".join(map(str, copies.values()))
 
 

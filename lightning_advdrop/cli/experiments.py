@@ -33,7 +33,7 @@ from lightning_advdrop.callbacks import (
     flush_denormals,
 )
 from lightning_advdrop.checkpoint_files import AtomicCheckpointIO
-from lightning_advdrop.cli.checking import check_accelerator, check_pretrained, is_ours, naming_foreign_objects
+from lightning_advdrop.cli.checking import check_needs, check_predicts, is_ours, naming_foreign_objects
 from lightning_advdrop.cli.configs import with_files
 from lightning_advdrop.cli.parsing import ExperimentParser
 from lightning_advdrop.cli.resuming import last_of_runs
@@ -41,7 +41,6 @@ from lightning_advdrop.cli.run_config import LeaveNothing, RunConfig
 from lightning_advdrop.cli.summary import end_of_fit
 from lightning_advdrop.cli.threads import one_thread_for
 from lightning_advdrop.cli.wandb_runs import RememberRun, earlier_id, run_identity, with_identity
-from lightning_advdrop.tasks.checkpoints import check_whole
 
 with needed("Running experiments"):
     import wandb
@@ -120,21 +119,14 @@ class ExperimentCLI(LightningCLI):
 
         Raises:
             ValueError: if the checkpoint is not whole, or the machine has no GPU and one is asked for.
-            MissingCheckpointError: if the weights to start from do not exist.
+            MissingCheckpointError: if there is no such checkpoint, or the weights to start from do not exist.
         """
         # They did not come from ``sys.argv``: `main` took them from there.
         with _ignoring("LightningCLI's args parameter"):
             super().parse_arguments(parser, args)
         command = self.config.get("subcommand")
-        if command is None:
-            return
-        config = self.config[command]
-        check_accelerator(config.get("trainer.accelerator"))
-        path = config.get("ckpt_path")
-        if path and Path(path).is_file():
-            check_whole("ckpt_path", path)
-        elif command == "fit" and not path:
-            check_pretrained(config.get("model"))
+        if command is not None:
+            check_needs(command, self.config[command])
 
     def _parse_ckpt_path(self) -> None:
         """Read the model's settings from the checkpoint, on releases of Lightning that can."""
@@ -198,7 +190,8 @@ class ExperimentCLI(LightningCLI):
         self._before_evaluation()
 
     def before_predict(self) -> None:
-        """Find the checkpoint, and warn of a model that was not trained."""
+        """Check that the model predicts, find the checkpoint, and warn of a model that was not trained."""
+        check_predicts(self.model)
         self._before_evaluation()
 
     def _before_evaluation(self) -> None:

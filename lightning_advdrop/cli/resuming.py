@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,18 @@ import yaml
 from lightning.pytorch import Trainer
 
 from lightning_advdrop.cli.run_config import run_folders
+from lightning_advdrop.tasks.checkpoints import check_whole
 
 _PARTS = ("seed_everything", "model", "data", "regularizer")
 
 
 def is_whole(path: Path) -> bool:
-    """Return whether a file is a whole checkpoint, as far as its end tells."""
-    return path.is_file() and zipfile.is_zipfile(path)
+    """Return whether a file is a checkpoint as it was written, which takes reading all of it."""
+    try:
+        check_whole("ckpt_path", path)
+    except ValueError:
+        return False
+    return True
 
 
 def last_of_runs(trainer: Trainer, config: Mapping[str, Any], *, required: bool) -> Path | None:
@@ -42,8 +46,8 @@ def last_of_runs(trainer: Trainer, config: Mapping[str, Any], *, required: bool)
     path: Path | None = trainer.strategy.broadcast(last_checkpoint(runs, config))
     if path is None and required:
         raise ValueError(
-            f"ckpt_path must name a file, got 'last' and no checkpoint of this experiment in {runs}; earlier runs with "
-            "the same seed, model, data and regularizer are found."
+            f"ckpt_path must name a file, got 'last' and no whole checkpoint of this experiment in {runs}; earlier "
+            "runs with the same seed, model, data and regularizer are found."
         )
     return path
 
@@ -52,7 +56,7 @@ def last_checkpoint(runs: Path, config: Mapping[str, Any]) -> Path | None:
     """Return the newest ``last`` checkpoint of the earlier runs of an experiment; None if there is none.
 
     A run is of the same experiment if the ``config.yaml`` in its folder has the same seed, model, data and regularizer.
-    Files that are not whole are passed over.
+    Files that are truncated or damaged are passed over.
 
     Args:
         runs: the folder that has a folder for each run, with ``checkpoints`` in it.
@@ -62,10 +66,14 @@ def last_checkpoint(runs: Path, config: Mapping[str, Any]) -> Path | None:
         >>> last_checkpoint(Path("no/such/folder"), {}) is None
         True
     """
-    found = [path for path in runs.glob("*/checkpoints/last*.ckpt") if is_whole(path)]
-    for path in sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True):
-        saved = path.parents[1] / "config.yaml"
-        content = yaml.safe_load(saved.read_text(encoding="utf-8")) if saved.is_file() else None
-        if isinstance(content, dict) and all(content.get(part) == config.get(part) for part in _PARTS):
-            return path
-    return None
+    found = [path for path in runs.glob("*/checkpoints/last*.ckpt") if path.is_file()]
+    newest_first = sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    # A checkpoint may be large: those of other experiments are not read.
+    return next((path for path in newest_first if _is_of(config, path.parents[1]) and is_whole(path)), None)
+
+
+def _is_of(config: Mapping[str, Any], run: Path) -> bool:
+    """Return whether the run in a folder is of the experiment of a configuration."""
+    saved = run / "config.yaml"
+    content = yaml.safe_load(saved.read_text(encoding="utf-8")) if saved.is_file() else None
+    return isinstance(content, dict) and all(content.get(part) == config.get(part) for part in _PARTS)

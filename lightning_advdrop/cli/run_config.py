@@ -17,6 +17,7 @@ from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 
 from lightning_advdrop._lightning import trainer_callbacks
+from lightning_advdrop.files import writing
 from lightning_advdrop.loggers import WandbRunLogger
 
 # What is written before anything is trained.
@@ -75,8 +76,9 @@ class RunConfig(SaveConfigCallback):
         names = itertools.chain(["config.yaml"], (f"config-{number}.yaml" for number in itertools.count(1)))
         paths = (os.path.join(folder, name) for name in names)  # noqa: PTH118
         path = next(path for path in paths if not files.exists(path))
-        files.makedirs(folder, exist_ok=True)
-        self.parser.save(self.config, path, skip_none=False, multifile=self.multifile)
+        with writing(Path(path)):
+            files.makedirs(folder, exist_ok=True)
+            self.parser.save(self.config, path, skip_none=False, multifile=self.multifile)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Hand the configuration to Weights & Biases."""

@@ -142,10 +142,21 @@ class Corpus:
 
     @classmethod
     def load(cls, folder: Path) -> Corpus:
-        """Open a saved corpus; its tokens are read-only memory maps."""
-        tokens = np.load(folder / _TOKENS, mmap_mode="r")
-        parts = {part: DocumentSet(tokens, *np.load(folder / f"{part}.npy")) for part in _PARTS}
-        return cls(parts, Vocabulary.load(folder / _VOCABULARY))
+        """Open a saved corpus; its tokens are read-only memory maps.
+
+        Raises:
+            DocumentError: If its files are missing, truncated or damaged; it names the folder.
+        """
+        try:
+            tokens = np.load(folder / _TOKENS, mmap_mode="r")
+            parts = {part: DocumentSet(tokens, *np.load(folder / f"{part}.npy")) for part in _PARTS}
+            return cls(parts, Vocabulary.load(folder / _VOCABULARY))
+        except Exception as error:  # whatever damage makes of arrays and JSON
+            found = error.strerror if isinstance(error, OSError) and error.strerror else "truncated or damaged"
+            raise DocumentError(
+                f"{folder} must hold texts as they were prepared, got files that can't be read ({found}); delete this"
+                " folder to have them prepared anew"
+            ) from error
 
 
 def stratified_order(labels: Integers, seed: int) -> npt.NDArray[np.int64]:

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningDataModule, LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import Metric, MetricCollection
 from typing_extensions import Self
 
+from lightning_advdrop._lightning import attached_trainer, trainer_datamodule
+from lightning_advdrop.datamodules.labelled_documents import DocumentDataModule
 from lightning_advdrop.tasks.checkpoints import check_shapes, check_whole, plain, read_checkpoint
 
 
@@ -36,6 +38,10 @@ class BaseTask(LightningModule, ABC):
 
     known_by: ClassVar[tuple[str, ...]] = ()
     """Names of weights that every checkpoint of this task has."""
+    document_tasks: ClassVar[tuple[str, ...] | None] = None
+    """Of data modules of documents, the values of ``task`` whose batches this task reads; None for any."""
+    data_kind: ClassVar[str] = "other data"
+    """The data that this task reads, for the message where it gets others."""
 
     # The blanks.
 
@@ -76,6 +82,29 @@ class BaseTask(LightningModule, ABC):
             MetricCollection(dict(self.make_metrics()), prefix=f"{stage}/", compute_groups=False)
             for stage in ("train", "val", "test")
         )
+
+    def reads(self, data: LightningDataModule) -> bool:
+        """Tell whether the batches of a data module can be of this task: of documents, by what the batches are for."""
+        return (
+            self.document_tasks is None or not isinstance(data, DocumentDataModule) or data.task in self.document_tasks
+        )
+
+    def check_data(self) -> None:
+        """Check that the trainer's data module, if there is one, is for this task.
+
+        Raises:
+            ValueError: if it is for another one.
+        """
+        data = trainer_datamodule(attached_trainer(self))
+        if data is not None and not self.reads(data):
+            raise ValueError(
+                f"datamodule must be one of {self.data_kind} for {type(self).__name__}, got {type(data).__name__} with "
+                f"task={getattr(data, 'task', None)!r}."
+            )
+
+    def setup(self, stage: str) -> None:
+        """Check the data, see `check_data`."""
+        self.check_data()
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Self:

@@ -65,6 +65,8 @@ class LanguageModelingTask(NextWordTask):
     model: AWDLSTM
     known_by = ("model.embedding.weight", "model.rnns.0.weight_hh_l0", "model.decoder.bias")
     without_data = "give vocabulary_size"
+    document_tasks = ("pretrain",)
+    data_kind = "a running text, such as TextFileDataModule, or of documents with task='pretrain',"
 
     def __init__(
         self,

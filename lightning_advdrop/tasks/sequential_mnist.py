@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -98,6 +98,8 @@ class SequentialMNISTTask(BaseTask):
     delegates_regularization = True
     model: SequenceClassifier
     known_by = ("model.lstm.weight_hh_l0", "model.head.weight")
+    document_tasks: ClassVar[tuple[str, ...] | None] = ()
+    data_kind = "images as sequences, such as MNISTDataModule,"
 
     def __init__(
         self,

@@ -86,6 +86,7 @@ class TextClassificationTask(VocabularyTask):
     delegates_regularization = True
     model: DocumentClassifier
     data_task = "classify"
+    data_kind = "documents with task='classify'"
     known_by = ("model.encoder.embedding.weight", "model.head.0.weight")
 
     def __init__(

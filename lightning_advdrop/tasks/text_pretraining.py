@@ -52,6 +52,7 @@ class TextPretrainingTask(NextWordTask):
 
     model: DocumentLanguageModel
     data_task = "pretrain"
+    data_kind = "documents with task='pretrain'"
     known_by = ("model.encoder.embedding.weight", "model.softmax.head.weight")
 
     def __init__(

@@ -72,7 +72,7 @@ class VocabularyTask(BaseTask):
     """
 
     data_task: ClassVar[str | None] = None
-    """The ``task`` that a data module of documents must have; None for data other than documents."""
+    """The ``task`` of the only data modules that are read, which are of documents; None for other tasks' data, too."""
     without_data: ClassVar[str] = "load the task from a checkpoint"
     """The remedy where the trainer has no data with a vocabulary, for the message."""
 
@@ -128,6 +128,10 @@ class VocabularyTask(BaseTask):
                 return False
         return super().is_kind(checkpoint)
 
+    def reads(self, data: LightningDataModule) -> bool:
+        """Tell whether the batches of a data module can be of this task: of documents only, where it is theirs."""
+        return super().reads(data) if self.data_task is None else getattr(data, "task", None) == self.data_task
+
     def start_from(self, data: LightningDataModule) -> None:
         """Give a network that was made for training other weights than random ones; by default, none."""
 
@@ -141,12 +145,8 @@ class VocabularyTask(BaseTask):
         trainer = attached_trainer(self)
         if trainer is None:
             return
+        self.check_data()  # before it is asked for its words
         data, name = trainer_datamodule(trainer), type(self).__name__
-        if None not in (data, self.data_task) and getattr(data, "task", None) != self.data_task:
-            raise ValueError(
-                f"datamodule must be one of documents with task={self.data_task!r} for {name}, got "
-                f"{type(data).__name__} with task={getattr(data, 'task', None)!r}."
-            )
         vocabulary: Vocabulary | None = getattr(data, "vocabulary", None)
         if vocabulary is not None and self.vocabulary is not None:
             vocabulary.check_same(self.vocabulary.words, f"the {name}")

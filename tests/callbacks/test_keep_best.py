@@ -12,6 +12,8 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from lightning_advdrop import KeepBest
 from tests.helpers.averaging_models import STEPS_AN_EPOCH, Scripted, averaged_fit
+from tests.helpers.full_disk import largest_file
+from tests.helpers.messages import refused
 from tests.helpers.releases import SAFE
 
 SCRIPT = (3.0, 1.0, 2.5, 2.25)  # the second epoch is the best
@@ -79,3 +81,11 @@ def test_the_same_folder_is_left_to_lightning(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="exists and is not empty"):
         trainer = fit(tmp_path / "one", 4, KeepBest(), ckpt_path=tmp_path / "from.ckpt")
     assert float(trainer.checkpoint_callback.best_model_score) == 1.0
+
+
+def test_no_room_for_the_copy_is_told_with_its_path(tmp_path: Path) -> None:
+    fit(tmp_path / "one", 2)
+    copy = tmp_path / "two" / "best-epoch=1.ckpt"
+    with largest_file(100), refused(copy, "cannot be written", "make room", error=OSError):
+        fit(tmp_path / "two", 4, KeepBest(), ckpt_path=tmp_path / "one" / "last.ckpt")
+    assert list(copy.parent.iterdir()) == []

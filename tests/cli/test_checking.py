@@ -13,8 +13,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningCLI
 
 from lightning_advdrop._lightning import reads_class_of_checkpoint
+from lightning_advdrop.checkpoint_files import AtomicCheckpointIO
 from lightning_advdrop.cli import main, run_experiment
-from lightning_advdrop.cli.checking import check_accelerator, check_pretrained
+from lightning_advdrop.cli.checking import check_accelerator, check_checkpoint, check_predicts, check_pretrained
 from lightning_advdrop.cli.configs import config_names, maker_of
 from tests.cli.test_cli import QUICK
 from tests.helpers.messages import names, refused
@@ -74,6 +75,38 @@ def test_a_gpu_that_is_not_there(
         check_accelerator("cuda")
 
 
+@pytest.mark.parametrize(
+    ("path", "got"), [("best", "fit"), ("runs", "a folder"), ("", "a folder"), ("none.ckpt", "no such file")]
+)
+@pytest.mark.parametrize("command", ["fit", "test", "validate", "predict"])
+def test_what_is_no_checkpoint_is_told_before_anything_is_made(
+    command: str, path: str, got: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lightning knows the best checkpoint of a fit in the same process only, also where a file has that name."""
+    Path("runs").mkdir()
+    Path("best").touch()
+    assert main([command, *QUICK[1:], "--ckpt_path", path]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert re.search(names("ckpt_path", "checkpoint file", "best.ckpt", "URL", "'last'", repr(path), got), said)
+    assert sorted(str(each) for each in Path().rglob("*")) == ["best", "runs"]
+
+
+def test_other_places_that_lightning_loads_from_are_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in (None, "last", "hpc", "s3://bucket/best.ckpt"):
+        check_checkpoint(path)
+    monkeypatch.setenv("HOME", str(Path.cwd()))
+    AtomicCheckpointIO().save_checkpoint({"step": 1}, "home.ckpt")
+    check_checkpoint("~/home.ckpt")
+    for name in ("sharded/meta.pt", "deepspeed/checkpoint/zero.pt"):  # FSDP and DeepSpeed save folders
+        Path(name).parent.mkdir(parents=True)
+        Path(name).touch()
+        check_checkpoint(name.partition("/")[0])
+    with refused("ckpt_path", "'registry:mine'", "no such file"):
+        check_checkpoint("registry:mine")
+    monkeypatch.setattr("lightning_advdrop.cli.checking.find_spec", lambda _: object())  # litmodels is installed
+    check_checkpoint("registry:mine")
+
+
 @pytest.mark.parametrize("there", [(), ("runs/quickstart",), ("runs/quickstart/version_0", "runs/other")])
 def test_a_start_that_fails_leaves_no_folders(there: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")
@@ -118,6 +151,25 @@ def test_an_untrained_model_is_warned_of(command: str, monkeypatch: pytest.Monke
     monkeypatch.setenv("WANDB_MODE", "disabled")
     with pytest.warns(UserWarning, match=rf"ckpt_path is not given, so {command} runs an untrained model"):
         assert main([command, *QUICK[1:]]) == 0
+
+
+def test_a_model_that_does_not_predict_is_told_before_data_are_read(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.setattr("lightning_advdrop.datamodules.text_module.TextDataModule.prepare_data", lambda _: 1 / 0)
+    options = ["--config", "elec_pretrain", "--trainer.accelerator", "cpu", "--data.init_args.root", "elec"]
+    assert main(["predict", *options, "--ckpt_path", "last"]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert re.search(names("Error", "model", "predict_step", "forward", "TextPretrainingTask"), said)
+    assert not list(Path().iterdir())
+
+
+def test_a_forward_or_a_predict_step_is_enough() -> None:
+    for method in ("forward", "predict_step"):
+        check_predicts(type("Theirs", (LightningModule,), {method: lambda self, batch: batch})())
+    with refused("model", "predict_step", "forward", "LightningModule"):
+        check_predicts(LightningModule())
 
 
 def test_without_a_logger_only_the_checkpoints_are_left(capsys: pytest.CaptureFixture[str]) -> None:

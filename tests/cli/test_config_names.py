@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import yaml
 from lightning_advdrop.cli import main
 from lightning_advdrop.cli.configs import config_names, find_config, with_files
 from lightning_advdrop.files import configs_folder
-from tests.helpers.messages import refused
+from tests.helpers.messages import names, refused
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 DIGITS = ("--data.init_args.train_size", "50", "--trainer.max_epochs", "1")
@@ -79,16 +80,25 @@ def test_the_list_has_a_line_for_each_with_what_it_is(capsys: pytest.CaptureFixt
 
 
 def test_copies_are_the_files_and_replace_none(capsys: pytest.CaptureFixture[str]) -> None:
-    names = ["quickstart", "methods/text/adversarial_dropout"]
-    paths = printed(capsys, "configs", "copy", *names, "--output", "mine").splitlines()
-    assert paths == [str(Path("mine") / f"{name}.yaml") for name in names]
-    for name, path in zip(names, paths, strict=True):
+    chosen = ["quickstart", "methods/text/adversarial_dropout"]
+    paths = printed(capsys, "configs", "copy", *chosen, "--output", "mine").splitlines()
+    assert paths == [str(Path("mine") / f"{name}.yaml") for name in chosen]
+    for name, path in zip(chosen, paths, strict=True):
         assert yaml.safe_load(Path(path).read_text()) == yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
     assert main(["configs", "copy", "smnist", "quickstart", "--output", "mine"]) == 2
     assert str(Path("mine/quickstart.yaml")) in capsys.readouterr().err
     assert not Path("mine/smnist.yaml").exists()
     assert len(printed(capsys, "configs", "copy").splitlines()) == len(config_names(sweeps=True))
     assert Path("configs/smnist.yaml").is_file()
+
+
+@pytest.mark.parametrize("output", ["afile", "afile/below"])
+def test_copies_to_a_place_that_is_no_folder_are_refused(output: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("afile").write_text("mine")
+    assert main(["configs", "copy", "ptb", "--output", output]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert re.search(names("Error", output, "cannot be written", "name a folder"), said)
+    assert Path("afile").read_text() == "mine"
 
 
 def test_an_unknown_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

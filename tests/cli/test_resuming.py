@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,13 @@ import yaml
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from lightning_advdrop.checkpoint_files import AtomicCheckpointIO
-from lightning_advdrop.cli import ExperimentCLI, run_experiment
+from lightning_advdrop.cli import ExperimentCLI, main, run_experiment
 from lightning_advdrop.cli.resuming import last_checkpoint
 from tests.cli.test_cli import QUICK
+from tests.helpers.damage import flip_a_weight
+from tests.helpers.full_disk import largest_file
 from tests.helpers.killing import killed_while_saving
-from tests.helpers.messages import refused
+from tests.helpers.messages import names, refused
 from tests.helpers.resuming import difference
 
 pytestmark = pytest.mark.filterwarnings(
@@ -65,12 +69,18 @@ def test_a_killed_run_is_resumed_from_the_last_good_checkpoint() -> None:
     assert rows(0)[finished:] == rows(2)
 
 
-def write_run(root: Path, name: str, config: dict[str, Any], seconds: int, *, whole: bool = True) -> Path:
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+def write_run(
+    root: Path, name: str, config: dict[str, Any], seconds: int, spoil: Callable[[Path], None] | None = None
+) -> Path:
     """A run's folder with a configuration and a checkpoint of a certain age."""
     path = root / name / "checkpoints" / "last.ckpt"
-    AtomicCheckpointIO().save_checkpoint({"run": name}, path)
-    if not whole:
-        path.write_bytes(path.read_bytes()[:-30])
+    AtomicCheckpointIO().save_checkpoint({"run": name, "weight": torch.linspace(0, 1, 500)}, path)
+    if spoil is not None:
+        spoil(path)
     (root / name / "config.yaml").write_text(yaml.safe_dump(config))
     os.utime(path, (seconds, seconds))
     return path
@@ -81,11 +91,23 @@ def test_the_last_checkpoint_is_the_newest_whole_one_of_the_same_experiment(tmp_
     assert last_checkpoint(tmp_path, config) is None
     wanted = write_run(tmp_path, "version_1", config | {"trainer": {"max_epochs": 3}}, 20)
     write_run(tmp_path, "version_0", config, 10)
-    write_run(tmp_path, "version_2", config, 30, whole=False)
+    write_run(tmp_path, "version_2", config, 30, truncate)
+    write_run(tmp_path, "version_4", config, 35, flip_a_weight)
     for number, part in enumerate(("seed_everything", "model", "data", "regularizer")):
         write_run(tmp_path, f"version_1{number}", config | {part: "other"}, 40)
     write_run(tmp_path, "version_3", config, 50).parents[1].joinpath("config.yaml").unlink()
     assert last_checkpoint(tmp_path, config) == wanted
+
+
+def test_only_checkpoints_of_the_experiment_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may be large: neither those of others are, nor older ones."""
+    config = {"seed_everything": 0}
+    newest = [write_run(tmp_path, f"version_{number}", config, number) for number in (1, 2, 3)][-1]
+    write_run(tmp_path, "version_9", {"seed_everything": 1}, 9)
+    read: list[Path] = []
+    monkeypatch.setattr("lightning_advdrop.cli.resuming.check_whole", lambda _, path: read.append(path))
+    assert last_checkpoint(tmp_path, config) == newest
+    assert read == [newest]
 
 
 @pytest.mark.filterwarnings("ignore:.*there is no last checkpoint available")
@@ -113,6 +135,29 @@ def test_the_last_checkpoint_is_evaluated(command: str) -> None:
     assert found.trainer.ckpt_path == str(RUNS / "version_0" / "checkpoints" / "last.ckpt")
     saved = torch.load(str(found.trainer.ckpt_path), weights_only=True)["state_dict"]
     assert difference(weights(found), saved) == []
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_a_damaged_last_checkpoint_is_passed_over() -> None:
+    """It is the newest; the run before has a whole one."""
+    options = ["test", *QUICK[1:], "--ckpt_path", "last"]
+    paths = [RUNS / f"version_{number}" / "checkpoints" / "last.ckpt" for number in (0, 1)]
+    for path in paths:
+        fit("--test_after_fit", "null", epochs=1)
+        os.utime(path, (number := paths.index(path) + 1, number))
+    flip_a_weight(paths[1])
+    assert run_experiment(options).trainer.ckpt_path == str(paths[0])
+    flip_a_weight(paths[0])
+    with refused("ckpt_path", "'last'", "no whole checkpoint", RUNS):
+        run_experiment(options)
+
+
+@pytest.mark.parametrize(("size", "place"), [(1000, "config.yaml"), (10_000, "checkpoints/best.ckpt")])
+def test_no_room_for_what_a_fit_writes(size: int, place: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with largest_file(size):
+        assert main([*QUICK, "--test_after_fit", "null"]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert re.search(names("Error", RUNS / "version_0" / place, "cannot be written", "make room"), said)
 
 
 class Theirs(TorchCheckpointIO):

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +124,28 @@ def test_tokens_stay_on_the_disk(tmp_path: Path) -> None:
     documents = Corpus.load(tmp_path).parts["train"]
     assert isinstance(documents.tokens, np.memmap)
     assert documents.choose(np.array([1, 0])).tokens is documents.tokens
+
+
+def halve(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def zero(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+@pytest.mark.parametrize("name", ["tokens.npy", "test.npy", "vocabulary.json"])
+@pytest.mark.parametrize(
+    ("spoil", "got"), [(halve, "damaged"), (zero, "damaged"), (Path.unlink, "No such file")], ids=["half", "0", "gone"]
+)
+def test_damage_to_the_files_is_told_with_their_folder(
+    name: str, spoil: Callable[[Path], None], got: str, tmp_path: Path
+) -> None:
+    encoded(filled(), max_words=9).save(tmp_path)
+    spoil(tmp_path / name)
+    with refused(tmp_path, "prepared", got, "delete this folder", error=DocumentError) as caught:
+        Corpus.load(tmp_path)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(0, 9))

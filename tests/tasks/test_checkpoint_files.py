@@ -29,6 +29,7 @@ from lightning_advdrop.callbacks import (
 )
 from lightning_advdrop.datamodules import DigitsDataModule
 from lightning_advdrop.tasks import BaseTask
+from tests.helpers.damage import flip_a_weight, flipped
 from tests.helpers.documents import Documents
 from tests.helpers.family import CALLBACKS
 from tests.helpers.messages import refused
@@ -133,31 +134,18 @@ def _zip(path: Path) -> None:
         archive.writestr("a/data.pkl", "no pickle")
 
 
-def _flip_a_weight(path: Path) -> None:
-    with zipfile.ZipFile(path) as archive:
-        record = max(archive.infolist(), key=lambda info: info.file_size)
-        content = archive.read(record)
-    whole = path.read_bytes()
-    path.write_bytes(whole.replace(content, _flipped(content, 0.5)))
-
-
 SPOILED: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-1000]), ("read", "truncated")),
     "empty": (lambda path: path.write_bytes(b""), ("read", "truncated")),
     "text": (lambda path: path.write_text("weights\n" * 100), ("read",)),
     "another zip": (_zip, ("read",)),
-    "flipped": (_flip_a_weight, ("damaged", "checksum")),
+    "flipped": (flip_a_weight, ("damaged", "checksum")),
     "a tensor": (lambda path: torch.save(torch.ones(2), path), ("another kind",)),
     "weights only": (lambda path: torch.save({"weight": torch.ones(2)}, path), ("another kind",)),
     "no weights": (_rewritten(lambda content: content.pop("state_dict")), ("another kind",)),
     "no settings": (_rewritten(lambda content: content.update(hyper_parameters=None)), ("another kind",)),
     "missing": (Path.unlink, ("no such file",)),
 }
-
-
-def _flipped(content: bytes, share: float) -> bytes:
-    place = int(len(content) * share)
-    return content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :]
 
 
 @each
@@ -190,7 +178,7 @@ def test_flips_anywhere_are_noticed_or_harmless(checkpoints: dict[Task, tuple[Ba
     content, weights, rng = path.read_bytes(), task.state_dict(), random.Random(0)
     said: list[str] = []
     for _ in range(60):
-        (tmp_path / "last.ckpt").write_bytes(_flipped(content, rng.random()))
+        (tmp_path / "last.ckpt").write_bytes(flipped(content, rng.random()))
         try:
             loaded = SequentialMNISTTask.load_from_checkpoint(tmp_path / "last.ckpt", **SAFE)
         except ValueError as error:
