@@ -46,10 +46,21 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def trainer(epochs: int, max_steps: int = -1) -> L.Trainer:
+class Saver(L.Callback):
+    """Saves a checkpoint behind the third batch."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if batch_idx == 2:
+            trainer.save_checkpoint(self.path)
+
+
+def trainer(epochs: int, *callbacks: L.Callback) -> L.Trainer:
     return L.Trainer(
         max_epochs=epochs,
-        max_steps=max_steps,
+        callbacks=list(callbacks),
         accelerator="cpu",
         logger=False,
         enable_progress_bar=False,
@@ -81,9 +92,8 @@ def test_a_resumed_run_sees_the_batches_of_an_uninterrupted_one(root: Path, task
     [({"seed": 1}, ("data.seed must be 0", 1)), ({"reverse": True}, ("reverse must be False", True))],
 )
 def test_a_run_goes_on_within_an_epoch_of_the_same_text(root: Path, arguments: Any, parts: Any) -> None:
-    first, text = trainer(1, max_steps=3), {"task": "pretrain", "max_tokens": 5}
-    first.fit(Recorder(), data(root, **text))
-    first.save_checkpoint(root / "three.ckpt")
+    text: dict[str, Any] = {"task": "pretrain", "max_tokens": 5}
+    trainer(1, Saver(root / "three.ckpt")).fit(Recorder(), data(root, **text))
     with refused(*parts):
         trainer(1).fit(Recorder(), data(root, **text, **arguments), ckpt_path=root / "three.ckpt")
 
