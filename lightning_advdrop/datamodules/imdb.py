@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from lightning_advdrop.datamodules.archives import read_tar_gz
 from lightning_advdrop.datamodules.labelled_documents import DocumentDataModule
 from lightning_advdrop.datamodules.published import PublishedDataModule
-from lightning_advdrop.datamodules.text import split_at_punctuation
+from lightning_advdrop.datamodules.text import find_tokenizer
 from lightning_advdrop.datamodules.text_batches import UNLABELLED
 from lightning_advdrop.datamodules.text_files import Document, DocumentError, Part, check_words, decode
 
@@ -73,8 +73,9 @@ class IMDBDataModule(PublishedDataModule, DocumentDataModule):
                 has no words or is not valid UTF-8.
         """
         self.require_files()
+        split = find_tokenizer(self.tokenizer)
         for folder, path, content in self._read_unpacked() if self._unpacked.is_dir() else self._read_archive():
-            words = check_words(split_at_punctuation(decode(content, path)), path, line=1)
+            words = check_words(split(decode(content, path)), path, line=1)
             yield Document(*_FOLDERS[folder], f"{folder}/{path.name}", words)
 
     def _read_unpacked(self) -> Iterator[tuple[str, Path, bytes]]:

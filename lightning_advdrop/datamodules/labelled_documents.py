@@ -79,7 +79,8 @@ class DocumentDataModule(FolderDataModule, TextDataModule):
     class_names: ClassVar[tuple[str, ...] | None] = None
     """Names of the classes in the order of their labels; ``None`` if they have none."""
     tokenizer: ClassVar[Tokenizer] = "punctuation"
-    """Name of the function that splits documents into words: a key of `TOKENIZERS`."""
+    """Name of the function that splits documents into words: a key of `TOKENIZERS`. ``read`` and the classifier use it,
+    and other names get prepared data of their own."""
 
     def __init__(
         self,
@@ -125,6 +126,10 @@ class DocumentDataModule(FolderDataModule, TextDataModule):
     def word_rules(self) -> WordRules:
         """Rules for the vocabulary: index 0 is the unknown word, 1 padding, 2 the end of a document."""
         return WordRules((UNKNOWN, PADDING, END), max_words=self.max_vocabulary, repeated=True)
+
+    def _settings(self) -> dict[str, Any]:
+        """Return all that the encoded texts depend on: what ``read`` splits them with, too."""
+        return super()._settings() | {"tokenizer": self.tokenizer}
 
     @property
     def padding_index(self) -> int:

@@ -50,6 +50,15 @@ class TextDataModule(FilesDataModule, ABC):
         """
         return {path.name: checksum(path) for path in self.require_files()}
 
+    def _settings(self) -> dict[str, Any]:
+        """Return all that the encoded texts depend on, in plain types: prepared data are found by it."""
+        return {
+            "format": FORMAT,
+            "name": type(self).__name__,
+            "rules": asdict(self.word_rules),
+            "data": dict(self.fingerprint()),
+        }
+
     @property
     @abstractmethod
     def word_rules(self) -> WordRules:
@@ -94,8 +103,7 @@ class TextDataModule(FilesDataModule, ABC):
             with writing(folder.parent):
                 corpus.save(folder)
 
-        settings = {"format": FORMAT, "name": name, "rules": asdict(rules), "data": dict(self.fingerprint())}
-        self._corpus = Corpus.load(cached(settings, build, folder=self.cache))
+        self._corpus = Corpus.load(cached(self._settings(), build, folder=self.cache))
 
     def setup(self, stage: str | None = None) -> None:
         """Open the encoded texts; encode them first, if that has not been done.
