@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from lightning_advdrop.datamodules import DocumentDataModule, ElecDataModule, IMDBDataModule, RCV1DataModule
+from lightning_advdrop.datamodules import (
+    Document,
+    DocumentDataModule,
+    ElecDataModule,
+    IMDBDataModule,
+    PennTreebankDataModule,
+    RCV1DataModule,
+)
+from tests.helpers.corpora import texts, write_ptb
 from tests.helpers.document_files import as_documents, make_texts, write_elec, write_imdb, write_rcv1
 from tests.helpers.messages import refused
 
@@ -43,3 +51,56 @@ def test_an_unknown_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, k
     monkeypatch.setattr(kind, "tokenizer", "spacy")
     with refused("tokenizer", "'punctuation'", "'blanks'", "'spacy'"):
         kind(tmp_path).prepare_data()
+
+
+def reader(labels: tuple[int, int], module: str = "mine") -> type[DocumentDataModule]:
+    """A class as a user writes it, whose labels may be the wrong way round."""
+
+    class Mine(DocumentDataModule):
+        folder_name = "mine"
+        class_names = ("neg", "pos")
+
+        def find_files(self) -> list[Path]:
+            return [self.folder / "films.txt"]
+
+        def read(self) -> Iterator[Document]:
+            for number, line in enumerate(self.require_files()[0].read_text().splitlines()):
+                yield Document("test" if number < 4 else "train", labels[line == "good"], number, [line])
+
+    Mine.__module__ = module
+    return Mine
+
+
+def labels_of(kind: type[DocumentDataModule], root: Path) -> list[int]:
+    (module := kind(root)).prepare_data()
+    labels: list[int] = module.corpus.parts["test"].labels.tolist()
+    return labels
+
+
+def test_a_corrected_class_prepares_anew(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "films.txt").write_text("good\nbad\n" * 20)
+    for _ in range(2):
+        assert labels_of(reader((1, 0)), tmp_path) == [0, 1, 0, 1]
+        assert labels_of(reader((0, 1)), tmp_path) == [1, 0, 1, 0]
+    folders = [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
+    assert len(folders) == 2  # each class has been read once
+    labels_of(reader((0, 1), "another project"), tmp_path)
+    assert len([path for path in (tmp_path / "cache").iterdir() if path.is_dir()]) == 3
+
+
+def test_a_corrected_class_of_running_text_prepares_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Upper(PennTreebankDataModule):
+        n_tokens = n_words = None
+
+    write_ptb(tmp_path, texts())
+    (before := Upper(tmp_path)).prepare_data()
+
+    def read(self: Upper) -> Iterator[Document]:
+        for document in super(Upper, self).read():
+            yield document._replace(words=(word.upper() for word in document.words))
+
+    monkeypatch.setattr(Upper, "read", read)
+    (after := Upper(tmp_path)).prepare_data()
+    assert "market" in before.vocabulary.words
+    assert "MARKET" in after.vocabulary.words
