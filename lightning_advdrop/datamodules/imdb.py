@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -34,7 +34,7 @@ class IMDBDataModule(PublishedDataModule, DocumentDataModule):
     are for validation: a fixed choice of ours. Reviews are split at punctuation, their case is kept.
 
     The reviews are read from ``<root>/imdb/aclImdb_v1.tar.gz`` in one pass, without extracting it, or from the
-    extracted folder ``<root>/imdb/aclImdb``, if that exists.
+    extracted folder ``<root>/imdb/aclImdb``, if that exists. All 100,000 must be there (``n_documents``).
 
     Arguments and their errors are those of `PublishedDataModule` and `DocumentDataModule`.
 
@@ -49,6 +49,11 @@ class IMDBDataModule(PublishedDataModule, DocumentDataModule):
     published_mirrors = ("https://ai.stanford.edu/~amaas/data/sentiment/",)
     alternative = f" (or the folder {_UNPACKED} that it unpacks to)"
     class_names = ("neg", "pos")
+    n_documents: ClassVar[Mapping[Part, Sequence[int]] | None] = {
+        "train": (12_500, 12_500),
+        "test": (12_500, 12_500),
+        "unlabelled": (50_000,),
+    }
     checksums: ClassVar[Mapping[str, str]] = {_ARCHIVE: "7c2ac02c03563afcf9b574c7e56c153a"}
 
     def find_files(self) -> list[Path]:

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lightning_advdrop.datamodules import (
     Document,
     DocumentDataModule,
+    DocumentError,
     ElecDataModule,
-    IMDBDataModule,
     PennTreebankDataModule,
     RCV1DataModule,
 )
 from tests.helpers.corpora import texts, write_ptb
-from tests.helpers.document_files import as_documents, make_texts, write_elec, write_imdb, write_rcv1
+from tests.helpers.document_files import SmallIMDB, as_documents, make_texts, write_elec, write_imdb, write_rcv1
 from tests.helpers.messages import refused
 
 TEXTS = {part: [(label, f"It isn't {text}") for label, text in texts] for part, texts in make_texts().items()}
 FILES: dict[type[DocumentDataModule], Callable[[Path], Path]] = {
     ElecDataModule: lambda root: write_elec(root, as_documents(TEXTS)),
-    IMDBDataModule: lambda root: write_imdb(root, TEXTS),
+    SmallIMDB: lambda root: write_imdb(root, TEXTS),
     RCV1DataModule: lambda root: write_rcv1(root, TEXTS),
 }
 
@@ -87,6 +88,35 @@ def test_a_corrected_class_prepares_anew(tmp_path: Path) -> None:
     assert len(folders) == 2  # each class has been read once
     labels_of(reader((0, 1), "another project"), tmp_path)
     assert len([path for path in (tmp_path / "cache").iterdir() if path.is_dir()]) == 3
+
+
+COUNTED = {"train": (18, 18), "test": (2, 2), "unlabelled": (0,)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"train": (18, 17)}, (18, "train", "pos", 17)),
+        ({"train": (18,)}, (18, "train", "pos", 0)),
+        ({"test": (2, 2, 1)}, (0, "test", 2, 1)),
+        ({"unlabelled": (7,)}, (0, "unlabelled", 7)),
+        ({"validation": (3, 3)}, (15, "train", "neg", 18)),
+        ({"train": (15, 16), "validation": (3, 3)}, (2, "validation", "pos", 3)),
+    ],
+)
+def test_numbers_of_documents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], parts: tuple[object, ...]
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "films.txt").write_text("good\nbad\n" * 20)
+    kind = reader((0, 1))
+    kind(tmp_path).prepare_data()
+    # Counted for the same class, too, where it has been prepared without.
+    monkeypatch.setattr(DocumentDataModule, "n_documents", COUNTED | changes)
+    with refused(tmp_path / "mine", kind.title, *parts, "published", error=DocumentError):
+        kind(tmp_path).prepare_data()
+    monkeypatch.setattr(DocumentDataModule, "n_documents", COUNTED)
+    kind(tmp_path).prepare_data()
 
 
 def test_a_corrected_class_of_running_text_prepares_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
