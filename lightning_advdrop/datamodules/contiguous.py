@@ -120,7 +120,16 @@ class ContiguousBatches:
     @property
     def num_batches(self) -> int:
         """Batches in the current epoch."""
-        return len(self._ends())
+        return self.batches_in(self.epoch)
+
+    def batches_in(self, epoch: int) -> int:
+        """Return the number of batches in an epoch, at least 0."""
+        return len(self._ends(epoch))
+
+    @property
+    def fewest_batches(self) -> int:
+        """A number of batches that no epoch falls below, whatever its lengths."""
+        return -(-self.num_steps // (self._longest if self.random_lengths else self.length))
 
     @property
     def batch_sampler(self) -> SimpleNamespace:
@@ -139,7 +148,7 @@ class ContiguousBatches:
         return self.num_batches
 
     def __iter__(self) -> Iterator[TokenBatch]:
-        ends = self._ends()
+        ends = self._ends(self.epoch)
         for index in range(self._position.begin(self.epoch), len(ends)):
             self._position.draw(index + 1)
             step = slice(ends[index - 1] if index else 0, ends[index])
@@ -158,18 +167,21 @@ class ContiguousBatches:
         self._position.load_state_dict({"max_length": None} | state_dict)  # not in states of earlier versions
         self.epoch = state_dict["epoch"]
 
-    def _ends(self) -> list[int]:
-        """Return the step at which each batch of the current epoch ends (exclusive), in rising order."""
+    @property
+    def _longest(self) -> int:
+        return self.length + _LONGEST_SURPLUS if self.max_length is None else self.max_length
+
+    def _ends(self, epoch: int) -> list[int]:
+        """Return the step at which each batch of an epoch ends (exclusive), in rising order."""
         steps = self.num_steps
         if not self.random_lengths:
             return [*range(self.length, steps, self.length), steps]
-        generator = np.random.default_rng([self.seed, self.epoch])
+        generator = np.random.default_rng([self.seed, epoch])
         count = steps // _SHORTEST + 1  # as many as can be needed
         half = generator.random(count) < _PROBABILITY_OF_HALF
         around = np.where(half, self.length / 2, float(self.length))
         lengths = generator.normal(around, _DEVIATION).astype(np.int64)
-        longest = self.length + _LONGEST_SURPLUS if self.max_length is None else self.max_length
-        ends = lengths.clip(_SHORTEST, longest).cumsum()
+        ends = lengths.clip(_SHORTEST, self._longest).cumsum()
         return [*ends[ends < steps].tolist(), steps]
 
 

@@ -11,6 +11,7 @@ from lightning import Trainer
 from lightning_advdrop.datamodules.checks import check_integers
 from lightning_advdrop.datamodules.contiguous import ContiguousBatches
 from lightning_advdrop.datamodules.encoding import Corpus, WordRules
+from lightning_advdrop.datamodules.limited import LimitedBatches
 from lightning_advdrop.datamodules.loading import batches_used_by, processed, rank_and_world_size
 from lightning_advdrop.datamodules.text import END, TEXT_TOKENIZERS, UNKNOWN, Tokens
 from lightning_advdrop.datamodules.text_batches import UNLABELLED
@@ -42,7 +43,8 @@ class CorpusDataModule(TextDataModule):
             all words before it.
         length: Steps of a batch, on average in training: at least 1.
         random_lengths: Whether training batches have random lengths. Epochs then differ in their number of batches, and
-            Lightning accepts no fractions for ``limit_train_batches`` and ``val_check_interval``.
+            Lightning accepts no fractions for ``limit_train_batches`` and ``val_check_interval``; a number of batches
+            must not exceed those of the shortest epoch.
         max_length: Most steps of a training batch of a random length, at least 5; ``None`` for ``length + 20``.
         train_tokens: Train on the first ``train_tokens`` words, at least 2; ``None`` for all. The vocabulary stays that
             of the whole text.
@@ -168,11 +170,12 @@ class CorpusDataModule(TextDataModule):
 
         Raises:
             ValueError: If the text is too short for ``batch_size``, or the trainer's ``limit_train_batches`` exceeds
-                the batches of an epoch of random lengths.
+                the batches of an epoch of random lengths up to ``max_epochs``. Without ``max_epochs``, such an epoch
+                raises it when it starts.
         """
         trainer = self.trainer
         rank, world_size = rank_and_world_size(trainer)
-        loader = ContiguousBatches(
+        loader = LimitedBatches(
             self.text("train"),
             self.batch_size,
             self.length,
@@ -182,12 +185,13 @@ class CorpusDataModule(TextDataModule):
             rank=rank,
             world_size=world_size,
             used_batches=batches_used_by(trainer),
+            limit=_limit(trainer) if self.random_lengths else None,
         )
         if trainer is not None:
             # A run resumed between epochs draws its first batch before Lightning sets the epoch.
-            loader.set_epoch(processed(trainer.fit_loop.epoch_progress))
-            if self.random_lengths:
-                _check_limit(trainer, loader.num_batches)
+            epoch = processed(trainer.fit_loop.epoch_progress)
+            loader.check_limit(range(epoch, trainer.max_epochs or 0))  # none where max_epochs=-1: there is no last one
+            loader.epoch = epoch  # unchecked, since a finished run has no such epoch
         return loader
 
     def val_dataloader(self) -> ContiguousBatches:
@@ -206,11 +210,7 @@ class CorpusDataModule(TextDataModule):
         return ContiguousBatches(self.text(part), getattr(self, size), self.length, pad=True, size_argument=size)
 
 
-def _check_limit(trainer: Trainer, num_batches: int) -> None:
-    """Refuse a limit with which Lightning would miss the end of an epoch and skip its validation."""
-    limit = trainer.limit_train_batches
-    if type(limit) is int and limit > num_batches:
-        raise ValueError(
-            f"limit_train_batches must be at most {num_batches}, the batches of this epoch, or 1.0 for all of them"
-            f" where random_lengths=True, got {limit}"
-        )
+def _limit(trainer: Trainer | None) -> int | None:
+    """Return the most batches that a trainer uses in an epoch; ``None`` for a share of them, or no trainer."""
+    limit = None if trainer is None else trainer.limit_train_batches
+    return limit if type(limit) is int else None

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from lightning_advdrop.datamodules.archives import unpack
 from lightning_advdrop.datamodules.downloads import download
 from lightning_advdrop.datamodules.labelled_documents import DocumentDataModule
 from lightning_advdrop.datamodules.published import PublishedDataModule
+from lightning_advdrop.datamodules.text import Tokenizer, find_tokenizer
 from lightning_advdrop.datamodules.text_batches import UNLABELLED
 from lightning_advdrop.datamodules.text_files import Document, DocumentError, Part, check_label, check_words, read_lines
 
@@ -48,7 +49,7 @@ class ElecDataModule(PublishedDataModule, DocumentDataModule):
     folder_name = "elec"
     published_mirrors = ("https://riejohnson.com/software/",)
     class_names = ("neg", "pos")
-    tokenizer = "blanks"
+    tokenizer: ClassVar[Tokenizer] = "blanks"
 
     def __init__(
         self,
@@ -89,14 +90,15 @@ class ElecDataModule(PublishedDataModule, DocumentDataModule):
                 is not valid UTF-8.
         """
         train, train_labels, test, test_labels, *unlabelled = self.require_files()
-        yield from _read_labelled("train", train, train_labels)
-        yield from _read_labelled("test", test, test_labels)
+        split = find_tokenizer(self.tokenizer)
+        yield from _read_labelled("train", train, train_labels, split)
+        yield from _read_labelled("test", test, test_labels, split)
         lines = ((path, line, text) for path in unlabelled for line, text in read_lines(path))
         for number, (path, line, text) in enumerate(lines):
-            yield Document("unlabelled", UNLABELLED, number, check_words(text.split(), path, line))
+            yield Document("unlabelled", UNLABELLED, number, check_words(split(text), path, line))
 
 
-def _read_labelled(part: Part, texts: Path, labels: Path) -> Iterator[Document]:
+def _read_labelled(part: Part, texts: Path, labels: Path, split: Callable[[str], list[str]]) -> Iterator[Document]:
     for text, label in zip_longest(read_lines(texts), read_lines(labels)):
         line, _ = text or label
         if text is None or label is None:
@@ -105,5 +107,5 @@ def _read_labelled(part: Part, texts: Path, labels: Path) -> Iterator[Document]:
                 f"{shorter} ends before line {line}: expected as many lines as in {longer}, a label for each"
                 " review; put the published files in their place"
             )
-        words = check_words(text[1].split(), texts, line)
+        words = check_words(split(text[1]), texts, line)
         yield Document(part, check_label(label[1], 1, 2, labels, line), line, words)

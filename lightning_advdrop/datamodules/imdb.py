@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from lightning_advdrop.datamodules.archives import read_tar_gz
 from lightning_advdrop.datamodules.labelled_documents import DocumentDataModule
 from lightning_advdrop.datamodules.published import PublishedDataModule
-from lightning_advdrop.datamodules.text import split_at_punctuation
+from lightning_advdrop.datamodules.text import find_tokenizer
 from lightning_advdrop.datamodules.text_batches import UNLABELLED
 from lightning_advdrop.datamodules.text_files import Document, DocumentError, Part, check_words, decode
 
@@ -34,7 +34,7 @@ class IMDBDataModule(PublishedDataModule, DocumentDataModule):
     are for validation: a fixed choice of ours. Reviews are split at punctuation, their case is kept.
 
     The reviews are read from ``<root>/imdb/aclImdb_v1.tar.gz`` in one pass, without extracting it, or from the
-    extracted folder ``<root>/imdb/aclImdb``, if that exists.
+    extracted folder ``<root>/imdb/aclImdb``, if that exists. All 100,000 must be there (``n_documents``).
 
     Arguments and their errors are those of `PublishedDataModule` and `DocumentDataModule`.
 
@@ -49,6 +49,11 @@ class IMDBDataModule(PublishedDataModule, DocumentDataModule):
     published_mirrors = ("https://ai.stanford.edu/~amaas/data/sentiment/",)
     alternative = f" (or the folder {_UNPACKED} that it unpacks to)"
     class_names = ("neg", "pos")
+    n_documents: ClassVar[Mapping[Part, Sequence[int]] | None] = {
+        "train": (12_500, 12_500),
+        "test": (12_500, 12_500),
+        "unlabelled": (50_000,),
+    }
     checksums: ClassVar[Mapping[str, str]] = {_ARCHIVE: "7c2ac02c03563afcf9b574c7e56c153a"}
 
     def find_files(self) -> list[Path]:
@@ -73,8 +78,9 @@ class IMDBDataModule(PublishedDataModule, DocumentDataModule):
                 has no words or is not valid UTF-8.
         """
         self.require_files()
+        split = find_tokenizer(self.tokenizer)
         for folder, path, content in self._read_unpacked() if self._unpacked.is_dir() else self._read_archive():
-            words = check_words(split_at_punctuation(decode(content, path)), path, line=1)
+            words = check_words(split(decode(content, path)), path, line=1)
             yield Document(*_FOLDERS[folder], f"{folder}/{path.name}", words)
 
     def _read_unpacked(self) -> Iterator[tuple[str, Path, bytes]]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -14,12 +17,12 @@ from torch.utils.data import DataLoader
 
 from lightning_advdrop.datamodules.checks import check_integers
 from lightning_advdrop.datamodules.contiguous import ContiguousBatches
-from lightning_advdrop.datamodules.encoding import DocumentSet, WordRules, stratified_order
+from lightning_advdrop.datamodules.encoding import Corpus, DocumentSet, WordRules, stratified_order
 from lightning_advdrop.datamodules.loading import batches_used_by, rank_and_world_size, whole_batches
 from lightning_advdrop.datamodules.published import FolderDataModule
 from lightning_advdrop.datamodules.text import END, PADDING, UNKNOWN, Tokenizer
-from lightning_advdrop.datamodules.text_batches import DocumentDataset, LengthBuckets, TextBatch
-from lightning_advdrop.datamodules.text_files import Part
+from lightning_advdrop.datamodules.text_batches import UNLABELLED, DocumentDataset, LengthBuckets, TextBatch
+from lightning_advdrop.datamodules.text_files import DocumentError, Part
 from lightning_advdrop.datamodules.text_module import TextDataModule
 from lightning_advdrop.datamodules.vectors import load_vectors
 
@@ -78,8 +81,12 @@ class DocumentDataModule(FolderDataModule, TextDataModule):
 
     class_names: ClassVar[tuple[str, ...] | None] = None
     """Names of the classes in the order of their labels; ``None`` if they have none."""
+    n_documents: ClassVar[Mapping[Part, Sequence[int]] | None] = None
+    """Expected number of documents of each class, by part; of unlabelled ones a single number. Documents held out for
+    validation count as training ones, unless ``"validation"`` is named. ``None`` for any."""
     tokenizer: ClassVar[Tokenizer] = "punctuation"
-    """Name of the function that splits documents into words: a key of `TOKENIZERS`."""
+    """Name of the function that splits documents into words: a key of `TOKENIZERS`. ``read`` and the classifier use it,
+    and other names get prepared data of their own."""
 
     def __init__(
         self,
@@ -125,6 +132,26 @@ class DocumentDataModule(FolderDataModule, TextDataModule):
     def word_rules(self) -> WordRules:
         """Rules for the vocabulary: index 0 is the unknown word, 1 padding, 2 the end of a document."""
         return WordRules((UNKNOWN, PADDING, END), max_words=self.max_vocabulary, repeated=True)
+
+    def _settings(self) -> dict[str, Any]:
+        """Return all that the encoded texts depend on: how they are split and how many there must be, too."""
+        return super()._settings() | {"tokenizer": self.tokenizer, "n_documents": self.n_documents}
+
+    def check_corpus(self, corpus: Corpus) -> None:
+        """Check the numbers of documents; raise `DocumentError` if they are not those of ``n_documents``."""
+        published, names = self.n_documents or {}, dict(enumerate(self.class_names or ()))
+        for part, expected in published.items():
+            counted: list[Part] = [part, "validation"] if part == "train" and "validation" not in published else [part]
+            found = Counter(label for name in counted for label in corpus.parts[name].labels.tolist())
+            labels = [UNLABELLED] if part == "unlabelled" else range(max(len(expected), 1 + max(found, default=0)))
+            for label, count in zip_longest(labels, expected, fillvalue=0):
+                if found[label] != count:
+                    of_class = "" if label == UNLABELLED else f" of the class {names.get(label, label)}"
+                    raise DocumentError(
+                        f"{self.folder} does not hold the whole {self.title}: found {found[label]:,} documents for"
+                        f" {part}{of_class}, expected {count:,}; put the published files in their place,"
+                        " or set n_documents in a subclass"
+                    )
 
     @property
     def padding_index(self) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from lightning_advdrop.datamodules.labelled_documents import DocumentDataModule
-from lightning_advdrop.datamodules.text import split_at_punctuation
+from lightning_advdrop.datamodules.text import find_tokenizer
 from lightning_advdrop.datamodules.text_batches import UNLABELLED
 from lightning_advdrop.datamodules.text_files import Document, DocumentError, Part, check_label, check_words, read_lines
 
@@ -24,7 +24,7 @@ class RCV1DataModule(DocumentDataModule):
     The data are those of Lewis, Yang, Rose & Li (2004, "RCV1: A new benchmark collection for text categorization
     research"), the experiment that of Miyato, Dai & Goodfellow (2017, arXiv 1605.07725). The text needs an agreement
     with its owner, so that it cannot be downloaded. Of the stories for training 15 % in each topic are for validation:
-    a fixed choice of ours. Stories are split at punctuation, their case is kept.
+    a fixed choice of ours. Stories are split at punctuation (``tokenizer``), their case is kept.
 
     The files are ``train.csv``, ``test.csv`` and ``unlab.csv`` in ``<root>/rcv1``, without a header. A row has two
     columns, the number of the topic and the text. Topics count from 0 to at most 999; the training file contains all of
@@ -51,13 +51,13 @@ class RCV1DataModule(DocumentDataModule):
             DocumentError: If a row does not have two columns, a topic is no number or above those of the training file,
                 or a story has no words or is not valid UTF-8.
         """
-        highest, allowed = 0, _HIGHEST_TOPIC
+        split, highest, allowed = find_tokenizer(self.tokenizer), 0, _HIGHEST_TOPIC
         # Training comes first: it tells the topics.
         for path, part in zip(self.require_files(), _FILES.values(), strict=True):
             for line, topic, text in _read_rows(path):
                 label = UNLABELLED if part == "unlabelled" else check_label(topic, 0, allowed, path, line)
                 highest = max(highest, label)
-                yield Document(part, label, line, check_words(split_at_punctuation(text), path, line))
+                yield Document(part, label, line, check_words(split(text), path, line))
             if highest == 0:
                 raise DocumentError(f"{path}: found stories of the topic 0 alone, expected at least two topics")
             allowed = highest

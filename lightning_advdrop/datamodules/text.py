@@ -38,6 +38,19 @@ Tokenizer = Literal["punctuation", "blanks"]
 TOKENIZERS: Mapping[Tokenizer, Callable[[str], list[str]]] = {"punctuation": split_at_punctuation, "blanks": str.split}
 """Ways to split documents; at blanks are split those that are published in words."""
 
+
+def find_tokenizer(tokenizer: Tokenizer) -> Callable[[str], list[str]]:
+    """Return the function of a name, which splits a document into words; ``ValueError`` for an unknown name.
+
+    Example:
+        >>> find_tokenizer("blanks")("It isn't bad...")
+        ['It', "isn't", 'bad...']
+    """
+    if tokenizer not in TOKENIZERS:
+        raise ValueError(f"tokenizer must be one of {', '.join(map(repr, TOKENIZERS))}, got {tokenizer!r}")
+    return TOKENIZERS[tokenizer]
+
+
 Tokens = Literal["whitespace", "word"]
 """Name of a way to split a running text."""
 TEXT_TOKENIZERS: Mapping[Tokens, Callable[[str], list[str]]] = {"whitespace": str.split, "word": _words_and_signs}

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset, DistributedSampler
 
 from lightning_advdrop.datamodules.checks import MAX_SEED, check_integers
 from lightning_advdrop.datamodules.encoding import DocumentSet
-from lightning_advdrop.datamodules.text import END, PADDING, TOKENIZERS, Tokenizer, Vocabulary
+from lightning_advdrop.datamodules.text import END, PADDING, Tokenizer, Vocabulary, find_tokenizer
 
 UNLABELLED = -100
 """Label of an unlabelled document: cross-entropy's ``ignore_index``."""
@@ -88,10 +88,9 @@ def encode_documents(
                 [2, 1, 1]])
     """
     check_integers(1, optional=True, max_tokens=max_tokens)
-    if tokenizer not in TOKENIZERS:
-        raise ValueError(f"tokenizer must be one of {', '.join(map(repr, TOKENIZERS))}, got {tokenizer!r}")
+    split = find_tokenizer(tokenizer)
     keep = slice(None) if max_tokens is None else slice(-max_tokens, None)
-    documents = [np.array(vocabulary.encode([*TOKENIZERS[tokenizer](text), END])[keep]) for text in texts]
+    documents = [np.array(vocabulary.encode([*split(text), END])[keep]) for text in texts]
     return pad_documents(documents, [UNLABELLED] * len(documents), vocabulary.index[PADDING])
 
 

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from lightning_advdrop.datamodules.cache import cached
 from lightning_advdrop.datamodules.checks import MAX_SEED, check_integers, check_stage
+from lightning_advdrop.datamodules.class_code import describe_class
 from lightning_advdrop.datamodules.encoding import FORMAT, Corpus, WordRules
 from lightning_advdrop.datamodules.published import FilesDataModule
 from lightning_advdrop.datamodules.text import Vocabulary
@@ -22,7 +23,8 @@ from lightning_advdrop.files import writing
 class TextDataModule(FilesDataModule, ABC):
     """Texts that are read, split into words and encoded once.
 
-    The encoded texts are kept in the folder of prepared data, under a hash of the files and the settings.
+    The encoded texts are kept in the folder of prepared data, under a hash of the files, the settings and, for a
+    subclass outside this package, its code: a corrected ``read`` prepares them anew.
 
     Args:
         seed: Seed of all random choices, orders and lengths, from 0 to ``2**32 - 1``.
@@ -44,11 +46,26 @@ class TextDataModule(FilesDataModule, ABC):
     def fingerprint(self) -> Mapping[str, Any]:
         """Return a description of the files' content that changes with it, in plain types: their checksums.
 
+        Prepared data are found by it, by the word rules and by the code of the class. Arguments of a subclass that
+        ``read`` depends on must be added to it.
+
         Raises:
             FileNotFoundError: If files are missing.
             NotImplementedError: If a subclass neither names its files nor implements ``fingerprint``.
         """
         return {path.name: checksum(path) for path in self.require_files()}
+
+    def _settings(self) -> dict[str, Any]:
+        """Return all that the encoded texts depend on, in plain types: prepared data are found by it."""
+        kind = type(self)
+        reader = describe_class(kind)  # nothing for classes of this package, whose FORMAT changes if they read anew
+        return {
+            "format": FORMAT,
+            "name": kind.__name__,
+            "rules": asdict(self.word_rules),
+            "data": dict(self.fingerprint()),
+            **({"reader": reader} if reader else {}),
+        }
 
     @property
     @abstractmethod
@@ -94,8 +111,7 @@ class TextDataModule(FilesDataModule, ABC):
             with writing(folder.parent):
                 corpus.save(folder)
 
-        settings = {"format": FORMAT, "name": name, "rules": asdict(rules), "data": dict(self.fingerprint())}
-        self._corpus = Corpus.load(cached(settings, build, folder=self.cache))
+        self._corpus = Corpus.load(cached(self._settings(), build, folder=self.cache))
 
     def setup(self, stage: str | None = None) -> None:
         """Open the encoded texts; encode them first, if that has not been done.

@@ -23,6 +23,7 @@ _NAME = "documents_2000"
 @pytest.fixture
 def few_documents(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Few reviews, a language model of them where the task looks for it, and a task of a few steps."""
+    monkeypatch.setattr(IMDBDataModule, "n_documents", None)
     write_imdb(tmp_path, make_texts(Sizes(train=120, test=40, unlabelled=20)))
     monkeypatch.setenv(DATA_ROOT_VARIABLE, str(tmp_path))
     monkeypatch.setitem(TASKS, _NAME, DocumentsTask(n_train=16, unlabelled=20, steps=4, batch_size=4))

@@ -163,6 +163,47 @@ def test_a_limit_beyond_an_epoch_is_refused(data: Callable[..., TextFileDataModu
     assert len(fixed.seen) == 14
 
 
+def batches_of(data: TextFileDataModule, epochs: int) -> list[int]:
+    data.setup("fit")
+    loader = data.train_dataloader()
+    return [loader.batches_in(epoch) for epoch in range(epochs)]
+
+
+def test_a_limit_beyond_a_later_epoch_is_refused_before_the_first(data: Callable[..., TextFileDataModule]) -> None:
+    counts = batches_of(data(), 6)
+    fewest = min(counts)
+    assert fewest < counts[0]
+    model = Reader()
+    with refused("limit_train_batches", fewest, "epoch", counts.index(fewest), 1.0, "random_lengths=True", counts[0]):
+        fit(model, data(), max_epochs=6, limit_train_batches=counts[0])
+    assert not model.seen
+    assert len(fit(model, data(), max_epochs=6, limit_train_batches=fewest).seen) == 6 * fewest
+    assert len(fit(Reader(), data(), max_epochs=1, limit_train_batches=counts[0]).seen) == counts[0]
+
+
+def test_without_a_last_epoch_each_is_checked_when_it_starts(data: Callable[..., TextFileDataModule]) -> None:
+    counts = batches_of(data(), 20)
+    limit = counts[0]
+    short = next(epoch for epoch, count in enumerate(counts) if count < limit)
+    model = Reader()
+    with refused("limit_train_batches", counts[short], "epoch", short, 1.0, "random_lengths=True", limit):
+        fit(model, data(), max_epochs=-1, max_steps=limit * 20, limit_train_batches=limit)
+    assert len(model.seen) == short * limit
+    assert len(fit(Reader(), data(), max_epochs=-1, max_steps=limit, limit_train_batches=limit).seen) == limit
+
+
+def test_a_finished_run_is_resumed_whatever_the_next_epoch_has(
+    data: Callable[..., TextFileDataModule], tmp_path: Path
+) -> None:
+    counts = batches_of(data(), 20)
+    epochs, limit = next(
+        (epoch, limit) for epoch, count in enumerate(counts) if (limit := min(counts[:epoch], default=0)) > count
+    )
+    checkpoint = tmp_path / "finished.ckpt"
+    fit(Reader(f"epoch {epochs - 1}", checkpoint), data(), max_epochs=epochs, limit_train_batches=limit)
+    assert fit(Reader(), data(), checkpoint, max_epochs=epochs, limit_train_batches=limit).seen == []
+
+
 def test_resuming_with_other_batches_is_refused(data: Callable[..., TextFileDataModule], tmp_path: Path) -> None:
     checkpoint = tmp_path / "stopped.ckpt"
     fit(Reader("batch 2 0", checkpoint), data(), max_epochs=1)

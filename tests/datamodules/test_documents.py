@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from lightning_advdrop.datamodules import UNLABELLED, ContiguousBatches, DocumentError, IMDBDataModule, TextBatch
-from tests.helpers.document_files import Sizes, make_texts, write_imdb
+from tests.helpers.document_files import Sizes, SmallIMDB, make_texts, write_imdb
 from tests.helpers.messages import refused
 
 TEXTS = make_texts(Sizes(train=40, test=10, unlabelled=30))
@@ -25,19 +25,19 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def ready(root: Path, **arguments: Any) -> IMDBDataModule:
-    module = IMDBDataModule(root, cache=root / "cache", **{"batch_size": 8, "eval_batch_size": 4, **arguments})
+def ready(root: Path, **arguments: Any) -> SmallIMDB:
+    module = SmallIMDB(root, cache=root / "cache", **{"batch_size": 8, "eval_batch_size": 4, **arguments})
     module.prepare_data()
     module.setup()
     return module
 
 
-def training(module: IMDBDataModule) -> list[dict[str, TextBatch]]:
+def training(module: SmallIMDB) -> list[dict[str, TextBatch]]:
     loader: Any = module.train_dataloader()
     return [batch for batch, _, _ in loader]
 
 
-def texts_of(module: IMDBDataModule, batch: TextBatch) -> list[str]:
+def texts_of(module: SmallIMDB, batch: TextBatch) -> list[str]:
     words = module.vocabulary.words
     return [
         " ".join(words[token] for token in row[:length])
@@ -45,7 +45,7 @@ def texts_of(module: IMDBDataModule, batch: TextBatch) -> list[str]:
     ]
 
 
-def labelled_texts(module: IMDBDataModule, batches: Any) -> list[tuple[int, str]]:
+def labelled_texts(module: SmallIMDB, batches: Any) -> list[tuple[int, str]]:
     return [pair for batch in batches for pair in zip(batch.labels.tolist(), texts_of(module, batch), strict=True)]
 
 
@@ -221,8 +221,8 @@ def test_what_fails_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_it_is_prepared_by_setup_where_nobody_has(root: Path, tmp_path: Path) -> None:
-    module = IMDBDataModule(root, cache=tmp_path)
-    with refused("IMDBDataModule", "prepare_data()", "setup()", error=RuntimeError):
+    module = SmallIMDB(root, cache=tmp_path)
+    with refused("SmallIMDB", "prepare_data()", "setup()", error=RuntimeError):
         module.vocabulary  # noqa: B018
     module.setup("test")
     with refused("train", "setup('fit')", error=RuntimeError):
@@ -277,4 +277,4 @@ def test_worker_processes_yield_the_same(root: Path, workers: int) -> None:
 )
 def test_values_out_of_range(arguments: dict[str, Any], error: type[Exception], parts: tuple[object, ...]) -> None:
     with refused(*parts, error=error):
-        IMDBDataModule(**arguments)
+        SmallIMDB(**arguments)

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_advdrop.datamodules import IMDBDataModule, TextBatch
-from tests.helpers.document_files import Sizes, make_texts, write_imdb
+from lightning_advdrop.datamodules import TextBatch
+from tests.helpers.document_files import Sizes, SmallIMDB, make_texts, write_imdb
 from tests.helpers.messages import refused
 
 
@@ -70,8 +70,8 @@ def trainer(epochs: int, *callbacks: L.Callback) -> L.Trainer:
     )
 
 
-def data(root: Path, **arguments: Any) -> IMDBDataModule:
-    return IMDBDataModule(root, cache=root / "cache", batch_size=4, eval_batch_size=4, **arguments)
+def data(root: Path, **arguments: Any) -> SmallIMDB:
+    return SmallIMDB(root, cache=root / "cache", batch_size=4, eval_batch_size=4, **arguments)
 
 
 @pytest.mark.parametrize("task", ["classify", "pretrain"])
@@ -109,7 +109,7 @@ def test_loaders_leave_the_global_random_numbers_alone(root: Path) -> None:
         assert torch.equal(torch.get_rng_state(), before)
 
 
-def labelled(module: IMDBDataModule) -> list[TextBatch]:
+def labelled(module: SmallIMDB) -> list[TextBatch]:
     loader: Any = module.train_dataloader()
     return [batch["labelled"] for batch, _, _ in loader]
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from lightning_advdrop.datamodules import Document, DocumentError, ElecDataModule, IMDBDataModule
+from lightning_advdrop.datamodules import Document, DocumentError, ElecDataModule
 from lightning_advdrop.datamodules.downloads import DownloadError
 from tests.helpers.document_files import (
+    SmallIMDB,
     as_documents,
     check_refused,
     elec_files,
@@ -46,9 +47,9 @@ def order(document: Document) -> int:
 
 def test_imdb_in_this_format_gives_the_same_documents(tmp_path: Path) -> None:
     write_imdb(tmp_path, make_texts(classes=2))
-    write_elec(tmp_path, IMDBDataModule(tmp_path).read())
+    write_elec(tmp_path, SmallIMDB(tmp_path).read())
     stores = []
-    for kind in (IMDBDataModule, ElecDataModule):
+    for kind in (SmallIMDB, ElecDataModule):
         (module := kind(tmp_path)).prepare_data()
         stores.append(encoded_content(module.corpus))
     assert stores[0] == stores[1]

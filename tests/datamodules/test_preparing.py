@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from lightning_advdrop.datamodules import Document, IMDBDataModule
-from tests.helpers.document_files import Sizes, make_texts, write_imdb
+from lightning_advdrop.datamodules import Document
+from tests.helpers.document_files import Sizes, SmallIMDB, make_texts, write_imdb
 
 FORK = multiprocessing.get_context("fork")  # a process that starts from nothing takes seconds for its imports
 
 
-class SlowIMDB(IMDBDataModule):
+class SlowIMDB(SmallIMDB):
     """Says that it has begun to read, and then waits until it may go on: it is met, or killed, in the middle."""
 
     process = "this"
@@ -36,7 +36,7 @@ def prepare(root: Path, name: str) -> None:
     (root / f"{name}.found").write_text(facts(module))
 
 
-def facts(module: IMDBDataModule) -> str:
+def facts(module: SmallIMDB) -> str:
     module.prepare_data()
     module.setup()
     return f"{len(module.vocabulary)} words, {module._sets['train'].lengths.sum()} tokens"
@@ -66,7 +66,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def expected(root: Path) -> str:
-    return facts(IMDBDataModule(root, cache=root / "another"))
+    return facts(SmallIMDB(root, cache=root / "another"))
 
 
 def test_of_two_processes_one_works_and_the_other_waits(root: Path) -> None:

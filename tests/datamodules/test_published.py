@@ -49,7 +49,7 @@ def small(kind: Published, published: Mapping[str, bytes], **attributes: Any) ->
 
 
 SMALL = {
-    "imdb": small(IMDBDataModule, {"aclImdb_v1.tar.gz": tar_gz(imdb_files(make_texts()))}),
+    "imdb": small(IMDBDataModule, {"aclImdb_v1.tar.gz": tar_gz(imdb_files(make_texts()))}, n_documents=None),
     "mnist": small(MNISTDataModule, IMAGES, n_train=8, n_validation=4, n_test=6),
     "ptb": small(PennTreebankDataModule, {PTB_NAMES[split]: text.encode() for split, text in CORPUS.items()}, **COUNTS),
     "wikitext-2": small(WikiText2DataModule, {WIKITEXT2_ARCHIVE: wikitext2_archive(CORPUS)}, **COUNTS),

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from lightning_advdrop.datamodules import Document, DocumentDataModule, DocumentError
+from lightning_advdrop.datamodules import Document, DocumentDataModule, DocumentError, IMDBDataModule
 from lightning_advdrop.datamodules.encoding import Corpus
 from lightning_advdrop.datamodules.text_batches import UNLABELLED
 from tests.helpers.messages import refused
@@ -25,6 +25,12 @@ WORDS = {
 
 Texts = Mapping[str, Sequence[tuple[int, str]]]
 """By part ("train", "test", "unlabelled"): labels and texts."""
+
+
+class SmallIMDB(IMDBDataModule):
+    """The data module of IMDB for files of any number of reviews."""
+
+    n_documents = None
 
 
 class Sizes(NamedTuple):
@@ -129,7 +135,7 @@ def as_documents(texts: Texts) -> list[Document]:
 
 
 def write_elec(root: Path, documents: Iterable[Document]) -> Path:
-    """Write Elec's files; returns their folder. With what `IMDBDataModule` reads, it converts IMDB to this format."""
+    """Write Elec's files; returns their folder. With what `SmallIMDB` reads, it converts IMDB to this format."""
     folder = root / "elec"
     folder.mkdir(parents=True, exist_ok=True)
     in_order = sorted(documents, key=lambda document: document.key)

@@ -22,7 +22,6 @@ from lightning_advdrop import (
     ExponentialAveraging,
     FraternalDropoutCallback,
     GlobalRandomState,
-    IMDBDataModule,
     LanguageModelingTask,
     RDropCallback,
     RegularizerCallback,
@@ -31,7 +30,7 @@ from lightning_advdrop import (
     TextClassificationTask,
     TextPretrainingTask,
 )
-from tests.helpers.document_files import Sizes, make_texts, write_imdb
+from tests.helpers.document_files import Sizes, SmallIMDB, make_texts, write_imdb
 from tests.helpers.family import CALLBACKS
 from tests.helpers.plain_models import quiet_trainer
 from tests.helpers.releases import SAFE
@@ -42,8 +41,8 @@ PLACES = {"inside an epoch": f"step={STEPS_AN_EPOCH + 2}", "at its end": "epoch=
 TEXT: dict[str, Any] = {"embedding_size": 6, "hidden_size": 8, "dropout": 0.3, "learning_rate": 1e-2}
 
 
-def documents(root: Path, task: Any, **sizes: Any) -> IMDBDataModule:
-    return IMDBDataModule(root, task=task, train_size=16, cache=root / "cache", eval_batch_size=4, **sizes)
+def documents(root: Path, task: Any, **sizes: Any) -> SmallIMDB:
+    return SmallIMDB(root, task=task, train_size=16, cache=root / "cache", eval_batch_size=4, **sizes)
 
 
 class Task(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from lightning_advdrop import MNISTDataModule, PennTreebankDataModule, WikiText2DataModule
+from lightning_advdrop import IMDBDataModule, MNISTDataModule, PennTreebankDataModule, WikiText2DataModule
 from tests.helpers.corpora import TEXT_FILES, WORDS, n_tokens, texts, write_ptb, write_text_files, write_wikitext2
 from tests.helpers.document_files import as_documents, make_texts, write_elec, write_imdb, write_rcv1
 from tests.helpers.idx_files import mnist_arrays, write_mnist
@@ -40,6 +40,7 @@ def _write_mnist(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _write_imdb(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(IMDBDataModule, "n_documents", None)
     write_imdb(root, make_texts())
 
 

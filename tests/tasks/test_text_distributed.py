@@ -10,9 +10,9 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from lightning_advdrop import AdversarialDropoutCallback, IMDBDataModule, TextClassificationTask, TextPretrainingTask
+from lightning_advdrop import AdversarialDropoutCallback, TextClassificationTask, TextPretrainingTask
 from tests.helpers.distributed import GlooStrategy
-from tests.helpers.document_files import Sizes, make_texts, write_imdb
+from tests.helpers.document_files import Sizes, SmallIMDB, make_texts, write_imdb
 from tests.helpers.plain_models import quiet_trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*barrier.*:UserWarning")
@@ -26,9 +26,7 @@ def fit(
     """What an epoch logs. The losses of validation are those of the weights after training."""
     L.seed_everything(1, verbose=False)
     size = 4 // processes
-    data = IMDBDataModule(
-        root, task=kind, train_size=24, max_tokens=8, batch_size=size, eval_batch_size=size, cache=root
-    )
+    data = SmallIMDB(root, task=kind, train_size=24, max_tokens=8, batch_size=size, eval_batch_size=size, cache=root)
     strategy = GlooStrategy() if processes > 1 else "auto"
     trainer = quiet_trainer(
         max_epochs=1,

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_advdrop import AdversarialDropoutCallback, TextPretrainingTask
+from lightning_advdrop import AdversarialDropoutCallback, IMDBDataModule, TextPretrainingTask
 from lightning_advdrop.cli import run_experiment
 from tests.helpers.document_files import Sizes, make_texts, write_imdb
 from tests.helpers.documents import Documents, words_of
@@ -94,8 +94,11 @@ def test_a_run_that_is_resumed_takes_the_state_up_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:The `srun` command is available")
-def test_resuming_in_the_middle_of_an_epoch_gives_the_bits_of_an_uninterrupted_run(tmp_path: Path) -> None:
+def test_resuming_in_the_middle_of_an_epoch_gives_the_bits_of_an_uninterrupted_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With the real loader, dropout, a regularizer and the carried state; as the command runs it."""
+    monkeypatch.setattr(IMDBDataModule, "n_documents", None)
     write_imdb(tmp_path, make_texts(Sizes(train=40, test=4, unlabelled=24)))
 
     def fit(folder: str, *options: str) -> dict[str, Tensor]:
