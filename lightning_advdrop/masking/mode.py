@@ -81,6 +81,7 @@ class MaskingMode(TorchFunctionMode):
         self._applied: dict[int, Tensor] = {}
         self._calls: Counter[object] = Counter()
         self._has_backward = torch.is_grad_enabled()
+        self.with_gradient: set[tuple[object, str]] = set()
 
     def __torch_function__(
         self,
@@ -240,6 +241,8 @@ class MaskingMode(TorchFunctionMode):
         self.check_computed_once(f"sites: {seen.site.name}")
         before = self.observed.get(seen.site)
         check_same_batch(before, seen)
+        if torch.is_grad_enabled() or not self._has_backward:
+            self.with_gradient.add(seen.site.key)
         # A layer that is called again in one forward has the same mask again, but another perturbation.
         value = self._choose(seen) if before is None else before.applied
         if number and not isinstance(value, Tensor):

@@ -97,6 +97,7 @@ class RecordedForward:
             module stands for has been found.
         unrecognised: the functions that the first run called with weights that belong to no layer that was running.
         evidence: what the layers of the first run have shown of the batch.
+        without_gradient: the keys of the sites that ran where gradients were switched off, in a first run with them.
 
     Example:
         >>> from lightning_advdrop.masking import find_sites
@@ -124,6 +125,7 @@ class RecordedForward:
         self.observed: dict[MaskSite, Observation] = {}
         self.unrecognised: frozenset[str] = frozenset()
         self.evidence = BatchEvidence()
+        self.without_gradient: frozenset[tuple[object, str]] = frozenset()
         self._first_masks = first_masks or _nothing
         self._module = module
         self._prefix, self._grad_mode = Prefix(), _grad_mode()
@@ -166,6 +168,7 @@ class RecordedForward:
         self._end, self._own_end = RandomState.now(), self._state.drawn()
         self.observed, self.unrecognised = mode.sums.told(mode.observed), frozenset(mode.anchors.unrecognised)
         self.evidence = mode.evidence
+        self.without_gradient = frozenset(site.key for site in mode.observed) - mode.with_gradient
         self._state.check()
 
     @property

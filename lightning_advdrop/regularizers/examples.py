@@ -56,6 +56,17 @@ def tell_examples(passes: Passes, sites: Collection[MaskSite], batch_dim: int | 
         _complete(passes, told)
 
 
+def known_prediction_dim(seen: Observation, known: Known) -> int | None:
+    """Return the dimension of the prediction that holds the examples, if `tell_examples` found it by a pass.
+
+    Args:
+        seen: what a site met in the base pass.
+        known: what `tell_examples` completed.
+    """
+    tag = known.get(_key(seen))
+    return tag[3] if tag else None
+
+
 def _shape(seen: Observation) -> tuple[int, ...]:
     return seen.shape if seen.site.kind == "dropout" else seen.activation
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from torch import nn
 
-from lightning_advdrop.masking import RecordedForward
+from lightning_advdrop.masking import MaskSite, RecordedForward
 
 
 def no_site_ran(recorded: RecordedForward) -> str:
@@ -25,6 +27,24 @@ def no_site_ran(recorded: RecordedForward) -> str:
     """
     names = ", ".join(site.name for site in recorded.sites)
     return f"sites: none of {names} took part in the forward pass, {_why(recorded)}."
+
+
+def check_gradients(recorded: RecordedForward, sites: Iterable[MaskSite]) -> None:
+    """Check that sites, at which a search needs a gradient, ran where gradients were computed.
+
+    Args:
+        recorded: the base pass.
+        sites: where masks or perturbations are searched.
+
+    Raises:
+        ValueError: if one did not.
+    """
+    names = [site.name for site in sites if site.key in recorded.without_gradient]
+    if names:
+        raise ValueError(
+            f"sites: {', '.join(names)} must have a gradient, by which the search finds what to change, and ran under "
+            "torch.no_grad(); freeze this part by requires_grad_(False) instead, or name other sites."
+        )
 
 
 def _why(recorded: RecordedForward) -> str:

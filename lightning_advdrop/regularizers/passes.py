@@ -17,7 +17,7 @@ from lightning_advdrop.masking import Masks, MaskSite, Observation, RecordedForw
 from lightning_advdrop.regularizers.comparison import Comparison, DivergenceChoice
 from lightning_advdrop.regularizers.deciding import decide
 from lightning_advdrop.regularizers.losses import SeenLoss
-from lightning_advdrop.regularizers.nothing_masked import no_site_ran
+from lightning_advdrop.regularizers.nothing_masked import check_gradients, no_site_ran
 from lightning_advdrop.regularizers.predictions import Output, select_prediction
 
 T = TypeVar("T")
@@ -138,8 +138,9 @@ class Passes:
         """Return the masks and perturbations that acted at sites in the base pass.
 
         Raises:
-            ValueError: if nothing did at one of them.
+            ValueError: if nothing did at one of them, or one ran without gradients.
         """
+        check_gradients(self.recorded, sites)
         found = [self.observed[site].applied for site in sites]
         missing = [site.name for site, value in zip(sites, found, strict=True) if value is None]
         if missing:

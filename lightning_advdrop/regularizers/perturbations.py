@@ -11,7 +11,7 @@ from lightning_advdrop.functional import Direction
 from lightning_advdrop.masking import MaskSite, Observation, Perturbation
 from lightning_advdrop.regularizers.base import Regularizer
 from lightning_advdrop.regularizers.comparison import OF_LABELS, DivergenceChoice
-from lightning_advdrop.regularizers.examples import tell_examples
+from lightning_advdrop.regularizers.examples import known_prediction_dim, tell_examples
 from lightning_advdrop.regularizers.fields import (
     above_zero,
     at_least_one,
@@ -24,8 +24,10 @@ from lightning_advdrop.regularizers.fields import (
     optionally,
 )
 from lightning_advdrop.regularizers.norms import example_rows, norm_one
+from lightning_advdrop.regularizers.nothing_masked import check_gradients
 from lightning_advdrop.regularizers.passes import Passes
 from lightning_advdrop.regularizers.penalty import Penalty
+from lightning_advdrop.regularizers.predicted_examples import PredictedExamples
 
 LossToLabels = Literal["auto", "ce", "bernoulli_ce", "mse"]
 
@@ -97,12 +99,24 @@ class PerturbationRegularizer(Regularizer):
 
     def _real_values(self, passes: Passes, seen: Observation, value: Tensor) -> Tensor:
         value = value.detach()
+        weight = passes.sample_weight
         # Weights are laid out as the prediction, whose steps may come first.
-        of_prediction = passes.recorded.evidence.dim(tuple(passes.base.shape)) or 0
-        for real in (seen.real, _real(passes.sample_weight, seen, of_prediction), _real(passes.real_steps, seen, 0)):
+        of_prediction = 0 if weight is None or weight.dim() != 2 else self._examples_dim(passes, seen)
+        for real in (seen.real, _real(weight, seen, of_prediction), _real(passes.real_steps, seen, 0)):
             if real is not None:
                 value = value.masked_fill(~real, 0.0)
         return value
+
+    def _examples_dim(self, passes: Passes, seen: Observation) -> int:
+        """Tell which of the prediction's first two dimensions holds the examples, also if both are as long."""
+        shape = tuple(passes.base.shape)
+        told, known = passes.recorded.evidence.dim(shape), known_prediction_dim(seen, self.known_examples)
+        if told is not None or len(shape) < 3 or shape[0] != shape[1]:
+            return told or 0
+        if known is not None:
+            return known
+        predicted = PredictedExamples(self.divergence or "auto", self.known_examples)
+        return predicted.among(passes, [seen.site], shape[0]) or 0
 
 
 def _real(weight: Tensor | None, seen: Observation, batch_dim: int) -> Tensor | None:
@@ -174,6 +188,8 @@ class VirtualAdversarialTraining(PerturbationRegularizer):
     def direction_of(self, passes: Passes) -> _Values:
         """Find the perturbation's direction, of norm 1 for each example."""
         directions = self.noise(passes)
+        if self.power_iterations:
+            check_gradients(passes.recorded, directions)
         for _ in range(self.power_iterations):
             leaves = {site: (self.finite_difference * value).requires_grad_() for site, value in directions.items()}
             other = passes.run({site: Perturbation(value) for site, value in leaves.items()})

@@ -16,6 +16,7 @@ from lightning_advdrop.regularizers.comparison import DivergenceChoice
 from lightning_advdrop.regularizers.examples import Known
 from lightning_advdrop.regularizers.flips import Rows, choose
 from lightning_advdrop.regularizers.mask_search import as_masks, rescaled, rows_of
+from lightning_advdrop.regularizers.nothing_masked import check_gradients
 from lightning_advdrop.regularizers.passes import Passes
 from lightning_advdrop.regularizers.predicted_examples import PredictedExamples
 
@@ -47,6 +48,7 @@ class Probes:
             passes: the base pass.
             point: the binary masks.
         """
+        check_gradients(passes.recorded, point)
         binary = {site: mask.detach().requires_grad_() for site, mask in point.items()}
         prediction = passes.run(rescaled(binary, passes.observed, self.scale))
         value = passes.distance(prediction, self.divergence, self.direction, detach_base=True)

@@ -145,28 +145,36 @@ def test_padding_is_found_in_either_layout(layout: str, steps: int) -> None:
     """Also where a batch has as many examples as steps."""
     model, x = example(layout=layout, sequence=True)
     weight = (torch.arange(steps) < torch.tensor([[4], [3], [2], [1]])).double()
-    regularizer = RandomPerturbation()
+    regularizer = RandomPerturbation(divergence="kl")
     norms = Norms(regularizer, passes_of(regularizer, model, x[:, :steps], "input", sample_weight=weight))
     torch.testing.assert_close(norms.of(torch.randn(norms.seen.activation)), torch.ones(BATCH))
     added = norms.unit.movedim(norms.seen.batch_dim or 0, 0).abs().sum(-1) > 0  # (B, T)
     assert torch.equal(added, weight > 0)
 
 
+class TimeFirst(nn.Module):
+    """Reads words in either layout, and predicts time first."""
+
+    def __init__(self, batch_first: bool) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(9, FEATURES).double()
+        self.lstm = nn.LSTM(FEATURES, 3, batch_first=batch_first).double()
+        self.batch_first = batch_first
+
+    def forward(self, words: Tensor) -> Tensor:
+        outputs: Tensor = self.lstm(self.embedding(words if self.batch_first else words.T))[0]
+        return outputs.movedim(1, 0) if self.batch_first else outputs
+
+
+@pytest.mark.parametrize("steps", [BATCH, STEPS])
+@pytest.mark.parametrize("kind", ["input", "embedding"])
 @pytest.mark.parametrize("batch_first", [False, True])
-def test_padding_is_found_where_the_prediction_has_the_time_first(batch_first: bool) -> None:
-    class TimeFirst(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.lstm = nn.LSTM(FEATURES, 3, batch_first=batch_first).double()
-
-        def forward(self, x: Tensor) -> Tensor:
-            outputs: Tensor = self.lstm(x if batch_first else x.movedim(1, 0))[0]
-            return outputs.movedim(1, 0) if batch_first else outputs
-
-    x = torch.randn(BATCH, STEPS, FEATURES, dtype=torch.float64)
-    weight = (torch.arange(STEPS)[:, None] < torch.tensor([4, 3, 2, 1])).double()  # (T, B)
-    more = {"sample_weight": weight, "target": torch.zeros(STEPS, BATCH, dtype=torch.long)}
-    norms = Norms(RandomPerturbation(), passes_of(RandomPerturbation(), TimeFirst(), x, "input", **more))
+def test_padding_is_found_where_the_prediction_has_the_time_first(batch_first: bool, kind: str, steps: int) -> None:
+    torch.manual_seed(0)
+    words = torch.randint(9, (BATCH, steps))
+    weight = (torch.arange(steps)[:, None] < torch.tensor([4, 3, 2, 1])).double()  # (T, B)
+    more = {"sample_weight": weight, "target": torch.zeros(steps, BATCH, dtype=torch.long)}
+    norms = Norms(RandomPerturbation(), passes_of(RandomPerturbation(), TimeFirst(batch_first), words, kind, **more))
     torch.testing.assert_close(norms.of(torch.randn(norms.seen.activation)), torch.ones(BATCH))
     added = norms.unit.movedim(norms.seen.batch_dim or 0, 0).abs().sum(-1) > 0  # (B, T)
     assert torch.equal(added, weight.T > 0)
