@@ -30,9 +30,12 @@ class AveragedWeights(ShownWithArguments, Callback, ABC):
     come back for training, and are in a checkpoint as ``current_model_state``. A checkpoint that is loaded for
     evaluation gives its averaged weights.
 
+    Averaged is what is floating-point or complex. Integers and booleans, such as indices and counts in buffers, are the
+    model's present ones everywhere.
+
     Args:
         device: where the average is kept; None for the model's device.
-        use_buffers: whether buffers are averaged as well; otherwise they are the model's.
+        use_buffers: whether buffers of real or complex numbers are averaged as well; otherwise all are the model's.
     """
 
     def __init__(self, device: str | int | None = None, use_buffers: bool = True) -> None:
@@ -96,7 +99,7 @@ class AveragedWeights(ShownWithArguments, Callback, ABC):
         if step > self._last_update and self.should_update(step_idx=step - 1):
             if self.average is None:
                 self.average = self._start(pl_module)
-            self.average.update_parameters(pl_module)
+            self.average.update_parameters(self._weights(pl_module))
             self._last_update = step
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -156,26 +159,35 @@ class AveragedWeights(ShownWithArguments, Callback, ABC):
                 f"{type(self).__name__} needs a state_dict that names parameters by their place in the module, got "
                 f"one of {type(pl_module).__name__} without {', '.join(unnamed)}."
             )
-        # `AveragedModel` copies what it is given: the weights, and no wrapped step, carried states or metrics.
-        weights = nn.Module()
-        for number, parameter in enumerate(pl_module.parameters()):
-            weights.register_parameter(f"parameter_{number}", parameter)
-        for number, buffer in enumerate(pl_module.buffers()):
-            weights.register_buffer(f"buffer_{number}", buffer)
         device = pl_module.device if self.device is None else torch.device(self.device)
-        return AveragedModel(weights, device, self.averaging_function(), use_buffers=self.use_buffers)
+        return AveragedModel(self._weights(pl_module), device, self.averaging_function(), use_buffers=True)
+
+    def _averaged(self, pl_module: LightningModule) -> tuple[list[nn.Parameter], list[Tensor]]:
+        """The module's parameters and buffers that are averaged: a mean of indices or counts would be none."""
+        buffers = pl_module.buffers() if self.use_buffers else ()
+        return [each for each in pl_module.parameters() if _is_real(each)], [each for each in buffers if _is_real(each)]
+
+    def _weights(self, pl_module: LightningModule) -> nn.Module:
+        """What `AveragedModel` is to copy and to update from: the weights, and no wrapped step, states or metrics."""
+        weights = nn.Module()
+        parameters, buffers = self._averaged(pl_module)
+        for number, parameter in enumerate(parameters):
+            weights.register_parameter(f"parameter_{number}", parameter)
+        for number, buffer in enumerate(buffers):
+            weights.register_buffer(f"buffer_{number}", buffer)
+        return weights
 
     def _pairs(self, pl_module: LightningModule) -> Iterator[tuple[Tensor, Tensor]]:
-        """Each parameter and buffer of the module, and what is kept of it."""
+        """Each averaged parameter and buffer of the module, and what is kept of it."""
         if self.average is not None:
-            yield from zip(pl_module.parameters(), self.average.module.parameters(), strict=True)
-            yield from zip(pl_module.buffers(), self.average.module.buffers(), strict=True)
+            kept = chain(self.average.module.parameters(), self.average.module.buffers())
+            yield from zip(chain(*self._averaged(pl_module)), kept, strict=True)
 
     def _named(self, pl_module: LightningModule, names: Container[str]) -> dict[str, Tensor]:
         """Return what is kept, by those of the module's names that are given; tied weights have several."""
         kept = dict(self._pairs(pl_module))
         live = pl_module.named_parameters(remove_duplicate=False), pl_module.named_buffers(remove_duplicate=False)
-        return {name: kept[tensor].detach() for name, tensor in chain(*live) if name in names}
+        return {name: kept[tensor].detach() for name, tensor in chain(*live) if name in names and tensor in kept}
 
     def _hold(self, pl_module: LightningModule, average: bool) -> None:
         """Let the module hold the average, or the raw weights; its tensors stay, as the optimizer knows them."""
@@ -185,6 +197,11 @@ class AveragedWeights(ShownWithArguments, Callback, ABC):
                 kept.data.copy_(live.data)
                 live.data.copy_(value)
             self._swapped = average
+
+
+def _is_real(tensor: Tensor) -> bool:
+    """Tell whether a tensor holds real or complex numbers, and no integers."""
+    return tensor.is_floating_point() or tensor.is_complex()
 
 
 class ExponentialAveraging(AveragedWeights):
@@ -201,7 +218,7 @@ class ExponentialAveraging(AveragedWeights):
         update_every_n_steps: how many steps lie between updates, at least 1.
         update_starting_at_step: the first step whose weights are averaged, from 0; None for the first of all.
         device: where the average is kept; None for the model's device.
-        use_buffers: whether buffers are averaged as well; otherwise they are the model's.
+        use_buffers: whether buffers of real or complex numbers are averaged as well; otherwise all are the model's.
         warmup: whether the decay grows from update to update until it is ``decay``.
 
     Raises:
