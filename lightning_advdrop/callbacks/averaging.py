@@ -45,7 +45,8 @@ class AveragedWeights(ShownWithArguments, Callback, ABC):
         self.average: AveragedModel | None = None
         # Whether the module holds the average, and `average` the raw weights.
         self._swapped = False
-        self._last_update = 0
+        # The steps that have been asked about; None before the first batch.
+        self._steps_before: int | None = None
         self._loaded: Mapping[str, Any] | None = None
 
     @property
@@ -57,8 +58,11 @@ class AveragedWeights(ShownWithArguments, Callback, ABC):
     def should_update(self, step_idx: int) -> bool:
         """Return whether the weights after a step go into the average.
 
+        Of several steps in one batch, as with several optimizers, each is asked about, and the weights after the batch
+        go in once if any is due.
+
         Args:
-            step_idx: the step, from 0.
+            step_idx: the step, from 0, as ``trainer.global_step`` counts them: each step of each optimizer.
         """
 
     def averaging_function(self) -> Callable[[Tensor, Tensor, Tensor | int], Tensor] | None:
@@ -80,10 +84,12 @@ class AveragedWeights(ShownWithArguments, Callback, ABC):
                 f"{type(self).__name__} must be the trainer's only callback that averages weights, got "
                 f"{type(others[0]).__name__}, too; remove one.",
             )
-        self.average, self._swapped, self._loaded, self._last_update = None, False, None, 0
+        self.average, self._swapped, self._loaded, self._steps_before = None, False, None, None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make the average that a checkpoint holds, now that the model is on its device."""
+        if self._steps_before is None:
+            self._steps_before = trainer.global_step
         if self._loaded is not None:
             self.average = self._start(pl_module)
             for name, kept in self._named(pl_module, self._loaded["state_dict"]).items():
@@ -95,12 +101,11 @@ class AveragedWeights(ShownWithArguments, Callback, ABC):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Take the weights into the average, if the batch ended a step after which they are to be."""
-        step = trainer.global_step
-        if step > self._last_update and self.should_update(step_idx=step - 1):
+        steps, self._steps_before = range(self._steps_before or 0, trainer.global_step), trainer.global_step
+        if any(self.should_update(step_idx=step) for step in steps):
             if self.average is None:
                 self.average = self._start(pl_module)
             self.average.update_parameters(self._weights(pl_module))
-            self._last_update = step
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Give the module the average, to be evaluated."""
@@ -121,12 +126,12 @@ class AveragedWeights(ShownWithArguments, Callback, ABC):
         self.on_validation_epoch_end(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the last step whose weights were averaged."""
-        return {"latest_update_step": self._last_update}
+        """Return how many steps have been asked about."""
+        return {"steps": self._steps_before}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        self._last_update = state_dict["latest_update_step"]
+        self._steps_before = state_dict.get("steps")  # not in older checkpoints, where it is the trainer's number
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put the average into ``state_dict``, and the raw weights into ``current_model_state``."""
@@ -215,7 +220,8 @@ class ExponentialAveraging(AveragedWeights):
 
     Args:
         decay: the share of the old average in the new one, in [0, 1).
-        update_every_n_steps: how many steps lie between updates, at least 1.
+        update_every_n_steps: of how many steps one is followed by an update, at least 1. With several optimizers the
+            steps of each count, and a batch has one update at most.
         update_starting_at_step: the first step whose weights are averaged, from 0; None for the first of all.
         device: where the average is kept; None for the model's device.
         use_buffers: whether buffers of real or complex numbers are averaged as well; otherwise all are the model's.
