@@ -21,6 +21,9 @@ from lightning_advdrop.callbacks.shown import ShownWithArguments
 # Of either of Lightning's packages.
 _AVERAGING = frozenset({"AveragedWeights", "WeightAveraging", "StochasticWeightAveraging"})
 
+# What a resumed fit reads of the average in a checkpoint.
+_AVERAGE = "state_dict", "averaging_state", "precise_average"
+
 
 class AveragedWeights(ShownWithArguments, Callback, ABC):
     """Average the weights in a `torch.optim.swa_utils.AveragedModel`; subclasses decide when, and how.
@@ -31,7 +34,9 @@ class AveragedWeights(ShownWithArguments, Callback, ABC):
     evaluation gives its averaged weights.
 
     Averaged is what is floating-point or complex. Integers and booleans, such as indices and counts in buffers, are the
-    model's present ones everywhere.
+    model's present ones everywhere. The average of 16-bit weights, as with ``precision="bf16-true"``, is kept in 32
+    bits, also in checkpoints, as ``precise_average``. It is rounded to the model's where it is evaluated, and in
+    ``state_dict``.
 
     Args:
         device: where the average is kept; None for the model's device.
@@ -43,8 +48,9 @@ class AveragedWeights(ShownWithArguments, Callback, ABC):
         self.use_buffers = use_buffers
         #: The average, while a fit has one.
         self.average: AveragedModel | None = None
-        # Whether the module holds the average, and `average` the raw weights.
+        # Whether the module holds the average, and `average` the raw weights, or `_raw` those of fewer bits, by number.
         self._swapped = False
+        self._raw: dict[int, Tensor] = {}
         # The steps that have been asked about; None before the first batch.
         self._steps_before: int | None = None
         self._loaded: Mapping[str, Any] | None = None
@@ -84,7 +90,7 @@ class AveragedWeights(ShownWithArguments, Callback, ABC):
                 f"{type(self).__name__} must be the trainer's only callback that averages weights, got "
                 f"{type(others[0]).__name__}, too; remove one.",
             )
-        self.average, self._swapped, self._loaded, self._steps_before = None, False, None, None
+        self.average, self._swapped, self._raw, self._loaded, self._steps_before = None, False, {}, None, None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make the average that a checkpoint holds, now that the model is on its device."""
@@ -92,8 +98,9 @@ class AveragedWeights(ShownWithArguments, Callback, ABC):
             self._steps_before = trainer.global_step
         if self._loaded is not None:
             self.average = self._start(pl_module)
-            for name, kept in self._named(pl_module, self._loaded["state_dict"]).items():
-                kept.copy_(self._loaded["state_dict"][name])
+            values = self._loaded["state_dict"] | self._loaded["precise_average"]
+            for name, kept in _named(pl_module, dict(self._pairs(pl_module)), values).items():
+                kept.detach().copy_(values[name])
             self.average.n_averaged.copy_(self._loaded["averaging_state"]["n_averaged"])
             self._loaded = None
 
@@ -137,24 +144,29 @@ class AveragedWeights(ShownWithArguments, Callback, ABC):
         """Put the average into ``state_dict``, and the raw weights into ``current_model_state``."""
         if self.average is None:
             return
-        held = checkpoint["state_dict"]
-        kept = held | self._named(pl_module, held)
+        held, pairs = checkpoint["state_dict"], list(self._pairs(pl_module))
+        others = {live: self._raw.get(i, kept).detach().to(live.dtype) for i, (live, kept) in enumerate(pairs)}
+        kept = held | _named(pl_module, others, held)
         averaged, raw = (held, kept) if self._swapped else (kept, held)
         state = {"n_averaged": self.average.n_averaged}
         checkpoint |= {"state_dict": averaged, "current_model_state": raw, "averaging_state": state}
+        precise = {live: kept.detach() for live, kept in pairs if kept.dtype != live.dtype}
+        if precise:
+            checkpoint["precise_average"] = _named(pl_module, precise, held)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Give the module the raw weights to go on with; warn when a checkpoint was written without this callback."""
         if trainer.state.fn != "fit":
             # The module holds the checkpoint's average now, and no longer the fit's.
-            self.average, self._swapped = None, False
+            self.average, self._swapped, self._raw = None, False, {}
         elif self.state_key not in checkpoint.get("callbacks", {}):
             rank_zero_warn(
                 f"The checkpoint holds no state of {self.state_key}; averaging starts afresh, so the run will not be "
                 "the same as one that was never interrupted."
             )
         elif "averaging_state" in checkpoint:
-            self._loaded = {name: checkpoint[name] for name in ("state_dict", "averaging_state")}
+            # Older checkpoints, and those of no 16-bit weights, have no more precise average than that in `state_dict`.
+            self._loaded = {"precise_average": {}} | {name: checkpoint[name] for name in _AVERAGE if name in checkpoint}
             pl_module.load_state_dict(checkpoint["current_model_state"], strict=pl_module.strict_loading)
 
     def _start(self, pl_module: LightningModule) -> AveragedModel:
@@ -177,9 +189,11 @@ class AveragedWeights(ShownWithArguments, Callback, ABC):
         weights = nn.Module()
         parameters, buffers = self._averaged(pl_module)
         for number, parameter in enumerate(parameters):
-            weights.register_parameter(f"parameter_{number}", parameter)
+            weights.register_parameter(
+                f"parameter_{number}", nn.Parameter(_precise(parameter), parameter.requires_grad)
+            )
         for number, buffer in enumerate(buffers):
-            weights.register_buffer(f"buffer_{number}", buffer)
+            weights.register_buffer(f"buffer_{number}", _precise(buffer))
         return weights
 
     def _pairs(self, pl_module: LightningModule) -> Iterator[tuple[Tensor, Tensor]]:
@@ -188,18 +202,15 @@ class AveragedWeights(ShownWithArguments, Callback, ABC):
             kept = chain(self.average.module.parameters(), self.average.module.buffers())
             yield from zip(chain(*self._averaged(pl_module)), kept, strict=True)
 
-    def _named(self, pl_module: LightningModule, names: Container[str]) -> dict[str, Tensor]:
-        """Return what is kept, by those of the module's names that are given; tied weights have several."""
-        kept = dict(self._pairs(pl_module))
-        live = pl_module.named_parameters(remove_duplicate=False), pl_module.named_buffers(remove_duplicate=False)
-        return {name: kept[tensor].detach() for name, tensor in chain(*live) if name in names and tensor in kept}
-
     def _hold(self, pl_module: LightningModule, average: bool) -> None:
         """Let the module hold the average, or the raw weights; its tensors stay, as the optimizer knows them."""
         if self.average is not None and self._swapped != average:
-            for live, kept in self._pairs(pl_module):
-                value = kept.data.clone()
-                kept.data.copy_(live.data)
+            for number, (live, kept) in enumerate(self._pairs(pl_module)):
+                value = self._raw.pop(number) if number in self._raw else kept.data.clone()
+                if kept.dtype == live.dtype:  # exchanged, which takes no memory
+                    kept.data.copy_(live.data)
+                elif average:
+                    self._raw[number] = live.data.to(kept.device, copy=True)
                 live.data.copy_(value)
             self._swapped = average
 
@@ -207,6 +218,19 @@ class AveragedWeights(ShownWithArguments, Callback, ABC):
 def _is_real(tensor: Tensor) -> bool:
     """Tell whether a tensor holds real or complex numbers, and no integers."""
     return tensor.is_floating_point() or tensor.is_complex()
+
+
+def _precise(tensor: Tensor) -> Tensor:
+    """Return a tensor in at least 32 bits: in 16 the small steps of an average are all rounded away."""
+    if torch.finfo(tensor.dtype).bits >= 32:
+        return tensor
+    return tensor.detach().to(torch.complex64 if tensor.is_complex() else torch.float32)
+
+
+def _named(pl_module: LightningModule, values: Mapping[Tensor, Tensor], names: Container[str]) -> dict[str, Tensor]:
+    """Return values of the module's tensors by those of its names that are given; tied weights have several."""
+    live = pl_module.named_parameters(remove_duplicate=False), pl_module.named_buffers(remove_duplicate=False)
+    return {name: values[tensor] for name, tensor in chain(*live) if name in names and tensor in values}
 
 
 class ExponentialAveraging(AveragedWeights):
