@@ -51,6 +51,27 @@ def add_to_epoch_mean(trainer: Trainer, name: str, state: dict[str, Any]) -> boo
     return True
 
 
+def logged_metrics(trainer: Trainer) -> dict[int, bool]:
+    """Tell which metrics of torchmetrics a fit has logged, by their ids, and whether in training or in validation only.
+
+    Args:
+        trainer: the trainer, in a fit.
+
+    Returns:
+        True for each that was logged in training, False for one that was logged in validation alone.
+
+    Example:
+        >>> logged_metrics(Trainer(logger=False, enable_checkpointing=False, accelerator="cpu"))
+        {}
+    """
+    training = trainer.fit_loop.epoch_loop
+    found: dict[int, bool] = {}
+    for loop, trains in ((getattr(training, "val_loop", None), False), (training, True)):
+        results = getattr(loop, "_results", {}).values()
+        found |= {id(each.value): trains for each in results if not getattr(each, "is_tensor", True)}
+    return found
+
+
 def rename_metric(trainer: Trainer | None, name: str, new: str) -> None:
     """Let what has been logged under a name in this epoch have another name, in the same place among the metrics.
 

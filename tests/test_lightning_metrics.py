@@ -7,8 +7,9 @@ from typing import Any
 
 import lightning
 import torch
+from torchmetrics import MeanMetric
 
-from lightning_advdrop._lightning_metrics import add_to_epoch_mean, epoch_means, rename_metric
+from lightning_advdrop._lightning_metrics import add_to_epoch_mean, epoch_means, logged_metrics, rename_metric
 from tests.helpers.messages import refused
 from tests.helpers.releases import each_package, plain_trainer
 
@@ -34,6 +35,18 @@ def test_metrics_that_are_kept_in_another_way_can_not_be_renamed() -> None:
         rename_metric(trainer, "ours", "other")
 
 
+@each_package
+def test_metrics_of_training_are_told_from_those_of_validation(package: str) -> None:
+    trainer = plain_trainer(package)
+    training = trainer.fit_loop.epoch_loop
+    first, both, last = MeanMetric(), MeanMetric(), MeanMetric()
+    for results, logged in ((training._results, (first, both)), (training.val_loop._results, (both, last))):
+        results.log("step", "number", torch.tensor(1.0))
+        for number, metric in enumerate(logged):
+            results.log("step", f"metric_{number}", metric, metric_attribute="metric")
+    assert logged_metrics(trainer) == {id(first): True, id(both): True, id(last): False}
+
+
 def test_sums_of_an_epoch_are_added_to_what_was_logged_since() -> None:
     """Means and sums add up; of a smallest value the smaller one stays."""
     results = plain_trainer().fit_loop.epoch_loop._results
@@ -51,4 +64,5 @@ def test_sums_of_an_epoch_are_added_to_what_was_logged_since() -> None:
     assert not add_to_epoch_mean(trainer, "other", {})
     elsewhere: Any = SimpleNamespace(fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace()))
     assert epoch_means(elsewhere) == {}
+    assert logged_metrics(elsewhere) == {}
     assert not add_to_epoch_mean(elsewhere, "step.mean", {})

@@ -21,6 +21,9 @@ from lightning_advdrop.callbacks.shown import ShownWithArguments
 # Of either of Lightning's packages.
 _AVERAGING = frozenset({"AveragedWeights", "WeightAveraging", "StochasticWeightAveraging"})
 
+# What a resumed fit reads of the average in a checkpoint.
+_AVERAGE = "state_dict", "averaging_state", "precise_average"
+
 
 class AveragedWeights(ShownWithArguments, Callback, ABC):
     """Average the weights in a `torch.optim.swa_utils.AveragedModel`; subclasses decide when, and how.
@@ -30,9 +33,14 @@ class AveragedWeights(ShownWithArguments, Callback, ABC):
     come back for training, and are in a checkpoint as ``current_model_state``. A checkpoint that is loaded for
     evaluation gives its averaged weights.
 
+    Averaged is what is floating-point or complex. Integers and booleans, such as indices and counts in buffers, are the
+    model's present ones everywhere. The average of 16-bit weights, as with ``precision="bf16-true"``, is kept in 32
+    bits, also in checkpoints, as ``precise_average``. It is rounded to the model's where it is evaluated, and in
+    ``state_dict``.
+
     Args:
         device: where the average is kept; None for the model's device.
-        use_buffers: whether buffers are averaged as well; otherwise they are the model's.
+        use_buffers: whether buffers of real or complex numbers are averaged as well; otherwise all are the model's.
     """
 
     def __init__(self, device: str | int | None = None, use_buffers: bool = True) -> None:
@@ -40,9 +48,11 @@ class AveragedWeights(ShownWithArguments, Callback, ABC):
         self.use_buffers = use_buffers
         #: The average, while a fit has one.
         self.average: AveragedModel | None = None
-        # Whether the module holds the average, and `average` the raw weights.
+        # Whether the module holds the average, and `average` the raw weights, or `_raw` those of fewer bits, by number.
         self._swapped = False
-        self._last_update = 0
+        self._raw: dict[int, Tensor] = {}
+        # The steps that have been asked about; None before the first batch.
+        self._steps_before: int | None = None
         self._loaded: Mapping[str, Any] | None = None
 
     @property
@@ -54,8 +64,11 @@ class AveragedWeights(ShownWithArguments, Callback, ABC):
     def should_update(self, step_idx: int) -> bool:
         """Return whether the weights after a step go into the average.
 
+        Of several steps in one batch, as with several optimizers, each is asked about, and the weights after the batch
+        go in once if any is due.
+
         Args:
-            step_idx: the step, from 0.
+            step_idx: the step, from 0, as ``trainer.global_step`` counts them: each step of each optimizer.
         """
 
     def averaging_function(self) -> Callable[[Tensor, Tensor, Tensor | int], Tensor] | None:
@@ -77,14 +90,17 @@ class AveragedWeights(ShownWithArguments, Callback, ABC):
                 f"{type(self).__name__} must be the trainer's only callback that averages weights, got "
                 f"{type(others[0]).__name__}, too; remove one.",
             )
-        self.average, self._swapped, self._loaded, self._last_update = None, False, None, 0
+        self.average, self._swapped, self._raw, self._loaded, self._steps_before = None, False, {}, None, None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make the average that a checkpoint holds, now that the model is on its device."""
+        if self._steps_before is None:
+            self._steps_before = trainer.global_step
         if self._loaded is not None:
             self.average = self._start(pl_module)
-            for name, kept in self._named(pl_module, self._loaded["state_dict"]).items():
-                kept.copy_(self._loaded["state_dict"][name])
+            values = self._loaded["state_dict"] | self._loaded["precise_average"]
+            for name, kept in _named(pl_module, dict(self._pairs(pl_module)), values).items():
+                kept.detach().copy_(values[name])
             self.average.n_averaged.copy_(self._loaded["averaging_state"]["n_averaged"])
             self._loaded = None
 
@@ -92,12 +108,11 @@ class AveragedWeights(ShownWithArguments, Callback, ABC):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Take the weights into the average, if the batch ended a step after which they are to be."""
-        step = trainer.global_step
-        if step > self._last_update and self.should_update(step_idx=step - 1):
+        steps, self._steps_before = range(self._steps_before or 0, trainer.global_step), trainer.global_step
+        if any(self.should_update(step_idx=step) for step in steps):
             if self.average is None:
                 self.average = self._start(pl_module)
-            self.average.update_parameters(pl_module)
-            self._last_update = step
+            self.average.update_parameters(self._weights(pl_module))
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Give the module the average, to be evaluated."""
@@ -118,35 +133,40 @@ class AveragedWeights(ShownWithArguments, Callback, ABC):
         self.on_validation_epoch_end(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the last step whose weights were averaged."""
-        return {"latest_update_step": self._last_update}
+        """Return how many steps have been asked about."""
+        return {"steps": self._steps_before}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        self._last_update = state_dict["latest_update_step"]
+        self._steps_before = state_dict.get("steps")  # not in older checkpoints, where it is the trainer's number
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put the average into ``state_dict``, and the raw weights into ``current_model_state``."""
         if self.average is None:
             return
-        held = checkpoint["state_dict"]
-        kept = held | self._named(pl_module, held)
+        held, pairs = checkpoint["state_dict"], list(self._pairs(pl_module))
+        others = {live: self._raw.get(i, kept).detach().to(live.dtype) for i, (live, kept) in enumerate(pairs)}
+        kept = held | _named(pl_module, others, held)
         averaged, raw = (held, kept) if self._swapped else (kept, held)
         state = {"n_averaged": self.average.n_averaged}
         checkpoint |= {"state_dict": averaged, "current_model_state": raw, "averaging_state": state}
+        precise = {live: kept.detach() for live, kept in pairs if kept.dtype != live.dtype}
+        if precise:
+            checkpoint["precise_average"] = _named(pl_module, precise, held)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Give the module the raw weights to go on with; warn when a checkpoint was written without this callback."""
         if trainer.state.fn != "fit":
             # The module holds the checkpoint's average now, and no longer the fit's.
-            self.average, self._swapped = None, False
+            self.average, self._swapped, self._raw = None, False, {}
         elif self.state_key not in checkpoint.get("callbacks", {}):
             rank_zero_warn(
                 f"The checkpoint holds no state of {self.state_key}; averaging starts afresh, so the run will not be "
                 "the same as one that was never interrupted."
             )
         elif "averaging_state" in checkpoint:
-            self._loaded = {name: checkpoint[name] for name in ("state_dict", "averaging_state")}
+            # Older checkpoints, and those of no 16-bit weights, have no more precise average than that in `state_dict`.
+            self._loaded = {"precise_average": {}} | {name: checkpoint[name] for name in _AVERAGE if name in checkpoint}
             pl_module.load_state_dict(checkpoint["current_model_state"], strict=pl_module.strict_loading)
 
     def _start(self, pl_module: LightningModule) -> AveragedModel:
@@ -156,35 +176,61 @@ class AveragedWeights(ShownWithArguments, Callback, ABC):
                 f"{type(self).__name__} needs a state_dict that names parameters by their place in the module, got "
                 f"one of {type(pl_module).__name__} without {', '.join(unnamed)}."
             )
-        # `AveragedModel` copies what it is given: the weights, and no wrapped step, carried states or metrics.
-        weights = nn.Module()
-        for number, parameter in enumerate(pl_module.parameters()):
-            weights.register_parameter(f"parameter_{number}", parameter)
-        for number, buffer in enumerate(pl_module.buffers()):
-            weights.register_buffer(f"buffer_{number}", buffer)
         device = pl_module.device if self.device is None else torch.device(self.device)
-        return AveragedModel(weights, device, self.averaging_function(), use_buffers=self.use_buffers)
+        return AveragedModel(self._weights(pl_module), device, self.averaging_function(), use_buffers=True)
+
+    def _averaged(self, pl_module: LightningModule) -> tuple[list[nn.Parameter], list[Tensor]]:
+        """The module's parameters and buffers that are averaged: a mean of indices or counts would be none."""
+        buffers = pl_module.buffers() if self.use_buffers else ()
+        return [each for each in pl_module.parameters() if _is_real(each)], [each for each in buffers if _is_real(each)]
+
+    def _weights(self, pl_module: LightningModule) -> nn.Module:
+        """What `AveragedModel` is to copy and to update from: the weights, and no wrapped step, states or metrics."""
+        weights = nn.Module()
+        parameters, buffers = self._averaged(pl_module)
+        for number, parameter in enumerate(parameters):
+            weights.register_parameter(
+                f"parameter_{number}", nn.Parameter(_precise(parameter), parameter.requires_grad)
+            )
+        for number, buffer in enumerate(buffers):
+            weights.register_buffer(f"buffer_{number}", _precise(buffer))
+        return weights
 
     def _pairs(self, pl_module: LightningModule) -> Iterator[tuple[Tensor, Tensor]]:
-        """Each parameter and buffer of the module, and what is kept of it."""
+        """Each averaged parameter and buffer of the module, and what is kept of it."""
         if self.average is not None:
-            yield from zip(pl_module.parameters(), self.average.module.parameters(), strict=True)
-            yield from zip(pl_module.buffers(), self.average.module.buffers(), strict=True)
-
-    def _named(self, pl_module: LightningModule, names: Container[str]) -> dict[str, Tensor]:
-        """Return what is kept, by those of the module's names that are given; tied weights have several."""
-        kept = dict(self._pairs(pl_module))
-        live = pl_module.named_parameters(remove_duplicate=False), pl_module.named_buffers(remove_duplicate=False)
-        return {name: kept[tensor].detach() for name, tensor in chain(*live) if name in names}
+            kept = chain(self.average.module.parameters(), self.average.module.buffers())
+            yield from zip(chain(*self._averaged(pl_module)), kept, strict=True)
 
     def _hold(self, pl_module: LightningModule, average: bool) -> None:
         """Let the module hold the average, or the raw weights; its tensors stay, as the optimizer knows them."""
         if self.average is not None and self._swapped != average:
-            for live, kept in self._pairs(pl_module):
-                value = kept.data.clone()
-                kept.data.copy_(live.data)
+            for number, (live, kept) in enumerate(self._pairs(pl_module)):
+                value = self._raw.pop(number) if number in self._raw else kept.data.clone()
+                if kept.dtype == live.dtype:  # exchanged, which takes no memory
+                    kept.data.copy_(live.data)
+                elif average:
+                    self._raw[number] = live.data.to(kept.device, copy=True)
                 live.data.copy_(value)
             self._swapped = average
+
+
+def _is_real(tensor: Tensor) -> bool:
+    """Tell whether a tensor holds real or complex numbers, and no integers."""
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
+def _precise(tensor: Tensor) -> Tensor:
+    """Return a tensor in at least 32 bits: in 16 the small steps of an average are all rounded away."""
+    if torch.finfo(tensor.dtype).bits >= 32:
+        return tensor
+    return tensor.detach().to(torch.complex64 if tensor.is_complex() else torch.float32)
+
+
+def _named(pl_module: LightningModule, values: Mapping[Tensor, Tensor], names: Container[str]) -> dict[str, Tensor]:
+    """Return values of the module's tensors by those of its names that are given; tied weights have several."""
+    live = pl_module.named_parameters(remove_duplicate=False), pl_module.named_buffers(remove_duplicate=False)
+    return {name: values[tensor] for name, tensor in chain(*live) if name in names and tensor in values}
 
 
 class ExponentialAveraging(AveragedWeights):
@@ -198,10 +244,11 @@ class ExponentialAveraging(AveragedWeights):
 
     Args:
         decay: the share of the old average in the new one, in [0, 1).
-        update_every_n_steps: how many steps lie between updates, at least 1.
+        update_every_n_steps: of how many steps one is followed by an update, at least 1. With several optimizers the
+            steps of each count, and a batch has one update at most.
         update_starting_at_step: the first step whose weights are averaged, from 0; None for the first of all.
         device: where the average is kept; None for the model's device.
-        use_buffers: whether buffers are averaged as well; otherwise they are the model's.
+        use_buffers: whether buffers of real or complex numbers are averaged as well; otherwise all are the model's.
         warmup: whether the decay grows from update to update until it is ``decay``.
 
     Raises:

@@ -19,8 +19,9 @@ class KeepBest(ShownWithArguments, Callback):
 
     Lightning's ``ModelCheckpoint`` remembers its best scores only where its folder is the same, and a resumed run
     usually logs to a new one: it would take the first model after the resume for the best, and test it. This callback
-    copies the best checkpoints to the new folder, and restores their scores, for every ``ModelCheckpoint`` that
-    monitors a metric. Checkpoints that no longer exist are forgotten. Nothing in the old folder changes.
+    copies the best checkpoints to the new folder, with their subfolders, and restores their scores, for every
+    ``ModelCheckpoint`` that monitors a metric. Checkpoints that no longer exist are forgotten. Nothing in the old
+    folder changes.
 
     Example:
         >>> from lightning.pytorch.callbacks import ModelCheckpoint
@@ -35,12 +36,19 @@ class KeepBest(ShownWithArguments, Callback):
             state = checkpoint.get("callbacks", {}).get(callback.state_key)
             if state and callback.dirpath and state["dirpath"] != callback.dirpath:
                 existing = [path for path in state["best_k_models"] if Path(path).is_file()]
-                places = {path: str(Path(callback.dirpath) / Path(path).name) for path in existing}
+                places = {path: _place(path, state["dirpath"], callback.dirpath) for path in existing}
                 if trainer.is_global_zero:
                     _copy(places)
                 trainer.strategy.barrier("KeepBest")
                 if places or not callback.monitor:
                     state |= _moved(state, places, callback.mode) | {"dirpath": callback.dirpath, "last_model_path": ""}
+
+
+def _place(path: str, old: str, new: str) -> str:
+    """Return where a file goes: to the same place in the new folder, or right into it if it is not in the old one."""
+    # A slash in the name of a metric, as in `{val/loss:.2f}`, makes subfolders, and names in them are often the same.
+    inside = Path(path).is_relative_to(old)
+    return str(Path(new) / (Path(path).relative_to(old) if inside else Path(path).name))
 
 
 def _copy(places: Mapping[str, str]) -> None:

@@ -42,7 +42,7 @@ class NonMonotonicAveraging(AveragedWeights):
         from_start: whether averaging begins at once.
         stop: whether the run ends when the value stalls while weights are averaged.
         device: where the average is kept; None for the model's device.
-        use_buffers: whether buffers are averaged as well; otherwise they are the model's.
+        use_buffers: whether buffers of real or complex numbers are averaged as well; otherwise all are the model's.
 
     Raises:
         ValueError: if ``nonmono`` is below 1, or ``mode`` is unknown; in the fit, if validation logs no ``monitor``.

@@ -10,9 +10,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torchmetrics import Metric
 
-from lightning_advdrop._lightning_metrics import add_to_epoch_mean, epoch_means
+from lightning_advdrop._lightning_metrics import add_to_epoch_mean, epoch_means, logged_metrics
 from lightning_advdrop.callbacks.processes import of_every_process
 from lightning_advdrop.callbacks.shown import ShownWithArguments
+
+# As a whole word of a metric's path, with or without a number: `value_loss` is of training.
+_OTHER_STAGE = re.compile(r"(?:^|[._/])(?:val|valid|validation|test)\d*(?:$|[._/])")
 
 
 class RunningMetrics(ShownWithArguments, Callback):
@@ -20,7 +23,8 @@ class RunningMetrics(ShownWithArguments, Callback):
 
     Lightning does not save it: the means of an epoch within which a run was resumed would be those of the batches after
     the resume. With this callback they are those of the whole epoch. It keeps what is logged with ``on_epoch=True`` in
-    training, and the torchmetrics of the module; each of several processes gets its own back.
+    training, and the torchmetrics of the module but those that only validation logs and those that are named after
+    validation or test and not logged in training; each of several processes gets its own back.
 
     Example:
         >>> trainer = Trainer(callbacks=RunningMetrics(), logger=False, enable_checkpointing=False, accelerator="cpu")
@@ -36,7 +40,8 @@ class RunningMetrics(ShownWithArguments, Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add what the metrics of every process have seen."""
-        metrics = {name: _state(part) for name, part in pl_module.named_modules() if is_of_training(name, part)}
+        logged, parts = logged_metrics(trainer), pl_module.named_modules()
+        metrics = {name: _state(part) for name, part in parts if is_of_training(name, part, logged)}
         own = {"means": epoch_means(trainer), "metrics": metrics}
         checkpoint["callbacks"][self.state_key] = {"processes": of_every_process(trainer, own)}
 
@@ -70,15 +75,18 @@ class RunningMetrics(ShownWithArguments, Callback):
         self._means = {}
 
 
-def is_of_training(name: str, part: Any) -> bool:
-    """Tell whether a part is a metric that has seen something, and is not named after another stage.
+def is_of_training(name: str, part: Any, logged: Mapping[int, bool]) -> bool:
+    """Tell whether a part is a metric of training that has seen something.
 
     Args:
-        name: its path in the module.
+        name: its path in the module, which decides for a metric that has not been logged: ``val``, ``valid``,
+            ``validation`` and ``test`` are words of other stages.
         part: a part of the module.
+        logged: what `logged_metrics` returned.
     """
-    elsewhere = any(word.startswith(("val", "test")) for word in re.split(r"[._]", name))
-    return isinstance(part, Metric) and part.update_called and not elsewhere
+    if not isinstance(part, Metric) or not part.update_called:
+        return False
+    return logged.get(id(part), _OTHER_STAGE.search(name) is None)
 
 
 def _state(metric: Any) -> dict[str, Any]:

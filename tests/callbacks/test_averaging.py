@@ -19,7 +19,6 @@ from torch import Tensor
 
 from lightning_advdrop import (
     AdversarialDropoutCallback,
-    ExponentialAveraging,
     GlobalRandomState,
     NonMonotonicAveraging,
 )
@@ -34,7 +33,7 @@ from tests.helpers.averaging_models import (
 )
 from tests.helpers.messages import each_names
 from tests.helpers.plain_models import PlainModel, loader, seeded
-from tests.helpers.reference_averaging import first_fired, mean_of, moving_average
+from tests.helpers.reference_averaging import first_fired, mean_of
 from tests.helpers.releases import SAFE
 
 # The script of `Scripted` fires after its fourth epoch.
@@ -260,33 +259,3 @@ def test_tied_weights_stay_tied_and_frozen_ones_are_kept() -> None:
     assert averaging.average is not None
     assert len(list(averaging.average.module.parameters())) == len(list(model.parameters()))
     assert model.head.weight is model.embedding.weight
-
-
-@pytest.mark.parametrize(("decay", "warmup"), [(0.8, False), (0.8, True), (0.5, True)])
-def test_the_exponential_average_is_the_references(decay: float, warmup: bool) -> None:
-    """With a warm-up the decay reaches 0.5 at the eighth update, and 0.8 not within these steps."""
-    model, weights = seeded(Scripted), Weights()
-    averaged_fit(model, weights, ExponentialAveraging(decay, update_starting_at_step=2, warmup=warmup), max_epochs=4)
-    wanted = torch.tensor(moving_average([each.tolist() for each in weights.seen[2:]], decay, warmup))
-    torch.testing.assert_close(flat(model), wanted, rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize("step", [1, 3, 6])
-def test_an_exponential_average_resumes_to_the_bit(step: int, tmp_path: Path) -> None:
-    def run(folder: Path, ckpt_path: Any = None) -> dict[str, Any]:
-        averaging = ExponentialAveraging(0.8, update_every_n_steps=2)
-        averaged_fit(seeded(Scripted), averaging, every_step(folder), max_epochs=2, ckpt_path=ckpt_path)
-        found: dict[str, Any] = torch.load(folder / "step=8.ckpt", weights_only=True)
-        return found
-
-    wanted = run(tmp_path / "whole")
-    found = run(tmp_path / "resumed", tmp_path / "whole" / f"step={step}.ckpt")
-    for part in ("state_dict", "current_model_state", "averaging_state"):
-        assert all(torch.equal(value, found[part][name]) for name, value in wanted[part].items())
-
-
-def test_before_the_first_update_the_raw_weights_are_evaluated() -> None:
-    model, weights = seeded(Scripted), Weights()
-    averaged_fit(model, weights, ExponentialAveraging(0.8, update_starting_at_step=6), max_epochs=2)
-    assert torch.equal(model.validated[0], weights.seen[3])
-    assert not torch.equal(model.validated[1], weights.seen[7])

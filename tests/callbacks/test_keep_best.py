@@ -67,6 +67,26 @@ def test_of_several_best_ones_the_worst_goes_first(mode: str, kept: list[float],
     assert {path.name for path in (tmp_path / "two").iterdir()} == {*scores, "last.ckpt"}
 
 
+def test_files_in_subfolders_do_not_replace_each_other(tmp_path: Path) -> None:
+    """A slash in the metric's name makes them, so that files of several epochs have one name."""
+
+    def run(folder: str, epochs: int, *more: Callback, ckpt_path: Path | None = None) -> Any:
+        best = ModelCheckpoint(tmp_path / folder, "{epoch}-{val/loss:.0f}", monitor="val/loss", save_top_k=2)
+        last = ModelCheckpoint(tmp_path / folder, "last", enable_version_counter=False)
+        model = Scripted((1.25, 1.0, 3.0))
+        averaged_fit(model, *more, best, last, max_epochs=epochs, ckpt_path=ckpt_path)
+        return best
+
+    first = run("one", 2)
+    assert len({Path(path).name for path in first.best_k_models}) == 1
+    found = run("two", 3, KeepBest(), ckpt_path=tmp_path / "one" / "last.ckpt")
+    for best, folder in ((first, "one"), (found, "two")):
+        scores = {Path(path).relative_to(tmp_path / folder): float(s) for path, s in best.best_k_models.items()}
+        assert scores == {Path("epoch=0-val/loss=1.ckpt"): 1.25, Path("epoch=1-val/loss=1.ckpt"): 1.0}
+        assert [steps(path) for path in best.best_k_models] == [STEPS_AN_EPOCH, 2 * STEPS_AN_EPOCH]
+    assert steps(found.best_model_path) == 2 * STEPS_AN_EPOCH
+
+
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
 def test_files_that_are_gone_are_forgotten(tmp_path: Path) -> None:
     fit(tmp_path / "one", 2)

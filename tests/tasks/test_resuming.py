@@ -119,10 +119,24 @@ def test_trainers_with_other_limits_are_resumed_to_the_bit(task: str, limit: str
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("accuracy", True), ("train_acc", True), ("val_acc", False), ("metrics.val.f1", False), ("my_test", False)],
+    [
+        ("accuracy", True),
+        ("train_acc", True),
+        ("value_loss", True),
+        ("metrics.testament", True),
+        ("val_acc", False),
+        ("val2_acc", False),
+        ("valid_acc", False),
+        ("metrics.val.f1", False),
+        ("metrics.test/f1", False),
+        ("my_test", False),
+    ],
 )
 def test_which_metrics_are_of_training(name: str, expected: bool) -> None:
+    """What is logged decides, and else the name."""
     metric = MeanMetric()
-    assert not is_of_training(name, metric)
+    assert not is_of_training(name, metric, {id(metric): True})
     metric.update(1.0)
-    assert is_of_training(name, metric) is expected
+    assert is_of_training(name, metric, {}) is expected
+    assert is_of_training(name, metric, {id(metric): True})
+    assert not is_of_training(name, metric, {id(metric): False})
