@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from dataclasses import replace
 
+import torch
+
 from lightning_advdrop.callbacks.comparing import ComparingCallback
 from lightning_advdrop.functional import IGNORED_LABEL
 from lightning_advdrop.regularizers import Passes
@@ -16,7 +18,7 @@ class IgnoringCallback(ComparingCallback):
     """A callback that compares predictions without the time steps whose label the model's loss ignores, as padding."""
 
     target: Target
-    # Whether the batch has the labels that the model's loss ignores in part, where it does; None before a step told it.
+    # Whether the batch has the labels that the model's loss gets, where it ignores some; None before a step told it.
     _batch_has_labels: bool | None = None
     _warned_of_ignored = False
 
@@ -36,7 +38,7 @@ class IgnoringCallback(ComparingCallback):
         return self.ignores and not self._batch_has_labels
 
     def with_ignored(self, call: Passes, *, needs_target: bool = False) -> Passes:
-        """Give passes the labels of the model's loss where it ignores some, and the batch has them in another form.
+        """Give passes the labels that the model's loss gets, where it ignores some; else those of the batch.
 
         Args:
             call: the passes, with the losses of the step.
@@ -45,11 +47,18 @@ class IgnoringCallback(ComparingCallback):
         found = self.comparison
         if found is None or not found.ignores_steps(call.base):
             return call
-        self._batch_has_labels = call.target is not None and found.has_labels(call.base, call.target)
-        if self._batch_has_labels or needs_target:
+        if needs_target:
+            self._batch_has_labels = True
             return call
+        in_batch = call.target is not None and found.has_labels(call.base, call.target)
         labels = labels_of(call.losses, found.read(call.base))
-        if labels is None and self.padding_mask is None:
+        if labels is not None:
+            # What has the labels' shape in the batch may be a mask or the numbers of segments.
+            same = in_batch and call.target is not None and torch.equal(labels, call.target.to(labels))
+            self._batch_has_labels = same and self._batch_has_labels is not False
+        elif in_batch and self._batch_has_labels is not False:
+            self._batch_has_labels, labels = True, call.target
+        elif self.padding_mask is None:
             self._warn_of_ignored(found.ignore_index)
         return replace(call, target=labels)
 

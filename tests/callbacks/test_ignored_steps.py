@@ -62,6 +62,25 @@ def test_steps_that_the_loss_ignores_are_padding_wherever_their_labels_are(name:
     assert found[0] == found[1]
 
 
+class Third(Forecaster):
+    """Takes the labels from the third part of the batch."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return self.loss(self(batch[0]), batch[2])
+
+
+@pytest.mark.parametrize("name", IGNORED)
+def test_what_only_looks_like_the_labels_is_not_taken_for_them(name: str) -> None:
+    tags = torch.arange(80).view(16, 5) % 4
+    segments = (torch.arange(80).view(16, 5) % 3 > 0).long()
+    model = Third(4, IGNORED[name], lambda o: o)
+    here, named, told = (
+        penalty(model, segments, AdversarialDropoutCallback(rate=0.3, **arguments), more=[tags], max_epochs=2)
+        for arguments in ({}, {"padding_mask": lambda batch: batch[2] > 0}, {"target": 2})
+    )
+    assert here == named == told
+
+
 def test_labels_that_nobody_shows_are_warned_about() -> None:
     tags = torch.arange(80).view(16, 5) % 4
     model = Elsewhere(4, IGNORED["flat"], lambda o: o)
