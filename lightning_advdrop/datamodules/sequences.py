@@ -1,7 +1,7 @@
 """Base of the image data modules: images read as sequences, in an order that can be resumed."""
 
 from abc import ABC, abstractmethod
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -140,6 +140,11 @@ class SequenceImageDataModule(LightningDataModule, ABC):
     def num_classes(self) -> int:
         """Number of classes: 10 digits."""
         return 10
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How an image becomes a sequence: ``by``, ``permuted`` and ``side``."""
+        return {"by": self.by, "permuted": self.permuted, "side": self.side}
 
     @property
     def num_steps(self) -> int:

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
+from lightning_advdrop._lightning import attached_trainer, trainer_datamodule
 from lightning_advdrop._ranges import check_range
 from lightning_advdrop.callbacks import regularized_loss
 from lightning_advdrop.functional import gaussian_rampdown
@@ -172,6 +173,32 @@ class SequentialMNISTTask(BaseTask):
         """Return the predicted class, ``label`` ``(B,)``, and each class's ``probabilities`` ``(B, classes)``."""
         probabilities = self(batch[0]).softmax(-1)
         return {"label": probabilities.argmax(-1), "probabilities": probabilities}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add how the images became sequences."""
+        super().on_save_checkpoint(checkpoint)
+        reading = self._reading()
+        if reading is not None:
+            checkpoint["reading"] = reading
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Check that the data are read as those that the checkpoint was trained on.
+
+        Raises:
+            ValueError: if they aren't, or it is a checkpoint of another task or of other settings.
+        """
+        super().on_load_checkpoint(checkpoint)
+        ours = self._reading() or {}
+        for name, theirs in checkpoint.get("reading", {}).items():  # not in older checkpoints
+            if ours.get(name, theirs) != theirs:
+                raise ValueError(
+                    f"ckpt_path was trained on images with {name}={theirs!r}, got data with {name}={ours[name]!r}; use "
+                    "the settings of the data that it was trained on."
+                )
+
+    def _reading(self) -> dict[str, Any] | None:
+        reading: dict[str, Any] | None = getattr(trainer_datamodule(attached_trainer(self)), "reading", None)
+        return reading
 
     def configure_optimizers(self) -> Any:
         """Make RMSprop, with a learning rate that falls over the last epochs."""

@@ -125,6 +125,21 @@ def test_other_data_than_the_task_was_made_for_is_refused() -> None:
         SequentialMNISTTask(hidden_size=4)(torch.zeros(2, 28, 28))
 
 
+def test_images_that_are_read_in_another_order_are_refused(tmp_path: Any) -> None:
+    path = tmp_path / "pixels.ckpt"
+    trainer = quiet_trainer(max_steps=1, limit_val_batches=0)
+    trainer.fit(small_task(input_size=1), DigitsDataModule(train_size=20, batch_size=20))
+    trainer.save_checkpoint(path)
+    again = {"ckpt_path": path, "weights_only": True}
+    permuted = DigitsDataModule(train_size=20, batch_size=20, permuted=True)
+    parts = "ckpt_path", "trained on images with permuted=False", "data with permuted=True"
+    with refused(*parts):
+        quiet_trainer().test(small_task(input_size=1), permuted, **again)
+    with refused(*parts):
+        quiet_trainer(max_steps=2).fit(small_task(input_size=1), permuted, **again)
+    quiet_trainer().test(small_task(input_size=1), DigitsDataModule(), verbose=False, **again)
+
+
 def test_a_ramp_needs_a_last_epoch() -> None:
     with refused("rampdown_epochs=50", "max_epochs"):
         quiet_trainer(max_epochs=-1, max_steps=2).fit(SequentialMNISTTask(8, 4), rows())
