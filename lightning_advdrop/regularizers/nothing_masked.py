@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
-from torch import nn
+from torch import Tensor, nn
 
 from lightning_advdrop.masking import MaskSite, RecordedForward
 
@@ -29,20 +29,21 @@ def no_site_ran(recorded: RecordedForward) -> str:
     return f"sites: none of {names} took part in the forward pass, {_why(recorded)}."
 
 
-def check_gradients(recorded: RecordedForward, sites: Iterable[MaskSite]) -> None:
-    """Check that sites, at which a search needs a gradient, ran where gradients were computed.
+def check_gradients(recorded: RecordedForward, prediction: Tensor, sites: Collection[MaskSite]) -> None:
+    """Check that a site at which a search needs a gradient ran where gradients were computed.
 
     Args:
         recorded: the base pass.
+        prediction: its prediction. One without a graph was made for evaluation, and other passes have one.
         sites: where masks or perturbations are searched.
 
     Raises:
-        ValueError: if one did not.
+        ValueError: if none did.
     """
-    names = [site.name for site in sites if site.key in recorded.without_gradient]
-    if names:
+    if sites and prediction.requires_grad and all(site.key in recorded.without_gradient for site in sites):
+        names = ", ".join(site.name for site in sites)
         raise ValueError(
-            f"sites: {', '.join(names)} must have a gradient, by which the search finds what to change, and ran under "
+            f"sites: {names} must have a gradient, by which the search finds what to change, and ran under "
             "torch.no_grad(); freeze this part by requires_grad_(False) instead, or name other sites."
         )
 

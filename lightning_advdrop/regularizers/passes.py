@@ -140,7 +140,7 @@ class Passes:
         Raises:
             ValueError: if nothing did at one of them, or one ran without gradients.
         """
-        check_gradients(self.recorded, sites)
+        check_gradients(self.recorded, self.base, sites)
         found = [self.observed[site].applied for site in sites]
         missing = [site.name for site, value in zip(sites, found, strict=True) if value is None]
         if missing:

@@ -189,7 +189,7 @@ class VirtualAdversarialTraining(PerturbationRegularizer):
         """Find the perturbation's direction, of norm 1 for each example."""
         directions = self.noise(passes)
         if self.power_iterations:
-            check_gradients(passes.recorded, directions)
+            check_gradients(passes.recorded, passes.base, directions)
         for _ in range(self.power_iterations):
             leaves = {site: (self.finite_difference * value).requires_grad_() for site, value in directions.items()}
             other = passes.run({site: Perturbation(value) for site, value in leaves.items()})

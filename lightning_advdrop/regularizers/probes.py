@@ -48,7 +48,7 @@ class Probes:
             passes: the base pass.
             point: the binary masks.
         """
-        check_gradients(passes.recorded, point)
+        check_gradients(passes.recorded, passes.base, point)
         binary = {site: mask.detach().requires_grad_() for site, mask in point.items()}
         prediction = passes.run(rescaled(binary, passes.observed, self.scale))
         value = passes.distance(prediction, self.divergence, self.direction, detach_base=True)

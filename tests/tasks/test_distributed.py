@@ -50,6 +50,7 @@ def share(data: Any, rank: int) -> list[Any]:
         SimpleNamespace(
             global_rank=rank,
             world_size=2,
+            max_epochs=1,
             fit_loop=SimpleNamespace(epoch_progress=SimpleNamespace(current=SimpleNamespace(processed=0))),
         ),
     )
