@@ -241,7 +241,7 @@ class MaskingMode(TorchFunctionMode):
         self.check_computed_once(f"sites: {seen.site.name}")
         before = self.observed.get(seen.site)
         check_same_batch(before, seen)
-        if torch.is_grad_enabled() or not self._has_backward:
+        if torch.is_grad_enabled():
             self.with_gradient.add(seen.site.key)
         # A layer that is called again in one forward has the same mask again, but another perturbation.
         value = self._choose(seen) if before is None else before.applied

@@ -97,7 +97,7 @@ class RecordedForward:
             module stands for has been found.
         unrecognised: the functions that the first run called with weights that belong to no layer that was running.
         evidence: what the layers of the first run have shown of the batch.
-        without_gradient: the keys of the sites that ran where gradients were switched off, in a first run with them.
+        without_gradient: the keys of the sites that ran where gradients were switched off.
 
     Example:
         >>> from lightning_advdrop.masking import find_sites

@@ -138,7 +138,7 @@ class Passes:
         """Return the masks and perturbations that acted at sites in the base pass.
 
         Raises:
-            ValueError: if nothing did at one of them, or one ran without gradients.
+            ValueError: if nothing did at one of them, or all ran without gradients.
         """
         check_gradients(self.recorded, self.base, sites)
         found = [self.observed[site].applied for site in sites]

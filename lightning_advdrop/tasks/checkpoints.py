@@ -105,6 +105,33 @@ def saved_vocabulary(checkpoint: Mapping[str, Any]) -> Vocabulary | None:
     return Vocabulary(saved, [0] * len(saved), _UNKNOWN if _UNKNOWN in saved else None)
 
 
+def check_read_alike(where: str, what: str, saved: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+    """Check that data are read in the way in which those were that a network was trained on.
+
+    Args:
+        where: where the network is from, for the message.
+        what: what the data are, in the plural.
+        saved: its settings, by name.
+        data: those of the data. A setting that one of the two lacks may be any.
+
+    Raises:
+        ValueError: if a setting differs; it names the first one.
+
+    Example:
+        >>> check_read_alike("ckpt_path", "texts", {"reverse": False}, {"reverse": True})
+        Traceback (most recent call last):
+        ...
+        ValueError: ckpt_path was trained on texts with reverse=False, got data with reverse=True; use the settings ...
+    """
+    for name, theirs in saved.items():
+        ours = data.get(name, theirs)
+        if ours != theirs:
+            raise ValueError(
+                f"{where} was trained on {what} with {name}={theirs!r}, got data with {name}={ours!r}; use the "
+                "settings of the data that it was trained on."
+            )
+
+
 def check_shapes(where: str, settings: str, found: Mapping[str, Any], needed: Mapping[str, Any]) -> None:
     """Check that the weights found ``where`` have the names and shapes that ``settings`` make a model need.
 

@@ -19,6 +19,7 @@ from lightning_advdrop.callbacks import regularized_loss
 from lightning_advdrop.functional import gaussian_rampdown
 from lightning_advdrop.nn import MaskedLSTM
 from lightning_advdrop.tasks.base_task import BaseTask
+from lightning_advdrop.tasks.checkpoints import check_read_alike
 from lightning_advdrop.tasks.rmsprop import RMSpropTF
 
 Batch = tuple[Tensor, Tensor]
@@ -188,13 +189,8 @@ class SequentialMNISTTask(BaseTask):
             ValueError: if they aren't, or it is a checkpoint of another task or of other settings.
         """
         super().on_load_checkpoint(checkpoint)
-        ours = self._reading() or {}
-        for name, theirs in checkpoint.get("reading", {}).items():  # not in older checkpoints
-            if ours.get(name, theirs) != theirs:
-                raise ValueError(
-                    f"ckpt_path was trained on images with {name}={theirs!r}, got data with {name}={ours[name]!r}; use "
-                    "the settings of the data that it was trained on."
-                )
+        saved = checkpoint.get("reading", {})  # not in older checkpoints
+        check_read_alike("ckpt_path", "images", saved, self._reading() or {})
 
     def _reading(self) -> dict[str, Any] | None:
         reading: dict[str, Any] | None = getattr(trainer_datamodule(attached_trainer(self)), "reading", None)

@@ -11,7 +11,7 @@ from lightning.pytorch import LightningDataModule
 from lightning_advdrop._lightning import attached_trainer, load_module, trainer_datamodule
 from lightning_advdrop.datamodules.text import Tokenizer, Vocabulary
 from lightning_advdrop.tasks.base_task import BaseTask
-from lightning_advdrop.tasks.checkpoints import read_checkpoint, saved_vocabulary
+from lightning_advdrop.tasks.checkpoints import check_read_alike, read_checkpoint, saved_vocabulary
 
 _Task = TypeVar("_Task", bound="VocabularyTask")
 
@@ -51,13 +51,8 @@ class TextSettings(NamedTuple):
         Raises:
             ValueError: if another setting differs; it names the setting.
         """
-        for name, ours in self._replace(max_tokens=saved.max_tokens)._asdict().items():
-            theirs = getattr(saved, name)
-            if ours != theirs:
-                raise ValueError(
-                    f"{where} was trained on texts with {name}={theirs!r}, got data with {name}={ours!r}; use the data "
-                    "and settings that it was trained on."
-                )
+        ours = self._replace(max_tokens=saved.max_tokens)
+        check_read_alike(where, "texts", saved._asdict(), ours._asdict())
 
 
 class VocabularyTask(BaseTask):
