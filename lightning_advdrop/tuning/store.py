@@ -14,20 +14,17 @@ from filelock import FileLock
 
 from lightning_advdrop._extras import needed
 from lightning_advdrop.files import writing
+from lightning_advdrop.tuning import database
 from lightning_advdrop.tuning.errors import TuneError
 from lightning_advdrop.tuning.methods import Method
 from lightning_advdrop.tuning.settings import Settings
 
 if TYPE_CHECKING:
     from optuna import Study
-    from optuna.storages import RDBStorage
     from optuna.trial import FrozenTrial
 
 Phase = Literal["search", "seeds"]
 PHASES: tuple[Phase, ...] = ("search", "seeds")
-HEARTBEAT, GRACE = 10, 60
-"""Seconds between a running process's signs of life, and after which it counts as dead without one."""
-_RETRIES = 3
 _LONGEST = 120
 _IDENTITY, _CHOSEN, _CLOSED, _AGAIN = "identity", "chosen", "closed", "again"
 STARTED, ERROR, SEED, RESULT = "started", "error", "seed", "result"
@@ -61,7 +58,7 @@ class Store:
         # SQLite lets two processes make the tables at once, and take the same run.
         self.lock = FileLock(settings.output / "tune.lock")
         with self.lock:
-            storage = _open(settings.url)
+            storage = database.open_database(settings.url)
             names = [(method.name, phase) for method in settings.methods for phase in PHASES]
             self.studies: dict[tuple[str, Phase], Study] = {
                 (name, phase): optuna.create_study(
@@ -103,7 +100,7 @@ class Store:
     def where(self) -> str:
         """The argument that tells where the runs are, and its value."""
         storage, output = self.settings.storage, self.settings.output
-        return f"output={str(output)!r}" if storage is None else f"storage={storage!r}"
+        return f"output={str(output)!r}" if storage is None else f"storage={database.without_password(storage)!r}"
 
     def _check_tested(self) -> None:
         runs = [each for method in self.settings.methods for each in self.trials(method.name, "seeds")]
@@ -234,27 +231,6 @@ class Store:
         return done, total
 
 
-def _open(url: str) -> RDBStorage:
-    from optuna.exceptions import ExperimentalWarning
-    from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
-
-    # Several processes write; one waits for the other.
-    options = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        try:
-            return RDBStorage(
-                url,
-                engine_kwargs=options,
-                heartbeat_interval=HEARTBEAT,
-                grace_period=GRACE,
-                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=_RETRIES),
-            )
-        except Exception as error:  # whatever the driver of this kind of database raises
-            told = " ".join(str(error).split())
-            raise TuneError(f"storage must be a database that Optuna can open, got {url!r} ({told[:200]}).") from error
-
-
 def _first_difference(was: str, now: str) -> tuple[str, str]:
     """The first line that differs, shortened; empty where a text has ended."""
     pairs = itertools.zip_longest(was.splitlines(), now.splitlines(), fillvalue="")
@@ -286,7 +262,7 @@ def _fail_stale(study: Study) -> None:
         optuna.storages.fail_stale_trials(study)
     # A process that was killed before its first sign of life is not among these.
     for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-        if trial.user_attrs.get(STARTED) != trial.number and _age(trial.datetime_start) > GRACE:
+        if trial.user_attrs.get(STARTED) != trial.number and _age(trial.datetime_start) > database.GRACE:
             study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
 

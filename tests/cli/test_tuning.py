@@ -27,8 +27,8 @@ TUNE = ["tune", "--config", "my.yaml", "--methods", "r_drop,none", "--trials", "
 PROGRAM = """
 import sys
 from lightning_advdrop.cli import main
-from lightning_advdrop.tuning import store
-store.HEARTBEAT, store.GRACE = 1, 3
+from lightning_advdrop.tuning import database
+database.HEARTBEAT, database.GRACE = 1, 3
 sys.exit(main(sys.argv[1:]))
 """
 

@@ -154,8 +154,8 @@ def test_an_interrupted_run_is_made_again(monkeypatch: pytest.MonkeyPatch) -> No
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Failing, "on_fit_start", interrupting)
-    monkeypatch.setattr("lightning_advdrop.tuning.store.GRACE", 1)
-    monkeypatch.setattr("lightning_advdrop.tuning.store.HEARTBEAT", 1)
+    monkeypatch.setattr("lightning_advdrop.tuning.database.GRACE", 1)
+    monkeypatch.setattr("lightning_advdrop.tuning.database.HEARTBEAT", 1)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         small(Failing)
     found = small(Failing)
@@ -230,7 +230,7 @@ def test_a_process_that_died_before_its_first_sign_of_life_is_noticed(monkeypatc
     store = opened()
     store.studies["r_drop", "search"].ask()
     assert not store.is_idle("search")
-    monkeypatch.setattr("lightning_advdrop.tuning.store.GRACE", 0)
+    monkeypatch.setattr("lightning_advdrop.tuning.database.GRACE", 0)
     assert store.is_idle("search")
     assert store.next_method("search") is store.settings.methods[0]
 

@@ -85,8 +85,3 @@ def test_the_trainer_has_no_logger_and_objects_can_be_pickled() -> None:
         tune(Tagger, methods=["none"], trainer={"logger": True})
     with refused("picklable", "jobs=2", error=TuneError):
         tune(lambda: Tagger(5), methods=["none"], jobs=2)
-
-
-def test_a_storage_that_cannot_be_opened_is_refused() -> None:
-    with refused("storage", "'nonsense://x'", error=TuneError):
-        tune(Tagger, methods=["none"], storage="nonsense://x")
