@@ -36,7 +36,7 @@ from lightning_advdrop.checkpoint_files import AtomicCheckpointIO
 from lightning_advdrop.cli.checking import check_needs, check_predicts, is_ours, naming_foreign_objects
 from lightning_advdrop.cli.configs import with_files
 from lightning_advdrop.cli.parsing import ExperimentParser
-from lightning_advdrop.cli.resuming import last_of_runs
+from lightning_advdrop.cli.resuming import check_left_by_slurm, last_of_runs
 from lightning_advdrop.cli.run_config import LeaveNothing, RunConfig
 from lightning_advdrop.cli.summary import end_of_fit
 from lightning_advdrop.cli.threads import one_thread_for
@@ -174,6 +174,8 @@ class ExperimentCLI(LightningCLI):
     def _checkpoint(self, *, required: bool) -> Path | None:
         """The checkpoint of the command; ``last`` is found among the experiment's earlier runs."""
         path = self._setting(self.config, "ckpt_path")
+        if path == "hpc":
+            check_left_by_slurm(self.trainer.default_root_dir)
         if path == "last":
             path = last_of_runs(self.trainer, self._content(), required=required)
             if path is not None:

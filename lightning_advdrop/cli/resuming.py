@@ -74,6 +74,24 @@ def last_checkpoint(runs: Path, config: Mapping[str, Any]) -> Path | None:
 
 def _is_of(config: Mapping[str, Any], run: Path) -> bool:
     """Return whether the run in a folder is of the experiment of a configuration."""
-    saved = run / "config.yaml"
-    content = yaml.safe_load(saved.read_text(encoding="utf-8")) if saved.is_file() else None
+    try:
+        content = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):  # missing, not a text, or not YAML
+        return False
     return isinstance(content, dict) and all(content.get(part) == config.get(part) for part in _PARTS)
+
+
+def check_left_by_slurm(folder: str) -> None:
+    """Check that a job that Slurm ended left a checkpoint, which is what ``ckpt_path`` says with ``hpc``.
+
+    Args:
+        folder: the trainer's ``default_root_dir``; those that are not on this machine are not looked at.
+
+    Raises:
+        ValueError: if it has no such checkpoint.
+    """
+    if "://" not in folder and not any(Path(folder).glob("hpc_ckpt_*.ckpt")):
+        raise ValueError(
+            f"ckpt_path must name a file, got 'hpc' and no hpc_ckpt_N.ckpt in {folder}, which a job that Slurm ends "
+            "leaves there; 'last' is the newest checkpoint of the experiment's earlier runs."
+        )

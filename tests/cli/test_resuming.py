@@ -96,6 +96,8 @@ def test_the_last_checkpoint_is_the_newest_whole_one_of_the_same_experiment(tmp_
     for number, part in enumerate(("seed_everything", "model", "data", "regularizer")):
         write_run(tmp_path, f"version_1{number}", config | {part: "other"}, 40)
     write_run(tmp_path, "version_3", config, 50).parents[1].joinpath("config.yaml").unlink()
+    for name, content in (("cut", b"model: {class_path: a"), ("not_a_text", b"\xff\xfe"), ("empty", b"")):
+        write_run(tmp_path, name, config, 60).parents[1].joinpath("config.yaml").write_bytes(content)
     assert last_checkpoint(tmp_path, config) == wanted
 
 
@@ -121,6 +123,12 @@ def test_without_a_logger_the_last_checkpoint_is_refused(command: str) -> None:
     with refused("ckpt_path", "trainer.logger", "'last'"):
         run_experiment([command, *QUICK[1:], "--trainer.logger", "false", "--ckpt_path", "last"])
     assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize("command", ["fit", "test"])
+def test_a_checkpoint_of_slurm_must_be_there(command: str) -> None:
+    with refused("ckpt_path", "'hpc'", "hpc_ckpt_N.ckpt", str(Path.cwd()), "'last'"):
+        run_experiment([command, *QUICK[1:], "--ckpt_path", "hpc"])
 
 
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
