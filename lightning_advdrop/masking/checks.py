@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from lightning_advdrop.masking.observation import Observation
 from lightning_advdrop.masking.site_values import Perturbation, SiteValue
-from lightning_advdrop.masking.sites import Observation
 
 #: The kinds of sites at which something can be added.
 PERTURBED = frozenset({"embedding", "input"})

@@ -16,10 +16,11 @@ from lightning_advdrop._torch import in_checkpoint
 from lightning_advdrop.masking.anchors import Anchors
 from lightning_advdrop.masking.checks import PERTURBED, check_same_batch, check_value
 from lightning_advdrop.masking.examples import BatchEvidence, Examples, Shape
+from lightning_advdrop.masking.observation import Observation
 from lightning_advdrop.masking.prefix import Prefix, PrefixReader, flat_arguments
 from lightning_advdrop.masking.running import RunningModules
 from lightning_advdrop.masking.site_values import Perturbation, SiteValue
-from lightning_advdrop.masking.sites import MaskSite, Observation
+from lightning_advdrop.masking.sites import MaskSite
 from lightning_advdrop.masking.sums import EmbeddingSums
 
 Choose = Callable[[Observation], SiteValue | None]
@@ -47,6 +48,7 @@ class MaskingMode(TorchFunctionMode):
         observed: what each site met in the first run.
         inside: whether the present call is part of a call that was handled.
         anchors: the weights and modules by which sites are recognised.
+        running: the running modules.
         evidence: what layers have shown of the batch.
         sums: which embeddings are added to each other.
         rows: what the first dimension of a dropout mask holds that is drawn now.
@@ -75,7 +77,7 @@ class MaskingMode(TorchFunctionMode):
         self.anchors = Anchors(sites, running)
         self._scopes = list({id(site.scope): site for site in sites if site.scope}.values())
         self._choose = choose
-        self._running = running
+        self.running = running
         self._reader = PrefixReader(prefix)
         self._first = first
         self._applied: dict[int, Tensor] = {}
@@ -151,9 +153,17 @@ class MaskingMode(TorchFunctionMode):
         """Multiply a mask that a call was given by the mask of this pass; either may be None."""
         if given is None or value is None:
             return value if given is None else given
-        product = given * value
-        self._applied[id(product)] = product
-        return product
+        return self._as_applied(given * value)
+
+    def in_order(self, value: Any, order: Tensor | None, dim: int) -> Any:
+        """Order the rows of a mask of this pass, in a dimension, as those of packed sequences; others have no order."""
+        if order is None or not isinstance(value, Tensor):
+            return value
+        return self._as_applied(value.index_select(dim, order))
+
+    def _as_applied(self, value: Tensor) -> Tensor:
+        self._applied[id(value)] = value
+        return value
 
     def masks(self, anchor: object, kind: str, shape: Shape, activation: Tensor, drop_rate: float) -> bool:
         """Tell whether a mask takes the place of one that the network is about to draw at a site.
@@ -186,7 +196,7 @@ class MaskingMode(TorchFunctionMode):
         scope = self._scope()
         if scope is None or not self.replaces_dropout(drop_rate):
             return None
-        module = self._running.stack[-1]
+        module = self.running.stack[-1]
         number = self._calls[id(module)]
         self._calls[id(module)] += 1
         path = scope.scope[id(module)]
@@ -196,7 +206,7 @@ class MaskingMode(TorchFunctionMode):
 
     def _scope(self) -> MaskSite | None:
         """Return a site in whose scope the running module is."""
-        running = id(self._running.stack[-1])
+        running = id(self.running.stack[-1])
         return next((site for site in self._scopes if running in site.scope), None)
 
     def value_at(self, anchor: object, kind: str, shape: Shape, activation: Tensor, **known: Any) -> Any:
@@ -251,8 +261,7 @@ class MaskingMode(TorchFunctionMode):
         self._latest = seen.site
         if value is not None:
             check_value(seen, value)
-            tensor = value.value if isinstance(value, Perturbation) else value
-            self._applied[id(tensor)] = tensor
+            self._as_applied(value.value if isinstance(value, Perturbation) else value)
         if self._first:
             self._reader.stop(complete=False)
             self._observe(replace(seen, applied=value), before)

@@ -15,11 +15,12 @@ from lightning_advdrop.masking.handlers import HANDLERS
 from lightning_advdrop.masking.handlers.composing import begin_among_others
 from lightning_advdrop.masking.mode import Choose, MaskingMode
 from lightning_advdrop.masking.module_state import ModuleState
+from lightning_advdrop.masking.observation import Observation
 from lightning_advdrop.masking.prefix import Prefix, PrefixMismatchError
 from lightning_advdrop.masking.random_state import RandomState, isolated
 from lightning_advdrop.masking.running import RunningModules
 from lightning_advdrop.masking.site_values import Masks
-from lightning_advdrop.masking.sites import ComputedWeight, MaskSite, Observation
+from lightning_advdrop.masking.sites import ComputedWeight, MaskSite
 
 StandIns = Iterable[tuple[Tensor, Tensor]]
 

@@ -19,6 +19,7 @@ class RunningModules:
 
     Attributes:
         stack: the running modules, the innermost one last.
+        arguments: the positional arguments of each.
 
     Example:
         >>> inner, seen = nn.Identity(), []
@@ -31,19 +32,26 @@ class RunningModules:
 
     def __init__(self, outermost: nn.Module) -> None:
         self.stack = [outermost]
+        self.arguments: list[tuple[Any, ...]] = [()]
         self._handles: list[Any] = []
 
     def __enter__(self) -> RunningModules:
         self._handles = [
-            register_module_forward_pre_hook(lambda module, _: self.stack.append(module)),
+            register_module_forward_pre_hook(self._enter),
             register_module_forward_hook(self._leave, always_call=True),
         ]
         return self
 
+    def _enter(self, module: nn.Module, arguments: tuple[Any, ...]) -> None:
+        self.stack.append(module)
+        self.arguments.append(arguments)
+
     def _leave(self, module: nn.Module, *_: Any) -> None:
         # Also leaves the modules inside, whose hooks did not run if an exception ended them.
-        while len(self.stack) > 1 and self.stack.pop() is not module:
-            pass
+        while len(self.stack) > 1:
+            self.arguments.pop()
+            if self.stack.pop() is module:
+                return
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

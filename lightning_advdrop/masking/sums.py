@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from lightning_advdrop.masking.sites import MaskSite, Observation
+from lightning_advdrop.masking.observation import Observation
+from lightning_advdrop.masking.sites import MaskSite
 
 _ADDING = frozenset(
     {"add", "add_", "__add__", "__radd__", "__iadd__", "sub", "sub_", "__sub__", "__rsub__", "__isub__"}

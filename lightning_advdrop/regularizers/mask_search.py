@@ -22,7 +22,7 @@ from lightning_advdrop.regularizers.base_scores import (
 )
 from lightning_advdrop.regularizers.comparison import DivergenceChoice
 from lightning_advdrop.regularizers.examples import Known
-from lightning_advdrop.regularizers.flips import Rows, choose, flips_by_scores, together
+from lightning_advdrop.regularizers.flips import Rows, flips_by_scores, together
 from lightning_advdrop.regularizers.passes import Passes
 from lightning_advdrop.regularizers.predicted_examples import PredictedExamples
 
@@ -45,15 +45,16 @@ def rows_of(
         passes: the base pass.
         masks: the binary masks.
         budgets: the most flips of a row at each site.
-        as_predicted: whether examples must have the order of the predictions. Packed sequences have one of their own,
-            so that all rows then belong to one example.
+        as_predicted: whether examples must have the order of the predictions.
     """
+    # Packed sequences that a model sorted itself have an order of their own, each call perhaps another one.
+    orders = {id(seen.batch_sizes) if seen.has_own_order else None for seen in map(passes.observed.__getitem__, masks)}
+    unclear = len(orders) > 1 or (as_predicted and orders != {None})
     found = []
     for site, mask in masks.items():
-        rows, seen = site.as_rows(mask), passes.observed[site]
-        example = seen.row_examples(len(rows))
-        packed = as_predicted and seen.batch_sizes is not None
-        found.append(Rows(rows, torch.full_like(example, -1) if packed else example, budgets[site]))
+        rows = site.as_rows(mask)
+        example = passes.observed[site].row_examples(len(rows))
+        found.append(Rows(rows, torch.full_like(example, -1) if unclear else example, budgets[site]))
     return together(found)
 
 
@@ -133,7 +134,7 @@ class BaseSearch:
         both = self.search == "fisher" or passes.compared(self.divergence).divergence == "mse"
         by_loss = self._by_loss(passes)
         signs = (-1, 1) if both and not by_loss else (-1,)
-        scores = self._label_scores(passes, masks, rows) if by_loss else self._scores(passes, masks)
+        scores = self._label_scores(passes, masks) if by_loss else self._scores(passes, masks)
         # The sites of the masks know where a row's example is; those of the scores may not.
         as_rows = [torch.stack([site.as_rows(of_draw) for of_draw in scores[site]]) for site in masks]
         return as_masks(masks, flips_by_scores(rows, as_rows, self.flips, signs))
@@ -166,7 +167,7 @@ class BaseSearch:
         applied: list[Any] = passes.applied(masks)
         return found[examples.tested(passes, dict(zip(masks, applied, strict=True)), passes.base)]
 
-    def _label_scores(self, passes: Passes, masks: BinaryMasks, rows: Sequence[Rows]) -> BinaryMasks:
+    def _label_scores(self, passes: Passes, masks: BinaryMasks) -> BinaryMasks:
         """Return minus the gradient of the loss; that of `leaning` for examples that the loss leaves out."""
         leant = self._leaning(passes, masks)  # before the loss's gradient, which may free the graph
         gradients = {
@@ -174,13 +175,13 @@ class BaseSearch:
         }
         if leant is None:
             return _alone(gradients)
-        used = torch.zeros(
-            1 + max(int(each.example.max()) for each in rows), dtype=torch.bool, device=rows[0].mask.device
-        )
-        for each, site in zip(rows, masks, strict=True):
-            used[each.example[site.as_rows(gradients[site]).any(-1)]] = True
-        as_rows = [[site.as_rows(of[site]) for site in masks] for of in (gradients, leant)]
-        return _alone(as_masks(masks, choose(rows, used, *as_rows)))
+        return _alone({site: _where_used(site, gradients[site], leant[site]) for site in masks})
+
+
+def _where_used(site: MaskSite, of_loss: Tensor, leant: Tensor) -> Tensor:
+    """Take the rows that the loss depends on from its gradient. The other ones are of examples that it leaves out."""
+    rows = site.as_rows(of_loss)
+    return site.from_rows(torch.where(rows.any(-1, keepdim=True), rows, site.as_rows(leant)), of_loss.shape)
 
 
 def _alone(gradients: BinaryMasks) -> BinaryMasks:

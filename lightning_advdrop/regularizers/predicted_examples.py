@@ -88,7 +88,7 @@ class PredictedExamples:
         if seen.site.kind == "dropout" and seen.batch_dim is None:
             found = candidates(seen.shape, shape, evidence)
             return [each for each in found if each.prediction.view == shape and each.prediction.dim in dims]
-        if int(seen.row_examples(1)) < 0 or seen.batch_sizes is not None:
+        if int(seen.row_examples(1)) < 0 or seen.has_own_order:
             return []
         told, held = evidence.dim(shape), seen.site.examples or Examples(seen.shape, 0)
         fitting = [dim for dim in dims if shape[dim] == held.size and told in {None, dim}]

@@ -118,15 +118,13 @@ def test_an_lstm_called_twice_is_masked_both_times() -> None:
 def test_masks_combine_with_those_of_the_model_itself(lengths: list[int] | None) -> None:
     _, masked = masked_pair({"num_layers": 2})
     x: Any = padded_input({})
-    unsorted: Any = slice(None)
     if lengths:
         x = pack_padded_sequence(x, torch.tensor(lengths), enforce_sorted=False)
-        unsorted = x.unsorted_indices
     sites, own = find_sites(masked), random_mask(BATCH, UNITS)
     masks = {site: random_mask(BATCH, UNITS) for site in sites}
     with apply_masks(masked, masks):
         result = masked(x, recurrent_mask=[own, None])
-    first, second = (masks[site][unsorted] for site in sites)
+    first, second = (masks[site] for site in sites)
     assert_same(result, masked(x, recurrent_mask=[own * first, second]))
 
 

@@ -46,23 +46,8 @@ KINDS = ("recurrent", "weight", "input", "hidden", "output")
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
-def packed_order(case: Case) -> list[int]:
-    """The examples in the order of the rows of masks: longest first."""
-    return sorted(range(len(case.lengths)), key=lambda b: -case.lengths[b]) if case.layout == "unsorted" else []
-
-
-def in_order(case: Case, mask: Tensor) -> Tensor:
-    """A mask with rows for each example, in the batch's order, as `apply` takes it."""
-    order = packed_order(case)
-    return mask[..., order, :] if order and mask.dim() == 2 else mask[order] if order else mask
-
-
 def masks_for(case: Case, layer: nn.Module, kinds: Any) -> dict[MaskSite, Tensor]:
     return {site: random_mask(*site.shape(len(case.lengths))) for site in find_sites(layer, kinds)}
-
-
-def given(case: Case, masks: dict[MaskSite, Tensor]) -> dict[MaskSite, Tensor]:
-    return {site: mask if site.kind == "weight" else in_order(case, mask) for site, mask in masks.items()}
 
 
 def expected(case: Case, layer: Any, masks: dict[MaskSite, Tensor]) -> tuple[list[Tensor], tuple[Tensor, ...]]:
@@ -86,7 +71,7 @@ def expected(case: Case, layer: Any, masks: dict[MaskSite, Tensor]) -> tuple[lis
 
 
 def found(case: Case, layer: Any, masks: dict[MaskSite, Tensor]) -> tuple[list[Tensor], tuple[Tensor, ...]]:
-    with apply_masks(layer, given(case, masks)):
+    with apply_masks(layer, masks):
         output, final = layer(case.arrange(case.sequences()), case.given_states(case.states()))
     final = (final,) if isinstance(final, Tensor) else final
     final = tuple(state.unsqueeze(1) for state in final) if case.layout == "unbatched" else final

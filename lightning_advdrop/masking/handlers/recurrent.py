@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 
 from lightning_advdrop import _torch
 from lightning_advdrop.masking.handlers.composing import composed
@@ -108,25 +109,33 @@ def _masks(mode: MaskingMode, found: _Call) -> RecurrentMasks:
     """Return the masks of this mode; the first of ``inputs`` may be a `Perturbation`."""
     call, anchors = found.call, found.anchors
     batch, steps, hidden = call.batch, len(call.batch_sizes), call.states[0][0]  # (B, P)
-    sizes = call.batch_sizes if call.packed else None
-    recurrent = [
-        mode.value_at(anchor.weight_hh, "recurrent", (batch, hidden.shape[1]), hidden, steps=steps, batch_sizes=sizes)
-        for anchor in anchors
-    ]
-    rows = {"batch_dim": 0 if call.batch_first else 1, "batch_sizes": sizes}
-    inputs = [
-        _locked_value(mode, call, "hidden" if layer else "input", anchor.weight_ih, anchor.weight_ih.shape[1], rows)
-        for layer, anchor in enumerate(anchors[:: call.config.directions])
-    ]
-    width = hidden.shape[1] * call.config.directions
-    return RecurrentMasks(recurrent, inputs, _locked_value(mode, call, "output", anchors[-1].weight_hh, width, rows))
+    order = _order(mode, call)
+    packed: dict[str, Any] = {"batch_sizes": call.batch_sizes if call.packed else None, "order": order}
+
+    def recurrent(anchor: Tensor) -> Any:
+        value = mode.value_at(anchor, "recurrent", (batch, hidden.shape[1]), hidden, steps=steps, **packed)
+        return mode.in_order(value, order, -2)
+
+    def locked(kind: str, anchor: Tensor, width: int) -> Any:
+        like = call.data[..., :1].expand(*call.data.shape[:-1], width)
+        batch_dim = 0 if call.batch_first else 1
+        value = mode.value_at(anchor, kind, (batch, 1, width), like, batch_dim=batch_dim, **packed)
+        return mode.in_order(value, order, 0)
+
+    return RecurrentMasks(
+        [recurrent(anchor.weight_hh) for anchor in anchors],
+        [
+            locked("hidden" if layer else "input", anchor.weight_ih, anchor.weight_ih.shape[1])
+            for layer, anchor in enumerate(anchors[:: call.config.directions])
+        ],
+        locked("output", anchors[-1].weight_hh, hidden.shape[1] * call.config.directions),
+    )
 
 
-def _locked_value(
-    mode: MaskingMode, call: RecurrentCall, kind: str, anchor: Tensor, width: int, rows: dict[str, Any]
-) -> Any:
-    like = call.data[..., :1].expand(*call.data.shape[:-1], width)
-    return mode.value_at(anchor, kind, (call.batch, 1, width), like, **rows)
+def _order(mode: MaskingMode, call: RecurrentCall) -> Tensor | None:
+    """The example of each row of a step, which a packed sequence knows that is the running module's argument."""
+    given = (each for each in mode.running.arguments[-1] if isinstance(each, PackedSequence))
+    return next((each.sorted_indices for each in given if each.batch_sizes is call.packed_sizes), None)
 
 
 def _product(mode: MaskingMode, given: RecurrentMasks, own: RecurrentMasks) -> RecurrentMasks:
