@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
+from lightning_advdrop._lightning import fabric_backward
 from lightning_advdrop.masking import MaskSite, Observation, RecordedForward, SiteSpecs, SiteValue, find_sites
 from lightning_advdrop.regularizers.comparison import DivergenceChoice
-from lightning_advdrop.regularizers.deciding import UndecidedError
 from lightning_advdrop.regularizers.examples import Known
 from lightning_advdrop.regularizers.fields import at_least_zero, check_fields
+from lightning_advdrop.regularizers.finite import not_finite, telling_what_is_not_finite
 from lightning_advdrop.regularizers.passes import Passes, uncompiled
 from lightning_advdrop.regularizers.penalty import Penalty
 from lightning_advdrop.regularizers.predictions import Output
@@ -100,7 +100,8 @@ class Regularizer(ABC):
                 callable. None takes a tensor itself, the part named ``logits`` or ``prediction``, or the first of a
                 tuple.
             weight: what the penalty is multiplied by, at least 0.
-            generator: a generator of the CPU for the random masks. None seeds one from torch's global generator.
+            generator: a generator of the CPU for the random masks. None seeds one from torch's global generator, whose
+                next number it takes: the base pass has other noise than a plain forward after the same seed.
             class_dim: the dimension of the prediction that holds the classes; None finds it by the labels, else takes
                 the last.
             ignore_index: the class index of what has no label, -100 by default.
@@ -108,8 +109,8 @@ class Regularizer(ABC):
                 regularizers that perturb the input; None for all.
 
         Returns:
-            The result of ``forward`` in the base pass, and a scalar with a graph: the weighted penalty, plus a further
-            supervised loss where the method has one.
+            The result of ``forward`` in the base pass, and a scalar with a graph: the weighted penalty, plus a second
+            supervised loss of some methods.
 
         Raises:
             ValueError: if ``weight`` is negative, there are no such sites, the prediction has no gradient, or
@@ -183,7 +184,7 @@ class Regularizer(ABC):
                 "torch.no_grad(), detached, or all its parameters are frozen."
             )
         passes.recorded.draw_noise(int(torch.randint(2**31, (), generator=passes.generator)))
-        with _telling_what_is_not_finite(passes.base):
+        with telling_what_is_not_finite(passes.base), fabric_backward():
             return self.look_at_base(passes)
 
     def evaluate(self, passes: Passes) -> Penalty:
@@ -209,12 +210,12 @@ class Regularizer(ABC):
         """
         self.prepare(passes)
         try:
-            with _telling_what_is_not_finite(passes.base), uncompiled():
+            with telling_what_is_not_finite(passes.base), fabric_backward(), uncompiled():
                 found = self.penalty(passes)
         finally:
             passes.kept.clear()  # the next evaluation draws anew
         if not found.weighted(1.0).isfinite():
-            raise _not_finite("under masks" if passes.base.isfinite().all() else "without any mask")
+            raise not_finite("under masks" if passes.base.isfinite().all() else "without any mask")
         return found
 
     # What a subclass defines.
@@ -271,24 +272,6 @@ class Regularizer(ABC):
         Args:
             passes: the base pass and the means to make others.
         """
-
-
-@contextmanager
-def _telling_what_is_not_finite(base: Tensor) -> Iterator[None]:
-    """Say that a prediction is NaN or infinite where an error comes of that."""
-    try:
-        yield
-    except ValueError as error:
-        if base.isfinite().all() or (isinstance(error, UndecidedError) and not base.isnan().any()):
-            raise
-        raise _not_finite("without any mask") from error
-
-
-def _not_finite(where: str) -> FloatingPointError:
-    return FloatingPointError(
-        f"The model's prediction must be finite, got NaN or infinity {where}, so that it can't be compared; look for "
-        "NaN in the data and the weights, lower the learning rate or clip the gradients."
-    )
 
 
 def _found(module: nn.Module, sites: SiteSpecs | Sequence[MaskSite]) -> list[MaskSite]:

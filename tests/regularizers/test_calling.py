@@ -94,12 +94,14 @@ def test_it_is_the_callback_to_the_bit(method: type[Regularizer], model: type[St
     assert torch.equal(generator.get_state(), callback._generator.get_state())
 
 
-def test_lightning_fabric() -> None:
-    fabric = L.Fabric(accelerator="cpu", devices=1)
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("search", ["label", "top", "fisher", "gradient"])
+def test_lightning_fabric(search: Any, precision: Any) -> None:
+    fabric = L.Fabric(accelerator="cpu", devices=1, precision=precision)
     fabric.seed_everything(0, verbose=False)
     network = Tagger()
     model, optimizer = fabric.setup(network, torch.optim.Adam(network.parameters(), lr=0.02))
-    batches, regularizer = fabric.setup_dataloaders(loader()), AdversarialDropout(rate=0.2)
+    batches, regularizer = fabric.setup_dataloaders(loader()), AdversarialDropout(rate=0.2, search=search)
     losses = []
     for _ in range(5):
         for x, y in batches:
@@ -110,6 +112,18 @@ def test_lightning_fabric() -> None:
             optimizer.step()
             losses.append(loss.item())
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("method", [VirtualAdversarialTraining(), AdversarialTraining()])
+def test_perturbations_under_mixed_precision_of_fabric(method: Regularizer) -> None:
+    fabric = L.Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
+    fabric.seed_everything(0, verbose=False)
+    model = fabric.setup(Tagger())
+    x, y = next(iter(loader()))
+    _, penalty = method(lambda: model(x), model, sites="input", target=y)
+    assert penalty > 0
+    with pytest.raises(RuntimeError, match=r"fabric\.backward"):
+        penalty.backward()
 
 
 def bert() -> Any:
