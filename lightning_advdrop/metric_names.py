@@ -7,8 +7,8 @@ from typing import Literal
 STEP = "_step"
 """The end of the name of a metric of single steps; its mean over an epoch has the name without it."""
 
-_LOWER_ENDINGS = ("error", "error_rate", "loss", "perplexity")
-_HIGHER_ENDINGS = ("accuracy", "f1", "auroc", "precision", "recall")
+_LOWER_ENDINGS = ("error", "error_rate", "loss", "perplexity", "brier", "mae", "mse", "ppl")
+_HIGHER_ENDINGS = ("accuracy", "f1", "auroc", "precision", "recall", "acc", "auc", "bleu")
 
 
 def metric_name(metric: str) -> str:

@@ -6,13 +6,13 @@ import os
 import re
 import shutil
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import yaml
 
 from lightning_advdrop._suggestions import did_you_mean
-from lightning_advdrop.files import TEXT_ENCODING, configs_folder, writing
+from lightning_advdrop.files import configs_folder, writing
 
 _OPTIONS = ("--config", "-c")
 _LISTS = ("logger", "callbacks")
@@ -75,29 +75,14 @@ def with_files(arguments: Sequence[str]) -> list[str]:
         >>> [Path(each).name for each in with_files(["fit", "--config", "ptb_small", "--regularizer", "null"])]
         ['fit', '--config', 'ptb_small.yaml', '--regularizer', 'null']
     """
-    return _replaced(arguments, find_config)
-
-
-def with_contents(arguments: Sequence[str]) -> list[str]:
-    """Replace the paths of configurations in a command line by what the files contain.
-
-    Example:
-        >>> with_contents(["--config", "{seed_everything: 1}", "--model=no-such-file.yaml"])
-        ['--config', '{seed_everything: 1}', '--model=no-such-file.yaml']
-    """
-    return _replaced(arguments, lambda value: Path(value).read_text(TEXT_ENCODING) if _is_file(value) else value)
-
-
-def _replaced(arguments: Sequence[str], replace: Callable[[str], str]) -> list[str]:
-    """Replace the values of the options that name configurations."""
     found: list[str] = []
     before = ""
     for argument in arguments:
         option, equals, value = argument.partition("=")
         if before in _OPTIONS:
-            found.append(replace(argument))
+            found.append(find_config(argument))
         elif equals and option in _OPTIONS:
-            found.append(f"{option}={replace(value)}")
+            found.append(f"{option}={find_config(value)}")
         else:
             found.append(argument)
         before = argument

@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
@@ -89,6 +90,7 @@ class ExperimentCLI(LightningCLI):
     def __init__(self, *args: Any, typed: Sequence[str] = (), closing: ExitStack | None = None, **kwargs: Any) -> None:
         self._typed = typed
         self._closing = closing or ExitStack()
+        self._runs = kwargs.get("run", True)
         super().__init__(*args, **kwargs)
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
@@ -113,6 +115,9 @@ class ExperimentCLI(LightningCLI):
             default=None,
             help="Which weights to test after the fit; null for none.",
         )
+        if not self._runs:  # the configuration of a fit has its arguments, too
+            for name in signature(Trainer.fit).parameters.keys() & {"ckpt_path", "weights_only"}:
+                parser.add_argument(f"--{name}", type=None, default=None, help=argparse.SUPPRESS)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, and check what the command needs: a GPU, checkpoints to resume or to start from.

@@ -11,11 +11,12 @@ from typing import Any
 
 import yaml
 
-from lightning_advdrop.cli.configs import with_contents, with_files
+from lightning_advdrop.cli.configs import with_files
 from lightning_advdrop.cli.experiments import ExperimentCLI, run_experiment
 from lightning_advdrop.tuning import Method, Parts, Settings, find_methods, parse_duration, read_yaml, run_search
 from lightning_advdrop.tuning.pages import upload_result
 from lightning_advdrop.tuning.searching import quiet
+from lightning_advdrop.wandb_settings import chosen_mode, from_environment
 
 _SETTINGS = ("metric", "mode", "test_metric", "test_mode", "trials", "seeds", "jobs", "seed", "output", "storage")
 
@@ -32,8 +33,8 @@ class Configured:
 
     @property
     def description(self) -> str:
-        """The options, and the content of the configurations."""
-        return "\n".join(with_contents(self.arguments))
+        """The whole experiment, in YAML, whatever files and options it was given by."""
+        return self._dumped({})
 
     def build(self, method: Method, values: dict[str, Any], seed: int, folder: Path) -> Parts:
         """Make new objects, from a seed, whose trainer logs into a folder."""
@@ -47,7 +48,10 @@ class Configured:
 
     def config(self, method: Method, values: dict[str, Any]) -> str:
         """Return the whole experiment with a method and its values, in YAML."""
-        command = self._parsed({"regularizer": method.with_values(values)})
+        return self._dumped({"regularizer": method.with_values(values)})
+
+    def _dumped(self, more: dict[str, Any]) -> str:
+        command = self._parsed(more)
         return str(command.parser.dump(command.config, skip_none=False))
 
     def _parsed(self, more: dict[str, Any]) -> ExperimentCLI:
@@ -68,9 +72,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help=told)
     told = "validation metric that is compared (default: %(default)s)"
     parser.add_argument("--metric", default="val/loss", help=told)
-    parser.add_argument("--mode", default="min", choices=["min", "max"], help="which values are better")
+    told = "which values are better (default: what the name of the metric tells)"
+    parser.add_argument("--mode", choices=["min", "max"], help=told)
     parser.add_argument("--test_metric", help="what the test logs (default: the metric with test in place of val)")
-    told = "which values of that are better (default: the mode of the metric, or what the name tells)"
+    told = "which values of that are better (default: those of the metric, or what the name tells)"
     parser.add_argument("--test_mode", choices=["min", "max"], help=told)
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes of one thread (default: 1)")
     parser.add_argument("--budget", metavar="TIME", help="after which no run begins, such as 2h or 90m (default: none)")
@@ -84,8 +89,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--storage", metavar="URL", help="database of Optuna (default: a SQLite file in the output)")
 
 
-def run(options: Namespace) -> str:
-    """Make the runs that are left of a search, and return its table.
+def run(options: Namespace) -> str | None:
+    """Make the runs that are left of a search, and return its table, unless it is printed before an upload.
 
     Raises:
         ValueError: if an argument is outside what is allowed, or no run could succeed.
@@ -100,13 +105,18 @@ def run(options: Namespace) -> str:
         **{name: getattr(options, name) for name in _SETTINGS},
     )
     experiment = Configured(tuple(with_files(options.experiment)))
+    if options.wandb is not None:
+        chosen_mode(from_environment().get("mode"))  # an upload that can't be is told before hours of runs
     # Wrong options end the command here, as in a fit, before anything is written.
     with quiet():
-        experiment.config(settings.methods[0], {})
+        for method in settings.methods:
+            experiment.config(method, {})
     found = run_search(settings, experiment)
     for remark in found.remarks:
         print(f"Note: {remark}", file=sys.stderr)
     print(f"Wrote {found.output}: tune.md, tune.html, methods.png, runs.csv, best.yaml", file=sys.stderr)
-    if options.wandb is not None:
-        upload_result(options.wandb, found)
-    return found.table
+    if options.wandb is None:
+        return found.table
+    print(found.table, flush=True)  # which stays, should the network be away
+    upload_result(options.wandb, found)
+    return None

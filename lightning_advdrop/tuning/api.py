@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +14,7 @@ from typing import Any, Literal
 import yaml
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities.seed import isolate_rng
 
 from lightning_advdrop.tuning.describing import describe
 from lightning_advdrop.tuning.errors import TuneError
@@ -51,7 +54,7 @@ class Objects:
         model = copy.deepcopy(self.model) if isinstance(self.model, LightningModule) else self.model()
         ready = isinstance(self.data, (LightningDataModule, Mapping)) or self.data is None
         data = copy.deepcopy(self.data) if ready else self.data()
-        given = dict(self.trainer)
+        given = {name: value if callable(value) else copy.deepcopy(value) for name, value in self.trainer.items()}
         callbacks = [*_made(given.pop("callbacks", None)), *method.callbacks(values)]
         logger = CSVLogger(folder, name="", version="")
         return Parts(model, data, Trainer(**given, logger=logger, callbacks=callbacks))
@@ -66,8 +69,8 @@ def _made(callbacks: Any) -> list[Callback]:
     if callbacks is None:
         return []
     if isinstance(callbacks, Callback):
-        return [copy.deepcopy(callbacks)]
-    return [*(callbacks() if callable(callbacks) else copy.deepcopy(callbacks))]
+        return [callbacks]
+    return [*(callbacks() if callable(callbacks) else callbacks)]
 
 
 def tune(
@@ -76,7 +79,7 @@ def tune(
     *,
     methods: Sequence[str] = DEFAULT_METHODS,
     metric: str = "val/loss",
-    mode: Literal["min", "max"] = "min",
+    mode: Literal["min", "max"] | None = None,
     trials: int = 20,
     seeds: int = 5,
     jobs: int = 1,
@@ -99,7 +102,7 @@ def tune(
             None where the module has loaders of its own.
         methods: names of overlays of ``configs/methods``, or paths of such files.
         metric: what is compared, as the validation logs it.
-        mode: ``min`` or ``max``.
+        mode: ``min`` or ``max``; None for what the name of `metric` tells.
         trials: runs of each method's search, at least 1.
         seeds: runs of each method with the values that were found, at least 1.
         jobs: processes of one thread each; with several, `model` and `data` must be picklable.
@@ -124,6 +127,13 @@ def tune(
     for name in _OWN:
         if name in given and name != "callbacks":
             raise TuneError(f"trainer must not have {name}, which each run sets, got {given[name]!r}.")
+    if isinstance(methods, str):
+        raise TuneError(f"methods must be a sequence of names, got {methods!r}.")
+    if not (data is None or callable(data) or isinstance(data, (LightningDataModule, Mapping))):
+        raise TuneError(
+            "data must be a data module, a mapping of loaders by 'train', 'val' and 'test', a callable that makes one, "
+            f"or None, got {data!r}."
+        )
     settings = Settings(
         methods=find_methods(methods, spaces or {}),
         metric=metric,
@@ -144,6 +154,20 @@ def tune(
     return run_search(settings, experiment)
 
 
+@contextmanager
+def _environment() -> Iterator[None]:
+    """Leave the variables as they are by which seeds are handed to workers of loaders."""
+    before = {name: os.environ.get(name) for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
 def run_search(settings: Settings, experiment: Experiment) -> Result:
     """Make the runs of a search, and write what they show.
 
@@ -151,5 +175,5 @@ def run_search(settings: Settings, experiment: Experiment) -> Result:
         settings: of the search.
         experiment: makes the objects of each run.
     """
-    with quiet():
+    with quiet(), isolate_rng(), _environment():
         return write_results(search(settings, experiment), experiment)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import partial
 from types import CodeType, FunctionType
@@ -10,7 +11,7 @@ from typing import Any
 from lightning.pytorch import LightningDataModule, LightningModule
 from torch import nn
 
-_ADDRESS = " at 0x"
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 def describe(value: Any) -> str:
@@ -38,12 +39,12 @@ def describe(value: Any) -> str:
         # The order of a set is another one at the next start.
         return f"[{', '.join(each if isinstance(value, (list, tuple)) else sorted(each))}]"
     if isinstance(value, (LightningModule, LightningDataModule)):
-        more = repr(value) if isinstance(value, nn.Module) else describe(_simple(vars(value)))
+        more = _ADDRESS.sub("", repr(value)) if isinstance(value, nn.Module) else describe(_simple(vars(value)))
         return f"{_name(type(value))}({describe(dict(value.hparams))}) {more}"
     if isinstance(value, (type, FunctionType)):
         return f"{_name(value)}{_constants(value)}"
     text = repr(value)
-    return _name(type(value)) if _ADDRESS in text else text
+    return _name(type(value)) if _ADDRESS.search(text) else text
 
 
 def _name(value: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -77,7 +78,22 @@ def _instantiate(value: Any) -> Any:
     if not isinstance(value, Mapping) or "class_path" not in value:
         return value
     arguments = {name: _instantiate(each) for name, each in (value.get("init_args") or {}).items()}
-    return resolve_name(value["class_path"])(**arguments)
+    return _class_of(value)(**arguments)
+
+
+def _class_of(entry: Mapping[str, Any]) -> Any:
+    """Import the class that a ``class_path`` names; a name alone is one of this package, as in a configuration.
+
+    Raises:
+        TuneError: if there is none.
+    """
+    path = str(entry["class_path"])
+    try:
+        return resolve_name(path if "." in path else f"lightning_advdrop.{path}")
+    except (ImportError, AttributeError, ValueError) as error:
+        raise TuneError(
+            f"methods: class_path must name a class that can be imported, got {path!r} ({error})."
+        ) from error
 
 
 def find_method(name: str, spaces: Mapping[str, Any]) -> Method:
@@ -149,6 +165,15 @@ def find_methods(names: Sequence[str], spaces: Mapping[str, Any]) -> tuple[Metho
     return found
 
 
+class _Loader(yaml.SafeLoader):
+    """PyYAML's loader, for which 1e-3 is a number, as it is for LightningCLI, and not a text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
 @cache
 def _built_in_spaces() -> dict[str, Any]:
     return dict(yaml.safe_load(_SPACES.read_text(encoding="utf-8")))
@@ -165,7 +190,7 @@ def read_yaml(argument: str, path: Path) -> dict[str, Any]:
         TuneError: if it isn't one.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding=TEXT_ENCODING))
+        content = yaml.load(path.read_text(encoding=TEXT_ENCODING), _Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         told = " ".join(str(error).split())
         raise TuneError(f"{argument} must name files in YAML, got {str(path)!r} ({told}).") from error

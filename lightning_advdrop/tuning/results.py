@@ -15,7 +15,8 @@ from lightning_advdrop.report.samples import deviation, mean
 from lightning_advdrop.tuning.errors import TuneError
 from lightning_advdrop.tuning.methods import Method
 from lightning_advdrop.tuning.settings import Settings
-from lightning_advdrop.tuning.store import ERROR, PHASES, RESULT, SEED, Store, errors
+from lightning_advdrop.tuning.store import PHASES, RESULT, SEED, Store
+from lightning_advdrop.tuning.trials import ERROR, errors
 
 LEVEL = 0.95
 
@@ -156,7 +157,7 @@ def run_rows(store: Store) -> list[RunRow]:
                     values=values,
                     validation=trial.value,
                     metric=settings.tested if tested else settings.metric,
-                    mode=str(settings.tested_mode if tested else settings.mode),
+                    mode=str(settings.tested_mode if tested else settings.validated_mode),
                     result=found["test"] if tested else trial.value,
                     **{name: found.get(name) for name in ("test", "seconds", "step_seconds", "steps")},
                     error=str(trial.user_attrs.get(ERROR, "")),
@@ -185,7 +186,7 @@ def summarize(store: Store) -> Result:
     rows = [_row(store, method, done, tested, costs.get(method.name)) for method in settings.methods]
     incomplete = {method.name for method in settings.methods if errors(store.counted(method.name, "seeds"))}
     candidates, seeds = _compared(rows, incomplete)
-    tested_sign, sign = (1 if mode == "min" else -1 for mode in (settings.tested_mode, settings.mode))
+    tested_sign, sign = (1 if mode == "min" else -1 for mode in (settings.tested_mode, settings.validated_mode))
     finite = [row for row in candidates if math.isfinite(_mean_over(row.results, seeds))]
     order = sorted(finite, key=lambda row: (tested_sign if tested else sign) * _mean_over(row.results, seeds))
     best = min(candidates, key=lambda row: sign * _mean_over(row.validation, seeds))

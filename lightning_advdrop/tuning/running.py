@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, ModelSummary, ProgressBar
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -47,18 +48,18 @@ class Watch(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
         """Start the clock."""
-        self._started = time.perf_counter()
+        self._started = _now(pl_module)
 
     def on_train_batch_end(
         self,
         trainer: Trainer,  # noqa: ARG002
-        pl_module: LightningModule,  # noqa: ARG002
+        pl_module: LightningModule,
         outputs: Any,  # noqa: ARG002
         batch: Any,  # noqa: ARG002
         batch_idx: int,  # noqa: ARG002
     ) -> None:
         """Stop the clock."""
-        self.steps.append(time.perf_counter() - self._started)
+        self.steps.append(_now(pl_module) - self._started)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Look at the metric.
@@ -75,9 +76,23 @@ class Watch(Callback):
         if math.isfinite(value):
             self.best = value if better else self.best
             if self.report is not None:
-                # Without a last step the share is 0.
-                share = trainer.global_step / trainer.estimated_stepping_batches
-                self.report(self.validations, value, share)
+                self.report(self.validations, value, self._share(trainer))
+
+    def _share(self, trainer: Trainer) -> float:
+        """The share of the training that is over; 0 where nothing tells when it ends."""
+        by_steps = trainer.global_step / trainer.max_steps if trainer.max_steps > 0 else 0.0
+        if trainer.max_epochs is None or trainer.max_epochs <= 0:
+            return by_steps
+        batches = trainer.num_training_batches
+        # Batches, since a module may step several optimizers in each, or one in several.
+        epochs = len(self.steps) / batches if math.isfinite(batches) else trainer.current_epoch + 1
+        return max(by_steps, epochs / trainer.max_epochs)
+
+
+def _now(module: LightningModule) -> float:
+    if module.device.type == "cuda":
+        torch.cuda.synchronize(module.device)  # or what has only been asked for would take no time
+    return time.perf_counter()
 
 
 def logged(trainer: Trainer, argument: str, metric: str) -> float:
@@ -125,10 +140,13 @@ def run_once(parts: Parts, settings: Settings, folder: Path, report: Report | No
     trainer = parts.trainer
     if trainer.world_size > 1:
         raise TuneError(f"trainer must have one device for each run, got {trainer.world_size}; use jobs instead.")
-    watch = Watch(settings.metric, settings.mode, report)
+    if getattr(trainer, "fast_dev_run", False):
+        raise TuneError("trainer.fast_dev_run must be off, since it keeps no weights, got True or a number.")
+    mode = str(settings.validated_mode)
+    watch = Watch(settings.metric, mode, report)
     # No other file is in the folder.
     weights = folder / "weights"
-    best = ModelCheckpoint(weights, "best", monitor=settings.metric, mode=settings.mode, enable_version_counter=False)
+    best = ModelCheckpoint(weights, "best", monitor=settings.metric, mode=mode, enable_version_counter=False)
     # The experiment's own checkpoints would be written at each run, and perhaps into one folder; the search has a bar.
     left_out = (Checkpoint, ProgressBar, ModelSummary)
     others = [each for each in trainer_callbacks(trainer) if not isinstance(each, left_out)]

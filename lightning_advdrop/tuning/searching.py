@@ -24,9 +24,10 @@ from tqdm import tqdm
 from lightning_advdrop.tuning.errors import RunFailedError, TuneError
 from lightning_advdrop.tuning.methods import Method
 from lightning_advdrop.tuning.running import run_once, stop_if_orphaned
-from lightning_advdrop.tuning.settings import Experiment, Settings
+from lightning_advdrop.tuning.settings import Experiment, Parts, Settings
 from lightning_advdrop.tuning.spaces import suggest
-from lightning_advdrop.tuning.store import ERROR, PHASES, RESULT, SEED, STARTED, Phase, Store, errors
+from lightning_advdrop.tuning.store import PHASES, RESULT, SEED, Phase, Store
+from lightning_advdrop.tuning.trials import ERROR, STARTED, errors
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -90,8 +91,11 @@ def _work_in_processes(settings: Settings, experiment: Experiment, show: Callabl
             for future in futures:
                 future.result()
         except BrokenProcessPool:
-            told = "one of the jobs was killed, perhaps for want of memory; run the same again to go on."
-            raise TuneError(told) from None
+            raise TuneError(
+                "jobs: one of the processes was killed, perhaps for want of memory, or could not start; run the same "
+                "again to go on. A script that starts several needs `if __name__ == '__main__':`, and a notebook must "
+                "import its model and data from a file."
+            ) from None
         except TuneError as error:
             raise TuneError(str(error)) from None  # where it was raised in the other process is of no use
 
@@ -190,16 +194,24 @@ class Objective:
 
         try:
             with self._folder(seed) as folder:
-                parts = self.experiment.build(self.method, values, seed, folder)
+                parts = self._build(values, seed, folder)
                 found = run_once(parts, settings, folder, report if is_search else None, test=not is_search)
         except (TrialPruned, TuneError):
             raise
+        except SystemExit as error:
+            raise KeyboardInterrupt from error  # which Lightning has turned into this
         except Exception as error:
             told = f"{type(error).__name__}: {' '.join(str(error).split())}"
             trial.set_user_attr(ERROR, told[:_LONGEST_ERROR])
             raise RunFailedError(told) from error
         trial.set_user_attr(RESULT, {"values": values, **found})
         return float(found["value"])
+
+    def _build(self, values: dict[str, object], seed: int, folder: Path) -> Parts:
+        try:
+            return self.experiment.build(self.method, values, seed, folder)
+        except SystemExit as error:  # of a parser that refuses a value
+            raise ValueError(f"the values {values} were refused") from error
 
     def _values(self, trial: Trial) -> dict[str, object]:
         from optuna.samplers import TPESampler
@@ -238,7 +250,7 @@ class Objective:
         failed = errors(counted)
         others = [each for each in counted if each.state != TrialState.FAIL]
         if len(failed) >= _GIVE_UP and not others:
-            raise TuneError(f"every run must not fail, got {len(failed)} failures of {len(failed)} runs: {failed[-1]}")
+            raise TuneError(f"the first runs must not all fail, got {len(failed)} of {len(failed)}: {failed[-1]}")
 
 
 @contextmanager

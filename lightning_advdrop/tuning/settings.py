@@ -19,6 +19,8 @@ Mode = Literal["min", "max"]
 
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 STORE_FILE = "tune.db"
+# What these mean in the URL of an SQLite file can't be quoted.
+_NOT_IN_URLS = "?{}"
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Settings:
     Args:
         methods: what is compared, see `find_methods`.
         metric: what is compared, as the validation logs it.
-        mode: ``min`` or ``max``.
+        mode: ``min`` or ``max``; None for what the name of `metric` tells.
         trials: runs of each method's search, at least 1.
         seeds: runs of each method with the values that were found, each with a fresh seed; at least 1.
         jobs: processes, at least 1.
@@ -37,18 +39,18 @@ class Settings:
         prune: whether a run of the search is given up when it is behind the median of its method's in the second half
             of its training.
         test_metric: what the test logs; None for `metric` with ``test`` in the place of ``val``.
-        test_mode: which values of it are better; None for `mode` with the same metric, and for what its name tells with
-            another one.
+        test_mode: which values of it are better; None for those of the validation, where it is the same metric, and for
+            what its name tells with another one.
         output: the folder of all results.
         storage: URL of Optuna's storage; None for a SQLite file in `output`.
 
     Raises:
-        ValueError: if one is out of its range, or nothing tells which values of `test_metric` are better.
+        ValueError: if one is out of its range, or nothing tells which values of a metric are better.
     """
 
     methods: tuple[Method, ...]
     metric: str = "val/loss"
-    mode: Mode = "min"
+    mode: Mode | None = None
     trials: int = 20
     seeds: int = 5
     jobs: int = 1
@@ -64,17 +66,26 @@ class Settings:
         check_range("at least 1", trials=self.trials, seeds=self.seeds, jobs=self.jobs)
         check_range("above 0 or None", budget=self.budget)
         check_range("at least 0", seed=self.seed)
-        untold = "" if self.tested_mode else f", since the name {self.tested!r} doesn't tell which values are better"
-        for name, mode in (("mode", self.mode), ("test_mode", self.tested_mode)):
+        modes = ("mode", self.validated_mode, self.metric), ("test_mode", self.tested_mode, self.tested)
+        for name, mode, metric in modes:
             if mode not in get_args(Mode):
+                untold = "" if mode else f", since the name of the metric {metric!r} doesn't tell which values are better"
                 raise TuneError(f"{name} must be 'min' or 'max'{untold}, got {mode!r}.")
         if self.output.exists() and not self.output.is_dir():
             raise TuneError(f"output must be a folder, got the file {str(self.output)!r}.")
+        if self.storage is None and set(str(self.output.absolute())) & set(_NOT_IN_URLS):
+            told = f"output must have none of {' '.join(_NOT_IN_URLS)} in its path, where the database is"
+            raise TuneError(f"{told}, got {str(self.output.absolute())!r}; name another folder.")
 
     @property
     def url(self) -> str:
         """The URL of Optuna's storage."""
         return self.storage or f"sqlite:///{(self.output / STORE_FILE).absolute()}"
+
+    @property
+    def validated_mode(self) -> Mode | None:
+        """Which values of `metric` are better; None, which is refused, where neither an argument nor the name tells."""
+        return self.mode or better(self.metric)
 
     @property
     def fresh_seeds(self) -> list[int]:
@@ -93,7 +104,7 @@ class Settings:
     @property
     def tested_mode(self) -> Mode | None:
         """Which values of that are better; None, which is refused, where neither an argument nor the name tells."""
-        return self.test_mode or (self.mode if self.tested == self._as_tested else better(self.tested))
+        return self.test_mode or (self.validated_mode if self.tested == self._as_tested else better(self.tested))
 
     def identity(self, experiment: str) -> dict[str, str]:
         """Return what must not change when a search goes on, whatever its methods.
@@ -101,7 +112,12 @@ class Settings:
         Args:
             experiment: the experiment's own description.
         """
-        return {"experiment": experiment, "metric": self.metric, "mode": self.mode, "seed": str(self.seed)}
+        return {
+            "experiment": experiment,
+            "metric": self.metric,
+            "mode": str(self.validated_mode),
+            "seed": str(self.seed),
+        }
 
 
 @dataclass

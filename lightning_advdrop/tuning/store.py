@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
-import warnings
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from filelock import FileLock
@@ -18,16 +15,18 @@ from lightning_advdrop.tuning import database
 from lightning_advdrop.tuning.errors import TuneError
 from lightning_advdrop.tuning.methods import Method
 from lightning_advdrop.tuning.settings import Settings
+from lightning_advdrop.tuning.trials import counts, errors, fail_stale, waits
 
 if TYPE_CHECKING:
     from optuna import Study
+    from optuna.storages import RDBStorage
     from optuna.trial import FrozenTrial
 
 Phase = Literal["search", "seeds"]
 PHASES: tuple[Phase, ...] = ("search", "seeds")
 _LONGEST = 120
 _IDENTITY, _CHOSEN, _CLOSED, _AGAIN = "identity", "chosen", "closed", "again"
-STARTED, ERROR, SEED, RESULT = "started", "error", "seed", "result"
+SEED, RESULT = "seed", "result"
 
 
 class Store:
@@ -61,27 +60,47 @@ class Store:
             storage = database.open_database(settings.url)
             names = [(method.name, phase) for method in settings.methods for phase in PHASES]
             self.studies: dict[tuple[str, Phase], Study] = {
-                (name, phase): optuna.create_study(
-                    storage=storage,
-                    study_name=f"{name}: {phase}",
-                    direction="minimize" if settings.mode == "min" else "maximize",
-                    pruner=optuna.pruners.MedianPruner() if settings.prune else optuna.pruners.NopPruner(),
-                    load_if_exists=True,
-                )
-                for name, phase in names
+                (name, phase): self._study(storage, f"{name}: {phase}") for name, phase in names
             }
             own = [study.study_name for study in self.studies.values()]
             others = [name for name in optuna.get_all_study_names(storage) if name not in own]
             loaded = [optuna.load_study(study_name=name, storage=storage) for name in others]
+            for study in self.studies.values():
+                fail_stale(study)  # or a run that was killed would count as begun
             self._check_identity(loaded, settings.identity(experiment))
+            self.studies = {key: self._in_direction(storage, study) for key, study in self.studies.items()}
             self._check_tested()
+
+    def _study(self, storage: RDBStorage, name: str) -> Study:
+        import optuna
+
+        return optuna.create_study(
+            storage=storage,
+            study_name=name,
+            direction="minimize" if self.settings.validated_mode == "min" else "maximize",
+            pruner=optuna.pruners.MedianPruner() if self.settings.prune else optuna.pruners.NopPruner(),
+            load_if_exists=True,
+        )
+
+    def _in_direction(self, storage: RDBStorage, study: Study) -> Study:
+        """The same study with the direction of the mode; if it has another one, it has no run, or it were refused."""
+        import optuna
+
+        if study.direction.name.lower()[:3] == self.settings.validated_mode:
+            return study
+        name, known = study.study_name, study.user_attrs
+        optuna.delete_study(study_name=name, storage=storage)
+        found = self._study(storage, name)
+        for attribute, value in known.items():
+            found.set_user_attr(attribute, value)
+        return found
 
     def _check_identity(self, others: Sequence[Study], wanted: dict[str, str]) -> None:
         # Runs of another experiment with other methods are not to stand beside ours either.
         theirs = [study for study in others if _IDENTITY in study.user_attrs]
         ours = {self.studies[each.name, phase]: each for each in self.settings.methods for phase in PHASES}
         # Before the first run has ended, wrong arguments can be set right.
-        begun = any(_counts(each) for study in [*ours, *theirs] for each in study.get_trials(deepcopy=False))
+        begun = any(counts(each) for study in [*ours, *theirs] for each in study.get_trials(deepcopy=False))
         told = {study: study.user_attrs.get(_IDENTITY, {}) for study in [*ours, *theirs]}
         for study, found in told.items():
             method = {f"method {ours[study].name}": ours[study].description} if study in ours else {}
@@ -124,7 +143,7 @@ class Store:
             before: count those with lower numbers only.
         """
         again: int = self.studies[method, phase].user_attrs.get(_AGAIN, 0)
-        found = [each for each in self.trials(method, phase) if _counts(each, again)]
+        found = [each for each in self.trials(method, phase) if counts(each, again)]
         return found if before is None else [each for each in found if each.number < before]
 
     def wanted(self, method: Method, phase: Phase) -> int:
@@ -147,7 +166,7 @@ class Store:
         return method
 
     def _enqueue_seeds(self, method: str) -> None:
-        there = [*self.counted(method, "seeds"), *filter(_waits, self.trials(method, "seeds"))]
+        there = [*self.counted(method, "seeds"), *filter(waits, self.trials(method, "seeds"))]
         present = {each.user_attrs.get(SEED) for each in there}
         for seed in self.settings.fresh_seeds:
             if seed not in present:
@@ -156,11 +175,19 @@ class Store:
     def forget_failures(self) -> None:
         """Have the runs with fresh seeds that failed made again: what made them fail may have been mended since.
 
-        Those of the search stay, since they may have failed by their values.
+        Those of the search stay, since they may have failed by their values, unless all runs of a method did.
         """
         for method in self.settings.methods:
-            if errors(self.counted(method.name, "seeds")):
-                self.studies[method.name, "seeds"].set_user_attr(_AGAIN, len(self.trials(method.name, "seeds")))
+            for phase in PHASES:
+                counted = self.counted(method.name, phase)
+                failed = errors(counted)
+                if not failed or (phase == "search" and len(failed) < len(counted)):
+                    continue
+                study = self.studies[method.name, phase]
+                study.set_user_attr(_AGAIN, len(self.trials(method.name, phase)))
+                if phase == "search":
+                    study.set_user_attr(_CHOSEN, None)
+                    study.set_user_attr(_CLOSED, False)
 
     def is_surplus(self, method: Method, phase: Phase, number: int, seed: int | None) -> bool:
         """Return whether another process was faster with the run that a trial is to make."""
@@ -177,7 +204,7 @@ class Store:
         for (_, of), study in self.studies.items():
             if of == phase:
                 with self.lock:
-                    _fail_stale(study)
+                    fail_stale(study)
                 running = running or bool(study.get_trials(deepcopy=False, states=[TrialState.RUNNING]))
         return not running
 
@@ -203,7 +230,7 @@ class Store:
         searched = [method.name for method in self.settings.methods if method.space]
         ended = {name: [each for each in self.counted(name, "search") if each.state.is_finished()] for name in searched}
         fair = min(map(len, ended.values()), default=0)
-        sign = 1 if self.settings.mode == "min" else -1
+        sign = 1 if self.settings.validated_mode == "min" else -1
         for method in self.settings.methods:
             if self.chosen(method.name) is not None:
                 continue
@@ -236,40 +263,3 @@ def _first_difference(was: str, now: str) -> tuple[str, str]:
     pairs = itertools.zip_longest(was.splitlines(), now.splitlines(), fillvalue="")
     first, second = next((pair for pair in pairs if pair[0] != pair[1]), ("", ""))
     return first[:_LONGEST], second[:_LONGEST]
-
-
-def _counts(trial: FrozenTrial, again: int = 0) -> bool:
-    """Whether a trial is there; of those that failed, the ones before a number are made again."""
-    from optuna.trial import TrialState
-
-    if trial.state == TrialState.FAIL:
-        return ERROR in trial.user_attrs and trial.number >= again
-    return trial.state != TrialState.WAITING
-
-
-def _waits(trial: FrozenTrial) -> bool:
-    from optuna.trial import TrialState
-
-    return trial.state == TrialState.WAITING
-
-
-def _fail_stale(study: Study) -> None:
-    import optuna
-    from optuna.trial import TrialState
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        optuna.storages.fail_stale_trials(study)
-    # A process that was killed before its first sign of life is not among these.
-    for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-        if trial.user_attrs.get(STARTED) != trial.number and _age(trial.datetime_start) > database.GRACE:
-            study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
-
-
-def _age(start: datetime | None) -> float:
-    return 0.0 if start is None else time.time() - start.timestamp()
-
-
-def errors(trials: Iterable[FrozenTrial]) -> list[str]:
-    """Return the errors of the trials that failed."""
-    return [str(each.user_attrs[ERROR]) for each in trials if ERROR in each.user_attrs]

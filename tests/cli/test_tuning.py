@@ -95,8 +95,9 @@ def test_the_best_configuration_is_ready_for_a_fit(capsys: pytest.CaptureFixture
         (["--budget", "soon"], "budget"),
         (["--trials", "0"], "trials"),
         (["--spaces", "no.yaml"], "spaces"),
-        (["--metric", "val/los"], "val/loss"),
-        (["--metric", "val/los", "--jobs", "2"], "val/loss"),
+        (["--metric", "val/los"], "mode"),
+        (["--metric", "val/los", "--mode", "min"], "val/loss"),
+        (["--metric", "val/los", "--mode", "min", "--jobs", "2"], "val/loss"),
         (["--config", "no-such-name"], "config"),
     ],
 )
@@ -126,14 +127,58 @@ def test_a_configuration_that_has_changed_is_noticed(option: list[str], capsys: 
     assert "another experiment: '    hidden_size: 5', got '    hidden_size: 6'" in capsys.readouterr().err
 
 
-def test_words_that_are_no_configurations_are_taken_as_they_are() -> None:
-    Path("weights.bin").write_bytes(b"\xff\xfe")
-    words = ("--data.path", "weights.bin", "--model", "{class_path: " + "a" * 5000 + "}", "--config", "{a: 1}")
-    assert Configured(words).description == "\n".join(words)
+def test_an_experiment_is_what_its_options_say() -> None:
+    """Not how they say it, nor which files they name: those may be changed."""
+    Path("model.yaml").write_text(yaml.safe_dump(CONFIG["model"]))
+    base = Configured(("--config", "my.yaml", "--trainer.max_epochs", "3")).description
+    assert Configured(("-c=my.yaml", "--trainer.max_epochs=3")).description == base
+    named = ("--config", "my.yaml", "--trainer.max_epochs", "3", "--model", "model.yaml")
+    assert Configured(named).description == base
+    Path("model.yaml").write_text(yaml.safe_dump(CONFIG["model"]).replace("hidden_size: 5", "hidden_size: 6"))
+    assert Configured(named).description != base
+
+
+def test_the_configuration_of_a_fit_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    command = run_experiment(["fit", "--config", "my.yaml", "--trainer.max_epochs", "1"])
+    assert main(["tune", "--config", f"{command.trainer.log_dir}/config.yaml", *TUNE[3:]]) == 0
+    assert "| r_drop" in capsys.readouterr().out
+    # Its best configuration is one for a fit again.
+    run_experiment(["fit", "--config", "tune/best.yaml"])
+
+
+def test_an_upload_that_cannot_be_is_refused_before_any_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setattr("lightning_advdrop.wandb_settings.has_key", lambda: False)
+    assert main([*TUNE, "--wandb", "mine"]) == 2
+    assert "WANDB_MODE is 'online'" in capsys.readouterr().err
+    assert not Path("tune").exists()
+
+
+def test_the_table_is_printed_before_an_upload_that_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(*_: object) -> None:
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr("lightning_advdrop.cli.tuning.upload_result", failing)
+    with pytest.raises(ConnectionError):
+        main([*TUNE, "--methods", "none", "--seeds", "1", "--wandb", "mine"])
+    assert "| none" in capsys.readouterr().out
+
+
+def test_every_method_is_parsed_before_any_run(capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = {"class_path": "lightning_advdrop.RDropCallback", "init_args": {"weight": "heavy"}}
+    Path("mine.yaml").write_text(yaml.safe_dump({"regularizer": wrong}))
+    with pytest.raises(SystemExit):
+        main([*TUNE, "--methods", "none,mine.yaml"])
+    assert "heavy" in capsys.readouterr().err
+    assert not Path("tune").exists()
 
 
 def test_it_goes_on_with_the_same_experiment_only(capsys: pytest.CaptureFixture[str]) -> None:
     short = [*TUNE, "--methods", "none", "--seeds", "1"]
     assert main(short) == 0
     assert main([*short, "--trainer.max_epochs", "1"]) == 2
-    assert "another experiment: '', got '--trainer.max_epochs'" in capsys.readouterr().err
+    assert "another experiment: '  max_epochs: 2', got '  max_epochs: 1'" in capsys.readouterr().err

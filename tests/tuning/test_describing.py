@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 from torch.utils.data import DataLoader
 
 from lightning_advdrop import DigitsDataModule
@@ -82,3 +84,21 @@ def test_model_data_and_trainer_count(other: dict[str, Any]) -> None:
 def test_a_loader_is_known_by_its_class() -> None:
     loader: DataLoader[Any] = Sequences().loader(0)
     assert describe({"val": loader}) == "{'val': torch.utils.data.dataloader.DataLoader}"
+
+
+def test_addresses_in_the_layers_of_a_module_do_not_count() -> None:
+    class Activated(nn.Module):
+        def __init__(self, function: Any) -> None:
+            super().__init__()
+            self.function = function
+
+        def extra_repr(self) -> str:
+            return f"function={self.function}"
+
+    def described(function: Any) -> str:
+        module = Tagger()
+        module.act = Activated(function)
+        return describe(module)
+
+    assert described(lambda x: x) == described(lambda x: x)
+    assert described(torch.relu) != described(torch.tanh)

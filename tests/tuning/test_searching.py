@@ -95,14 +95,14 @@ def test_a_method_whose_runs_all_fail_has_no_result() -> None:
 
 
 def test_what_fails_always_ends_the_search() -> None:
-    with refused("3 failures of 3 runs", "RuntimeError: no such thing", error=TuneError):
+    with refused("must not all fail", "3 of 3", "RuntimeError: no such thing", error=TuneError):
         small(Broken, trials=5)
 
 
 @pytest.mark.parametrize(
     ("more", "parts"),
     [
-        ({"metric": "val/los"}, ("metric", "val/loss", "'val/los'", "'val/loss'")),
+        ({"metric": "val/los", "mode": "min"}, ("metric", "val/loss", "'val/los'", "'val/loss'")),
         ({"test_metric": "test/my_loss"}, ("test_metric", "test/loss", "'test/my_loss'")),
         ({"trainer": TRAINER | {"limit_val_batches": 0}}, ("metric", "validation data")),
     ],

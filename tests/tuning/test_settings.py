@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from lightning.pytorch.profilers import PassThroughProfiler
 
 from lightning_advdrop.tuning import Settings, TuneError, find_methods, parse_duration, tune
 from tests.helpers.messages import refused
-from tests.helpers.tuned import Tagger
+from tests.helpers.tuned import Sequences, Tagger
 
 METHODS = find_methods(["none"], {})
 
@@ -51,7 +54,7 @@ def test_the_output_is_a_folder() -> None:
 
 @pytest.mark.parametrize(
     ("metric", "tested"),
-    [("val/loss", "test/loss"), ("val_loss", "val_loss"), ("valid/acc", "test/acc"), ("a/val", "a/test")],
+    [("val/loss", "test/loss"), ("val_loss", "val_loss"), ("valid/acc", "test/acc")],
 )
 def test_the_metric_of_the_test_follows(metric: str, tested: str) -> None:
     assert Settings(METHODS, metric=metric).tested == tested.replace("val_loss", "test_loss")
@@ -73,7 +76,24 @@ def test_the_metric_of_the_test_has_a_mode_of_its_own(arguments: dict[str, Any],
     assert Settings(METHODS, **arguments).tested_mode == mode
 
 
+@pytest.mark.parametrize(
+    ("metric", "mode"), [("val/accuracy", "max"), ("val_acc", "max"), ("val/loss", "min"), ("val/brier", "min")]
+)
+def test_the_name_of_a_metric_tells_its_mode(metric: str, mode: str) -> None:
+    assert Settings(METHODS, metric=metric).validated_mode == mode
+    assert Settings(METHODS, metric=metric, mode="max").validated_mode == "max"
+
+
+@pytest.mark.parametrize("name", ["what?now", "a{b}"])
+def test_a_path_that_no_database_can_have_is_refused(name: str) -> None:
+    with refused("output", "none of ? { }", name, error=TuneError):
+        Settings(METHODS, output=Path(name))
+    Settings(METHODS, output=Path(name), storage="sqlite:///here.db")
+
+
 def test_a_mode_that_nothing_tells_must_be_given() -> None:
+    with refused("mode", "'min' or 'max'", "'val/kappa'", "None", error=TuneError):
+        Settings(METHODS, metric="val/kappa", test_metric="test/loss")
     with refused("test_mode", "'min' or 'max'", "'test/kappa'", "None", error=TuneError):
         Settings(METHODS, test_metric="test/kappa")
     with refused("test_mode", "'min' or 'max'", "'maximum'", error=TuneError):
@@ -85,3 +105,41 @@ def test_the_trainer_has_no_logger_and_objects_can_be_pickled() -> None:
         tune(Tagger, methods=["none"], trainer={"logger": True})
     with refused("picklable", "jobs=2", error=TuneError):
         tune(lambda: Tagger(5), methods=["none"], jobs=2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ({"methods": "r_drop"}, ("methods", "sequence of names", "'r_drop'")),
+        ({"data": [1, 2]}, ("data", "data module", "[1, 2]")),
+        ({"trainer": {"fast_dev_run": True, "accelerator": "cpu"}}, ("trainer.fast_dev_run", "off")),
+    ],
+)
+def test_what_no_run_can_take_is_refused(arguments: dict[str, Any], parts: tuple[str, ...]) -> None:
+    given: dict[str, Any] = {"data": Sequences, "methods": ["none"], **arguments}
+    with refused(*parts, error=TuneError):
+        tune(Tagger, **given)
+
+
+def test_the_seeds_of_the_program_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+    monkeypatch.setenv("PL_SEED_WORKERS", "0")
+    torch.manual_seed(99)
+    before = torch.get_rng_state()
+    tune(Tagger, Sequences, methods=["none"], seeds=1, trainer={"max_epochs": 1, "accelerator": "cpu"})
+    assert torch.equal(torch.get_rng_state(), before)
+    assert "PL_GLOBAL_SEED" not in os.environ
+    assert os.environ["PL_SEED_WORKERS"] == "0"
+
+
+def test_each_run_has_a_copy_of_the_trainer_s_arguments() -> None:
+    class Counting(PassThroughProfiler):
+        fits = 0
+
+        def setup(self, *_: Any, **__: Any) -> None:
+            self.fits += 1
+
+    profiler = Counting()
+    trainer = {"max_epochs": 1, "accelerator": "cpu", "profiler": profiler}
+    tune(Tagger, Sequences, methods=["none"], seeds=2, trainer=trainer)
+    assert profiler.fits == 0

@@ -9,7 +9,8 @@ import pytest
 import yaml
 from optuna.trial import FixedTrial
 
-from lightning_advdrop.tuning import TuneError, check_space, find_method, find_methods, suggest
+from lightning_advdrop import RDropCallback
+from lightning_advdrop.tuning import Method, TuneError, check_space, find_method, find_methods, suggest
 from lightning_advdrop.tuning import methods as methods_module
 from tests.helpers.messages import refused
 
@@ -121,3 +122,26 @@ def test_methods_are_found_by_name() -> None:
         find_methods([], {})
     with refused("spaces", "r_drop", "'rdrop'", error=TuneError):
         find_methods(["r_drop"], {"rdrop": {}})
+
+
+def test_numbers_are_those_of_a_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "regularizer: {class_path: RDropCallback, init_args: {rate: 1e-2}}\n"
+        "space: {rate: {low: 1e-3, high: 1E-1, log: true}, weight: [1.e+0, 2, a1e3]}\n"
+    )
+    method = find_method(str(path), {})
+    assert method.regularizer["init_args"] == {"rate": 0.01}
+    assert method.space["rate"] == {"low": 0.001, "high": 0.1, "log": True}
+    assert method.space["weight"] == [1.0, 2, "a1e3"]
+
+
+def test_a_class_of_this_package_needs_no_module() -> None:
+    (callback,) = Method("mine", {"class_path": "RDropCallback", "init_args": {"rate": 0.3}}, {}).callbacks({})
+    assert isinstance(callback, RDropCallback)
+
+
+@pytest.mark.parametrize("path", ["RDorpCallback", "lightning_advdrop.RDorpCallback", "no.such.Class"])
+def test_a_class_that_cannot_be_imported_is_refused(path: str) -> None:
+    with refused("class_path", "imported", repr(path), error=TuneError):
+        Method("mine", {"class_path": path}, {}).callbacks({})
