@@ -13,6 +13,7 @@ from statistics import median
 import numpy as np
 
 from lightning_advdrop._extras import needed
+from lightning_advdrop.files import TEXT_ENCODING
 from lightning_advdrop.metric_names import better
 from lightning_advdrop.report.errors import ReportError, RunError, reading
 from lightning_advdrop.report.runs import natural_key
@@ -102,6 +103,9 @@ def find_searches(paths: Iterable[Path]) -> list[Path]:
     Returns:
         Each file once, however often it was named.
 
+    Raises:
+        RunError: if one can't be read.
+
     Example:
         >>> find_searches([Path("no-such-folder")])
         []
@@ -117,7 +121,7 @@ def find_searches(paths: Iterable[Path]) -> list[Path]:
 def _is_search(path: Path) -> bool:
     if path.suffix != ".csv" or not path.is_file():
         return False
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with reading(path, "`advdrop tune`"), path.open(encoding=TEXT_ENCODING, errors="replace") as file:
         return file.readline().startswith("method,phase,")
 
 
@@ -131,7 +135,7 @@ def read_search(path: Path) -> Search:
         RunError: if it can't be read, has other columns, or no run with a fresh seed has ended; or if neither a column
             ``mode`` nor the metric's name tells which values are better.
     """
-    with reading(path, "`advdrop tune`"), path.open(newline="", encoding="utf-8") as file:
+    with reading(path, "`advdrop tune`"), path.open(newline="", encoding=TEXT_ENCODING) as file:
         lines = csv.DictReader(file)
         missing = [name for name in _COLUMNS if name not in (lines.fieldnames or ())]
         if missing:

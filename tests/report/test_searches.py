@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+import codecs
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lightning_advdrop.report import add_arguments, run
 from lightning_advdrop.report.across import ranks_figure, search_cells, standing_cells
 from lightning_advdrop.report.errors import ReportError, RunError
 from lightning_advdrop.report.searches import Search, compare, find_searches, read_search, read_searches
@@ -22,12 +21,6 @@ _DASH = "\N{EN DASH}"
 def _search(name: str, means: Mapping[str, float], metric: str = "test/error", mode: str = "min") -> Search:
     results = {method: {1: value - 0.01, 2: value + 0.01} for method, value in means.items()}
     return Search(name, metric, mode, results, {})
-
-
-def _report(*words: str) -> int:
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    return run(parser.parse_args([*words]))
 
 
 def test_a_file_is_read(tmp_path: Path) -> None:
@@ -202,45 +195,9 @@ def test_the_picture_ranks_the_methods_that_all_searches_have() -> None:
     assert drawn == [[2.0, 1.0], [1.5], [1.0, 2.0], [1.5]]
 
 
-def test_the_command_writes_the_page_and_its_place_in_the_docs(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name, gain in (("a", 0.1), ("b", 0.05)):
-        write_search(tmp_path / "study" / f"{name}.csv", {"none": [0.3, 0.4], "r_drop": [0.3 - gain, 0.4 - gain]})
-    docs = tmp_path / "page.md"
-    docs.write_text("before\n<!-- advdrop report: begin -->\nold\n<!-- advdrop report: end -->\nafter\n", "utf-8")
+def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path) -> None:
+    path = write_search(tmp_path / "a.csv", {"none": [0.5]})
+    path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
 
-    code = _report(str(tmp_path / "study"), "--output", str(tmp_path / "out"), "--docs", str(docs))
-
-    assert code == 0
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"report.md", "report.html", "ranks.png"}
-    printed = capsys.readouterr().out
-    assert "| r_drop | 2.0" in printed
-    text = docs.read_text(encoding="utf-8")
-    assert text.startswith("before\n<!-- advdrop report: begin -->\n| method")
-    assert text.endswith("end -->\nafter\n")
-    assert "old" not in text
-    assert "in 2 searches" in text
-    assert "](images/ranks.png)" in text
-    assert (tmp_path / "images" / "ranks.png").read_bytes() == (tmp_path / "out" / "ranks.png").read_bytes()
-
-
-def test_wrong_arguments_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = write_search(tmp_path / "a.csv", {"none": [0.3], "r_drop": [0.2]})
-    empty = tmp_path / "b.csv"
-    empty.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
-    output = ["--output", str(tmp_path / "out")]
-
-    assert _report(str(path), *output, "--baseline", "plian") == 2
-    assert "baseline must be a method of all searches, none, r_drop; got 'plian'." in capsys.readouterr().err
-    assert _report(str(empty), *output) == 2
-    assert "found no search with a result" in capsys.readouterr().err
-    assert _report(str(path), *output, "--docs", str(tmp_path / "none.md")) == 2
-    assert "docs must be a Markdown file with the lines '<!-- advdrop report: begin -->'" in capsys.readouterr().err
-    for option in ("--metric", "--curve", "--by"):
-        assert _report(str(path), *output, option, "val/loss") == 2
-        assert f"{option[2:]} must not be given for results of `advdrop tune`, got " in capsys.readouterr().err
-    assert _report(str(path), str(tmp_path / "typo"), *output) == 0
-    assert f"Left out: {tmp_path / 'typo'} has no results of `advdrop tune`" in capsys.readouterr().err
-    assert _report(str(tmp_path / "missing"), *output, "--docs", "x.md") == 2
-    assert "docs needs results of `advdrop tune`, got none in" in capsys.readouterr().err
+    assert find_searches([tmp_path]) == [path]
+    assert read_search(path).results == {"none": {1: 0.5}}
