@@ -12,7 +12,8 @@ from lightning_advdrop.report.errors import ReportError
 from lightning_advdrop.report.metrics import is_percentage, listed
 from lightning_advdrop.report.pages import Page, Picture, Table, as_html, as_markdown
 from lightning_advdrop.report.samples import deviation
-from lightning_advdrop.report.searches import Comparison, Search, Standing, compare
+from lightning_advdrop.report.searches import Search
+from lightning_advdrop.report.standings import Comparison, Standing, comparable, compare, seed_remarks
 from lightning_advdrop.report.tables import aligned, number_cell, probability_cell
 from lightning_advdrop.report.upload import upload_tables
 
@@ -86,8 +87,7 @@ def ranks_figure(searches: Sequence[Search], standings: Sequence[Standing]) -> F
     """
     figure, (axes,) = panel_grid(1)
     figure.set_size_inches(6.4, 1.2 + 0.3 * len(standings))
-    methods = [row.method for row in standings]
-    single = [{row.method: row.rank for row in compare([each.only(methods)], [])} for each in searches]
+    single = [{row.method: row.rank for row in compare([each], [])} for each in comparable(searches)]
     for place, row in enumerate(standings):
         ranks = [each[row.method] for each in single]
         axes.plot(ranks, [place] * len(ranks), "o", color="#56B4E9", markersize=4, alpha=0.7)
@@ -101,7 +101,7 @@ def ranks_figure(searches: Sequence[Search], standings: Sequence[Standing]) -> F
 
 def report_searches(
     searches: Sequence[Search], baselines: Sequence[str], output: Path, remarks: Sequence[str] = ()
-) -> Page:
+) -> tuple[Page, list[Standing]]:
     """Write the page as Markdown and HTML, with its picture.
 
     Args:
@@ -111,18 +111,19 @@ def report_searches(
         remarks: on what was left out.
 
     Returns:
-        The page.
+        The page, and how the methods do.
 
     Raises:
-        ReportError: if the searches have no method in common, or a baseline is in not all of them.
+        ReportError: if the searches have no method in common, or a baseline is in not all of them; or if the methods
+            share no seed.
         OSError: if a file can't be written.
     """
-    standings = compare(searches, baselines)
+    standings, compared = compare(searches, baselines), comparable(searches)
     metrics = [*dict.fromkeys(each.metric for each in searches)]
     cells = standing_cells(standings, metrics[0])
-    kept = {row.method for row in standings}
-    remarks = [*remarks, *_left_out(searches, kept)]
-    tables = [Table("Methods", cells), Table("Searches", search_cells(searches, [row.method for row in standings]))]
+    methods = [row.method for row in standings]
+    remarks = [*remarks, *_left_out(searches, {*methods}), *_on_results(searches, compared)]
+    tables = [Table("Methods", cells), Table("Searches", search_cells(compared, methods))]
     picture = Picture(output / PICTURE_FILE, "Rank of each method in each search", _CAPTION)
     named = listed([f"`{each}`" for each in metrics], "or")
     unit = ", in %" if all(map(is_percentage, metrics)) else ""
@@ -133,7 +134,7 @@ def report_searches(
     write_whole(picture.path, as_png(lambda: ranks_figure(searches, standings)))
     write_whole(output / "report.md", as_markdown(page))
     write_whole(output / "report.html", as_html(page))
-    return page
+    return page, standings
 
 
 def upload_searches(
@@ -168,6 +169,12 @@ def upload_searches(
 def _left_out(searches: Sequence[Search], kept: set[str]) -> list[str]:
     others = {method for each in searches for method in each.results} - kept
     return [f"{method} is left out, since not all searches have it" for method in sorted(others)]
+
+
+def _on_results(searches: Sequence[Search], compared: Sequence[Search]) -> list[str]:
+    pairs = [*zip(searches, compared, strict=True)]
+    of_files = [f"{each.name}: {told}" for each in searches for told in each.remarks]
+    return of_files + [told for search, shared in pairs for told in seed_remarks(search, shared)]
 
 
 def around_tables(path: Path) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from lightning_advdrop.report.metrics import PREFERRED, choose_metrics, directio
 from lightning_advdrop.report.pages import Page, Table, as_html, as_markdown
 from lightning_advdrop.report.plots import has_curves
 from lightning_advdrop.report.runs import Run, find_runs, load_run, natural_key
-from lightning_advdrop.report.searches import PLAIN_METHOD, compare, find_searches, read_searches
+from lightning_advdrop.report.searches import PLAIN_METHOD, find_searches, read_searches
 from lightning_advdrop.report.tables import Row, aligned, summarize, table_cells
 from lightning_advdrop.report.upload import upload_report
 
@@ -125,13 +125,14 @@ def _report_searches(arguments: argparse.Namespace, paths: Sequence[Path]) -> No
     if not searches:
         raise ReportError("found no search with a result; see what was left out")
     names = [name.strip() for name in (arguments.baseline or PLAIN_METHOD).split(",")]
-    page = report_searches(searches, names, Path(arguments.output), left_out)
+    page, standings = report_searches(searches, names, Path(arguments.output), left_out)
+    for note in page.remarks[len(left_out) :]:
+        _say(f"Note: {note}")
     sys.stdout.write("\n".join(f"{aligned(table.cells)}\n" for table in page.tables))
     if arguments.docs is not None:
         write_docs(page, arguments.docs)
     if arguments.wandb is not None:
-        output = Path(arguments.output)
-        upload_searches(arguments.wandb, searches, compare(searches, names), page.pictures[0].path, output)
+        upload_searches(arguments.wandb, searches, standings, page.pictures[0].path, Path(arguments.output))
 
 
 def _report(arguments: argparse.Namespace) -> None:

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
 
 from tests.helpers.messages import each_names
 from tests.helpers.reports import report
-from tests.helpers.searches import COLUMNS, write_search
+from tests.helpers.searches import COLUMNS, failed, with_test, without_test, write_runs, write_search
 
 DOCS = "before\n<!-- advdrop report: begin -->\nold\n<!-- advdrop report: end -->\nafter\n"
-
-
-@pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 def test_the_command_writes_the_page_and_its_place_in_the_docs(
@@ -104,9 +99,9 @@ def test_a_file_that_cannot_be_read_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_search(Path("tune/runs.csv"), {"none": [0.3], "r_drop": [0.2]})
-    real = Path.open
+    real: Any = Path.open
 
-    def deny(path: Path, *arguments: Any, **options: Any) -> IO[Any]:
+    def deny(path: Path, *arguments: Any, **options: Any) -> Any:
         if path.name == "runs.csv":
             raise PermissionError(13, "Permission denied", str(path))
         return real(path, *arguments, **options)
@@ -114,3 +109,30 @@ def test_a_file_that_cannot_be_read_is_named(
     monkeypatch.setattr(Path, "open", deny)
     assert report("tune") == 2
     assert each_names(capsys.readouterr().err.splitlines(), [("Error", "cannot be read", "tune/runs.csv")])
+
+
+def test_failures_and_missing_seeds_are_remarks_under_the_tables(capsys: pytest.CaptureFixture[str]) -> None:
+    none = [with_test("none", seed, value) for seed, value in enumerate([1.0, 5.0, 1.0], 1)]
+    write_runs(Path("a.csv"), *none, with_test("r_drop", 1, 1.0), failed("r_drop", 2), with_test("r_drop", 3, 1.0))
+    write_runs(Path("b.csv"), *none, with_test("r_drop", 1, 1.5))
+    write_runs(Path("c.csv"), without_test("none", 1, 2.0), with_test("r_drop", 1, 1.0, 2.5))
+
+    assert report("a.csv", "b.csv", "c.csv") == 0
+
+    out, err = capsys.readouterr()
+    notes = [
+        "c: not all runs were tested, so that the results are those of the validation, val/loss",
+        "a: r_drop is the worst, since it has no finite result with seed 2",
+        "b: the means are over the seeds that the methods share: 1",
+    ]
+    assert err.splitlines() == [f"Note: {note}" for note in notes]
+    page = Path("report/report.md").read_text()
+    assert page.endswith("## Remarks\n\n" + "".join(f"- {note}\n" for note in notes))
+    first, *_ = (line for line in out.splitlines() if line.startswith("| none"))
+    assert [cell.strip() for cell in first.split("|")[1:4]] == ["none", "1.0", "1.0"]
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in out.splitlines()[-3:]]
+    assert cells == [
+        ["a", "3", "2.333 (2.309)", "nan (nan)"],
+        ["b", "1", "1.000", "1.500"],
+        ["c", "1", "2.000", "2.500"],
+    ]
