@@ -6,9 +6,6 @@ Each function first does what is public, or has a fallback, or raises an error t
 from __future__ import annotations
 
 import inspect
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -256,25 +253,3 @@ def load_module(kind: type[_Module], path: str | Path) -> _Module:
     known = inspect.signature(LightningModule.load_from_checkpoint).parameters
     safe: dict[str, Any] = {"weights_only": True} if "weights_only" in known else {}
     return kind.load_from_checkpoint(path, map_location="cpu", **safe)
-
-
-@contextmanager
-def fabric_backward() -> Iterator[None]:
-    """A context in which gradients pass modules that Fabric has set up.
-
-    With mixed precision such a module refuses all gradients but those that ``fabric.backward`` asks for.
-
-    Example:
-        >>> with fabric_backward():
-        ...     pass
-    """
-    names = ("lightning.fabric.wrappers", "lightning_fabric.wrappers")
-    wrappers: list[Any] = [sys.modules[name] for name in names if hasattr(sys.modules.get(name), "_in_fabric_backward")]
-    before = [each._in_fabric_backward for each in wrappers]
-    try:
-        for each in wrappers:
-            each._in_fabric_backward = True
-        yield
-    finally:
-        for each, value in zip(wrappers, before, strict=True):
-            each._in_fabric_backward = value

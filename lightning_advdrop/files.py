@@ -87,3 +87,24 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file atomically; a text in UTF-8.
+
+    Args:
+        path: the file to write or replace, in a folder that exists.
+        content: all that it will hold.
+
+    Raises:
+        OSError: if it cannot be written; the message has the path and what to do.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_whole(Path(folder, "a.txt"), "whole")
+        ...     [(file.name, file.read_text()) for file in Path(folder).iterdir()]
+        [('a.txt', 'whole')]
+    """
+    with writing(path), replacing(path) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)

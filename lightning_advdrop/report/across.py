@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_advdrop.drawing import as_png, panel_grid, whole_numbers
-from lightning_advdrop.files import replacing
+from lightning_advdrop.files import write_whole, writing
 from lightning_advdrop.report.errors import ReportError
 from lightning_advdrop.report.metrics import is_percentage, listed
 from lightning_advdrop.report.pages import Page, Picture, Table, as_html, as_markdown
 from lightning_advdrop.report.samples import deviation
-from lightning_advdrop.report.searches import Comparison, Search, Standing, compare
+from lightning_advdrop.report.searches import Search
+from lightning_advdrop.report.standings import Comparison, Standing, comparable, compare, seed_remarks
 from lightning_advdrop.report.tables import aligned, number_cell, probability_cell
 from lightning_advdrop.report.upload import upload_tables
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 PICTURE_FILE = "ranks.png"
 _IMAGES = "images"
-_MARKER = "advdrop report"
+_BEGIN, _END = "<!-- advdrop report: begin -->", "<!-- advdrop report: end -->"
 _EXPLANATION = """\
 The mean rank is that of the mean {metrics} over the seeds, in {count} searches; 1 is the best, and ties share their
 ranks. Against a baseline: the difference of the means, averaged over the searches; in how many searches a method is
@@ -86,8 +87,7 @@ def ranks_figure(searches: Sequence[Search], standings: Sequence[Standing]) -> F
     """
     figure, (axes,) = panel_grid(1)
     figure.set_size_inches(6.4, 1.2 + 0.3 * len(standings))
-    methods = [row.method for row in standings]
-    single = [{row.method: row.rank for row in compare([each.only(methods)], [])} for each in searches]
+    single = [{row.method: row.rank for row in compare([each], [])} for each in comparable(searches)]
     for place, row in enumerate(standings):
         ranks = [each[row.method] for each in single]
         axes.plot(ranks, [place] * len(ranks), "o", color="#56B4E9", markersize=4, alpha=0.7)
@@ -101,7 +101,7 @@ def ranks_figure(searches: Sequence[Search], standings: Sequence[Standing]) -> F
 
 def report_searches(
     searches: Sequence[Search], baselines: Sequence[str], output: Path, remarks: Sequence[str] = ()
-) -> Page:
+) -> tuple[Page, list[Standing]]:
     """Write the page as Markdown and HTML, with its picture.
 
     Args:
@@ -111,30 +111,30 @@ def report_searches(
         remarks: on what was left out.
 
     Returns:
-        The page.
+        The page, and how the methods do.
 
     Raises:
-        ReportError: if the searches have no method in common, or a baseline is in not all of them.
+        ReportError: if the searches have no method in common, or a baseline is in not all of them; or if the methods
+            share no seed.
         OSError: if a file can't be written.
     """
-    standings = compare(searches, baselines)
+    standings, compared = compare(searches, baselines), comparable(searches)
     metrics = [*dict.fromkeys(each.metric for each in searches)]
     cells = standing_cells(standings, metrics[0])
-    kept = {row.method for row in standings}
-    remarks = [*remarks, *_left_out(searches, kept)]
-    tables = [Table("Methods", cells), Table("Searches", search_cells(searches, [row.method for row in standings]))]
+    methods = [row.method for row in standings]
+    remarks = [*remarks, *_left_out(searches, {*methods}), *_on_results(searches, compared)]
+    tables = [Table("Methods", cells), Table("Searches", search_cells(compared, methods))]
     picture = Picture(output / PICTURE_FILE, "Rank of each method in each search", _CAPTION)
     named = listed([f"`{each}`" for each in metrics], "or")
     unit = ", in %" if all(map(is_percentage, metrics)) else ""
     told = _EXPLANATION.format(metrics=named, count=len(searches), unit=unit)
-    output.mkdir(parents=True, exist_ok=True)
+    with writing(output):
+        output.mkdir(parents=True, exist_ok=True)
     page = Page(f"Methods over {len(searches)} searches", tables, told, [picture], remarks)
-    with replacing(picture.path) as partial:
-        partial.write_bytes(as_png(lambda: ranks_figure(searches, standings)))
-    for name, text in (("report.md", as_markdown(page)), ("report.html", as_html(page))):
-        with replacing(output / name) as partial:
-            partial.write_text(text, encoding="utf-8")
-    return page
+    write_whole(picture.path, as_png(lambda: ranks_figure(searches, standings)))
+    write_whole(output / "report.md", as_markdown(page))
+    write_whole(output / "report.html", as_html(page))
+    return page, standings
 
 
 def upload_searches(
@@ -171,6 +171,36 @@ def _left_out(searches: Sequence[Search], kept: set[str]) -> list[str]:
     return [f"{method} is left out, since not all searches have it" for method in sorted(others)]
 
 
+def _on_results(searches: Sequence[Search], compared: Sequence[Search]) -> list[str]:
+    pairs = [*zip(searches, compared, strict=True)]
+    of_files = [f"{each.name}: {told}" for each in searches for told in each.remarks]
+    return of_files + [told for search, shared in pairs for told in seed_remarks(search, shared)]
+
+
+def around_tables(path: Path) -> tuple[str, str]:
+    """Read a Markdown file, less what stands between its two marked lines.
+
+    Args:
+        path: the file, with the lines ``<!-- advdrop report: begin -->`` and ``<!-- advdrop report: end -->``.
+
+    Returns:
+        What is before the first one, and after the second.
+
+    Raises:
+        ReportError: if there is no such file, it can't be read as UTF-8, or it has no such lines.
+    """
+    wanted = f"docs must be a Markdown file in UTF-8 with the lines {_BEGIN!r} and {_END!r}, got {str(path)!r}"
+    try:
+        content = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ReportError(f"{wanted} ({error}).") from error
+    before, first, rest = content.partition(_BEGIN)
+    _, second, after = rest.partition(_END)
+    if not (first and second):
+        raise ReportError(f"{wanted}.")
+    return before, after
+
+
 def write_docs(page: Page, path: Path) -> None:
     """Write the tables of a page into a Markdown file, between two marked lines, and the picture beside it.
 
@@ -179,20 +209,15 @@ def write_docs(page: Page, path: Path) -> None:
         path: the file, with the lines ``<!-- advdrop report: begin -->`` and ``<!-- advdrop report: end -->``.
 
     Raises:
-        ReportError: if there is no such file, or it has no such lines.
+        ReportError: if there is no such file, it can't be read as UTF-8, or it has no such lines.
         OSError: if a file can't be written.
     """
-    begin, end = f"<!-- {_MARKER}: begin -->", f"<!-- {_MARKER}: end -->"
-    content = path.read_text(encoding="utf-8") if path.is_file() else ""
-    before, first, rest = content.partition(begin)
-    _, second, after = rest.partition(end)
-    if not (first and second):
-        raise ReportError(f"docs must be a Markdown file with the lines {begin!r} and {end!r}, got {str(path)!r}.")
+    before, after = around_tables(path)
     (picture,) = page.pictures
     shown = f"![{picture.title}]({_IMAGES}/{picture.path.name})\n\n{picture.caption}"
     text = "\n\n".join([aligned(page.tables[0].cells), page.explanation, shown, aligned(page.tables[1].cells)])
-    (path.parent / _IMAGES).mkdir(exist_ok=True)
-    with replacing(path.parent / _IMAGES / picture.path.name) as partial:
-        partial.write_bytes(picture.path.read_bytes())
-    with replacing(path) as partial:
-        partial.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+    images = path.parent / _IMAGES
+    with writing(images):
+        images.mkdir(exist_ok=True)
+    write_whole(images / picture.path.name, picture.path.read_bytes())
+    write_whole(path, f"{before}{_BEGIN}\n{text}\n{_END}{after}")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from lightning_advdrop.files import replacing
-from lightning_advdrop.report.across import report_searches, upload_searches, write_docs
+from lightning_advdrop.files import write_whole, writing
+from lightning_advdrop.report.across import around_tables, report_searches, upload_searches, write_docs
 from lightning_advdrop.report.errors import ReportError, RunError
 from lightning_advdrop.report.figures import choose_figures
 from lightning_advdrop.report.groups import PLAIN, Group, group_runs
@@ -17,7 +17,7 @@ from lightning_advdrop.report.metrics import PREFERRED, choose_metrics, directio
 from lightning_advdrop.report.pages import Page, Table, as_html, as_markdown
 from lightning_advdrop.report.plots import has_curves
 from lightning_advdrop.report.runs import Run, find_runs, load_run, natural_key
-from lightning_advdrop.report.searches import PLAIN_METHOD, compare, find_searches, read_searches
+from lightning_advdrop.report.searches import PLAIN_METHOD, find_searches, read_searches
 from lightning_advdrop.report.tables import Row, aligned, summarize, table_cells
 from lightning_advdrop.report.upload import upload_report
 
@@ -104,11 +104,8 @@ def run(arguments: argparse.Namespace) -> int:
             _report_searches(arguments, searches)
         else:
             _report(arguments)
-    except ReportError as error:
+    except (ReportError, OSError) as error:
         _say(f"Error: {error}")
-        return 2
-    except OSError as error:
-        _say(f"Error: output must be a folder that can be written to, got {str(arguments.output)!r} ({error})")
         return 2
     return 0
 
@@ -119,6 +116,8 @@ def _report_searches(arguments: argparse.Namespace, paths: Sequence[Path]) -> No
         given = getattr(arguments, option)
         if given:
             raise ReportError(f"{option} must not be given for results of `advdrop tune`, got {given!r}")
+    if arguments.docs is not None:
+        around_tables(arguments.docs)  # a wrong file is told before anything is computed and written
     searches, left_out = read_searches(paths)
     left_out += [f"{path} has no results of `advdrop tune`" for path in arguments.runs if not find_searches([path])]
     for reason in left_out:
@@ -126,13 +125,14 @@ def _report_searches(arguments: argparse.Namespace, paths: Sequence[Path]) -> No
     if not searches:
         raise ReportError("found no search with a result; see what was left out")
     names = [name.strip() for name in (arguments.baseline or PLAIN_METHOD).split(",")]
-    page = report_searches(searches, names, Path(arguments.output), left_out)
+    page, standings = report_searches(searches, names, Path(arguments.output), left_out)
+    for note in page.remarks[len(left_out) :]:
+        _say(f"Note: {note}")
     sys.stdout.write("\n".join(f"{aligned(table.cells)}\n" for table in page.tables))
     if arguments.docs is not None:
         write_docs(page, arguments.docs)
     if arguments.wandb is not None:
-        output = Path(arguments.output)
-        upload_searches(arguments.wandb, searches, compare(searches, names), page.pictures[0].path, output)
+        upload_searches(arguments.wandb, searches, standings, page.pictures[0].path, Path(arguments.output))
 
 
 def _report(arguments: argparse.Namespace) -> None:
@@ -158,14 +158,15 @@ def _report(arguments: argparse.Namespace) -> None:
     for note in notes + undrawn:
         _say(f"Note: {note}")
     rows = _rows(groups, metrics, candidates, baseline)
-    output.mkdir(parents=True, exist_ok=True)
+    with writing(output):
+        output.mkdir(parents=True, exist_ok=True)
     for _, draw in figures:
         draw()
     pictures = [picture for picture, _ in figures]
     tables = [Table(metric, table_cells(lines, metric, baseline)) for metric, lines in rows.items()]
     page = Page(f"Report: {', '.join(rows)}", tables, _explain(rows, baseline), pictures, left_out + notes + undrawn)
-    _write(output / TABLE_FILE, as_markdown(page))
-    _write(output / HTML_FILE, as_html(page))
+    write_whole(output / TABLE_FILE, as_markdown(page))
+    write_whole(output / HTML_FILE, as_html(page))
     sys.stdout.write("\n".join(f"{aligned(table.cells)}\n" for table in tables))
     written = [output / TABLE_FILE, output / HTML_FILE, *(picture.path for picture in pictures)]
     _say(f"Wrote {listed([*map(str, written)], 'and')}")
@@ -262,8 +263,3 @@ def _diverged(groups: Iterable[Group], metrics: Mapping[str, str]) -> list[str]:
         for run, metric in ends
         if not abs(run.series(metric).last) < float("inf")  # false for nan, too
     ]
-
-
-def _write(path: Path, text: str) -> None:
-    with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lightning_advdrop.drawing import GAP_LINES, as_png, heat_maps, panel_grid, whole_numbers
-from lightning_advdrop.files import replacing
+from lightning_advdrop.files import write_whole
 from lightning_advdrop.mask_shares import MaskShares
 from lightning_advdrop.report.errors import ReportError
 from lightning_advdrop.report.groups import PLAIN, Group, method_key
@@ -111,9 +111,7 @@ def draw_masks(panels: Sequence[tuple[str, MaskShares]], path: Path) -> None:
 def _save(path: Path, needed: str, drawn: Sequence[object], make: "Callable[[], Figure]") -> None:
     if not drawn:
         raise ReportError(f"{needed} to draw, got none")
-    png = as_png(make)
-    with replacing(path) as partial:
-        partial.write_bytes(png)
+    write_whole(path, as_png(make))
 
 
 def curves_figure(groups: Sequence[Group], metrics: Mapping[str, str], baseline: str) -> "Figure":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 
 
 def mean(values: Collection[float]) -> float:
@@ -33,3 +33,27 @@ def deviation(values: Collection[float]) -> float | None:
     if len(values) < 2:
         return None
     return statistics.stdev(values) if all(map(math.isfinite, values)) else math.nan
+
+
+def nonfinite_seeds(results: Mapping[int, float]) -> list[int]:
+    """Return the seeds whose results are not finite, in their order.
+
+    Example:
+        >>> nonfinite_seeds({3: math.nan, 1: 0.5, 2: math.inf})
+        [2, 3]
+    """
+    return sorted(seed for seed, value in results.items() if not math.isfinite(value))
+
+
+def shared_seeds(results: Iterable[Mapping[int, float]]) -> list[int]:
+    """Return the seeds that several methods have, in their order: over others, their means can't be compared.
+
+    Args:
+        results: of each method, by seed.
+
+    Example:
+        >>> shared_seeds([{1: 0.2, 2: 0.1, 3: 0.4}, {3: 0.3, 1: 0.1}])
+        [1, 3]
+    """
+    seeds = [set(each) for each in results]
+    return sorted(set.intersection(*seeds)) if seeds else []

@@ -1,26 +1,26 @@
-"""Read the runs of searches, as ``advdrop tune`` leaves them, and compare methods across the searches."""
+"""Read the runs of searches, as ``advdrop tune`` leaves them."""
 
 from __future__ import annotations
 
 import csv
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
+from typing import TypeVar
 
-import numpy as np
-
-from lightning_advdrop._extras import needed
+from lightning_advdrop.files import TEXT_ENCODING
 from lightning_advdrop.metric_names import better
 from lightning_advdrop.report.errors import ReportError, RunError, reading
 from lightning_advdrop.report.runs import natural_key
-from lightning_advdrop.report.samples import mean
+from lightning_advdrop.report.samples import mean, nonfinite_seeds, shared_seeds
 
 RUNS_FILE, PLAIN_METHOD = "runs.csv", "none"
-_DIGITS, _DIVERGED = 6, 3.0
+_DIGITS = 6
 _COLUMNS = ("method", "phase", "seed", "values", "metric", "result", "step_seconds")
+_N = TypeVar("_N", int, float)
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,9 @@ class Search:
         name: of the file, or of its folder if the file is called ``runs.csv``.
         metric: what `results` are values of.
         mode: which of them are better, ``min`` or ``max``.
-        results: by method and seed.
+        results: by method and seed, ``nan`` for runs that failed.
         cost: of a step of each method, in steps of plain training; empty without ``none``.
+        remarks: on how the results were read.
     """
 
     name: str
@@ -40,17 +41,35 @@ class Search:
     mode: str
     results: Mapping[str, Mapping[int, float]]
     cost: Mapping[str, float]
+    remarks: Sequence[str] = ()
 
-    def only(self, methods: Collection[str]) -> Search:
-        """Return the search without the other methods."""
-        return replace(self, results={name: self.results[name] for name in methods})
+    def shared(self, methods: Collection[str]) -> Search:
+        """Return the search without the other methods, and without seeds that some of these methods lack.
+
+        A method with a result that is not finite keeps its seeds, and takes none from the others: it is the worst in
+        any case.
+
+        Args:
+            methods: of the search.
+
+        Raises:
+            ReportError: if there is no seed that the methods share.
+        """
+        chosen = {name: self.results[name] for name in methods}
+        finite = {name: results for name, results in chosen.items() if not nonfinite_seeds(results)}
+        seeds = shared_seeds(finite.values())
+        if finite and not seeds:
+            told = "; ".join(f"{name} with {', '.join(map(str, results))}" for name, results in finite.items())
+            raise ReportError(f"methods must share a seed to be compared, got none in {self.name}: {told}.")
+        cut = {name: {seed: results[seed] for seed in seeds} for name, results in finite.items()}
+        return replace(self, results={**chosen, **cut})
 
     def mean(self, method: str) -> float:
-        """Return a method's mean over the seeds, ``nan`` if a run has diverged."""
+        """Return a method's mean over its seeds, ``nan`` if a run has failed or diverged."""
         return mean(self.results[method].values())
 
     def loss(self, method: str) -> float:
-        """Return the mean, or its negative, such that the smaller is the better one; infinite if a run has diverged.
+        """Return the mean, or its negative, such that the smaller is the better one; infinite if it is not finite.
 
         It is rounded, since equal results may differ in their last digits.
         """
@@ -60,37 +79,17 @@ class Search:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A method against a baseline, over searches.
-
-    Args:
-        difference: of the means, averaged over the searches; None where their metrics differ.
-        better: in how many searches it is the better one.
-        worse: in how many it is the worse one.
-        p_value: of a two-sided Wilcoxon signed-rank test over the searches; None for fewer than five differences.
-    """
-
-    difference: float | None
-    better: int
-    worse: int
-    p_value: float | None
-
-
-@dataclass(frozen=True)
-class Standing:
-    """How a method does over several searches.
-
-    Args:
-        method: its name.
-        rank: the mean of its ranks, 1 for the best; ties share theirs.
-        against: the baselines, by name; without the method itself.
-        cost: the median of the costs of a step; None where no search tells it.
-    """
+class _Run:
+    """A line of the file with a fresh seed; without a result if the run failed."""
 
     method: str
-    rank: float
-    against: Mapping[str, Comparison]
-    cost: float | None
+    seed: int
+    metric: str
+    mode: str
+    tested: bool
+    result: float | None
+    validation: float | None
+    step_seconds: float | None
 
 
 def find_searches(paths: Iterable[Path]) -> list[Path]:
@@ -101,6 +100,9 @@ def find_searches(paths: Iterable[Path]) -> list[Path]:
 
     Returns:
         Each file once, however often it was named.
+
+    Raises:
+        RunError: if one can't be read.
 
     Example:
         >>> find_searches([Path("no-such-folder")])
@@ -117,44 +119,104 @@ def find_searches(paths: Iterable[Path]) -> list[Path]:
 def _is_search(path: Path) -> bool:
     if path.suffix != ".csv" or not path.is_file():
         return False
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with reading(path, "`advdrop tune`"), path.open(encoding=TEXT_ENCODING, errors="replace") as file:
         return file.readline().startswith("method,phase,")
 
 
 def read_search(path: Path) -> Search:
     """Read the runs with fresh seeds.
 
+    A run that failed has the result ``nan``, unless it was made again. If some runs were tested and others were not,
+    the results are those of the validation.
+
     Args:
         path: of the file.
 
     Raises:
-        RunError: if it can't be read, has other columns, or no run with a fresh seed has ended; or if neither a column
-            ``mode`` nor the metric's name tells which values are better.
+        RunError: if it can't be read, has other columns or wrong numbers, or no run with a fresh seed has ended; if the
+            results are of several metrics; or if neither a column ``mode`` nor the metric's name tells which values are
+            better. The message gives the reason, without the path.
     """
-    with reading(path, "`advdrop tune`"), path.open(newline="", encoding="utf-8") as file:
+    with reading(path, "`advdrop tune`"), path.open(newline="", encoding=TEXT_ENCODING) as file:
         lines = csv.DictReader(file)
         missing = [name for name in _COLUMNS if name not in (lines.fieldnames or ())]
         if missing:
-            raise RunError(f"{path} must have the columns {', '.join(_COLUMNS)}, got none called {', '.join(missing)}")
-        done = [line for line in lines if line["phase"] == "seeds" and line["result"]]
-        results: dict[str, dict[int, float]] = {}
-        seconds: dict[str, list[float]] = {}
-        for line in done:
-            results.setdefault(line["method"], {})[int(line["seed"])] = float(line["result"])
-            if line["step_seconds"]:
-                seconds.setdefault(line["method"], []).append(float(line["step_seconds"]))
+            raise RunError(f"must have the columns {', '.join(_COLUMNS)}, got none called {', '.join(missing)}")
+        # What has neither a result nor an error was killed, or is going on.
+        runs = [
+            _run(line, lines.line_num)
+            for line in lines
+            if line["phase"] == "seeds" and (line["result"] or line.get("error"))
+        ]
+    done = [run for run in runs if run.result is not None]
     if not done:
-        raise RunError(f"{path} has no run with a fresh seed that ended; run `advdrop tune` again to go on")
-    plain = median(seconds[PLAIN_METHOD]) if PLAIN_METHOD in seconds else None
-    cost = {} if plain is None else {method: median(each) / plain for method, each in seconds.items()}
-    metric = done[0]["metric"]
-    # Files of earlier versions have no mode.
-    mode = done[0].get("mode") or better(metric)
-    if mode not in ("min", "max"):
-        told = f"{path} must have a column mode with min or max, since {metric!r} doesn't tell it, got {mode!r}"
-        raise RunError(f"{told}; run `advdrop tune` again to write it")
+        raise RunError("has no run with a fresh seed that ended; run `advdrop tune` again to go on")
+    metric, mode, by_validation = _metric(done)
+    results: dict[str, dict[int, float]] = {run.method: {} for run in runs}
+    for run in runs:
+        value = run.validation if by_validation else run.result
+        if value is not None:
+            results[run.method][run.seed] = value
+        else:
+            results[run.method].setdefault(run.seed, math.nan)
+    told = f"not all runs were tested, so that the results are those of the validation, {metric}"
     name = path.resolve().parent.name if path.name == RUNS_FILE else path.stem
-    return Search(name, metric, mode, results, cost)
+    return Search(name, metric, mode, results, _costs(done), [told] if by_validation else [])
+
+
+def _run(line: Mapping[str, str], place: int) -> _Run:
+    def number(column: str) -> float | None:
+        return _number(float, line, column, place) if line.get(column) else None
+
+    return _Run(
+        method=line["method"],
+        seed=_number(int, line, "seed", place),
+        metric=line["metric"],
+        mode=line.get("mode") or "",  # files of earlier versions have none
+        tested=bool(line.get("test")),
+        result=number("result"),
+        validation=number("validation"),
+        step_seconds=number("step_seconds"),
+    )
+
+
+def _number(kind: Callable[[str], _N], line: Mapping[str, str], column: str, place: int) -> _N:
+    try:
+        return kind(line[column] or "")
+    except ValueError:
+        allowed = "a whole number" if kind is int else "a number"
+        raise RunError(f"{column} must be {allowed}, got {line[column]!r} in line {place}") from None
+
+
+def _metric(done: Sequence[_Run]) -> tuple[str, str, bool]:
+    """The metric of the results, which of its values are better, and whether it is that of the validation."""
+    metrics = {run.metric for run in done}
+    by_validation = len(metrics) > 1
+    if by_validation:
+        found = ", ".join(sorted(metrics))
+        metrics = {run.metric for run in done if not run.tested}
+        if len(metrics) != 1 or any(run.validation is None for run in done):
+            told = "metric must be the same in all runs with fresh seeds, or all must have one validation metric"
+            raise RunError(f"{told}, got {found}; run `advdrop tune` again with another output")
+    (metric,) = metrics
+    modes = {run.mode for run in done if run.metric == metric and run.mode} or {better(metric) or ""}
+    if modes not in ({"min"}, {"max"}):
+        found = ", ".join(sorted(map(repr, modes)))
+        told = f"mode must be min or max, the same in all runs, where {metric!r} doesn't tell it; got {found}"
+        raise RunError(f"{told}; run `advdrop tune` again to write it")
+    return metric, modes.pop(), by_validation
+
+
+def _costs(done: Iterable[_Run]) -> dict[str, float]:
+    """The median step of each method, in median steps of plain training."""
+    seconds: dict[str, list[float]] = {}
+    for run in done:
+        if run.step_seconds is not None:
+            seconds.setdefault(run.method, []).append(run.step_seconds)
+    if PLAIN_METHOD not in seconds:
+        return {}
+    plain = median(seconds[PLAIN_METHOD])
+    return {method: median(each) / plain for method, each in seconds.items()}
 
 
 def read_searches(paths: Iterable[Path]) -> tuple[list[Search], list[str]]:
@@ -172,7 +234,7 @@ def read_searches(paths: Iterable[Path]) -> tuple[list[Search], list[str]]:
         try:
             found[path] = read_search(path)
         except RunError as error:
-            left_out.append(str(error))
+            left_out.append(f"{path}: {error}")
     names = Counter(each.name for each in found.values())
     searches = [
         replace(each, name=f"{_folder(path)}/{each.name}") if names[each.name] > 1 else each
@@ -184,67 +246,3 @@ def read_searches(paths: Iterable[Path]) -> tuple[list[Search], list[str]]:
 def _folder(path: Path) -> str:
     parents = path.resolve().parents
     return parents[1 if path.name == RUNS_FILE else 0].name
-
-
-def compare(searches: Sequence[Search], baselines: Collection[str]) -> list[Standing]:
-    """Rank the methods that all searches have, and compare them with baselines.
-
-    Args:
-        searches: at least one.
-        baselines: names of methods.
-
-    Returns:
-        A row for each method, the best mean rank first.
-
-    Raises:
-        ReportError: if no method is in all of the searches, or a baseline is not.
-
-    Example:
-        >>> a = Search("a", "test/error", "min", {"none": {1: 0.3, 2: 0.4}, "r_drop": {1: 0.2, 2: 0.3}}, {})
-        >>> [(row.method, row.rank) for row in compare([a], ["none"])]
-        [('r_drop', 1.0), ('none', 2.0)]
-    """
-    common = [method for method in searches[0].results if all(method in each.results for each in searches)]
-    if not common:
-        raise ReportError(f"searches must have a method in common, got {', '.join(each.name for each in searches)}.")
-    for name in baselines:
-        if name not in common:
-            raise ReportError(f"baseline must be a method of all searches, {', '.join(common)}; got {name!r}.")
-    with needed("The comparison of searches"):
-        from scipy.stats import rankdata
-    values = np.array([[each.loss(method) for method in common] for each in searches])
-    ranks = rankdata(values, axis=1).mean(0)  # (methods,)
-    rows = []
-    for method, rank in zip(common, ranks, strict=True):
-        costs = [each.cost[method] for each in searches if method in each.cost]
-        against = {name: _against(searches, method, name) for name in baselines if name != method}
-        rows.append(Standing(method, float(rank), against, median(costs) if costs else None))
-    return sorted(rows, key=lambda row: row.rank)
-
-
-def _against(searches: Sequence[Search], method: str, baseline: str) -> Comparison:
-    differences = [each.mean(method) - each.mean(baseline) for each in searches]
-    losses = [(each.loss(method), each.loss(baseline)) for each in searches]
-    same = len({(each.metric, each.mode) for each in searches}) == 1
-    return Comparison(
-        mean(differences) if same else None,
-        sum(ours < theirs for ours, theirs in losses),
-        sum(ours > theirs for ours, theirs in losses),
-        _wilcoxon(losses),
-    )
-
-
-def _wilcoxon(losses: Iterable[tuple[float, float]]) -> float | None:
-    relative = [_relative(ours, theirs) for ours, theirs in losses if ours != theirs]
-    if len(relative) < 5:
-        return None
-    from scipy.stats import wilcoxon
-
-    return float(wilcoxon(relative).pvalue)
-
-
-def _relative(ours: float, theirs: float) -> float:
-    """The difference as a part of the larger one: errors of one search may be ten times those of another."""
-    largest = max(abs(ours), abs(theirs))
-    # What has diverged is worse than all else, by more than any relative difference.
-    return (ours - theirs) / largest if math.isfinite(largest) else math.copysign(_DIVERGED, ours - theirs)

@@ -69,7 +69,9 @@ class Settings:
         modes = ("mode", self.validated_mode, self.metric), ("test_mode", self.tested_mode, self.tested)
         for name, mode, metric in modes:
             if mode not in get_args(Mode):
-                untold = "" if mode else f", since the name of the metric {metric!r} doesn't tell which values are better"
+                untold = (
+                    "" if mode else f", since the name of the metric {metric!r} doesn't tell which values are better"
+                )
                 raise TuneError(f"{name} must be 'min' or 'max'{untold}, got {mode!r}.")
         if self.output.exists() and not self.output.is_dir():
             raise TuneError(f"output must be a folder, got the file {str(self.output)!r}.")

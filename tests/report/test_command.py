@@ -197,7 +197,7 @@ def test_an_output_that_is_no_folder_is_refused(capsys: pytest.CaptureFixture[st
     assert report("runs") == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert each_names(err.splitlines(), [("Error", "output", "folder", "'report'")])
+    assert each_names(err.splitlines(), [("Error", "report cannot be written", "name a folder that can be written")])
 
 
 class Terminal(io.StringIO):

@@ -1,33 +1,17 @@
-"""Methods across searches."""
+"""The runs of searches, read from files."""
 
 from __future__ import annotations
 
-import argparse
+import codecs
 import math
-from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from lightning_advdrop.report import add_arguments, run
-from lightning_advdrop.report.across import ranks_figure, search_cells, standing_cells
-from lightning_advdrop.report.errors import ReportError, RunError
-from lightning_advdrop.report.searches import Search, compare, find_searches, read_search, read_searches
-from tests.helpers.searches import COLUMNS, write_search
-
-_DASH = "\N{EN DASH}"
-
-
-def _search(name: str, means: Mapping[str, float], metric: str = "test/error", mode: str = "min") -> Search:
-    results = {method: {1: value - 0.01, 2: value + 0.01} for method, value in means.items()}
-    return Search(name, metric, mode, results, {})
-
-
-def _report(*words: str) -> int:
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    return run(parser.parse_args([*words]))
+from lightning_advdrop.report.errors import RunError
+from lightning_advdrop.report.searches import find_searches, read_search, read_searches
+from lightning_advdrop.report.standings import compare
+from tests.helpers.searches import COLUMNS, failed, with_test, without_test, write_runs, write_search
 
 
 def test_a_file_is_read(tmp_path: Path) -> None:
@@ -73,7 +57,7 @@ def test_the_file_tells_which_values_are_better(tmp_path: Path) -> None:
     old = write_search(tmp_path / "b.csv", {"none": [0.5], "r_drop": [0.6]}, "test/f1")
     assert read_search(old).mode == "max"
     write_search(old, {"none": [0.5]}, "test/kappa")
-    with pytest.raises(RunError, match="must have a column mode with min or max, since 'test/kappa' doesn't tell it"):
+    with pytest.raises(RunError, match=r"mode must be min or max, .* where 'test/kappa' doesn't tell it; got ''"):
         read_search(old)
 
 
@@ -82,7 +66,10 @@ def test_the_file_tells_which_values_are_better(tmp_path: Path) -> None:
     [
         ("method,phase\n", r"must have the columns method, phase, seed, values, .*, got none called seed, values, "),
         (",".join(COLUMNS) + "\n", "has no run with a fresh seed that ended"),
-        (",".join(COLUMNS) + "\nnone,seeds,1,one,{},test/error,0.1,0.1\n", "invalid literal for int"),
+        (
+            ",".join(COLUMNS) + "\nnone,seeds,1,one,{},test/error,0.1,0.1\n",
+            "seed must be a whole number, got 'one' in line 2",
+        ),
     ],
 )
 def test_a_file_that_is_none_is_refused(tmp_path: Path, content: str, message: str) -> None:
@@ -92,155 +79,91 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path, content: str, message: s
         read_search(path)
 
 
-def test_ranks_are_means_over_the_searches_and_ties_share_theirs() -> None:
-    searches = [_search("a", {"x": 0.1, "y": 0.2, "z": 0.2}), _search("b", {"x": 0.3, "y": 0.1, "z": 0.2})]
+def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path) -> None:
+    path = write_search(tmp_path / "a.csv", {"none": [0.5]})
+    path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
 
-    found = {row.method: row.rank for row in compare(searches, [])}
-
-    assert found == {"x": 2.0, "y": (2.5 + 1) / 2, "z": (2.5 + 2) / 2}
-    assert [row.method for row in compare(searches, [])] == ["y", "x", "z"]
-
-
-def test_higher_values_of_an_accuracy_are_better() -> None:
-    (first, second) = compare([_search("a", {"x": 0.8, "y": 0.9}, "test/accuracy", "max")], ["x"])
-
-    assert (first.method, first.rank, second.rank) == ("y", 1.0, 2.0)
-    assert (first.against["x"].better, first.against["x"].worse) == (1, 0)
-    assert first.against["x"].difference == pytest.approx(0.1)
-    assert second.against == {}
+    assert find_searches([tmp_path]) == [path]
+    assert read_search(path).results == {"none": {1: 0.5}}
 
 
-def test_the_signed_rank_test_is_that_of_the_exact_distribution() -> None:
-    gains = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
-    searches = [_search(str(gain), {"none": 1.0, "ours": 1.0 - gain}) for gain in gains]
-
-    (ours, _) = compare(searches, ["none"])
-
-    # All six differences have one sign: 2 of the 2 ** 6 signs are as extreme.
-    assert ours.against["none"].p_value == pytest.approx(2 / 2**6)
-    assert (ours.against["none"].better, ours.against["none"].worse) == (6, 0)
-    assert compare(searches[:4], ["none"])[0].against["none"].p_value is None
-
-
-def test_the_signed_rank_test_knows_which_values_are_better() -> None:
-    gains = (0.1, 0.2, 0.3)
-    lower = [_search(f"l{gain}", {"none": 1.0, "ours": 1.0 - gain}) for gain in gains]
-    higher = [_search(f"h{gain}", {"none": 0.5, "ours": 0.5 + gain}, "test/accuracy", "max") for gain in gains]
-
-    (ours, _) = compare([*lower, *higher], ["none"])
-
-    found = ours.against["none"]
-    assert (found.better, found.worse) == (6, 0)
-    assert found.p_value == pytest.approx(2 / 2**6)
-
-
-def test_equal_means_tie_whatever_their_last_digits() -> None:
-    near = {"x": {1: float(np.float32(0.9)), 2: float(np.float32(0.92))}, "y": {1: 0.91, 2: 0.91}}
-    found = compare([Search(name, "test/error", "min", near, {}) for name in "abcdef"], ["y"])
-
-    assert [row.rank for row in found] == [1.5, 1.5]
-    against = found[0].against["y"]
-    assert (against.better, against.worse, against.p_value) == (0, 0, None)
-
-
-@pytest.mark.parametrize("mode", ["min", "max"])
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_what_has_diverged_is_the_worst(mode: str, value: float) -> None:
-    broken = {"x": {1: 0.1, 2: value}, "y": {1: 0.5, 2: 0.6}, "z": {1: 0.1, 2: 0.2}}
-    searches = [Search(name, "test/kappa", mode, broken, {}) for name in "abcdef"]
-
-    found = compare(searches, ["y"])
-
-    assert found[-1].method == "x"
-    assert (found[-1].rank, found[-1].against["y"].worse) == (3.0, 6)
-    assert found[-1].against["y"].p_value == pytest.approx(2 / 2**6)
-    assert search_cells(searches, ["x", "y"])[1][2:] == ["nan (nan)", "0.5500 (0.07071)"]
-
-
-def test_differences_of_different_metrics_are_not_averaged() -> None:
-    searches = [_search("a", {"x": 0.1, "y": 0.2}), _search("b", {"x": 3.0, "y": 2.0}, "test/loss")]
-    assert compare(searches, ["x"])[1].against["x"].difference is None
-
-
-def test_methods_that_not_all_have_are_left_out() -> None:
-    searches = [_search("a", {"x": 0.1, "y": 0.2}), _search("b", {"x": 0.3})]
-    assert [row.method for row in compare(searches, ["x"])] == ["x"]
-    with pytest.raises(ReportError, match="baseline must be a method of all searches, x; got 'y'"):
-        compare(searches, ["y"])
-    with pytest.raises(ReportError, match="searches must have a method in common, got a, c"):
-        compare([searches[0], _search("c", {"z": 1.0})], [])
-
-
-def test_the_tables_have_a_line_for_each_method_and_for_each_search() -> None:
-    searches = [_search("a", {"x": 0.1, "y": 0.2}), _search("b", {"x": 0.3, "y": 0.4})]
-    standings = compare(searches, ["y"])
-
-    assert standing_cells(standings, "test/error") == [
-        ["method", "cost", "mean rank", "vs. y (points)", "better, worse", "p"],
-        ["x", _DASH, "1.0", "-10.00", "2, 0", _DASH],
-        ["y", _DASH, "2.0", _DASH, _DASH, _DASH],
+def test_a_run_that_failed_has_no_number(tmp_path: Path) -> None:
+    runs = [
+        with_test("none", 1, 0.5),
+        failed("r_drop", 1),
+        with_test("r_drop", 2, 0.4),
+        failed("other", 2),
+        failed("x", 1, ""),
     ]
-    assert search_cells(searches, ["x", "y"]) == [
-        ["search", "seeds", "x", "y"],
-        ["a", "2", "10.00 (1.41)", "20.00 (1.41)"],
-        ["b", "2", "30.00 (1.41)", "40.00 (1.41)"],
+    found = read_search(write_runs(tmp_path / "a.csv", *runs)).results
+
+    assert found == {
+        "none": {1: 0.5},
+        "r_drop": {1: pytest.approx(math.nan, nan_ok=True), 2: 0.4},
+        "other": {2: pytest.approx(math.nan, nan_ok=True)},
+    }
+
+
+@pytest.mark.parametrize("again", [slice(None), slice(None, None, -1)])
+def test_a_run_that_was_made_again_has_its_result(tmp_path: Path, again: slice) -> None:
+    runs = [failed("none", 1), with_test("none", 1, 0.5)][again]
+    found = read_search(write_runs(tmp_path / "a.csv", *runs))
+
+    assert found.results == {"none": {1: 0.5}}
+    assert found.cost == {"none": 1.0}
+
+
+def test_only_failures_are_no_results(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"^has no run with a fresh seed that ended; run `advdrop tune` again to go on$"):
+        read_search(write_runs(tmp_path / "a.csv", failed("none", 1)))
+
+
+def test_the_validation_counts_where_not_all_were_tested(tmp_path: Path) -> None:
+    runs = [without_test("none", 1, 0.5), with_test("r_drop", 1, 0.4, 0.6), failed("r_drop", 2)]
+    found = read_search(write_runs(tmp_path / "a.csv", *runs))
+
+    assert (found.metric, found.mode) == ("val/loss", "min")
+    assert found.results == {"none": {1: 0.5}, "r_drop": {1: 0.6, 2: pytest.approx(math.nan, nan_ok=True)}}
+    assert found.remarks == ["not all runs were tested, so that the results are those of the validation, val/loss"]
+    # A failure has the name of the validation metric, whatever the others have.
+    found = read_search(write_runs(tmp_path / "a.csv", with_test("none", 1, 0.4, 0.6), failed("none", 2)))
+    assert (found.metric, found.results["none"][1], found.remarks) == ("test/loss", 0.4, [])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [with_test("r_drop", 1, 0.4), {**with_test("r_drop", 1, 0.4, 0.6), "metric": "test/f1"}, {"metric": "val/f1"}],
+)
+def test_several_metrics_are_refused(tmp_path: Path, other: dict[str, object]) -> None:
+    first = without_test("none", 1, 0.5) if other["metric"] != "test/f1" else with_test("none", 1, 0.5, 0.5)
+    other = {**without_test("r_drop", 1, 0.5), **other}
+    told = f"got {', '.join(sorted([str(first['metric']), str(other['metric'])]))}"
+
+    with pytest.raises(RunError, match=f"^metric must be the same in all runs with fresh seeds, or .*, {told}; run "):
+        read_search(write_runs(tmp_path / "a.csv", first, other))
+
+
+def test_both_modes_of_one_metric_are_refused(tmp_path: Path) -> None:
+    runs = [
+        with_test("none", 1, 0.5),
+        {**with_test("none", 2, 0.5), "mode": "max"},
+        {**with_test("none", 3, 0.5), "mode": ""},
     ]
+    with pytest.raises(RunError, match=r"mode must be min or max, the same in all runs, .*; got 'max', 'min'; run "):
+        read_search(write_runs(tmp_path / "a.csv", *runs))
+    assert read_search(write_runs(tmp_path / "a.csv", *runs[::2])).mode == "min"
 
 
-def test_the_picture_has_a_dot_for_each_search_and_a_bar_at_the_mean() -> None:
-    searches = [_search("a", {"x": 0.1, "y": 0.2}), _search("b", {"x": 0.4, "y": 0.3})]
-    (axes,) = ranks_figure(searches, compare(searches, [])).axes
-    drawn = [np.asarray(line.get_xdata()).tolist() for line in axes.lines]
-    assert drawn == [[1.0, 2.0], [1.5], [2.0, 1.0], [1.5]]
-
-
-def test_the_picture_ranks_the_methods_that_all_searches_have() -> None:
-    searches = [_search("a", {"none": 0.4, "r_drop": 0.2, "other": 0.3}), _search("b", {"none": 0.3, "r_drop": 0.5})]
-    (axes,) = ranks_figure(searches, compare(searches, [])).axes
-    # Of three methods in the first search plain training would be the third.
-    drawn = [np.asarray(line.get_xdata()).tolist() for line in axes.lines]
-    assert drawn == [[2.0, 1.0], [1.5], [1.0, 2.0], [1.5]]
-
-
-def test_the_command_writes_the_page_and_its_place_in_the_docs(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name, gain in (("a", 0.1), ("b", 0.05)):
-        write_search(tmp_path / "study" / f"{name}.csv", {"none": [0.3, 0.4], "r_drop": [0.3 - gain, 0.4 - gain]})
-    docs = tmp_path / "page.md"
-    docs.write_text("before\n<!-- advdrop report: begin -->\nold\n<!-- advdrop report: end -->\nafter\n", "utf-8")
-
-    code = _report(str(tmp_path / "study"), "--output", str(tmp_path / "out"), "--docs", str(docs))
-
-    assert code == 0
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"report.md", "report.html", "ranks.png"}
-    printed = capsys.readouterr().out
-    assert "| r_drop | 2.0" in printed
-    text = docs.read_text(encoding="utf-8")
-    assert text.startswith("before\n<!-- advdrop report: begin -->\n| method")
-    assert text.endswith("end -->\nafter\n")
-    assert "old" not in text
-    assert "in 2 searches" in text
-    assert "](images/ranks.png)" in text
-    assert (tmp_path / "images" / "ranks.png").read_bytes() == (tmp_path / "out" / "ranks.png").read_bytes()
-
-
-def test_wrong_arguments_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = write_search(tmp_path / "a.csv", {"none": [0.3], "r_drop": [0.2]})
-    empty = tmp_path / "b.csv"
-    empty.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
-    output = ["--output", str(tmp_path / "out")]
-
-    assert _report(str(path), *output, "--baseline", "plian") == 2
-    assert "baseline must be a method of all searches, none, r_drop; got 'plian'." in capsys.readouterr().err
-    assert _report(str(empty), *output) == 2
-    assert "found no search with a result" in capsys.readouterr().err
-    assert _report(str(path), *output, "--docs", str(tmp_path / "none.md")) == 2
-    assert "docs must be a Markdown file with the lines '<!-- advdrop report: begin -->'" in capsys.readouterr().err
-    for option in ("--metric", "--curve", "--by"):
-        assert _report(str(path), *output, option, "val/loss") == 2
-        assert f"{option[2:]} must not be given for results of `advdrop tune`, got " in capsys.readouterr().err
-    assert _report(str(path), str(tmp_path / "typo"), *output) == 0
-    assert f"Left out: {tmp_path / 'typo'} has no results of `advdrop tune`" in capsys.readouterr().err
-    assert _report(str(tmp_path / "missing"), *output, "--docs", "x.md") == 2
-    assert "docs needs results of `advdrop tune`, got none in" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("column", "value", "allowed"),
+    [
+        ("seed", "", "a whole number"),
+        ("seed", "1.0", "a whole number"),
+        ("result", "0,5", "a number"),
+        ("validation", "x", "a number"),
+        ("step_seconds", "x", "a number"),
+    ],
+)
+def test_a_wrong_number_is_told_with_its_file_and_line(tmp_path: Path, column: str, value: str, allowed: str) -> None:
+    path = write_runs(tmp_path / "a.csv", with_test("none", 1, 0.5), {**with_test("none", 2, 0.5), column: value})
+    assert read_searches([path]) == ([], [f"{path}: {column} must be {allowed}, got {value!r} in line 3"])

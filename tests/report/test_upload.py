@@ -11,7 +11,7 @@ import wandb
 
 from tests.helpers.reports import report
 from tests.helpers.runs import make_runs, regularizer
-from tests.helpers.searches import write_search
+from tests.helpers.searches import failed, with_test, write_runs, write_search
 from tests.helpers.wandb_files import read_offline_runs
 
 COLUMNS = ["experiment", "method", "seeds", "mean", "deviation", "difference", "p_value", "minutes"]
@@ -55,6 +55,19 @@ def test_searches_are_uploaded_with_all_runs_and_the_ranks(tmp_path: Path) -> No
         ["a", "test/error", "r_drop", 2, 0.3],
     ]
     assert ranks["data"] == [["r_drop", 1.0, 2.0, "none", pytest.approx(-0.1), 2, 0, None]]
+
+
+def test_all_results_are_uploaded_with_failures_and_seeds_that_others_lack(tmp_path: Path) -> None:
+    none = [with_test("none", seed, 0.5) for seed in (1, 2, 3)]
+    write_runs(tmp_path / "a.csv", *none, with_test("r_drop", 1, 0.4), failed("r_drop", 2), with_test("x", 1, 0.4))
+    assert report(str(tmp_path / "a.csv"), "--output", "out", "--wandb", "mine") == 0
+    wandb.teardown()
+    tables = [json.loads(path.read_text()) for path in Path("out/wandb").glob("offline-*/files/media/table/**/*.json")]
+    runs, ranks = sorted(tables, key=lambda table: len(table["columns"]))
+    found = [(method, seed, str(value).lower()) for *_, method, seed, value in runs["data"]]
+    of_none = [("none", seed, "0.5") for seed in (1, 2, 3)]
+    assert found == [*of_none, ("r_drop", 1, "0.4"), ("r_drop", 2, "nan"), ("x", 1, "0.4")]
+    assert [row[:2] for row in ranks["data"]] == [["x", 1.0], ["r_drop", 3.0]]
 
 
 def test_the_argument_names_the_project_and_nobody_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
