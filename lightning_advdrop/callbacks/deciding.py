@@ -74,7 +74,7 @@ class DecidingCallback(IgnoringCallback, OwnGenerator):
         if self.undecided and asked is not None and not call.base.isnan().any():
             self.comparison = call.compared(asked, to_labels=self.regularizer.to_labels)
         if not self.undecided:
-            self.tell(self.sites, self.compared_class, call.base if self.regularizer.compares else None)
+            self.tell(self.sites, self.compared_class, call if self.regularizer.compares else None)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the generator's state, and how predictions are compared; the schedule follows the trainer's epoch."""
