@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from lightning_advdrop.callbacks.batches import SteppedBatch
-from lightning_advdrop.callbacks.compatibility import check_both_losses, check_trainable
+from lightning_advdrop.callbacks.compatibility import check_both_losses, check_trainable, warn_of_finders
 from lightning_advdrop.callbacks.deciding import DecidingCallback
 from lightning_advdrop.callbacks.denormals import flush_denormals
 from lightning_advdrop.callbacks.description import SiteTable, describe_sites
@@ -254,6 +254,7 @@ class RegularizerCallback(KeyedBySettings, DecidingCallback, PenaltyMetrics, Non
             return
         check_trainable(self, trainer, pl_module)
         check_both_losses(self, pl_module)
+        warn_of_finders(trainer)
         flush_denormals(trainer.strategy.root_device)
         self.seed_generator(trainer)
         self.forget_comparison()

@@ -7,14 +7,13 @@ from dataclasses import replace
 
 from lightning.pytorch import Callback
 from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor
 
 from lightning_advdrop._deprecation import warn_renamed
 from lightning_advdrop.callbacks.batches import SteppedBatch
 from lightning_advdrop.callbacks.shown import ShownWithArguments
 from lightning_advdrop.masking import MaskSite, SiteSpecs, check_sites
 from lightning_advdrop.regularizers import Comparison, Passes
-from lightning_advdrop.regularizers.predictions import Output, Target, select_weight
+from lightning_advdrop.regularizers.predictions import Output, Target, place_of, select_weight
 
 _MOST_NAMES = 6
 
@@ -94,22 +93,22 @@ class ComparingCallback(ShownWithArguments, Callback):
             )
         return replace(passes, sample_weight=weight)
 
-    def tell(self, sites: Sequence[MaskSite], name: str, prediction: Tensor | None) -> None:
+    def tell(self, sites: Sequence[MaskSite], name: str, passes: Passes | None) -> None:
         """Say once in a fit where masks act, and what is compared.
 
         Args:
             sites: where masks act.
             name: the class of the module whose output is compared.
-            prediction: the prediction, None where nothing is compared.
+            passes: the passes whose prediction is compared, None where nothing is.
         """
         if self._told:
             return
         self._told = True
         what = "nothing is compared"
-        if prediction is not None and self.comparison is not None:
-            what = f"comparing {name} output {tuple(prediction.shape)} {self.comparison}"
-        elif prediction is not None:
-            what = f"comparing {name} output {tuple(prediction.shape)}"
+        if passes is not None:
+            place = place_of(passes.result, self.output, passes.base)
+            how = "" if self.comparison is None else f" {self.comparison}"
+            what = f"comparing {name} output{place} {tuple(passes.base.shape)}{how}"
         rank_zero_info(f"{type(self).__name__}: {_named(sites)}; {what}")
 
 

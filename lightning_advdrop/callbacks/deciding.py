@@ -11,13 +11,16 @@ from torch import Tensor
 from lightning_advdrop._lightning import trainer_callbacks
 from lightning_advdrop.callbacks.batches import SteppedBatch
 from lightning_advdrop.callbacks.comparing import ComparingCallback
-from lightning_advdrop.callbacks.copied_targets import warn_of_copying
+from lightning_advdrop.callbacks.copied_targets import warn_of_copying, warn_of_other_labels
 from lightning_advdrop.callbacks.ignored_steps import IgnoringCallback
 from lightning_advdrop.callbacks.mask_generator import OwnGenerator
 from lightning_advdrop.masking import MaskSite
 from lightning_advdrop.regularizers import Comparison, Passes, Regularizer
 from lightning_advdrop.regularizers.deciding import of_two_predictions
 from lightning_advdrop.regularizers.predictions import Target, find_target, select_target
+
+# That of callbacks whose user named none.
+_DEFAULT_TARGET = 1
 
 
 class DecidingCallback(IgnoringCallback, OwnGenerator):
@@ -52,14 +55,15 @@ class DecidingCallback(IgnoringCallback, OwnGenerator):
         Raises:
             ValueError: if something is not where it should be, or ``divergence="auto"`` can't tell what is compared.
         """
+        first = self.undecided
         call = replace(call, generator=self._generator, class_dim=self.class_dim, ignore_index=self.ignore_index)
         if batch is not None and self.regularizer.needs_target:
-            target = batch.read(lambda each: select_target(each, self.target))
-            warn_of_copying(target, self.input, self.target)
-            self.input, call = None, replace(call, target=target)
+            call = replace(call, target=batch.read(lambda each: select_target(each, self.target)))
         elif batch is not None and self._looks_at_labels:
             call = replace(call, target=batch.read(lambda each: find_target(each, self.target)))
         self._decide(call)
+        if batch is not None and self.regularizer.needs_target:
+            self._look_at_target(call, first=first)
         call = self.with_ignored(call, needs_target=self.regularizer.needs_target)
         call = replace(call, losses=(), comparison=self.comparison)
         return call if batch is None else self.with_padding(call, batch)
@@ -68,13 +72,25 @@ class DecidingCallback(IgnoringCallback, OwnGenerator):
     def _looks_at_labels(self) -> bool:
         return self.undecided or self.ignores
 
+    def _look_at_target(self, call: Passes, *, first: bool) -> None:
+        """Warn of labels of the batch that the regularizer's loss should not get.
+
+        The loss of the module shows its labels in the first step only: to watch it in each would cost every step.
+        """
+        target, given, self.input = call.target, self.input, None
+        if target is None or warn_of_copying(target, given, self.target):
+            return
+        found = self.comparison
+        if first and found is not None and found.kind == "classes" and self.target == _DEFAULT_TARGET:
+            warn_of_other_labels(target, found.read(call.base.detach()), call.losses, self.target)
+
     def _decide(self, call: Passes) -> None:
         """Decide in the first step how predictions are compared, and say it; not by a prediction that is NaN."""
         asked = self.regularizer.divergence
         if self.undecided and asked is not None and not call.base.isnan().any():
             self.comparison = call.compared(asked, to_labels=self.regularizer.to_labels)
         if not self.undecided:
-            self.tell(self.sites, self.compared_class, call.base if self.regularizer.compares else None)
+            self.tell(self.sites, self.compared_class, call if self.regularizer.compares else None)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the generator's state, and how predictions are compared; the schedule follows the trainer's epoch."""

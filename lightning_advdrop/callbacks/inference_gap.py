@@ -293,7 +293,7 @@ class InferenceGapMonitor(GapPictures, IgnoringCallback):
         # A run that diverges must not end because it is watched. Logits may exclude classes by minus infinity.
         if passes.base.isnan().any() or passes.base.isposinf().any():
             return (math.nan,) * len(_NAMES)
-        self.tell(self._sites, type(part).__name__, passes.base)
+        self.tell(self._sites, type(part).__name__, passes)
         passes = self.with_padding(self.with_ignored(replace(passes, losses=losses)), batch)
         passes = replace(passes, sample_weight=without_inference(passes.sample_weight))
         found = inference_gap(passes, self.rate, self.divergence, self.direction, self.samples, self.steps)

@@ -13,7 +13,7 @@ from torch import Tensor
 from lightning_advdrop.functional import IGNORED_LABEL, DivergenceName
 from lightning_advdrop.regularizers.comparison import OF_LABELS, Comparison, DivergenceChoice
 from lightning_advdrop.regularizers.losses import Kind, SeenLoss, are_same_rows, is_derived, is_same
-from lightning_advdrop.regularizers.predictions import tensors_in
+from lightning_advdrop.regularizers.predictions import other_parts
 
 # The divergence of two predictions that goes with each kind, and the one to labels; the first kind is preferred.
 _AUTO: dict[Kind, tuple[DivergenceName, DivergenceName]] = {
@@ -249,7 +249,7 @@ def _dims_by(target: Tensor | None, prediction: Tensor, class_dim: int | None = 
 
 def _other_part(result: Any, prediction: Tensor, losses: Sequence[SeenLoss]) -> str:
     """Say which part of a forward's result is the prediction instead; nothing where it has no others."""
-    others = {which: part for which, part in tensors_in(result).items() if part is not prediction}
+    others = other_parts(result, prediction)
     read = [which for which, part in others.items() if any(_reads(loss, part) for loss in losses)]
     if read:
         return f"name the part of the output that they read, output={' or '.join(map(repr, read))}, or "

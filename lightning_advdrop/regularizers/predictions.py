@@ -35,9 +35,28 @@ def select_prediction(output: Any, which: Output = None) -> Tensor:
     if not isinstance(found, Tensor) or not found.is_floating_point() or found.dim() == 0:
         raise ValueError(
             f"output={which!r} must lead to the prediction, a floating-point tensor (batch, ...), got {_kind_of(found)}"
-            f" in {type_of(output)}{parts_of(output)}; name an index, a key or a callable that picks it."
+            f" in {type_of(output)}{parts_of(output)}; name an index, a key or a callable "
+            f"that picks it{_squeezed(found)}."
         )
     return found
+
+
+def _squeezed(found: Any) -> str:
+    if not isinstance(found, Tensor) or not found.is_floating_point():
+        return ""
+    return "; a batch of one example loses its dimension by squeeze(), and keeps it by squeeze(-1)"
+
+
+def place_of(output: Any, which: Output, prediction: Tensor) -> str:
+    """Tell in a line which of several parts of a forward's output was taken because it is the first.
+
+    Example:
+        >>> mean, deviation = torch.zeros(2, 1), torch.ones(2, 1)
+        >>> place_of((mean, deviation), None, mean)
+        '[0] of 2'
+    """
+    first = isinstance(output, (tuple, list)) and len(output) > 1 and output[0] is prediction
+    return f"[0] of {len(output)}" if first and which is None else ""
 
 
 def type_of(value: Any) -> str:
@@ -83,6 +102,23 @@ def tensors_in(output: Any) -> dict[Any, Tensor]:
         [0, 2]
     """
     return {which: part for which, part in (_parts(output) or {}).items() if isinstance(part, Tensor)}
+
+
+def other_parts(output: Any, prediction: Tensor) -> dict[Any, Tensor]:
+    """Return the tensors beside the prediction in a forward's output; none if it was made of several of them.
+
+    Args:
+        output: see `tensors_in`.
+        prediction: a part of it, or what a callable made of its parts.
+
+    Example:
+        >>> first, second = torch.zeros(2), torch.ones(2)
+        >>> list(other_parts((first, second), first)), list(other_parts((first, second), torch.cat([first, second])))
+        ([1], [])
+    """
+    parts = tensors_in(output)
+    others = {which: part for which, part in parts.items() if part is not prediction}
+    return others if len(others) < len(parts) else {}
 
 
 def _default(output: Any) -> Any:

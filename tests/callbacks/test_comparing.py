@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections import OrderedDict
 from typing import Any, NamedTuple
 
@@ -76,7 +77,7 @@ def test_the_prediction_is_found(output: Any, which: Any) -> None:
         (Unnamed(OTHER, OTHER), "third", ("output='third'", "(batch, ...)", "NoneType", "Unnamed", "first, second")),
         ((OTHER, OTHER), 2, ("output=2", "(batch, ...)", "NoneType", "tuple", 2)),
         (torch.tensor([1, 2]), None, ("output=None", "torch.int64", "(2,)", "Tensor")),
-        (torch.tensor(1.0), None, ("output=None", "torch.float32", "()", "Tensor")),
+        (torch.tensor(1.0), None, ("output=None", "torch.float32", "()", "Tensor", "squeeze()", "squeeze(-1)")),
         ("text", None, ("output=None", "NoneType", "str")),
     ],
     ids=lambda value: type(value).__name__,
@@ -227,6 +228,27 @@ class Regression(PlainModel):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Any:
         return F.mse_loss(self(batch[0]), batch[1].float())
+
+
+class TwoHeads(Regression):
+    """Predicts a mean, and a deviation beside it."""
+
+    def forward(self, x: Tensor) -> Any:
+        mean = super().forward(x)
+        return mean, 0 * mean
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Any:
+        mean, deviation = self(batch[0])
+        return F.gaussian_nll_loss(mean, batch[1].float(), deviation.exp())
+
+
+@pytest.mark.parametrize(("output", "place"), [(None, "[0] of 2"), (0, "")])
+def test_the_head_that_is_compared_of_several_is_told(
+    output: int | None, place: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    fitted_weights(seeded(TwoHeads), AdversarialDropoutCallback(rate=0.2, output=output), max_epochs=1)
+    assert f"comparing TwoHeads output{place} (16,) as numbers (mse)" in caplog.text
 
 
 class SeveralLabels(PlainModel):

@@ -17,8 +17,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from lightning_advdrop import AdversarialDropoutCallback, InferenceGapMonitor, RDropCallback, RegularizerCallback
 from lightning_advdrop.callbacks.denormals import flush_denormals
@@ -62,8 +65,69 @@ def test_a_model_without_a_place_for_a_mask_is_refused() -> None:
 def test_manual_optimization_is_refused() -> None:
     model = PlainModel()
     model.automatic_optimization = False
-    with refused("AdversarialDropoutCallback", "manual", "PlainModel", error=MisconfigurationException):
+    way_out = "regularizer(lambda: self(x), self, sites=..., target=y)"
+    with refused("AdversarialDropoutCallback", "manual", "PlainModel", way_out, error=MisconfigurationException):
         quiet_trainer(callbacks=[AdversarialDropoutCallback()]).fit(model, loader())
+
+
+class ByHand(PlainModel):
+    """Calls a regularizer itself under manual optimization."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.regularizer = AdversarialDropout(rate=0.3)
+        self.penalties: list[float] = []
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        x, y = batch
+        optimizer: Any = self.optimizers()
+        base, penalty = self.regularizer(lambda: self(x), self, sites="recurrent", target=y)
+        optimizer.zero_grad()
+        self.manual_backward(F.cross_entropy(base, y) + penalty)
+        optimizer.step()
+        self.penalties.append(penalty.item())
+
+
+def test_a_regularizer_may_be_called_under_manual_optimization() -> None:
+    model = seeded(ByHand)
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    quiet_trainer(max_epochs=1).fit(model, loader())
+    assert len(model.penalties) == 4
+    assert min(model.penalties) > 0
+    assert not any(torch.equal(value, start[name]) for name, value in model.state_dict().items())
+
+
+def finder(name: str) -> Callback:
+    if name == "LearningRateFinder":
+        return LearningRateFinder(num_training_steps=3, update_attr=False)
+    return BatchSizeFinder(steps_per_trial=1, max_trials=1)
+
+
+class WithSettings(PlainModel):
+    """Has what finders set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batch_size = 4
+        self.learning_rate = 0.01
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return loader(self.batch_size)
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [("LearningRateFinder", "suggestion as that of plain training"), ("BatchSizeFinder", "half of the size")],
+)
+def test_finders_search_without_the_penalty_and_a_warning_says_so(name: str, advice: str, tmp_path: Path) -> None:
+    callback = AdversarialDropoutCallback(rate=0.3)
+    penalties: list[int] = []
+    callback.listeners.append(lambda penalty: penalties.append(1))
+    trainer = quiet_trainer(callbacks=[finder(name), callback], max_steps=1, default_root_dir=tmp_path)
+    with pytest.warns(UserWarning, match=names("callbacks", name, "without the penalty", advice)):
+        trainer.fit(seeded(WithSettings))
+    assert len(penalties) == 1  # of the step that was trained after the search
 
 
 def test_a_module_that_does_not_contain_the_sites_is_refused() -> None:

@@ -159,6 +159,48 @@ def test_the_state_is_found_under_its_name_of_earlier_releases(tmp_path: Path) -
     assert all(torch.equal(resumed[name], value) for name, value in whole.items())
 
 
+def heads(*which: int | str | None) -> list[AdversarialDropoutCallback]:
+    return [AdversarialDropoutCallback(rate=0.3, output=each, divergence="kl") for each in which]
+
+
+class TwoHeads(QuietModel):
+    """Returns two predictions by name."""
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        scores = super().forward(x)
+        return {"first": scores, "second": scores.flip(-1)}
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        return torch.nn.functional.cross_entropy(self(batch[0])["first"], batch[1])
+
+
+def test_two_that_compare_other_outputs_have_states_of_their_own(tmp_path: Path) -> None:
+    callbacks = heads("first", "second")
+    trainer = quiet_trainer(callbacks=callbacks, max_epochs=1)
+    trainer.fit(seeded(TwoHeads), loader())
+    assert {"advdrop/divergence", "advdrop_2/divergence"} <= set(trainer.callback_metrics)
+    trainer.save_checkpoint(tmp_path / "two.ckpt")
+    states = torch.load(tmp_path / "two.ckpt", weights_only=True)["callbacks"]
+    assert list(states) == [
+        f"AdversarialDropoutCallback{{'sites': 'recurrent', 'output': {name!r}}}" for name in ("first", "second")
+    ]
+    alone, unnamed = AdversarialDropoutCallback(), AdversarialDropoutCallback(output=lambda result: result["first"])
+    assert alone.state_key == unnamed.state_key == "AdversarialDropoutCallback{'sites': 'recurrent'}"
+    assert (
+        AdversarialDropoutCallback(output=0).state_key
+        == "AdversarialDropoutCallback{'sites': 'recurrent', 'output': 0}"
+    )
+
+
+def test_a_state_without_the_output_in_its_name_is_found_unless_it_is_that_of_another_callback() -> None:
+    state = {"counted": "here"}
+    for callbacks, expected in ((heads("first"), [state]), (heads(None, "first"), [None])):
+        trainer = quiet_trainer(callbacks=callbacks)
+        saved = {"callbacks": {"AdversarialDropoutCallback{'sites': 'recurrent'}": state}}
+        callbacks[-1].on_load_checkpoint(trainer, seeded(TwoHeads), saved)
+        assert [saved["callbacks"].get(callbacks[-1].state_key)] == expected
+
+
 def test_two_that_can_not_be_told_apart_are_refused() -> None:
     with refused("`AdversarialDropoutCallback`", error=RuntimeError):
         quiet_trainer(callbacks=[AdversarialDropoutCallback(rate=rate) for rate in (0.1, 0.2)])

@@ -1,10 +1,9 @@
-"""Regularizers without a trainer's callback: in a plain torch loop, in Lightning Fabric, in a Hugging Face Trainer."""
+"""Regularizers without a trainer's callback: in a plain torch loop and in Lightning Fabric."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any
 
 import lightning as L
@@ -12,7 +11,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from lightning_advdrop import AdversarialDropoutCallback, RegularizerCallback, regularized_loss
 from lightning_advdrop.masking import RecordedForward, find_sites
@@ -32,9 +30,6 @@ from tests.helpers.plain_models import Delegating, PlainModel, QuietModel, learn
 from tests.helpers.traces import traces
 
 every_regularizer = pytest.mark.parametrize("method", REGULARIZERS, ids=lambda found: found.__name__)
-
-# Typed in such detail that a small override of its trainer would need all of its arguments.
-transformers: Any = import_module("transformers")
 
 
 def strong(method: type[Regularizer]) -> Regularizer:
@@ -124,53 +119,6 @@ def test_perturbations_under_mixed_precision_of_fabric(method: Regularizer) -> N
     assert penalty > 0
     with pytest.raises(RuntimeError, match=r"fabric\.backward"):
         penalty.backward()
-
-
-def bert() -> Any:
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    config = transformers.BertConfig(vocab_size=50, max_position_embeddings=16, num_labels=3, **sizes)
-    return transformers.BertForSequenceClassification(config)
-
-
-def documents() -> list[dict[str, Tensor]]:
-    words = torch.randint(50, (8, 6), generator=torch.Generator().manual_seed(0))
-    return [{"input_ids": row, "labels": row[0] % 3} for row in words]
-
-
-def hugging_face_trainer(regularizer: Regularizer) -> type[Any]:
-    class Trainer(transformers.Trainer):  # type: ignore[misc]
-        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
-            labels, weight = inputs["labels"], float(model.training)  # 0 where the trainer evaluates
-            outputs, penalty = regularizer(
-                lambda: model(**inputs), model, "dropout", target=labels, output="logits", weight=weight
-            )
-            loss = outputs.loss + penalty
-            return (loss, outputs) if return_outputs else loss
-
-    return Trainer
-
-
-def test_a_hugging_face_trainer(tmp_path: Any) -> None:
-    model = bert()
-    settings: dict[str, Any] = {
-        "max_steps": 2,
-        "report_to": "none",
-        "use_cpu": True,
-        "disable_tqdm": True,
-        "save_strategy": "no",
-    }
-    arguments = transformers.TrainingArguments(output_dir=str(tmp_path), **settings)
-    before = copy.deepcopy(model.state_dict())
-    trainer = hugging_face_trainer(RDrop(rate=0.2))(model, arguments, train_dataset=documents())
-    assert trainer.train().global_step == 2
-    assert not torch.equal(before["classifier.weight"], model.classifier.weight)
-    inputs = next(iter(DataLoader(documents(), batch_size=4)))  # type: ignore[arg-type]
-    loss, outputs = trainer.compute_loss(model.train(), inputs, return_outputs=True)
-    assert loss > outputs.loss  # a second cross-entropy, and the divergence
-    with torch.no_grad():
-        loss, outputs = trainer.compute_loss(model.eval(), inputs, return_outputs=True)
-    assert loss == outputs.loss
 
 
 def test_metrics_and_masks_are_reached_in_two_steps() -> None:

@@ -74,6 +74,13 @@ def test_without_a_graph_the_part_itself_is_known() -> None:
         asked(features, LOSSES[0], scores, (features, scores))
 
 
+def test_no_part_is_suggested_in_place_of_what_was_made_of_several() -> None:
+    mean, deviation = made(), made()
+    both = torch.cat([mean, deviation], -1)
+    with refused("something else (gaussian_nll_loss (6, 4)); name divergence='kl'", "'mse' for numbers"):
+        asked(both, lambda scores: F.gaussian_nll_loss(scores, scores, deviation.exp()), mean, (mean, deviation))
+
+
 def test_other_parts_are_mentioned_where_none_is_read() -> None:
     features = made()
     with refused("something else", "(output=)", "or name divergence='kl'"):
