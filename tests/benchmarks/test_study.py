@@ -71,6 +71,23 @@ def test_more_seeds_take_the_values_that_were_found_and_go_on(tmp_path: Path) ->
     assert [line["test"] for line in read_lines(path)][:2] == [first["test"], "0.123"]  # not made again
 
 
+def test_a_task_takes_the_values_of_another_one(tmp_path: Path) -> None:
+    words = ["--small", "--data", str(tmp_path / "study"), "--methods", "r_drop"]
+    searched = ["digits_lstm", *words, "--folder", str(tmp_path / "searches"), "--trials", "1", "--seeds", "1"]
+    assert study.main(searched) == 0
+
+    assert study.main(["digits_gru", *words, "--values-of", "digits_lstm", "--more-seeds", "2"]) == 0
+
+    found = read_lines(tmp_path / "study" / "digits_lstm.csv")[-1]
+    first, second = read_lines(tmp_path / "transferred" / "digits_gru.csv")
+    assert first["values"] == second["values"] == found["values"]
+    assert (first["seed"], second["seed"]) == ("1", "2")
+    assert first["test"] != found["test"]
+    assert (
+        study.main(["digits_gru", "--small", "--data", str(tmp_path / "transferred"), "--repeat", "r_drop", "2"]) == 0
+    )
+
+
 def _write(path: Path, results: dict[str, list[float]]) -> None:
     head = "method,phase,seed,values,metric,result,step_seconds\n"
     lines = [
@@ -163,3 +180,17 @@ def test_saved_runs_with_more_seeds_are_of_the_same_search() -> None:
         for method, errors in more.results.items():
             assert [*errors] == [*range(1, 21)]
             assert {seed: errors[seed] for seed in range(1, 6)} == found.results[method]
+
+
+def test_saved_runs_with_the_values_of_another_task_are_complete() -> None:
+    values_of = {"reviews_2000": "reviews_500"}
+    for path in (study.DATA.parent / "transferred").rglob("*.csv"):
+        assert path == study.file_of(path.stem, study.DATA.parent / "transferred")
+        found = {
+            line["method"]: line["values"]
+            for line in read_lines(study.file_of(values_of[path.stem], study.DATA))
+            if line["phase"] == "seeds"
+        }
+        for line in read_lines(path):
+            assert line["values"] == found[line["method"]]
+        assert all([*errors] == [*range(1, 6)] for errors in read_search(path).results.values())

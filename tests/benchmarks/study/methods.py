@@ -82,5 +82,3 @@ TEXT = ("none", "virtual_adversarial", "label")
 LANGUAGE = ("none", "variational_dropout", "label")
 # Of tasks whose runs take minutes.
 FEW = ("none", "r_drop", "label", "on_random")
-# Of more images than a few.
-MORE_IMAGES = ("none", "variational_dropout", "r_drop", "label")

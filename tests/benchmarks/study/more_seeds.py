@@ -30,22 +30,32 @@ def write_lines(file: Path, lines: Sequence[Line]) -> None:
         writer.writerows(lines)
 
 
-def add_seeds(found: Path, file: Path, methods: Sequence[str], seeds: int, run: Callable[..., dict[str, Any]]) -> None:
+def add_seeds(
+    found: Path,
+    file: Path,
+    methods: Sequence[str],
+    seeds: int,
+    run: Callable[..., dict[str, Any]],
+    *,
+    own: bool = True,
+) -> None:
     """Run the seeds that are missing, each with its method's values, and write every run at once.
 
     Args:
-        found: the runs of the task, whose fresh seeds are taken over.
+        found: the runs that have the values.
         file: those with more seeds; if it exists, it goes on.
         methods: of which seeds are run.
         seeds: how many each method has in the end.
         run: called with method, values and seed; returns what `run_once` does.
+        own: whether the values are of the same task, so that the fresh seeds of its runs are taken over.
     """
-    before = [line for line in read_lines(found) if line["phase"] == "seeds" and line["method"] in methods]
+    known = [line for line in read_lines(found) if line["phase"] == "seeds" and line["method"] in methods]
+    before = known if own else []
     lines = read_lines(file) if file.exists() else []
     there = {(line["method"], line["seed"]) for line in lines}
     lines += [line for line in before if (line["method"], line["seed"]) not in there]
     there |= {(line["method"], line["seed"]) for line in before}
-    first = {line["method"]: line for line in reversed(before)}
+    first = {line["method"]: line for line in reversed(known)}
     order = [*dict.fromkeys([*(line["method"] for line in lines), *methods])]
     for method in methods:
         for seed in range(1, seeds + 1):

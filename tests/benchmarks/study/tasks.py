@@ -16,7 +16,7 @@ from torch import Tensor
 from lightning_advdrop import MNISTDataModule
 from lightning_advdrop.tuning import Method, Objects, Parts
 from tests.benchmarks.study.language import LanguageTask
-from tests.benchmarks.study.methods import FEW, MORE_IMAGES
+from tests.benchmarks.study.methods import FEW
 from tests.benchmarks.study.models import Classifying, Recurrent, sentence_encoder
 from tests.benchmarks.study.reviews import Reviews
 from tests.benchmarks.study.series import Series
@@ -104,14 +104,6 @@ class ImagesTask(RecurrentTask):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MoreImagesTask(ImagesTask):
-    """Many images of MNIST, whose runs take minutes."""
-
-    methods: ClassVar[tuple[str, ...]] = MORE_IMAGES
-    folder: ClassVar[str] = "images"
-
-
-@dataclass(frozen=True, kw_only=True)
 class ReviewsTask(Task):
     """Reviews of films, with a pre-trained Transformer of which all is trained; it has dropout of its own, of 0.1.
 
@@ -150,8 +142,8 @@ _SERIES = {
 _MNIST = {
     "mnist_300": ImagesTask(n_train=300, steps=600),
     "mnist_1000": ImagesTask(n_train=1000, steps=1200),
-    "mnist_10000": MoreImagesTask(n_train=10_000, steps=2400),
-    "permuted_mnist": MoreImagesTask(n_train=10_000, steps=2400, features=1, permuted=True),
+    "mnist_10000": ImagesTask(n_train=10_000, steps=2400),
+    "permuted_mnist": ImagesTask(n_train=10_000, steps=2400, features=1, permuted=True),
 }
 _BOTH: dict[str, RecurrentTask] = {**_SERIES, **_MNIST}
 TASKS: dict[str, Task] = {
