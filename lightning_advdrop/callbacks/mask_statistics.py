@@ -21,7 +21,7 @@ from lightning_advdrop.callbacks.pictures import picture_loggers, send_picture
 from lightning_advdrop.callbacks.processes import of_every_process
 from lightning_advdrop.callbacks.shown import ShownWithArguments
 from lightning_advdrop.drawing import as_png, heat_maps, histograms
-from lightning_advdrop.files import replacing
+from lightning_advdrop.files import write_whole
 from lightning_advdrop.mask_shares import MASKS_FILE, NO_ROWS, Rows, as_matrix, read_shares, share_rows, write_shares
 from lightning_advdrop.regularizers import Penalty
 
@@ -169,8 +169,7 @@ class MaskStatistics(ShownWithArguments, Callback):
             png = as_png(make)
             if folder is not None:
                 folder.mkdir(parents=True, exist_ok=True)
-                with replacing(folder / name) as partial:
-                    partial.write_bytes(png)
+                write_whole(folder / name, png)
             send_picture(trainer, name.removesuffix(".png"), png)
 
 

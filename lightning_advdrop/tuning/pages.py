@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lightning_advdrop.drawing import as_png, panel_grid
-from lightning_advdrop.files import replacing
+from lightning_advdrop.files import write_whole
 from lightning_advdrop.report import Page, Picture, Table, as_html, as_markdown
 from lightning_advdrop.report.metrics import axis_label, is_percentage
 from lightning_advdrop.report.samples import deviation, mean
@@ -125,11 +125,9 @@ def write_pages(found: Result) -> Result:
     """
     cells = table_cells(found)
     picture = Picture(found.output / PICTURE_FILE, "Methods", _CAPTION)
-    with replacing(picture.path) as partial:
-        partial.write_bytes(as_png(lambda: methods_figure(found.rows, found.metric)))
+    write_whole(picture.path, as_png(lambda: methods_figure(found.rows, found.metric)))
     told = _EXPLANATION.format(metric=found.metric, best=f"`{found.best}`")
     page = Page(f"Tuning: {found.metric}", [Table(found.metric, cells)], told, [picture], list(found.remarks))
     for name, text in ((TABLE_FILE, as_markdown(page)), (HTML_FILE, as_html(page))):
-        with replacing(found.output / name) as partial:
-            partial.write_text(text, encoding="utf-8")
+        write_whole(found.output / name, text)
     return replace(found, table=aligned(cells))

@@ -11,7 +11,7 @@ from statistics import median
 from typing import Any
 
 from lightning_advdrop._extras import needed
-from lightning_advdrop.report.samples import deviation, mean
+from lightning_advdrop.report.samples import deviation, mean, shared_seeds
 from lightning_advdrop.tuning.errors import TuneError
 from lightning_advdrop.tuning.methods import Method
 from lightning_advdrop.tuning.settings import Settings
@@ -202,9 +202,9 @@ def _compared(rows: Sequence[Row], failed: Collection[str]) -> tuple[list[Row], 
     """
     done = [row for row in rows if row.results]
     candidates = [row for row in done if row.method not in failed] or done
-    common = set.intersection(*(set(row.results) for row in candidates))
+    common = shared_seeds(row.results for row in candidates)
     if common:
-        return candidates, sorted(common)
+        return candidates, common
     most = max(candidates, key=lambda row: len(row.results))
     return [most], sorted(most.results)
 

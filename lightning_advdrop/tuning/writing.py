@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from dataclasses import fields
 
-from lightning_advdrop.files import replacing
+from lightning_advdrop.files import replacing, write_whole
 from lightning_advdrop.tuning.pages import write_pages
 from lightning_advdrop.tuning.results import Result, RunRow, run_rows, summarize
 from lightning_advdrop.tuning.settings import Experiment
@@ -34,6 +34,5 @@ def write_results(store: Store, experiment: Experiment) -> Result:
     found = write_pages(summarize(store))
     method = next(each for each in store.settings.methods if each.name == found.best)
     values = next(row.values for row in found.rows if row.method == found.best)
-    with replacing(output / BEST_FILE) as partial:
-        partial.write_text(experiment.config(method, dict(values or {})), encoding="utf-8")
+    write_whole(output / BEST_FILE, experiment.config(method, dict(values or {})))
     return found
