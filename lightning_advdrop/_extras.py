@@ -10,7 +10,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "text": ("torchtext",),
     "data": ("pooch", "requests", "platformdirs"),
     "report": ("matplotlib", "scipy", "PIL"),
-    "tune": ("optuna",),
+    "tune": ("optuna", "sqlalchemy"),
     "examples": ("sklearn",),
 }
 """The extras of this package, with the modules that each of them brings."""
