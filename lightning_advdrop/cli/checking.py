@@ -25,17 +25,24 @@ _FOUND = ("last", "hpc")
 _IN_SHARDED = ("meta.pt", "checkpoint")
 
 
-def check_needs(command: str, config: Mapping[str, Any]) -> None:
+def check_needs(command: str | None, config: Mapping[str, Any]) -> None:
     """Check what a command needs before it makes anything: a GPU, checkpoints to resume or to start from.
 
     Args:
-        command: ``"fit"``, ``"validate"``, ``"test"`` or ``"predict"``.
+        command: ``"fit"``, ``"validate"``, ``"test"`` or ``"predict"``; None where objects are made only.
         config: its configuration.
 
     Raises:
-        ValueError: if the checkpoint is not whole, or the machine has no GPU and one is asked for.
+        ValueError: if the checkpoint is not whole, or one is named where nothing is resumed, or the machine has no GPU
+            and one is asked for.
         MissingCheckpointError: if there is no such checkpoint, or the weights to start from do not exist.
     """
+    if command is None:
+        if config.get("ckpt_path") is not None:
+            raise ValueError(
+                f"ckpt_path must be null where nothing is resumed, got {config['ckpt_path']!r}; add --ckpt_path null."
+            )
+        return
     check_accelerator(config.get("trainer.accelerator"))
     path = config.get("ckpt_path")
     check_checkpoint(path)

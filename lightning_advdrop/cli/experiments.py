@@ -117,7 +117,7 @@ class ExperimentCLI(LightningCLI):
         )
         if not self._runs:  # the configuration of a fit has its arguments, too
             for name in signature(Trainer.fit).parameters.keys() & {"ckpt_path", "weights_only"}:
-                parser.add_argument(f"--{name}", type=None, default=None, help=argparse.SUPPRESS)
+                parser.add_argument(f"--{name}", default=None, help=argparse.SUPPRESS)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, and check what the command needs: a GPU, checkpoints to resume or to start from.
@@ -130,8 +130,7 @@ class ExperimentCLI(LightningCLI):
         with _ignoring("LightningCLI's args parameter"):
             super().parse_arguments(parser, args)
         command = self.config.get("subcommand")
-        if command is not None:
-            check_needs(command, self.config[command])
+        check_needs(command, self.config if command is None else self.config[command])
 
     def _parse_ckpt_path(self) -> None:
         """Read the model's settings from the checkpoint, on releases of Lightning that can."""

@@ -83,7 +83,7 @@ class Store:
         )
 
     def _in_direction(self, storage: RDBStorage, study: Study) -> Study:
-        """The same study with the direction of the mode; if it has another one, it has no run, or it were refused."""
+        """The same study in the direction of the mode; one that has another direction has no run yet."""
         import optuna
 
         if study.direction.name.lower()[:3] == self.settings.validated_mode:
@@ -177,17 +177,14 @@ class Store:
 
         Those of the search stay, since they may have failed by their values, unless all runs of a method did.
         """
-        for method in self.settings.methods:
-            for phase in PHASES:
-                counted = self.counted(method.name, phase)
-                failed = errors(counted)
-                if not failed or (phase == "search" and len(failed) < len(counted)):
-                    continue
-                study = self.studies[method.name, phase]
-                study.set_user_attr(_AGAIN, len(self.trials(method.name, phase)))
-                if phase == "search":
-                    study.set_user_attr(_CHOSEN, None)
-                    study.set_user_attr(_CLOSED, False)
+        for name in (method.name for method in self.settings.methods):
+            if errors(self.counted(name, "seeds")):
+                self.studies[name, "seeds"].set_user_attr(_AGAIN, len(self.trials(name, "seeds")))
+            searched = self.counted(name, "search")
+            if searched and len(errors(searched)) == len(searched):
+                again = {_AGAIN: len(self.trials(name, "search")), _CHOSEN: None, _CLOSED: False}
+                for attribute, value in again.items():
+                    self.studies[name, "search"].set_user_attr(attribute, value)
 
     def is_surplus(self, method: Method, phase: Phase, number: int, seed: int | None) -> bool:
         """Return whether another process was faster with the run that a trial is to make."""

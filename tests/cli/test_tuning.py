@@ -146,6 +146,12 @@ def test_the_configuration_of_a_fit_is_taken(capsys: pytest.CaptureFixture[str])
     run_experiment(["fit", "--config", "tune/best.yaml"])
 
 
+def test_a_checkpoint_is_refused_where_nothing_is_resumed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*TUNE, "--ckpt_path", "last.ckpt"]) == 2
+    assert "ckpt_path must be null where nothing is resumed, got 'last.ckpt'" in capsys.readouterr().err
+    assert not Path("tune").exists()
+
+
 def test_an_upload_that_cannot_be_is_refused_before_any_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +10,12 @@ import torch
 import yaml
 from torch import Tensor
 
-from lightning_advdrop.tuning import Result, Settings, TuneError, find_methods, tune
+from lightning_advdrop.tuning import Settings, TuneError, find_methods, tune
 from lightning_advdrop.tuning.searching import Objective
 from lightning_advdrop.tuning.store import Store
 from tests.helpers.messages import refused
+from tests.helpers.small_searches import TRAINER, runs, small
 from tests.helpers.tuned import Sequences, Tagger
-
-TRAINER = {"max_epochs": 2, "accelerator": "cpu", "num_sanity_val_steps": 0}
-
-
-def small(model: Any = Tagger, **more: Any) -> Result:
-    arguments: dict[str, Any] = {"methods": ["r_drop", "none"], "trials": 2, "seeds": 2, "trainer": TRAINER}
-    return tune(model, Sequences, **(arguments | more))
-
-
-def runs() -> list[dict[str, str]]:
-    with Path("tune/runs.csv").open(encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 class Failing(Tagger):

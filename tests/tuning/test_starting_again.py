@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -10,27 +9,16 @@ import optuna
 import pytest
 from torch import Tensor
 
-from lightning_advdrop.tuning import Result, TuneError, tune
+from lightning_advdrop.tuning import TuneError
 from tests.helpers.messages import refused
-from tests.helpers.tuned import Sequences, Tagger
-
-TRAINER = {"max_epochs": 2, "accelerator": "cpu", "num_sanity_val_steps": 0}
+from tests.helpers.small_searches import TRAINER, runs, small
+from tests.helpers.tuned import Tagger
 
 
 class Accurate(Tagger):
     def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
         super().validation_step(batch, batch_idx)
         self.log("val/accuracy", (self(batch[0]).argmax(-1) == batch[1]).float().mean())
-
-
-def small(model: Any = Tagger, **more: Any) -> Result:
-    arguments: dict[str, Any] = {"methods": ["r_drop", "none"], "trials": 2, "seeds": 2, "trainer": TRAINER}
-    return tune(model, Sequences, **(arguments | more))
-
-
-def runs() -> list[dict[str, str]]:
-    with Path("tune/runs.csv").open(encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def directions() -> set[str]:
