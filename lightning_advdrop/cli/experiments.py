@@ -117,7 +117,7 @@ class ExperimentCLI(LightningCLI):
         )
         if not self._runs:  # the configuration of a fit has its arguments, too
             for name in signature(Trainer.fit).parameters.keys() & {"ckpt_path", "weights_only"}:
-                parser.add_argument(f"--{name}", default=None, help=argparse.SUPPRESS)
+                parser.add_argument(f"--{name}", type=Any | None, default=None, help=argparse.SUPPRESS)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, and check what the command needs: a GPU, checkpoints to resume or to start from.

@@ -150,6 +150,7 @@ def test_a_checkpoint_is_refused_where_nothing_is_resumed(capsys: pytest.Capture
     assert main([*TUNE, "--ckpt_path", "last.ckpt"]) == 2
     assert "ckpt_path must be null where nothing is resumed, got 'last.ckpt'" in capsys.readouterr().err
     assert not Path("tune").exists()
+    assert main([*TUNE, "--methods", "none", "--seeds", "1", "--ckpt_path", "last.ckpt", "--ckpt_path", "null"]) == 0
 
 
 def test_an_upload_that_cannot_be_is_refused_before_any_run(
